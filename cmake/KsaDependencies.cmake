@@ -1,0 +1,31 @@
+# Everything comes from the system's packages (launch/bootstrap.sh installs them); nothing is downloaded.
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+find_package(OpenMP REQUIRED COMPONENTS CXX)
+find_package(fmt REQUIRED)
+find_package(CLI11 REQUIRED)
+find_package(nlohmann_json REQUIRED)
+find_package(yaml-cpp REQUIRED)
+find_package(GTest REQUIRED)
+find_package(MPI REQUIRED COMPONENTS C)
+set(HDF5_NO_FIND_PACKAGE_CONFIG_FILE ON)
+find_package(HDF5 REQUIRED COMPONENTS C)
+pkg_check_modules(XXHASH REQUIRED IMPORTED_TARGET libxxhash)
+pkg_check_modules(SENTENCEPIECE REQUIRED IMPORTED_TARGET sentencepiece)
+find_path(RANDOM123_INCLUDE_DIR Random123/philox.h REQUIRED)
+
+# OpenBLAS in its OpenMP build: inside a parallel region the pthread build is several times slower on small calls.
+find_library(OPENBLAS_LIBRARY NAMES openblas PATH_SUFFIXES openblas-openmp NO_DEFAULT_PATH
+             PATHS /usr/lib/${CMAKE_CXX_LIBRARY_ARCHITECTURE} /usr/lib /usr/local/lib)
+find_path(OPENBLAS_INCLUDE_DIR cblas.h PATH_SUFFIXES openblas-openmp openblas
+          HINTS /usr/include/${CMAKE_CXX_LIBRARY_ARCHITECTURE} REQUIRED)
+if(NOT OPENBLAS_LIBRARY)
+  find_library(OPENBLAS_LIBRARY NAMES openblas REQUIRED)
+endif()
+add_library(ksa_openblas INTERFACE)
+target_include_directories(ksa_openblas SYSTEM INTERFACE ${OPENBLAS_INCLUDE_DIR})
+target_link_libraries(ksa_openblas INTERFACE ${OPENBLAS_LIBRARY})
+
+add_library(ksa_hdf5 INTERFACE)
+target_include_directories(ksa_hdf5 SYSTEM INTERFACE ${HDF5_INCLUDE_DIRS})
+target_link_libraries(ksa_hdf5 INTERFACE ${HDF5_C_LIBRARIES})

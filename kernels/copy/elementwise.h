@@ -1,0 +1,25 @@
+// Copies, casts, sums and reductions.
+#pragma once
+
+#include "kernels/core/device.h"
+#include "kernels/core/tensor.h"
+
+namespace ksa {
+
+// to = from, element by element, converting between fp64, fp32 and bf16.
+void Copy(const TensorView& from, const TensorView& to, const Stream& stream);
+
+// Every element zero.
+void Zero(const TensorView& x, const Stream& stream);
+
+// y = a + b. y may alias a or b.
+void Add(const TensorView& a, const TensorView& b, const TensorView& y, const Stream& stream);
+
+// y = a·x + b·y. y may alias x.
+void Axpby(double a, const TensorView& x, double b, const TensorView& y, const Stream& stream);
+
+// Writes the sum of squares of x (accumulated in fp64 in an order that depends on the size alone) to out [1], fp64.
+// Non-finite elements make the result non-finite.
+void SumOfSquares(const TensorView& x, const TensorView& out, const Stream& stream);
+
+}  // namespace ksa

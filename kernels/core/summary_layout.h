@@ -1,0 +1,210 @@
+// SummaryLayout: where the rows of a batch lie, at which position each stands, and who sees whom.
+//
+// A rank's activations are one matrix of rows: the text rows of all its sequences first, then the summary rows.
+//
+//   row of text token i of sequence q                 q·T + i
+//   row of summary a of chunk c of sequence q         b·T + (q·live_chunks + c)·m + a
+//
+// with b sequences of T text tokens, chunks of k text tokens and m summary tokens a chunk. Summaries that no text of
+// the sequence can ever see are dead and have no row: only the first `live_chunks` chunks of a sequence have summary
+// rows. Everything here is arithmetic on a small value type that host and device share; nothing is stored per row.
+//
+// Source of the rules: docs/ksa.md (Kwai Summary Attention, arXiv 2604.24432).
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/core/host_device.h"
+
+namespace ksa {
+
+enum class TextPositions : int { kOrigin, kInnerChunk };
+enum class SummaryPositions : int { kChunkEnd, kChunkStart, kZero };
+
+// A half-open range.
+struct Range {
+  int32_t begin = 0;
+  int32_t end = 0;
+
+  [[nodiscard]] KSA_HOST_DEVICE int32_t size() const { return end > begin ? end - begin : 0; }
+};
+
+// What the text of one layer sees.
+struct AttentionWindow {
+  // A window that no sequence reaches the end of.
+  static constexpr int32_t kUnlimited = INT32_MAX;
+
+  int32_t chunks = kUnlimited;  // w: earlier chunks whose text is visible (ksa, sca)
+  int32_t tokens = kUnlimited;  // text keys a query sees, itself included (swa)
+  bool summaries = false;       // whether text sees the summaries of the chunks before its chunk window (ksa)
+
+  static KSA_HOST_DEVICE AttentionWindow Ksa(int32_t chunks) { return {chunks, kUnlimited, true}; }
+
+  static KSA_HOST_DEVICE AttentionWindow Full() { return {}; }
+
+  static KSA_HOST_DEVICE AttentionWindow SlidingTokens(int32_t tokens) { return {kUnlimited, tokens, false}; }
+
+  static KSA_HOST_DEVICE AttentionWindow SlidingChunks(int32_t chunks) { return {chunks, kUnlimited, false}; }
+};
+
+// One row of one sequence: a text token, or a summary of a chunk.
+struct RowId {
+  bool is_summary = false;
+  int32_t index = 0;  // text: i in [0, T); summary: c·m + a
+};
+
+struct SummaryLayout {
+  int32_t sequences = 1;       // b
+  int32_t text_tokens = 0;     // T
+  int32_t chunk_size = 1;      // k
+  int32_t summary_tokens = 0;  // m; 0: the model has no summary rows
+  int32_t live_chunks = 0;     // chunks of a sequence whose summaries have rows
+  TextPositions text_positions = TextPositions::kOrigin;
+  SummaryPositions summary_positions = SummaryPositions::kChunkEnd;
+  // Packed documents: per chunk of the batch, [b, C], the first chunk of its document and the number of real tokens
+  // in it. Null: a sequence is one document and every row is real. They lie where the rows lie (host or device).
+  const int32_t* document_first_chunk = nullptr;
+  const int32_t* chunk_tokens = nullptr;
+
+  // --- sizes
+  [[nodiscard]] KSA_HOST_DEVICE int32_t chunks() const { return (text_tokens + chunk_size - 1) / chunk_size; }
+
+  [[nodiscard]] KSA_HOST_DEVICE int32_t live_summaries() const { return live_chunks * summary_tokens; }
+
+  [[nodiscard]] KSA_HOST_DEVICE int64_t text_rows() const { return int64_t{1} * sequences * text_tokens; }
+
+  [[nodiscard]] KSA_HOST_DEVICE int64_t summary_rows() const { return int64_t{1} * sequences * live_summaries(); }
+
+  [[nodiscard]] KSA_HOST_DEVICE int64_t rows() const { return text_rows() + summary_rows(); }
+
+  // --- rows
+  [[nodiscard]] KSA_HOST_DEVICE int64_t TextRow(int32_t sequence, int32_t i) const {
+    return int64_t{1} * sequence * text_tokens + i;
+  }
+
+  // `summary` = c·m + a
+  [[nodiscard]] KSA_HOST_DEVICE int64_t SummaryRow(int32_t sequence, int32_t summary) const {
+    return text_rows() + int64_t{1} * sequence * live_summaries() + summary;
+  }
+
+  // --- chunks and documents
+  [[nodiscard]] KSA_HOST_DEVICE int32_t DocumentChunk(int32_t sequence, int32_t chunk) const {
+    return document_first_chunk == nullptr ? 0 : document_first_chunk[int64_t{1} * sequence * chunks() + chunk];
+  }
+
+  // Real text tokens of a chunk: k, fewer in the last chunk of the sequence or of a document.
+  [[nodiscard]] KSA_HOST_DEVICE int32_t ChunkTokens(int32_t sequence, int32_t chunk) const {
+    if (chunk_tokens != nullptr) {
+      return chunk_tokens[int64_t{1} * sequence * chunks() + chunk];
+    }
+    const int32_t rest = text_tokens - chunk * chunk_size;
+    return rest < chunk_size ? rest : chunk_size;
+  }
+
+  [[nodiscard]] KSA_HOST_DEVICE bool IsPadding(int32_t sequence, int32_t i) const {
+    return i % chunk_size >= ChunkTokens(sequence, i / chunk_size);
+  }
+
+  // --- RoPE positions
+  [[nodiscard]] KSA_HOST_DEVICE int32_t TextPosition(int32_t sequence, int32_t i) const {
+    if (text_positions == TextPositions::kInnerChunk) {
+      return i % chunk_size;
+    }
+    return i - DocumentChunk(sequence, i / chunk_size) * chunk_size;
+  }
+
+  [[nodiscard]] KSA_HOST_DEVICE int32_t SummaryPosition(int32_t sequence, int32_t summary) const {
+    if (summary_positions == SummaryPositions::kZero) {
+      return 0;
+    }
+    const int32_t chunk = summary / summary_tokens;
+    const int32_t a = summary % summary_tokens;
+    const int32_t begin = (chunk - DocumentChunk(sequence, chunk)) * chunk_size;
+    const int32_t tokens = ChunkTokens(sequence, chunk);
+    const int32_t share = summary_positions == SummaryPositions::kChunkEnd ? a + 1 : a;
+    const int32_t offset = share * tokens / summary_tokens - 1;
+    return begin + (offset > 0 ? offset : 0);
+  }
+
+  // RoPE position of a row of the whole matrix.
+  [[nodiscard]] KSA_HOST_DEVICE int32_t Position(int64_t row) const {
+    if (row < text_rows()) {
+      return TextPosition(static_cast<int32_t>(row / text_tokens), static_cast<int32_t>(row % text_tokens));
+    }
+    const int64_t summary = row - text_rows();
+    return SummaryPosition(static_cast<int32_t>(summary / live_summaries()),
+                           static_cast<int32_t>(summary % live_summaries()));
+  }
+
+  // --- who sees whom, as ranges: the form that kernels use
+  // Text keys [begin, end) that text query i sees. Empty for a padding row.
+  [[nodiscard]] KSA_HOST_DEVICE Range TextKeys(const AttentionWindow& window, int32_t sequence, int32_t i) const {
+    const int32_t chunk = i / chunk_size;
+    if (i % chunk_size >= ChunkTokens(sequence, chunk)) {
+      return {i, i};
+    }
+    int32_t begin = DocumentChunk(sequence, chunk) * chunk_size;
+    if (window.chunks < chunk && (chunk - window.chunks) * chunk_size > begin) {
+      begin = (chunk - window.chunks) * chunk_size;
+    }
+    if (window.tokens <= i && i - window.tokens + 1 > begin) {
+      begin = i - window.tokens + 1;
+    }
+    return {begin, i + 1};
+  }
+
+  // Summary keys [begin, end), as c·m + a, that text query i sees. Empty for a padding row.
+  [[nodiscard]] KSA_HOST_DEVICE Range SummaryKeys(const AttentionWindow& window, int32_t sequence, int32_t i) const {
+    const int32_t chunk = i / chunk_size;
+    const int32_t first = DocumentChunk(sequence, chunk);
+    if (!window.summaries || window.chunks >= chunk - first || i % chunk_size >= ChunkTokens(sequence, chunk)) {
+      return {0, 0};
+    }
+    return {first * summary_tokens, (chunk - window.chunks) * summary_tokens};
+  }
+
+  // A summary sees its own chunk in every layer: its text [begin, end) ...
+  [[nodiscard]] KSA_HOST_DEVICE Range SummaryTextKeys(int32_t sequence, int32_t summary) const {
+    const int32_t chunk = summary / summary_tokens;
+    return {chunk * chunk_size, chunk * chunk_size + ChunkTokens(sequence, chunk)};
+  }
+
+  // ... and its summaries up to itself.
+  [[nodiscard]] KSA_HOST_DEVICE Range SummarySummaryKeys(int32_t summary) const {
+    return {summary / summary_tokens * summary_tokens, summary + 1};
+  }
+};
+
+// The rule itself, one pair at a time, written from docs/ksa.md and from nothing else: the oracle of the reference
+// attention, of the tile planner and of the ranges above.
+[[nodiscard]] KSA_HOST_DEVICE inline bool Visible(
+    const SummaryLayout& layout, const AttentionWindow& window, int32_t sequence, RowId query, RowId key) {
+  const int32_t k = layout.chunk_size;
+  const int32_t m = layout.summary_tokens;
+  const int32_t query_chunk = query.is_summary ? query.index / m : query.index / k;
+  const int32_t key_chunk = key.is_summary ? key.index / m : key.index / k;
+  if (layout.DocumentChunk(sequence, query_chunk) != layout.DocumentChunk(sequence, key_chunk)) {
+    return false;
+  }
+  if ((!query.is_summary && layout.IsPadding(sequence, query.index)) ||
+      (!key.is_summary && layout.IsPadding(sequence, key.index))) {
+    return false;
+  }
+  if (query.is_summary) {
+    return query_chunk == key_chunk && (!key.is_summary || key.index <= query.index);
+  }
+  const bool in_chunk_window = window.chunks == AttentionWindow::kUnlimited || key_chunk >= query_chunk - window.chunks;
+  if (key.is_summary) {
+    return window.summaries && !in_chunk_window;
+  }
+  const bool in_token_window = window.tokens == AttentionWindow::kUnlimited || query.index - key.index < window.tokens;
+  return key.index <= query.index && in_chunk_window && in_token_window;
+}
+
+// Chunks of a sequence whose summaries some text of it can see in a layer with `window_chunks`: C - w - 1, at least 0.
+// Pass the smallest window of the model's KSA layers.
+[[nodiscard]] KSA_HOST_DEVICE inline int32_t LiveChunks(int32_t chunks, int32_t window_chunks) {
+  return window_chunks >= chunks - 1 ? 0 : chunks - 1 - window_chunks;
+}
+
+}  // namespace ksa

@@ -1,0 +1,25 @@
+// Matrix products. Weights are stored [out, in] as in y = x W^T.
+#pragma once
+
+#include "kernels/core/device.h"
+#include "kernels/core/tensor.h"
+
+namespace ksa {
+
+// c [m, n] = alpha · op(a) · op(b) + beta · c, with op(a) [m, k], op(b) [k, n].
+// a and b have one dtype; c has the same, or the accumulation type (fp32 for bf16: weight gradients). Sums are kept in
+// the accumulation type. With beta == 0 the old contents of c are not read. The order of additions depends only on the
+// shapes and on stream.threads.
+struct GemmArgs {
+  TensorView a;  // [m, k], or [k, m] with transpose_a
+  TensorView b;  // [k, n], or [n, k] with transpose_b
+  TensorView c;  // [m, n] out
+  bool transpose_a = false;
+  bool transpose_b = false;
+  double alpha = 1.0;
+  double beta = 0.0;
+};
+
+void Gemm(const GemmArgs& args, const Stream& stream);
+
+}  // namespace ksa

@@ -1,0 +1,54 @@
+// Per-head RMSNorm (optional) followed by rotary embedding, for q or for k.
+//
+// Shapes: n rows, h heads, e head dim (even). Row r stands at position layout.Position(r + first_row). RoPE is the
+// half-split form: (x1, x2) -> (x1 cos - x2 sin, x2 cos + x1 sin) with x1 the first e/2 elements of a head and angle
+// position · theta^(-2i/e) (Su et al. 2021; the "rotate half" of Llama and Qwen). The norm is over e, weight [e];
+// rows from `split` on use weight_summary when there is one.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/core/device.h"
+#include "kernels/core/summary_layout.h"
+#include "kernels/core/tensor.h"
+
+namespace ksa {
+
+// Writes cos and sin of position p and frequency i at table[p, i, 0..1]; angles are computed in double.
+void FillRopeTable(const TensorView& table, double theta, const Stream& stream);  // [positions, e/2, 2] accum. type
+
+struct QkNormRopeForwardArgs {
+  TensorView x;               // [n, h, e]
+  TensorView weight;          // [e], or empty: no norm
+  TensorView weight_summary;  // [e] or empty
+  TensorView table;           // [positions, e/2, 2]
+  TensorView y;               // [n, h, e] out, may not alias x
+  TensorView rstd;            // [n, h] out, accumulation type; empty without norm
+  SummaryLayout layout;
+  int64_t first_row = 0;  // row of the layout that x's row 0 is
+  int64_t split = 0;      // first row of x that uses weight_summary
+  double eps = 1e-6;
+};
+
+void QkNormRopeForward(const QkNormRopeForwardArgs& args, const Stream& stream);
+
+struct QkNormRopeBackwardArgs {
+  TensorView dy;               // [n, h, e]
+  TensorView x;                // [n, h, e]
+  TensorView rstd;             // [n, h] or empty
+  TensorView weight;           // [e] or empty
+  TensorView weight_summary;   // [e] or empty
+  TensorView table;            // [positions, e/2, 2]
+  TensorView dx;               // [n, h, e] out
+  TensorView dweight;          // [e] accumulation type, or empty
+  TensorView dweight_summary;  // [e] accumulation type, or empty
+  SummaryLayout layout;
+  int64_t first_row = 0;
+  int64_t split = 0;
+  bool accumulate = true;
+  bool accumulate_summary = true;
+};
+
+void QkNormRopeBackward(const QkNormRopeBackwardArgs& args, const Stream& stream);
+
+}  // namespace ksa
