@@ -41,7 +41,7 @@ struct IndependentSummary {
   bool embedding = true;  // off: ids vocab_size .. vocab_size + m - 1 of the embedding and the head
   bool qkv = true;
   bool norm = false;
-  bool qk_norm = false;  // needs qkv, and model.qk_norm
+  bool qk_norm = false;  // needs qkv
 
   friend bool operator==(const IndependentSummary&, const IndependentSummary&) = default;
 };
@@ -92,14 +92,19 @@ struct ModelConfig {
   int32_t max_position_embeddings = 0;
   std::vector<LayerSpec> layers;  // one a layer: the pattern repeated over the depth; size num_hidden_layers
   KsaConfig ksa;                  // holds what summary rows are; read only if HasSummaryRows()
-  int32_t sca_chunk_size = 0;     // 0: no sca layer
+  int32_t sca_chunk_size = 0;     // 0: not given; read only if some layer is sca
 
   // Whether the model has summary rows at all: some layer is ksa.
   [[nodiscard]] bool HasSummaryRows() const { return LastKsaLayer() >= 0; }
 
   // k of the layout: ksa.chunk_size; in patterns without ksa sca.chunk_size, else 1.
   [[nodiscard]] int32_t ChunkSize() const {
-    return HasSummaryRows() ? ksa.chunk_size : sca_chunk_size > 0 ? sca_chunk_size : 1;
+    if (HasSummaryRows()) {
+      return ksa.chunk_size;
+    }
+    const bool has_sca =
+        std::any_of(layers.begin(), layers.end(), [](const LayerSpec& layer) { return layer.kind == LayerKind::kSca; });
+    return has_sca ? sca_chunk_size : 1;
   }
 
   // m of the layout: 0 without summary rows.

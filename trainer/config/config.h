@@ -1,0 +1,148 @@
+// Config: everything a run is told, every default resolved. Plain values; trainer/config/load.h makes them from YAML.
+// Keys, types, defaults: docs/configuration.md. What stays open until the device or the number of ranks is known is
+// kAuto or an empty optional here, and is filled in by ResolveDevice and CheckAgainstRanks.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "kernels/core/dtype.h"
+#include "model/ksa/model_config.h"
+
+namespace ksa {
+
+enum class DeviceChoice : int { kAuto, kCpu, kCuda };
+enum class OnCorrupt : int { kAbort, kSkip };
+enum class Recompute : int { kNone, kAttention, kMlp, kBlock };
+enum class ScheduleKind : int { kWsd, kCosine, kConstant };
+
+struct RunConfig {
+  std::string name;
+  std::string dir;  // run folder, relative to the working directory
+  uint64_t seed = 1234;
+  DeviceChoice device = DeviceChoice::kAuto;
+  bool deterministic = true;
+  std::optional<int32_t> threads;  // none: the cores this rank may use
+
+  friend bool operator==(const RunConfig&, const RunConfig&) = default;
+};
+
+struct TrainSource {
+  std::string path;
+  double weight = 1.0;  // > 0; shares are rounded to integers that sum to 1024
+  std::string name;     // default: the last folder of the path
+
+  friend bool operator==(const TrainSource&, const TrainSource&) = default;
+};
+
+struct ValidationSource {
+  std::string path;
+  std::string name;  // unique among the validation sources
+
+  friend bool operator==(const ValidationSource&, const ValidationSource&) = default;
+};
+
+struct DataConfig {
+  std::vector<TrainSource> train;  // at least one
+  std::vector<ValidationSource> validation;
+  bool document_mask = false;
+  OnCorrupt on_corrupt = OnCorrupt::kAbort;
+
+  friend bool operator==(const DataConfig&, const DataConfig&) = default;
+};
+
+struct TrainingConfig {
+  int32_t sequence_length = 0;       // T, text tokens
+  int32_t global_batch_size = 0;     // sequences an update
+  int32_t micro_batch_size = 1;      // sequences a forward pass of a rank
+  int64_t max_steps = 0;             // updates; from max_tokens if that was given
+  std::optional<int64_t> hard_stop;  // update after which the run ends, schedule unchanged
+  std::optional<DType> precision;    // none until ResolveDevice: fp32 on CPU, bf16 on CUDA
+  Recompute recompute = Recompute::kNone;
+
+  friend bool operator==(const TrainingConfig&, const TrainingConfig&) = default;
+};
+
+struct OptimizerConfig {
+  double lr = 0.0;
+  double min_lr = 0.0;
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double eps = 1e-8;
+  double weight_decay = 0.1;
+  double clip_grad_norm = 1.0;  // 0: off
+
+  friend bool operator==(const OptimizerConfig&, const OptimizerConfig&) = default;
+};
+
+struct ScheduleConfig {
+  ScheduleKind kind = ScheduleKind::kWsd;
+  int64_t warmup_steps = 0;
+  int64_t decay_steps = 0;  // wsd only
+
+  friend bool operator==(const ScheduleConfig&, const ScheduleConfig&) = default;
+};
+
+struct ParallelConfig {
+  int32_t tensor = 1;
+  int32_t context = 1;
+  std::optional<int32_t> data;  // none until CheckAgainstRanks: ranks / (tensor x context)
+  bool sequence_parallel = false;
+  int32_t zero = 1;
+
+  friend bool operator==(const ParallelConfig&, const ParallelConfig&) = default;
+};
+
+struct CheckpointConfig {
+  int64_t interval = 1000;  // updates
+  int32_t keep_last = 2;
+  bool async = false;
+  std::string resume = "auto";      // "auto", "never" or the path of a checkpoint
+  std::optional<std::string> load;  // path of a checkpoint whose weights alone are taken
+  std::vector<std::string> allow_change;
+
+  friend bool operator==(const CheckpointConfig&, const CheckpointConfig&) = default;
+};
+
+struct EvaluationConfig {
+  int64_t interval = 0;  // updates; 0: off
+  int32_t batches = 8;   // global batches a validation source
+
+  friend bool operator==(const EvaluationConfig&, const EvaluationConfig&) = default;
+};
+
+struct LoggingConfig {
+  int64_t interval = 1;  // updates
+  bool tensorboard = true;
+
+  friend bool operator==(const LoggingConfig&, const LoggingConfig&) = default;
+};
+
+// What an entry of the attention pattern falls back to. Already applied to ModelConfig::layers; kept so that the
+// resolved configuration says what was given.
+struct PatternDefaults {
+  std::optional<int32_t> swa_window;
+  std::optional<int32_t> sca_window_chunks;
+
+  friend bool operator==(const PatternDefaults&, const PatternDefaults&) = default;
+};
+
+struct Config {
+  RunConfig run;
+  ModelConfig model;
+  PatternDefaults pattern_defaults;
+  DataConfig data;
+  TrainingConfig training;
+  OptimizerConfig optimizer;
+  ScheduleConfig schedule;
+  ParallelConfig parallel;
+  CheckpointConfig checkpoint;
+  EvaluationConfig evaluation;
+  LoggingConfig logging;
+
+  friend bool operator==(const Config&, const Config&) = default;
+};
+
+}  // namespace ksa
