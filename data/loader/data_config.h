@@ -1,0 +1,39 @@
+// What a run reads: plain values, filled by the trainer from its configuration.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace ksa {
+
+// A shard folder to train on. `weight` is the share of the samples, relative to the other sources' weights.
+struct TrainSource {
+  std::string path;
+  double weight = 1;
+  std::string name;  // empty: the folder's name
+};
+
+struct ValidationSource {
+  std::string path;
+  std::string name;  // empty: the folder's name
+};
+
+// What happens when a block of tokens does not match its hash.
+enum class OnCorrupt : int {
+  kAbort,  // Error(kBadData) naming file and block
+  kSkip,   // samples that touch the block get no targets
+};
+
+struct DataConfig {
+  std::vector<TrainSource> train;  // may be empty when only validation is wanted
+  std::vector<ValidationSource> validation;
+  bool document_mask = false;
+  OnCorrupt on_corrupt = OnCorrupt::kAbort;
+  int32_t sequence_length = 0;  // T: text tokens of a sample
+  int32_t chunk_size = 1;       // k: documents start at multiples of it under document_mask
+  int64_t vocab_size = 0;       // of the model; every token must be smaller
+  uint64_t seed = 0;            // run.seed
+};
+
+}  // namespace ksa

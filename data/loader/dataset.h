@@ -1,0 +1,66 @@
+// The data of a run: its shard folders, opened and checked, and any range of its samples as a batch.
+//
+// Which tokens sample i holds is a pure function of (seed, i): data/sampling/sample_order.h. Nothing is stored, so a
+// run starts at any sample at once.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/loader/batch.h"
+#include "data/loader/data_config.h"
+
+namespace ksa {
+
+// What is known of a source without reading its tokens.
+struct SourceInfo {
+  std::string name;
+  std::string path;
+  int share = 0;        // of 1024 samples of the run; 0 for a validation source
+  int64_t samples = 0;  // of sequence_length tokens: an epoch of the source
+  int64_t tokens = 0;   // raw tokens in its shards
+  int64_t documents = 0;
+};
+
+class Dataset {
+ public:
+  // Opens and checks every shard. Error kMissingInput: a folder or file is not there; kBadData: a damaged or changed
+  // shard, a source without a sample of sequence_length, a token >= vocab_size, sources of different tokenizers;
+  // kConfig: a weight that is not positive or rounds to 0 of 1024, two sources of one name.
+  explicit Dataset(const DataConfig& config);
+  ~Dataset();
+  Dataset(const Dataset&) = delete;
+  Dataset& operator=(const Dataset&) = delete;
+
+  [[nodiscard]] const DataConfig& config() const;
+  [[nodiscard]] const std::vector<SourceInfo>& train_sources() const;
+  [[nodiscard]] const std::vector<SourceInfo>& validation_sources() const;
+
+  // Text tokens after which the source that ends first begins again (samples · sequence_length · 1024 / share).
+  [[nodiscard]] int64_t TokensPerEpoch() const;
+
+  // Samples [first, first + count) of the run. Reuses the batch's memory. Thread-safe. Verifies the hash of a block of
+  // tokens when it is first touched; Error kBadData under OnCorrupt::kAbort.
+  void MakeBatch(int64_t first, int64_t count, Batch& batch) const;
+
+  // Samples [first, first + count) of a validation source, in plain order; first + count <= its samples.
+  void MakeValidationBatch(size_t source, int64_t first, int64_t count, Batch& batch) const;
+
+  // 16 hexadecimal digits over the contents (counts, hashes, tokenizer, order) of the training sources; not over paths.
+  [[nodiscard]] std::string Fingerprint() const;
+
+  // The tokenizer's file in the first source's folder, and what it says of itself.
+  [[nodiscard]] std::string TokenizerPath() const;
+  [[nodiscard]] std::string TokenizerName() const;
+
+ private:
+  struct Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+// Samples that validation reads of a source of `samples`: min(batches · global_batch_size, samples).
+[[nodiscard]] int64_t ValidationSamples(int64_t samples, int64_t batches, int64_t global_batch_size);
+
+}  // namespace ksa
