@@ -29,3 +29,11 @@ target_link_libraries(ksa_openblas INTERFACE ${OPENBLAS_LIBRARY})
 add_library(ksa_hdf5 INTERFACE)
 target_include_directories(ksa_hdf5 SYSTEM INTERFACE ${HDF5_INCLUDE_DIRS})
 target_link_libraries(ksa_hdf5 INTERFACE ${HDF5_C_LIBRARIES})
+
+# yaml-cpp's target has a namespace from version 0.8 on.
+add_library(ksa_yaml INTERFACE)
+if(TARGET yaml-cpp::yaml-cpp)
+  target_link_libraries(ksa_yaml INTERFACE yaml-cpp::yaml-cpp)
+else()
+  target_link_libraries(ksa_yaml INTERFACE yaml-cpp)
+endif()

@@ -1,11 +1,15 @@
 # How everything is compiled.
 option(KSA_NATIVE "Compile for the instruction set of this machine" ON)
 option(KSA_SANITIZE "AddressSanitizer and UndefinedBehaviorSanitizer" OFF)
+option(KSA_WERROR "Warnings are errors (CI and launch/test.sh --werror)" OFF)
+set(KSA_CUDA AUTO CACHE STRING "CUDA kernels: ON, OFF, or AUTO (ON where a CUDA compiler is found)")
+set_property(CACHE KSA_CUDA PROPERTY STRINGS ON OFF AUTO)
 
 set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
 set(CMAKE_EXPORT_COMPILE_COMMANDS ON)
+set(CMAKE_COMPILE_WARNING_AS_ERROR ${KSA_WERROR})
 if(NOT CMAKE_BUILD_TYPE)
   set(CMAKE_BUILD_TYPE Release)
 endif()

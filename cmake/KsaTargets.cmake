@@ -1,10 +1,13 @@
-# ksa_library(NAME FOLDERS... DEPENDS targets...): one static library of every .cc in the folders. Libraries link only
-# downwards; tests/lint checks that the includes say the same.
+# ksa_library(NAME FOLDERS... DEPENDS targets...): one static library of every .cc in the folders, and of every .cu where
+# CUDA is on. Libraries link only downwards; tests/lint checks that the includes say the same.
 function(ksa_library name)
   cmake_parse_arguments(ARG "" "" "FOLDERS;DEPENDS" ${ARGN})
   set(patterns)
   foreach(folder IN LISTS ARG_FOLDERS)
     list(APPEND patterns ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*.cc)
+    if(KSA_HAVE_CUDA)
+      list(APPEND patterns ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/*.cu)
+    endif()
   endforeach()
   file(GLOB sources CONFIGURE_DEPENDS ${patterns})
   if(NOT sources)  # a folder that holds headers only, so far
@@ -14,6 +17,10 @@ function(ksa_library name)
   add_library(${name} STATIC ${sources})
   target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR})
   target_link_libraries(${name} PUBLIC ksa_options fmt::fmt ${ARG_DEPENDS})
+  if(KSA_HAVE_CUDA)
+    target_compile_definitions(${name} PRIVATE KSA_HAVE_CUDA)
+    target_link_libraries(${name} PRIVATE CUDA::cudart)
+  endif()
 endfunction()
 
 # ksa_test(NAME LABEL label SOURCES... DEPENDS targets...): one gtest binary; each of its tests is a ctest test.

@@ -1,0 +1,32 @@
+# Turns the CUDA language on as KSA_CUDA says, and sets KSA_HAVE_CUDA. The order matters: before enable_language() the
+# standard makes CMake's own compiler check fail, and CMake 3.25 does not know the flag of C++20 for nvcc.
+set(KSA_HAVE_CUDA OFF)
+if(NOT KSA_CUDA MATCHES "^(ON|OFF|AUTO)$")
+  message(FATAL_ERROR "KSA_CUDA is '${KSA_CUDA}': expected ON, OFF or AUTO")
+endif()
+if(KSA_CUDA STREQUAL "OFF")
+  return()
+endif()
+
+include(CheckLanguage)
+check_language(CUDA)
+if(NOT CMAKE_CUDA_COMPILER)
+  if(KSA_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "KSA_CUDA=ON, but no CUDA compiler was found: put nvcc on PATH or set CUDACXX, or use KSA_CUDA=OFF")
+  endif()
+  return()
+endif()
+
+if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+  set(CMAKE_CUDA_ARCHITECTURES 90a-real)  # not "native", which fails on a machine without a GPU
+endif()
+enable_language(CUDA)
+if(NOT DEFINED CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
+  set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")
+  set(CMAKE_CUDA20_EXTENSION_COMPILE_OPTION "-std=c++20")
+endif()
+set(CMAKE_CUDA_STANDARD 20)
+set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+set(CMAKE_CUDA_EXTENSIONS OFF)
+find_package(CUDAToolkit REQUIRED)
+set(KSA_HAVE_CUDA ON)
