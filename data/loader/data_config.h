@@ -12,11 +12,15 @@ struct TrainSource {
   std::string path;
   double weight = 1;
   std::string name;  // empty: the folder's name
+
+  friend bool operator==(const TrainSource&, const TrainSource&) = default;
 };
 
 struct ValidationSource {
   std::string path;
   std::string name;  // empty: the folder's name
+
+  friend bool operator==(const ValidationSource&, const ValidationSource&) = default;
 };
 
 // What happens when a block of tokens does not match its hash.
@@ -25,7 +29,7 @@ enum class OnCorrupt : int {
   kSkip,   // samples that touch the block get no targets
 };
 
-struct DataConfig {
+struct DatasetConfig {
   std::vector<TrainSource> train;  // may be empty when only validation is wanted
   std::vector<ValidationSource> validation;
   bool document_mask = false;

@@ -29,12 +29,12 @@ class Dataset {
   // Opens and checks every shard. Error kMissingInput: a folder or file is not there; kBadData: a damaged or changed
   // shard, a source without a sample of sequence_length, a token >= vocab_size, sources of different tokenizers;
   // kConfig: a weight that is not positive or rounds to 0 of 1024, two sources of one name.
-  explicit Dataset(const DataConfig& config);
+  explicit Dataset(const DatasetConfig& config);
   ~Dataset();
   Dataset(const Dataset&) = delete;
   Dataset& operator=(const Dataset&) = delete;
 
-  [[nodiscard]] const DataConfig& config() const;
+  [[nodiscard]] const DatasetConfig& config() const;
   [[nodiscard]] const std::vector<SourceInfo>& train_sources() const;
   [[nodiscard]] const std::vector<SourceInfo>& validation_sources() const;
 

@@ -8,13 +8,13 @@
 #include <string>
 #include <vector>
 
+#include "data/loader/data_config.h"
 #include "kernels/core/dtype.h"
 #include "model/ksa/model_config.h"
 
 namespace ksa {
 
 enum class DeviceChoice : int { kAuto, kCpu, kCuda };
-enum class OnCorrupt : int { kAbort, kSkip };
 enum class Recompute : int { kNone, kAttention, kMlp, kBlock };
 enum class ScheduleKind : int { kWsd, kCosine, kConstant };
 
@@ -27,21 +27,6 @@ struct RunConfig {
   std::optional<int32_t> threads;  // none: the cores this rank may use
 
   friend bool operator==(const RunConfig&, const RunConfig&) = default;
-};
-
-struct TrainSource {
-  std::string path;
-  double weight = 1.0;  // > 0; shares are rounded to integers that sum to 1024
-  std::string name;     // default: the last folder of the path
-
-  friend bool operator==(const TrainSource&, const TrainSource&) = default;
-};
-
-struct ValidationSource {
-  std::string path;
-  std::string name;  // unique among the validation sources
-
-  friend bool operator==(const ValidationSource&, const ValidationSource&) = default;
 };
 
 struct DataConfig {
