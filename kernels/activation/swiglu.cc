@@ -1,0 +1,37 @@
+#include "kernels/activation/swiglu.h"
+
+#include "kernels/activation/swiglu_cpu.h"
+#include "kernels/core/checks.h"
+#include "kernels/core/dispatch.h"
+
+namespace ksa {
+
+void SwigluForward(const SwigluForwardArgs& args, const Stream& stream) {
+  const ArgumentCheck check("SwigluForward", stream);
+  check.Floating("gate", args.gate);
+  for (const auto& [name, x] : {std::pair{"gate", &args.gate}, std::pair{"up", &args.up}, std::pair{"y", &args.y}}) {
+    check.Tensor(name, *x, args.gate.dtype, args.gate.shape);
+  }
+  if (!stream.device.IsCpu()) {
+    FailDevice("SwigluForward", stream.device);
+  }
+  DispatchFloating(args.gate.dtype, [&](auto element) { cpu::SwigluForward<decltype(element)>(args, stream); });
+}
+
+void SwigluBackward(const SwigluBackwardArgs& args, const Stream& stream) {
+  const ArgumentCheck check("SwigluBackward", stream);
+  check.Floating("gate", args.gate);
+  for (const auto& [name, x] : {std::pair{"dy", &args.dy},
+                                std::pair{"gate", &args.gate},
+                                std::pair{"up", &args.up},
+                                std::pair{"dgate", &args.dgate},
+                                std::pair{"dup", &args.dup}}) {
+    check.Tensor(name, *x, args.gate.dtype, args.gate.shape);
+  }
+  if (!stream.device.IsCpu()) {
+    FailDevice("SwigluBackward", stream.device);
+  }
+  DispatchFloating(args.gate.dtype, [&](auto element) { cpu::SwigluBackward<decltype(element)>(args, stream); });
+}
+
+}  // namespace ksa

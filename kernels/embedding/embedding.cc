@@ -1,0 +1,63 @@
+#include "kernels/embedding/embedding.h"
+
+#include "kernels/core/checks.h"
+#include "kernels/core/dispatch.h"
+#include "kernels/embedding/embedding_cpu.h"
+
+namespace ksa {
+namespace {
+
+void CheckIds(const char* kernel, const TensorView& ids, int64_t table_rows) {
+  const int32_t* data = ids.As<int32_t>();
+  for (int64_t r = 0; r < ids.size(); ++r) {
+    if (data[r] < 0 || data[r] >= table_rows) {
+      Fail(ExitCode::kBadData,
+           "{}: token id {} at text row {}, but the embedding has {} rows; does the data's tokenizer belong to this "
+           "model?",
+           kernel,
+           data[r],
+           r,
+           table_rows);
+    }
+  }
+}
+
+}  // namespace
+
+void EmbeddingForward(const EmbeddingForwardArgs& args, const Stream& stream) {
+  const ArgumentCheck check("EmbeddingForward", stream);
+  const DType dtype = args.table.dtype;
+  check.Floating("table", args.table);
+  check.Rank("table", args.table, 2);
+  const int64_t d = args.table.cols();
+  check.Tensor("table", args.table, dtype, args.table.shape);
+  check.Elements("ids", args.ids, DType::kI32, args.layout.text_rows());
+  check.Tensor("y", args.y, dtype, {args.layout.rows(), d});
+  if (args.layout.summary_rows() > 0) {
+    check.Tensor("summary_table", args.summary_table, dtype, {args.layout.summary_tokens, d});
+  }
+  if (!stream.device.IsCpu()) {
+    FailDevice("EmbeddingForward", stream.device);
+  }
+  CheckIds("EmbeddingForward", args.ids, args.table.rows());
+  DispatchFloating(dtype, [&](auto element) { cpu::EmbeddingForward<decltype(element)>(args, stream); });
+}
+
+void EmbeddingBackward(const EmbeddingBackwardArgs& args, const Stream& stream) {
+  const ArgumentCheck check("EmbeddingBackward", stream);
+  const DType dtype = args.dy.dtype;
+  check.Floating("dy", args.dy);
+  check.Rank("dtable", args.dtable, 2);
+  const int64_t d = args.dtable.cols();
+  check.Tensor("dy", args.dy, dtype, {args.layout.rows(), d});
+  check.Elements("ids", args.ids, DType::kI32, args.layout.text_rows());
+  check.Tensor("dtable", args.dtable, AccumulationType(dtype), args.dtable.shape);
+  check.Optional("dsummary_table", args.dsummary_table, AccumulationType(dtype), {args.layout.summary_tokens, d});
+  if (!stream.device.IsCpu()) {
+    FailDevice("EmbeddingBackward", stream.device);
+  }
+  CheckIds("EmbeddingBackward", args.ids, args.dtable.rows());
+  DispatchFloating(dtype, [&](auto element) { cpu::EmbeddingBackward<decltype(element)>(args, stream); });
+}
+
+}  // namespace ksa

@@ -1,0 +1,49 @@
+#include "kernels/gemm/gemm.h"
+
+#include <limits>
+
+#include "kernels/core/checks.h"
+#include "kernels/core/dispatch.h"
+#include "kernels/gemm/gemm_cpu.h"
+
+namespace ksa {
+namespace {
+
+cpu::GemmSize Check(const GemmArgs& args, const Stream& stream) {
+  const ArgumentCheck check("Gemm", stream);
+  for (const auto& [name, x] : {std::pair{"a", &args.a}, std::pair{"b", &args.b}, std::pair{"c", &args.c}}) {
+    check.Rank(name, *x, 2);
+    check.Floating(name, *x);
+  }
+  cpu::GemmSize size;
+  size.m = args.transpose_a ? args.a.cols() : args.a.rows();
+  size.k = args.transpose_a ? args.a.rows() : args.a.cols();
+  size.n = args.transpose_b ? args.b.rows() : args.b.cols();
+  check.Tensor("a", args.a, args.a.dtype, args.a.shape);
+  check.Tensor("b", args.b, args.a.dtype, args.transpose_b ? Shape{size.n, size.k} : Shape{size.k, size.n});
+  const bool wide = args.c.dtype == AccumulationType(args.a.dtype);
+  check.Tensor("c", args.c, wide ? args.c.dtype : args.a.dtype, {size.m, size.n});
+  for (const int64_t extent : {size.m, size.n, size.k}) {
+    check.Within("an extent", extent, 0, std::numeric_limits<int32_t>::max());
+  }
+  return size;
+}
+
+}  // namespace
+
+void Gemm(const GemmArgs& args, const Stream& stream) {
+  const cpu::GemmSize size = Check(args, stream);
+  if (!stream.device.IsCpu()) {
+    FailDevice("Gemm", stream.device);
+  }
+  DispatchFloating(args.a.dtype, [&](auto element) {
+    using T = decltype(element);
+    if (args.c.dtype == args.a.dtype) {
+      cpu::Gemm<T, T>(args, size, stream);
+    } else {
+      cpu::Gemm<T, Accumulator<T>>(args, size, stream);
+    }
+  });
+}
+
+}  // namespace ksa

@@ -1,0 +1,56 @@
+#include "kernels/loss/linear_cross_entropy.h"
+
+#include "kernels/core/checks.h"
+#include "kernels/core/dispatch.h"
+#include "kernels/loss/linear_cross_entropy_cpu.h"
+
+namespace ksa {
+namespace {
+
+void Check(const LinearCrossEntropyArgs& args, const Stream& stream) {
+  const ArgumentCheck check("LinearCrossEntropy", stream);
+  const DType dtype = args.x.dtype;
+  check.Floating("x", args.x);
+  check.Rank("x", args.x, 2);
+  check.Rank("weight", args.weight, 2);
+  const int64_t n = args.x.rows();
+  const int64_t d = args.x.cols();
+  const int64_t v = args.weight.rows();
+  check.Within("vocabulary", v, 1, INT32_MAX);
+  check.Tensor("x", args.x, dtype, {n, d});
+  check.Tensor("weight", args.weight, dtype, {v, d});
+  check.Elements("targets", args.targets, DType::kI32, n);
+  check.Optional("row_loss", args.row_loss, AccumulationType(dtype), {n});
+  check.Elements("loss_sum", args.loss_sum, DType::kF64, 1);
+  if (!args.dx.empty()) {
+    check.Tensor("dx", args.dx, dtype, {n, d});
+    check.Tensor("dweight", args.dweight, AccumulationType(dtype), {v, d});
+  }
+  KSA_CHECK(args.allocator != nullptr, "LinearCrossEntropy needs an allocator for its scratch memory");
+}
+
+void CheckTargets(const LinearCrossEntropyArgs& args) {
+  const int32_t* targets = args.targets.As<int32_t>();
+  for (int64_t r = 0; r < args.targets.size(); ++r) {
+    if (targets[r] >= args.weight.rows()) {
+      Fail(ExitCode::kBadData,
+           "LinearCrossEntropy: target {} at row {}, but the vocabulary has {} entries",
+           targets[r],
+           r,
+           args.weight.rows());
+    }
+  }
+}
+
+}  // namespace
+
+void LinearCrossEntropy(const LinearCrossEntropyArgs& args, const Stream& stream) {
+  Check(args, stream);
+  if (!stream.device.IsCpu()) {
+    FailDevice("LinearCrossEntropy", stream.device);
+  }
+  CheckTargets(args);
+  DispatchFloating(args.x.dtype, [&](auto element) { cpu::LinearCrossEntropy<decltype(element)>(args, stream); });
+}
+
+}  // namespace ksa

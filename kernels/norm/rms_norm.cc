@@ -1,0 +1,65 @@
+#include "kernels/norm/rms_norm.h"
+
+#include "kernels/core/checks.h"
+#include "kernels/core/dispatch.h"
+#include "kernels/norm/rms_norm_cpu.h"
+
+namespace ksa {
+namespace {
+
+void Check(const RmsNormForwardArgs& args, const Stream& stream) {
+  const ArgumentCheck check("RmsNormForward", stream);
+  const DType dtype = args.x.dtype;
+  check.Floating("x", args.x);
+  check.Rank("x", args.x, 2);
+  const int64_t n = args.x.rows();
+  const int64_t d = args.x.cols();
+  check.Tensor("x", args.x, dtype, {n, d});
+  check.Tensor("weight", args.weight, dtype, {d});
+  check.Optional("weight_summary", args.weight_summary, dtype, {d});
+  check.Tensor("y", args.y, dtype, {n, d});
+  check.Tensor("rstd", args.rstd, AccumulationType(dtype), {n});
+  if (!args.weight_summary.empty()) {
+    check.Within("split", args.split, 0, n);
+  }
+}
+
+void Check(const RmsNormBackwardArgs& args, const Stream& stream) {
+  const ArgumentCheck check("RmsNormBackward", stream);
+  const DType dtype = args.x.dtype;
+  check.Floating("x", args.x);
+  check.Rank("x", args.x, 2);
+  const int64_t n = args.x.rows();
+  const int64_t d = args.x.cols();
+  check.Tensor("dy", args.dy, dtype, {n, d});
+  check.Tensor("x", args.x, dtype, {n, d});
+  check.Tensor("rstd", args.rstd, AccumulationType(dtype), {n});
+  check.Tensor("weight", args.weight, dtype, {d});
+  check.Optional("weight_summary", args.weight_summary, dtype, {d});
+  check.Tensor("dx", args.dx, dtype, {n, d});
+  check.Optional("dweight", args.dweight, AccumulationType(dtype), {d});
+  check.Optional("dweight_summary", args.dweight_summary, AccumulationType(dtype), {d});
+  if (!args.weight_summary.empty()) {
+    check.Within("split", args.split, 0, n);
+  }
+}
+
+}  // namespace
+
+void RmsNormForward(const RmsNormForwardArgs& args, const Stream& stream) {
+  Check(args, stream);
+  if (!stream.device.IsCpu()) {
+    FailDevice("RmsNormForward", stream.device);
+  }
+  DispatchFloating(args.x.dtype, [&](auto element) { cpu::RmsNormForward<decltype(element)>(args, stream); });
+}
+
+void RmsNormBackward(const RmsNormBackwardArgs& args, const Stream& stream) {
+  Check(args, stream);
+  if (!stream.device.IsCpu()) {
+    FailDevice("RmsNormBackward", stream.device);
+  }
+  DispatchFloating(args.x.dtype, [&](auto element) { cpu::RmsNormBackward<decltype(element)>(args, stream); });
+}
+
+}  // namespace ksa

@@ -1,0 +1,30 @@
+#include "kernels/optimizer/adamw.h"
+
+#include "kernels/core/checks.h"
+#include "kernels/core/dispatch.h"
+#include "kernels/optimizer/adamw_cpu.h"
+
+namespace ksa {
+
+void AdamW(const AdamWArgs& args, const Stream& stream) {
+  const ArgumentCheck check("AdamW", stream);
+  const int64_t n = args.weight.size();
+  for (const auto& [name, x] : {std::pair{"weight", &args.weight},
+                                std::pair{"grad", &args.grad},
+                                std::pair{"exp_avg", &args.exp_avg},
+                                std::pair{"exp_avg_sq", &args.exp_avg_sq}}) {
+    check.Elements(name, *x, args.weight.dtype, n);
+  }
+  if (!args.compute.empty()) {
+    check.Elements("compute", args.compute, DType::kBF16, n);
+  }
+  if (args.step < 1) {
+    Fail(ExitCode::kInternal, "AdamW: step is {}, updates count from 1", args.step);
+  }
+  if (!stream.device.IsCpu()) {
+    FailDevice("AdamW", stream.device);
+  }
+  DispatchAccumulator(args.weight.dtype, [&](auto element) { cpu::AdamW<decltype(element)>(args, stream); });
+}
+
+}  // namespace ksa

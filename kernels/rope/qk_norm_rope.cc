@@ -1,0 +1,128 @@
+#include "kernels/rope/qk_norm_rope.h"
+
+#include "kernels/core/checks.h"
+#include "kernels/core/dispatch.h"
+#include "kernels/rope/qk_norm_rope_cpu.h"
+
+namespace ksa {
+namespace {
+
+// What forward and backward have in common.
+struct Call {
+  const char* kernel;
+  const TensorView& x;
+  const TensorView& weight;
+  const TensorView& weight_summary;
+  const TensorView& table;
+  const TensorView& rstd;
+  const SummaryLayout& layout;
+  int64_t first_row;
+  int64_t split;
+};
+
+// Every position of the rows has an entry in the table.
+void CheckPositions(const Call& call) {
+  const int64_t positions = call.table.rows();
+  if (positions >= call.layout.text_tokens) {
+    return;  // no position reaches the sequence's length
+  }
+  for (int64_t r = 0; r < call.x.rows(); ++r) {
+    const int32_t position = call.layout.Position(r + call.first_row);
+    if (position >= positions) {
+      Fail(ExitCode::kInternal,
+           "{}: row {} stands at position {}, the table ends at {}; fill a longer table",
+           call.kernel,
+           r + call.first_row,
+           position,
+           positions);
+    }
+  }
+}
+
+void CheckCall(const ArgumentCheck& check, const Call& call) {
+  const DType dtype = call.x.dtype;
+  check.Floating("x", call.x);
+  check.Rank("x", call.x, 3);
+  const int64_t n = call.x.rows();
+  const int64_t h = call.x.shape[1];
+  const int64_t e = call.x.shape[2];
+  check.Within("head dim", e, 2, cpu::kMaxHeadDim);
+  if (e % 2 != 0) {
+    Fail(ExitCode::kInternal, "{}: the head dim is {}, it should be even", call.kernel, e);
+  }
+  check.Tensor("x", call.x, dtype, {n, h, e});
+  check.Rank("table", call.table, 3);
+  check.Tensor("table", call.table, AccumulationType(dtype), {call.table.rows(), e / 2, 2});
+  check.Optional("weight", call.weight, dtype, {e});
+  check.Optional("weight_summary", call.weight_summary, dtype, {e});
+  if (!call.weight.empty()) {
+    check.Tensor("rstd", call.rstd, AccumulationType(dtype), {n, h});
+  } else if (!call.weight_summary.empty()) {
+    Fail(ExitCode::kInternal, "{}: weight_summary is given without weight", call.kernel);
+  }
+  if (!call.weight_summary.empty()) {
+    check.Within("split", call.split, 0, n);
+  }
+  check.Within("first_row", call.first_row, 0, call.layout.rows() - n);
+  CheckPositions(call);
+}
+
+}  // namespace
+
+void FillRopeTable(const TensorView& table, double theta, const Stream& stream) {
+  const ArgumentCheck check("FillRopeTable", stream);
+  check.Rank("table", table, 3);
+  check.Tensor("table", table, table.dtype, {table.rows(), table.shape[1], 2});
+  if (!(theta > 0.0)) {
+    Fail(ExitCode::kInternal, "FillRopeTable: theta is {}, it should be positive", theta);
+  }
+  if (!stream.device.IsCpu()) {
+    FailDevice("FillRopeTable", stream.device);
+  }
+  DispatchAccumulator(table.dtype, [&](auto element) { cpu::FillRopeTable<decltype(element)>(table, theta, stream); });
+}
+
+void QkNormRopeForward(const QkNormRopeForwardArgs& args, const Stream& stream) {
+  const ArgumentCheck check("QkNormRopeForward", stream);
+  CheckCall(check,
+            {"QkNormRopeForward",
+             args.x,
+             args.weight,
+             args.weight_summary,
+             args.table,
+             args.rstd,
+             args.layout,
+             args.first_row,
+             args.split});
+  check.Tensor("y", args.y, args.x.dtype, args.x.shape);
+  if (!stream.device.IsCpu()) {
+    FailDevice("QkNormRopeForward", stream.device);
+  }
+  DispatchFloating(args.x.dtype, [&](auto element) { cpu::QkNormRopeForward<decltype(element)>(args, stream); });
+}
+
+void QkNormRopeBackward(const QkNormRopeBackwardArgs& args, const Stream& stream) {
+  const ArgumentCheck check("QkNormRopeBackward", stream);
+  const TensorView& x = args.weight.empty() ? args.dy : args.x;
+  CheckCall(check,
+            {"QkNormRopeBackward",
+             x,
+             args.weight,
+             args.weight_summary,
+             args.table,
+             args.rstd,
+             args.layout,
+             args.first_row,
+             args.split});
+  check.Tensor("dy", args.dy, x.dtype, x.shape);
+  check.Tensor("dx", args.dx, x.dtype, x.shape);
+  const Shape weight_shape = {x.shape[2]};
+  check.Optional("dweight", args.dweight, AccumulationType(x.dtype), weight_shape);
+  check.Optional("dweight_summary", args.dweight_summary, AccumulationType(x.dtype), weight_shape);
+  if (!stream.device.IsCpu()) {
+    FailDevice("QkNormRopeBackward", stream.device);
+  }
+  DispatchFloating(x.dtype, [&](auto element) { cpu::QkNormRopeBackward<decltype(element)>(args, stream); });
+}
+
+}  // namespace ksa
