@@ -1,0 +1,19 @@
+// Softmax attention on segregated rows; see kernels/attention/attention.h.
+#pragma once
+
+#include "kernels/core/summary_layout.h"
+#include "model/autograd/tape.h"
+
+namespace ksa {
+
+struct AttentionSpec {
+  SummaryLayout layout;
+  AttentionWindow window;
+  int head_dim = 0;
+};
+
+// q [nq, h·e], k and v [nk, g·e] -> [nq, h·e]. Tensor axis: Sharded(1) (whole heads), passed on. Inside a recomputed
+// block the output and its log-sum-exp are kept, so that attention never runs forward twice.
+[[nodiscard]] Var Attention(const ExecContext& cx, const Var& q, const Var& k, const Var& v, const AttentionSpec& spec);
+
+}  // namespace ksa

@@ -1,0 +1,58 @@
+#include "model/ops/loss.h"
+
+#include <utility>
+
+#include "kernels/loss/linear_cross_entropy.h"
+#include "model/autograd/checks.h"
+
+namespace ksa {
+namespace {
+
+class LossNode final : public Node {
+ public:
+  LossNode(int in, Tensor dx) : in_(in), dx_(std::move(dx)) {}
+
+  [[nodiscard]] const char* name() const override { return "cross-entropy"; }
+
+  void Backward(const ExecContext& cx) override { cx.tape->AddGrad(cx, in_, std::move(dx_)); }
+
+ private:
+  int in_;
+  Tensor dx_;
+};
+
+}  // namespace
+
+CrossEntropyResult LinearCrossEntropyLoss(
+    const ExecContext& cx, const Var& x, Parameter& head, const Tensor& targets, double grad_scale) {
+  const bool sharded = head.spec.tensor == Placement::Sharded(0);
+  RequireTensorPlacement("cross-entropy", x, sharded ? Placement::Entered() : Placement::Replicated());
+  CrossEntropyResult result;
+  result.row_loss = cx.Empty({x.rows()}, AccumulationType(x.value.dtype()));
+  Tensor sum = cx.Empty({1}, DType::kF64);
+  LinearCrossEntropyArgs args = {.x = x.value,
+                                 .weight = head.value,
+                                 .targets = targets,
+                                 .row_loss = result.row_loss,
+                                 .loss_sum = sum,
+                                 .grad_scale = grad_scale,
+                                 .allocator = cx.allocator};
+  Tensor dx;
+  if (cx.tape != nullptr) {
+    dx = cx.Empty(x.value.shape(), x.value.dtype());
+    args.dx = dx;
+    args.dweight = head.grad;
+    args.accumulate = head.Accumulate();
+  }
+  LinearCrossEntropy(args, cx.stream);
+  Placements placement;
+  placement[MeshAxis::kData] = Placement::Partial();
+  placement[MeshAxis::kContext] = Placement::Partial();
+  result.loss_sum = Result(cx, std::move(sum), placement);
+  if (cx.tape != nullptr) {
+    cx.tape->Record(std::make_unique<LossNode>(x.slot, std::move(dx)));
+  }
+  return result;
+}
+
+}  // namespace ksa

@@ -1,0 +1,21 @@
+// The output matrix and the cross-entropy in one, without [n, v] logits.
+#pragma once
+
+#include "model/autograd/parameter.h"
+#include "model/autograd/tape.h"
+
+namespace ksa {
+
+struct CrossEntropyResult {
+  Var loss_sum;     // [1] fp64: sum over this rank's targets; Partial over data and context
+  Tensor row_loss;  // [n] accumulation type, 0 where a row has no target
+};
+
+// x [n, d] text rows, Entered over the tensor axis when `head` [v, d] is Sharded(0); targets [n] int32, < 0: none.
+//
+// The gradients are those of grad_scale · loss_sum and are computed in the same pass (the loss is the root: its
+// gradient is 1), which saves computing the logits twice: start Backward at the result with an empty gradient.
+[[nodiscard]] CrossEntropyResult LinearCrossEntropyLoss(
+    const ExecContext& cx, const Var& x, Parameter& head, const Tensor& targets, double grad_scale);
+
+}  // namespace ksa

@@ -1,0 +1,18 @@
+// Operations on leading or trailing rows: slices, the residual sum, and the annealing mix.
+#pragma once
+
+#include "model/autograd/tape.h"
+
+namespace ksa {
+
+// Rows [first, first + count) of x, sharing its memory. The gradient goes into the same rows of x's.
+[[nodiscard]] Var Rows(const ExecContext& cx, const Var& x, int64_t first, int64_t count);
+
+// x [n, d] + delta [p, d], p <= n: delta is added to the first p rows; the others pass unchanged (rows that skip a
+// block). Neither may be Partial.
+[[nodiscard]] Var AddRows(const ExecContext& cx, const Var& x, const Var& delta);
+
+// Rows [first, n) of the result are a·own + (1 - a)·base, with base [n - first, d]; rows [0, first) are own's.
+[[nodiscard]] Var MixRows(const ExecContext& cx, const Var& own, const Var& base, int64_t first, double a);
+
+}  // namespace ksa
