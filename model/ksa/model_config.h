@@ -76,6 +76,9 @@ struct InitializerRange {
   friend bool operator==(const InitializerRange&, const InitializerRange&) = default;
 };
 
+// Which parts of a block run again in backward instead of keeping what they computed. Attention itself never does.
+enum class Recompute : int { kNone, kAttention, kMlp, kBlock };
+
 struct ModelConfig {
   int32_t vocab_size = 0;  // v; the ids of summaries that share the embedding are not counted
   int32_t hidden_size = 0;

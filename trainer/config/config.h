@@ -15,7 +15,6 @@
 namespace ksa {
 
 enum class DeviceChoice : int { kAuto, kCpu, kCuda };
-enum class Recompute : int { kNone, kAttention, kMlp, kBlock };
 enum class ScheduleKind : int { kWsd, kCosine, kConstant };
 
 struct RunConfig {

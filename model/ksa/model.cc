@@ -1,0 +1,152 @@
+#include "model/ksa/model.h"
+
+#include <algorithm>
+
+#include "kernels/gemm/gemm.h"
+#include "kernels/rope/qk_norm_rope.h"
+#include "model/autograd/recompute.h"
+#include "model/ksa/parameters.h"
+#include "model/ops/collectives.h"
+#include "model/ops/embedding.h"
+#include "model/ops/norm.h"
+#include "model/ops/rows.h"
+
+namespace ksa {
+namespace {
+
+// `block` now, or again in backward when `recompute` says so.
+template <typename Block>
+Var Run(const ExecContext& cx, const Var& x, bool recompute, const Block& block) {
+  return recompute ? Recomputed(cx, x, block) : block(cx, x);
+}
+
+}  // namespace
+
+SummaryLayout MakeLayout(const ModelConfig& config,
+                         int32_t sequences,
+                         int32_t text_tokens,
+                         const int32_t* document_first_chunk,
+                         const int32_t* chunk_tokens) {
+  SummaryLayout layout;
+  layout.sequences = sequences;
+  layout.text_tokens = text_tokens;
+  layout.chunk_size = config.ChunkSize();
+  layout.summary_tokens = config.SummaryTokens();
+  if (config.HasSummaryRows()) {
+    layout.live_chunks = LiveChunks(layout.chunks(), config.MinKsaWindow());
+    layout.text_positions = config.ksa.text_positions;
+    layout.summary_positions = config.ksa.summary_positions;
+  }
+  layout.document_first_chunk = document_first_chunk;
+  layout.chunk_tokens = chunk_tokens;
+  return layout;
+}
+
+double AnnealMix(const ModelConfig& config, int64_t update) {
+  if (!config.ksa.anneal.has_value() || !config.HasSummaryRows()) {
+    return 1.0;
+  }
+  const AnnealConfig& anneal = *config.ksa.anneal;
+  const double done =
+      static_cast<double>(update - anneal.start_step) / static_cast<double>(anneal.end_step - anneal.start_step);
+  return std::clamp(1.0 - done, 0.0, 1.0);
+}
+
+KsaModel::KsaModel(
+    const ModelConfig& config, ParameterStore& store, Allocator& allocator, const Stream& stream, int64_t positions)
+    : config_(config), store_(store) {
+  for (int32_t i = 0; i < config_.num_hidden_layers; ++i) {
+    const auto get = [&](const char* name) { return &store_.Get(LayerParameterName(i, name)); };
+    Layer layer;
+    layer.spec = config_.layers[static_cast<size_t>(i)];
+    layer.summaries_attend = config_.SummariesAttend(i);
+    layer.attention.norm = Pair(i, "input_layernorm.weight", "input_layernorm_summary.weight");
+    layer.attention.q = Pair(i, "self_attn.q_proj.weight", "self_attn.q_proj_summary.weight");
+    layer.attention.k = Pair(i, "self_attn.k_proj.weight", "self_attn.k_proj_summary.weight");
+    layer.attention.v = Pair(i, "self_attn.v_proj.weight", "self_attn.v_proj_summary.weight");
+    layer.attention.q_norm = Pair(i, "self_attn.q_norm.weight", "self_attn.q_norm_summary.weight");
+    layer.attention.k_norm = Pair(i, "self_attn.k_norm.weight", "self_attn.k_norm_summary.weight");
+    layer.attention.out = get("self_attn.o_proj.weight");
+    layer.mlp = {get("post_attention_layernorm.weight"),
+                 get("mlp.gate_proj.weight"),
+                 get("mlp.up_proj.weight"),
+                 get("mlp.down_proj.weight")};
+    layers_.push_back(layer);
+  }
+  head_ = &store_.Get(config_.tie_word_embeddings ? "model.embed_tokens.weight" : "lm_head.weight");
+  rope_table_ = Tensor::Empty({positions, config_.head_dim / 2, 2}, store_.state_dtype(), allocator);
+  FillRopeTable(rope_table_, config_.rope_theta, stream);
+}
+
+WeightPair KsaModel::Pair(int32_t layer, const char* name, const char* summary_name) {
+  return {store_.Find(LayerParameterName(layer, name)), store_.Find(LayerParameterName(layer, summary_name))};
+}
+
+Var KsaModel::RunLayer(const ExecContext& cx, const Var& x, size_t index, const Input& input) {
+  const Layer& layer = layers_[index];
+  const int64_t text_rows = input.layout.text_rows();
+  SummaryRole role = layer.summaries_attend ? SummaryRole::kAttend : SummaryRole::kBypass;
+  if (static_cast<int32_t>(index) == config_.LastKsaLayer()) {
+    role = SummaryRole::kKeysOnly;
+  } else if (x.rows() == text_rows) {
+    role = SummaryRole::kBypass;
+  }
+  const BlockSpec spec = {.layout = input.layout,
+                          .window = layer.spec.Window(),
+                          .role = role,
+                          .mix = input.mix,
+                          .rope_table = rope_table_,
+                          .head_dim = config_.head_dim,
+                          .eps = config_.rms_norm_eps};
+  const auto attention = [&layer, spec](const ExecContext& inner, const Var& in) {
+    return AttentionBlock(inner, in, layer.attention, spec);
+  };
+  const auto mlp = [&layer, spec, text_rows](const ExecContext& inner, const Var& in) {
+    return MlpBlock(inner, in, layer.mlp, spec.role == SummaryRole::kAttend ? in.rows() : text_rows, spec.eps);
+  };
+  if (input.recompute == Recompute::kBlock) {
+    return Recomputed(
+        cx, x, [attention, mlp](const ExecContext& inner, const Var& in) { return mlp(inner, attention(inner, in)); });
+  }
+  const Var attended = Run(cx, x, input.recompute == Recompute::kAttention, attention);
+  return Run(cx, attended, input.recompute == Recompute::kMlp, mlp);
+}
+
+Var KsaModel::Hidden(const ExecContext& cx, const Input& input) {
+  const SummaryLayout& layout = input.layout;
+  KSA_CHECK(input.ids.size() == layout.text_rows(), "{} ids for {} text rows", input.ids.size(), layout.text_rows());
+  KSA_CHECK(layout.text_tokens <= rope_table_.rows(),
+            "a sequence of {} tokens, but the model was made for {}",
+            layout.text_tokens,
+            rope_table_.rows());
+  Var x = TensorReduce(cx,
+                       Embedding(cx,
+                                 input.ids,
+                                 {.layout = layout,
+                                  .table = &store_.Get("model.embed_tokens.weight"),
+                                  .summary_table = store_.Find("summary_embedding.weight"),
+                                  .vocab_size = config_.vocab_size}));
+  if (input.trace != nullptr) {
+    input.trace->push_back(x);
+  }
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    x = RunLayer(cx, x, i, input);
+    if (input.trace != nullptr) {
+      input.trace->push_back(x);
+    }
+  }
+  x = Rows(cx, x, 0, layout.text_rows());
+  return RmsNorm(cx, x, x.rows(), store_.Get("model.norm.weight"), nullptr, config_.rms_norm_eps);
+}
+
+CrossEntropyResult KsaModel::Loss(const ExecContext& cx, const Var& hidden, const Tensor& targets, double grad_scale) {
+  return LinearCrossEntropyLoss(cx, TensorEnter(cx, hidden), *head_, targets, grad_scale);
+}
+
+Tensor KsaModel::Logits(const ExecContext& cx, const Tensor& hidden) {
+  Tensor logits = cx.Empty({hidden.rows(), head_->value.rows()}, hidden.dtype());
+  Gemm({.a = hidden, .b = head_->value, .c = logits, .transpose_b = true}, cx.stream);
+  return logits;
+}
+
+}  // namespace ksa

@@ -1,0 +1,75 @@
+// KsaModel: the whole network, from token ids to the loss.
+#pragma once
+
+#include <vector>
+
+#include "kernels/core/summary_layout.h"
+#include "model/autograd/parameter.h"
+#include "model/autograd/tape.h"
+#include "model/ksa/model_config.h"
+#include "model/layers/block.h"
+#include "model/ops/loss.h"
+
+namespace ksa {
+
+// The layout of a batch of `sequences` of `text_tokens` tokens: the summaries that some text can see have rows.
+// `document_first_chunk` and `chunk_tokens` [sequences, C], or null for whole documents, must outlive the layout.
+[[nodiscard]] SummaryLayout MakeLayout(const ModelConfig& config,
+                                       int32_t sequences,
+                                       int32_t text_tokens,
+                                       const int32_t* document_first_chunk = nullptr,
+                                       const int32_t* chunk_tokens = nullptr);
+
+// The annealing weight a of update u (from 1): 1 without annealing.
+[[nodiscard]] double AnnealMix(const ModelConfig& config, int64_t update);
+
+class KsaModel {
+ public:
+  // `store` was made from ParameterSpecs(config); it and `allocator` must outlive the model. `positions`: the longest
+  // sequence that will be run.
+  KsaModel(
+      const ModelConfig& config, ParameterStore& store, Allocator& allocator, const Stream& stream, int64_t positions);
+
+  [[nodiscard]] const ModelConfig& config() const { return config_; }
+
+  [[nodiscard]] ParameterStore& store() { return store_; }
+
+  struct Input {
+    Tensor ids;  // [text rows] int32, 0 <= id < vocab_size
+    SummaryLayout layout;
+    double mix = 1.0;  // AnnealMix
+    Recompute recompute = Recompute::kNone;
+    std::vector<Var>* trace = nullptr;  // for tests: the embedding, then the residual stream after every layer
+  };
+
+  // -> [text rows, d], after the final norm.
+  [[nodiscard]] Var Hidden(const ExecContext& cx, const Input& input);
+
+  // Cross-entropy of hidden text rows; with a tape, gradients of grad_scale · sum start here.
+  [[nodiscard]] CrossEntropyResult Loss(const ExecContext& cx,
+                                        const Var& hidden,
+                                        const Tensor& targets,
+                                        double grad_scale);
+
+  // hidden [n, d] -> [n, EmbeddingRows()]. For a few rows: it holds them all.
+  [[nodiscard]] Tensor Logits(const ExecContext& cx, const Tensor& hidden);
+
+ private:
+  struct Layer {
+    LayerSpec spec;
+    AttentionWeights attention;
+    MlpWeights mlp;
+    bool summaries_attend = false;
+  };
+
+  [[nodiscard]] WeightPair Pair(int32_t layer, const char* name, const char* summary_name);
+  [[nodiscard]] Var RunLayer(const ExecContext& cx, const Var& x, size_t index, const Input& input);
+
+  ModelConfig config_;
+  ParameterStore& store_;
+  std::vector<Layer> layers_;
+  Parameter* head_ = nullptr;
+  Tensor rope_table_;  // [positions, e/2, 2]
+};
+
+}  // namespace ksa

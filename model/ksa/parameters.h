@@ -1,0 +1,19 @@
+// The parameters of a model: names, shapes, initial values, decay and placement.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "model/autograd/parameter.h"
+#include "model/ksa/model_config.h"
+
+namespace ksa {
+
+// In the order in which they lie in the flat buffers. Names are those of the released implementation
+// (tests/golden/README.md).
+[[nodiscard]] std::vector<ParameterSpec> ParameterSpecs(const ModelConfig& config);
+
+// "model.layers.3.self_attn.q_proj.weight"
+[[nodiscard]] std::string LayerParameterName(int32_t layer, const std::string& name);
+
+}  // namespace ksa
