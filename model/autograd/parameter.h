@@ -105,6 +105,9 @@ class ParameterStore {
 
   [[nodiscard]] FlatRange shard() const { return shard_; }  // the elements this rank updates
 
+  // The elements this rank writes into a checkpoint: every element has exactly one writer, with ZeRO or without.
+  [[nodiscard]] FlatRange write_range() const { return write_range_; }
+
   // Whole flat buffers [padded_size].
   [[nodiscard]] TensorView weights() const { return weights_; }  // compute dtype
 

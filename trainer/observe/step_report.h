@@ -1,0 +1,32 @@
+// What is known after an update: one struct for the log line, metrics.jsonl and TensorBoard. Meaning of every value:
+// docs/metrics.md.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+namespace ksa {
+
+struct StepReport {
+  int64_t step = 0;       // updates done, this one included
+  int64_t max_steps = 0;  // updates of the whole run
+  int64_t tokens = 0;     // text tokens since the run's start
+  double loss = 0;        // mean over the targets of the global batch
+  double grad_norm = 0;   // global, before clipping
+  double lr = 0;
+  std::map<std::string, double> validation_loss;  // by source; empty when this update was not followed by validation
+
+  double step_ms = 0;  // wall time of the update (mean over the updates since the last report)
+  double tokens_per_second = 0;
+  std::optional<double> mfu;  // 0..1; none on an unknown device
+  int64_t memory = 0;         // bytes in use: device memory, or resident memory on CPU
+  int64_t memory_total = 0;   // bytes of the device or host
+  double data_wait_ms = 0;    // an update
+  double comm_wait_ms = 0;    // an update
+  double seconds = 0;         // wall time since the attempt's first update began
+  double eta_seconds = 0;     // to the end of the run
+};
+
+}  // namespace ksa

@@ -1,0 +1,43 @@
+// TensorBoard event files: records of scalars, without protobuf or TensorFlow.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include "trainer/observe/step_report.h"
+
+namespace ksa {
+
+// Rank 0 only. Every attempt writes a file of its own in `folder`; readers join them by step.
+class TensorboardWriter {
+ public:
+  explicit TensorboardWriter(const std::string& folder);  // made when missing; Error(kCannotCreate)
+  TensorboardWriter(const TensorboardWriter&) = delete;
+  TensorboardWriter& operator=(const TensorboardWriter&) = delete;
+  ~TensorboardWriter();
+
+  // train/loss, train/grad_norm, train/lr, validation/<source>, performance/...; flushed. Error(kIo).
+  void Write(const StepReport& report);
+
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+ private:
+  void WriteRecord(const std::string& event);
+
+  std::string path_;
+  int fd_ = -1;
+};
+
+using Scalar = std::pair<std::string, float>;  // tag, value
+
+// The parts, for tests: CRC-32C, its masked form, a record (length, CRCs, data), and an Event as a protobuf message.
+[[nodiscard]] uint32_t Crc32c(std::string_view bytes);
+[[nodiscard]] uint32_t MaskedCrc32c(std::string_view bytes);
+[[nodiscard]] std::string FrameRecord(std::string_view data);
+[[nodiscard]] std::string EncodeFileVersion(double wall_time);
+[[nodiscard]] std::string EncodeScalars(double wall_time, int64_t step, const std::vector<Scalar>& scalars);
+
+}  // namespace ksa
