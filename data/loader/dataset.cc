@@ -1,0 +1,335 @@
+#include "data/loader/dataset.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <optional>
+#include <set>
+#include <span>
+
+#include "data/sampling/document_rows.h"
+#include "data/sampling/sample_order.h"
+#include "data/shards/shard_folder.h"
+#include "data/shards/streamed_hash.h"
+#include "kernels/core/error.h"
+
+namespace ksa {
+namespace {
+
+std::string SourceName(const std::string& name, const std::string& path) {
+  if (!name.empty()) {
+    return name;
+  }
+  const std::filesystem::path clean = std::filesystem::path(path).lexically_normal();
+  return clean.has_filename() ? clean.filename().string() : clean.parent_path().filename().string();
+}
+
+// Throws when the model cannot take the folder's tokens.
+void CheckVocabulary(const ShardFolder& folder, int64_t vocab_size) {
+  for (size_t i = 0; i < folder.shards().size(); ++i) {
+    const TokenShard& shard = folder.shards()[i];
+    const int64_t largest = std::max(shard.info().max_token, shard.info().eos_id);
+    if (largest >= vocab_size) {
+      Fail(ExitCode::kBadData,
+           "{}: holds token {}, but model.vocab_size is {}; it must be at least {}",
+           shard.path(),
+           largest,
+           vocab_size,
+           folder.index().vocab_size);
+    }
+  }
+}
+
+void CheckSameTokenizer(const ShardFolder& first, const ShardFolder& other) {
+  if (first.index().tokenizer_xxh3 != other.index().tokenizer_xxh3) {
+    Fail(ExitCode::kBadData,
+         "{} was made with the tokenizer '{}' ({}), {} with '{}' ({}); all sources of a run must share one",
+         first.path(),
+         first.index().tokenizer,
+         Hex(first.index().tokenizer_xxh3),
+         other.path(),
+         other.index().tokenizer,
+         Hex(other.index().tokenizer_xxh3));
+  }
+}
+
+SourceShape ShapeOf(const ShardFolder& folder, const std::string& name, double weight, int64_t sequence_length) {
+  SourceShape shape{name, weight, {}};
+  int64_t longest = 0;
+  int64_t samples = 0;
+  for (const ShardEntry& entry : folder.index().shards) {
+    shape.shard_samples.push_back(SamplesOfShard(entry.tokens, sequence_length));
+    samples += shape.shard_samples.back();
+    longest = std::max(longest, entry.tokens);
+  }
+  if (samples == 0) {
+    Fail(ExitCode::kBadData,
+         "{}: its longest shard has {} tokens, but a sample of sequence length {} takes {}",
+         folder.path(),
+         longest,
+         sequence_length,
+         sequence_length + 1);
+  }
+  return shape;
+}
+
+// The arrays of the batch, of the size for `count` samples; memory is kept from call to call.
+void Resize(Batch& batch, int64_t first, int64_t count, const DatasetConfig& config) {
+  batch.first_sample = first;
+  batch.samples = static_cast<int32_t>(count);
+  batch.sequence_length = config.sequence_length;
+  batch.chunks = (config.sequence_length + config.chunk_size - 1) / config.chunk_size;
+  const auto rows = static_cast<size_t>(count) * static_cast<size_t>(config.sequence_length);
+  batch.inputs.resize(rows);
+  batch.targets.resize(rows);
+  const size_t chunks = config.document_mask ? static_cast<size_t>(count) * static_cast<size_t>(batch.chunks) : 0;
+  batch.document_first_chunk.resize(chunks);
+  batch.chunk_tokens.resize(chunks);
+  batch.target_count = 0;
+  batch.dropped_tokens = 0;
+  batch.corrupt_samples = 0;
+}
+
+// The part of an array that belongs to sample `index`.
+std::span<int32_t> Part(std::vector<int32_t>& array, int64_t index, int32_t length) {
+  if (array.empty()) {
+    return {};
+  }
+  return std::span(array).subspan(static_cast<size_t>(index) * static_cast<size_t>(length),
+                                  static_cast<size_t>(length));
+}
+
+// Positions in (0, T] of the window of T+1 tokens from `first` at which a document starts.
+void FindDocumentStarts(const TokenShard& shard, int64_t first, int64_t length, std::vector<int64_t>& starts) {
+  const std::span<const uint64_t> offsets = shard.document_offsets();
+  starts.clear();
+  auto next = std::upper_bound(offsets.begin(), offsets.end(), static_cast<uint64_t>(first));
+  for (; next != offsets.end() && static_cast<int64_t>(*next) <= first + length; ++next) {
+    if (static_cast<int64_t>(*next) < shard.tokens()) {  // the last offset is an end alone
+      starts.push_back(static_cast<int64_t>(*next) - first);
+    }
+  }
+}
+
+}  // namespace
+
+struct Dataset::Impl {
+  DatasetConfig config;
+  std::vector<ShardFolder> train;
+  std::vector<ShardFolder> validation;
+  std::vector<SourceInfo> train_info;
+  std::vector<SourceInfo> validation_info;
+  std::optional<SampleOrder> order;            // of the training sources
+  std::vector<SampleOrder> validation_orders;  // one source each: only its plain order is used
+
+  // Scratch of one call of MakeBatch.
+  struct Scratch {
+    std::vector<int32_t> window;
+    std::vector<int64_t> starts;
+  };
+
+  explicit Impl(const DatasetConfig& from);
+  void OpenTrain();
+  void OpenValidation();
+
+  [[nodiscard]] const ShardFolder& first_folder() const { return train.empty() ? validation.front() : train.front(); }
+
+  [[nodiscard]] bool SampleIsGood(const TokenShard& shard, int64_t first) const;
+  void FillSample(const TokenShard& shard, int64_t shard_sample, int64_t index, Batch& batch, Scratch& scratch) const;
+};
+
+Dataset::Impl::Impl(const DatasetConfig& from) : config(from) {
+  KSA_CHECK(config.sequence_length >= 1 && config.chunk_size >= 1 && config.vocab_size >= 1,
+            "sequence length {}, chunk size {}, vocabulary {}",
+            config.sequence_length,
+            config.chunk_size,
+            config.vocab_size);
+  KSA_CHECK(!config.train.empty() || !config.validation.empty(), "a dataset without any source");
+  OpenTrain();
+  OpenValidation();
+}
+
+void Dataset::Impl::OpenTrain() {
+  std::vector<SourceShape> shapes;
+  std::set<std::string> names;
+  for (const TrainSource& source : config.train) {
+    train.emplace_back(source.path);
+    const ShardFolder& folder = train.back();
+    CheckVocabulary(folder, config.vocab_size);
+    CheckSameTokenizer(train.front(), folder);
+    const std::string name = SourceName(source.name, source.path);
+    if (!names.insert(name).second) {
+      Fail(ExitCode::kConfig, "data.train: two sources are called '{}'; give one of them another name", name);
+    }
+    shapes.push_back(ShapeOf(folder, name, source.weight, config.sequence_length));
+    train_info.push_back({name, source.path, 0, 0, folder.index().tokens(), folder.index().documents()});
+  }
+  if (shapes.empty()) {
+    return;
+  }
+  order.emplace(config.seed, shapes);
+  for (size_t s = 0; s < shapes.size(); ++s) {
+    train_info[s].share = order->shares()[s];
+    train_info[s].samples = order->samples(static_cast<int32_t>(s));
+  }
+}
+
+void Dataset::Impl::OpenValidation() {
+  std::set<std::string> names;
+  for (const ValidationSource& source : config.validation) {
+    validation.emplace_back(source.path);
+    const ShardFolder& folder = validation.back();
+    CheckVocabulary(folder, config.vocab_size);
+    CheckSameTokenizer(first_folder(), folder);
+    const std::string name = SourceName(source.name, source.path);
+    if (!names.insert(name).second) {
+      Fail(ExitCode::kConfig, "data.validation: two sources are called '{}'; give one of them another name", name);
+    }
+    const SourceShape shape = ShapeOf(folder, name, 1, config.sequence_length);
+    validation_orders.emplace_back(config.seed, std::span(&shape, 1));
+    validation_info.push_back({name,
+                               source.path,
+                               0,
+                               validation_orders.back().samples(0),
+                               folder.index().tokens(),
+                               folder.index().documents()});
+  }
+}
+
+// Whether everything that the sample of window [first, first + T] needs is undamaged. Throws under kAbort.
+bool Dataset::Impl::SampleIsGood(const TokenShard& shard, int64_t first) const {
+  const auto report = [&](const std::string& what) {
+    if (config.on_corrupt == OnCorrupt::kAbort) {
+      Fail(ExitCode::kBadData,
+           "{}: {} does not match its hash; the shard is damaged. Restore it (`ksa data verify` lists what is wrong), "
+           "or set data.on_corrupt: skip to train without the samples that touch it",
+           shard.path(),
+           what);
+    }
+  };
+  bool good = true;
+  for (int64_t block = first / kBlockTokens; block <= (first + config.sequence_length) / kBlockTokens; ++block) {
+    if (!shard.BlockIsGood(block)) {
+      report(fmt::format("block {} of 2^20 tokens (from token {})", block, block * kBlockTokens));
+      good = false;
+    }
+  }
+  if (config.document_mask && !shard.DocumentOffsetsAreGood()) {
+    report("/document_offsets");
+    good = false;
+  }
+  return good;
+}
+
+void Dataset::Impl::FillSample(
+    const TokenShard& shard, int64_t shard_sample, int64_t index, Batch& batch, Scratch& scratch) const {
+  const int32_t length = config.sequence_length;
+  const int64_t first = shard_sample * length;
+  const std::span<int32_t> inputs = Part(batch.inputs, index, length);
+  const std::span<int32_t> targets = Part(batch.targets, index, length);
+  const DocumentRows rows{inputs,
+                          targets,
+                          Part(batch.document_first_chunk, index, batch.chunks),
+                          Part(batch.chunk_tokens, index, batch.chunks)};
+  scratch.starts.clear();
+  scratch.window.resize(static_cast<size_t>(length) + 1);
+  const bool good = SampleIsGood(shard, first);
+  if (good) {
+    shard.Read(first, scratch.window);
+  } else {  // a damaged block may hold any number: one document of token 0, without targets
+    std::fill(scratch.window.begin(), scratch.window.end(), 0);
+    ++batch.corrupt_samples;
+  }
+  if (config.document_mask) {
+    if (good) {
+      FindDocumentStarts(shard, first, length, scratch.starts);
+    }
+    const FillResult filled = FillDocumentRows(scratch.window, scratch.starts, config.chunk_size, rows);
+    batch.target_count += good ? filled.targets : 0;
+    batch.dropped_tokens += filled.dropped;
+  } else {
+    std::copy(scratch.window.begin(), scratch.window.end() - 1, inputs.begin());
+    std::copy(scratch.window.begin() + 1, scratch.window.end(), targets.begin());
+    batch.target_count += good ? length : 0;
+  }
+  if (!good) {
+    std::fill(targets.begin(), targets.end(), Batch::kNoTarget);
+  }
+}
+
+Dataset::Dataset(const DatasetConfig& config) : impl_(std::make_unique<Impl>(config)) {}
+
+Dataset::~Dataset() = default;
+
+const DatasetConfig& Dataset::config() const {
+  return impl_->config;
+}
+
+const std::vector<SourceInfo>& Dataset::train_sources() const {
+  return impl_->train_info;
+}
+
+const std::vector<SourceInfo>& Dataset::validation_sources() const {
+  return impl_->validation_info;
+}
+
+int64_t Dataset::TokensPerEpoch() const {
+  double least = 0;
+  for (const SourceInfo& source : impl_->train_info) {
+    const double tokens = static_cast<double>(source.samples) * impl_->config.sequence_length *
+                          (static_cast<double>(kBlendSlots) / source.share);
+    least = least == 0 ? tokens : std::min(least, tokens);
+  }
+  return static_cast<int64_t>(least);
+}
+
+void Dataset::MakeBatch(int64_t first, int64_t count, Batch& batch) const {
+  KSA_CHECK(impl_->order.has_value(), "a dataset without training sources has no training batch");
+  Resize(batch, first, count, impl_->config);
+  Impl::Scratch scratch;
+  for (int64_t i = 0; i < count; ++i) {
+    const SampleLocation at = impl_->order->At(first + i);
+    const TokenShard& shard = impl_->train[static_cast<size_t>(at.source)].shards()[static_cast<size_t>(at.shard)];
+    impl_->FillSample(shard, at.shard_sample, i, batch, scratch);
+  }
+}
+
+void Dataset::MakeValidationBatch(size_t source, int64_t first, int64_t count, Batch& batch) const {
+  KSA_CHECK(source < impl_->validation.size(), "validation source {} of {}", source, impl_->validation.size());
+  Resize(batch, first, count, impl_->config);
+  Impl::Scratch scratch;
+  for (int64_t i = 0; i < count; ++i) {
+    const SampleLocation at = impl_->validation_orders[source].Plain(0, first + i);
+    const TokenShard& shard = impl_->validation[source].shards()[static_cast<size_t>(at.shard)];
+    impl_->FillSample(shard, at.shard_sample, i, batch, scratch);
+  }
+}
+
+std::string Dataset::Fingerprint() const {
+  StreamedHash hash;
+  const auto add = [&](uint64_t value) { hash.Update(&value, sizeof value); };
+  for (const ShardFolder& folder : impl_->train) {
+    add(folder.index().tokenizer_xxh3);
+    add(folder.index().shards.size());
+    for (const ShardEntry& entry : folder.index().shards) {
+      add(static_cast<uint64_t>(entry.tokens));
+      add(static_cast<uint64_t>(entry.documents));
+      add(entry.tokens_xxh3);
+      add(entry.document_offsets_xxh3);
+    }
+  }
+  return Hex(hash.Digest());
+}
+
+std::string Dataset::TokenizerPath() const {
+  return impl_->first_folder().TokenizerPath();
+}
+
+std::string Dataset::TokenizerName() const {
+  return impl_->first_folder().index().tokenizer;
+}
+
+int64_t ValidationSamples(int64_t samples, int64_t batches, int64_t global_batch_size) {
+  return std::min(samples, batches * global_batch_size);
+}
+
+}  // namespace ksa

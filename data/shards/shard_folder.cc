@@ -1,0 +1,160 @@
+#include "data/shards/shard_folder.h"
+
+#include <unistd.h>
+
+#include <filesystem>
+#include <system_error>
+#include <utility>
+
+#include <xxhash.h>
+
+#include "kernels/core/error.h"
+
+namespace ksa {
+namespace {
+
+namespace fs = std::filesystem;
+
+// The first difference between a shard and what the index says of it; empty when there is none.
+std::string Difference(const TokenShard& shard, const ShardEntry& entry, const ShardIndex& index) {
+  const ShardEntry found = EntryOf(entry.file, shard.file_bytes(), shard.info());
+  const auto number = [](const char* what, int64_t is, int64_t expected) {
+    return is == expected ? std::string() : fmt::format("{} is {}, the index says {}", what, is, expected);
+  };
+  const auto hash = [](const char* what, uint64_t is, uint64_t expected) {
+    return is == expected ? std::string() : fmt::format("{} is {}, the index says {}", what, Hex(is), Hex(expected));
+  };
+  for (const std::string& difference :
+       {number("the size in bytes", found.bytes, entry.bytes),
+        number("token_count", found.tokens, entry.tokens),
+        number("document_count", found.documents, entry.documents),
+        number("max_token", found.max_token, entry.max_token),
+        number("vocab_size", shard.info().vocab_size, index.vocab_size),
+        number("eos_id", shard.info().eos_id, index.eos_id),
+        hash("tokens_xxh3", found.tokens_xxh3, entry.tokens_xxh3),
+        hash("document_offsets_xxh3", found.document_offsets_xxh3, entry.document_offsets_xxh3),
+        hash("block_xxh3_xxh3", found.block_xxh3_xxh3, entry.block_xxh3_xxh3),
+        hash("tokenizer_xxh3 (a foreign tokenizer)", shard.info().tokenizer_xxh3, index.tokenizer_xxh3)}) {
+    if (!difference.empty()) {
+      return difference;
+    }
+  }
+  return {};
+}
+
+}  // namespace
+
+ShardFolder::ShardFolder(const std::string& path) : path_(path), index_(ReadShardIndex(path)) {
+  const std::string tokenizer = ReadSmallFile(TokenizerPath());
+  const uint64_t hash = XXH3_64bits(tokenizer.data(), tokenizer.size());
+  if (hash != index_.tokenizer_xxh3) {
+    Fail(ExitCode::kBadData,
+         "{}: this is not the tokenizer of the shards beside it (its hash is {}, the index says {})",
+         TokenizerPath(),
+         Hex(hash),
+         Hex(index_.tokenizer_xxh3));
+  }
+  for (const ShardEntry& entry : index_.shards) {
+    const std::string file = (fs::path(path) / entry.file).string();
+    if (fs::exists(file) && static_cast<int64_t>(fs::file_size(file)) != entry.bytes) {
+      Fail(ExitCode::kBadData,
+           "{}: {} bytes, the index says {}: the shard was changed or cut short; tokenize or copy it again",
+           file,
+           fs::file_size(file),
+           entry.bytes);
+    }
+    shards_.emplace_back(file);
+    const std::string difference = Difference(shards_.back(), entry, index_);
+    if (!difference.empty()) {
+      Fail(ExitCode::kBadData, "{}: the shard changed under the index: {}", file, difference);
+    }
+  }
+}
+
+std::string ShardFolder::TokenizerPath() const {
+  return (fs::path(path_) / index_.tokenizer_file).string();
+}
+
+ShardFolderWriter::ShardFolderWriter(const std::string& folder, const std::string& name, const Tokenizer& tokenizer)
+    : folder_(folder), name_(name), tokenizer_(tokenizer) {
+  index_.tokenizer = tokenizer.name();
+  index_.tokenizer_file = tokenizer.file_name();
+  index_.tokenizer_xxh3 = tokenizer.Xxh3();
+  index_.vocab_size = tokenizer.vocab_size();
+  index_.eos_id = tokenizer.eos_id();
+}
+
+ShardWriter& ShardFolderWriter::shard() {
+  if (shard_ == nullptr) {
+    shard_ = std::make_unique<ShardWriter>(
+        folder_, ShardVocabulary{index_.tokenizer, index_.tokenizer_xxh3, index_.vocab_size, index_.eos_id});
+  }
+  return *shard_;
+}
+
+void ShardFolderWriter::EndShard() {
+  if (shard_ == nullptr || shard_->documents() == 0) {
+    return;
+  }
+  // How many shards there will be is not known yet: the last part of the name comes in Finish().
+  const std::string file = fmt::format("{}-{:05}.h5", name_, index_.shards.size());
+  const std::string path = (fs::path(folder_) / file).string();
+  const TokenFileInfo info = shard_->Finish(path);
+  index_.shards.push_back(EntryOf(file, static_cast<int64_t>(fs::file_size(path)), info));
+  shard_.reset();
+}
+
+int64_t ShardFolderWriter::documents() const {
+  return index_.documents() + (shard_ == nullptr ? 0 : shard_->documents());
+}
+
+ShardIndex ShardFolderWriter::Finish() {
+  EndShard();
+  if (index_.shards.empty()) {
+    Fail(ExitCode::kBadData, "there is no document to write to {}", name_);
+  }
+  for (size_t i = 0; i < index_.shards.size(); ++i) {
+    ShardEntry& entry = index_.shards[i];
+    const std::string file = fmt::format("{}-{:05}-of-{:05}.h5", name_, i, index_.shards.size());
+    Rename((fs::path(folder_) / entry.file).string(), (fs::path(folder_) / file).string());
+    entry.file = file;
+  }
+  WriteFileAtomically((fs::path(folder_) / tokenizer_.file_name()).string(), tokenizer_.file_contents());
+  WriteFileAtomically((fs::path(folder_) / kIndexFile).string(), ToJson(index_));
+  SyncFolder(folder_);
+  return index_;
+}
+
+StagedFolder::StagedFolder(const std::string& path) : path_(fs::path(path).lexically_normal().string()) {
+  while (path_.size() > 1 && path_.ends_with('/')) {
+    path_.pop_back();
+  }
+  std::error_code error;
+  if (fs::exists(path_, error) && !(fs::is_directory(path_, error) && fs::is_empty(path_, error))) {
+    Fail(ExitCode::kCannotCreate, "{}: exists already; nothing was written. Give another --output or remove it", path_);
+  }
+  const fs::path parent = fs::path(path_).parent_path();
+  staging_ = fmt::format("{}.tmp-{}", path_, getpid());
+  if (!parent.empty()) {
+    fs::create_directories(parent, error);
+  }
+  if (error || !fs::create_directory(staging_, error)) {
+    Fail(ExitCode::kCannotCreate, "{}: cannot create the folder: {}", staging_, error.message());
+  }
+}
+
+StagedFolder::~StagedFolder() {
+  if (!committed_) {
+    std::error_code ignored;
+    fs::remove_all(staging_, ignored);
+  }
+}
+
+void StagedFolder::Commit() {
+  SyncFolder(staging_);
+  Rename(staging_, path_);
+  committed_ = true;
+  SyncFolder(fs::path(path_).parent_path().string());
+}
+
+}  // namespace ksa

@@ -1,0 +1,81 @@
+// A folder of token shards: index.json, the shards and the tokenizer's file.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "data/shards/shard_index.h"
+#include "data/shards/shard_writer.h"
+#include "data/shards/token_shard.h"
+#include "data/tokenizers/tokenizer.h"
+
+namespace ksa {
+
+// An opened folder. Every shard was compared with the index, and the tokenizer's file with its hash.
+class ShardFolder {
+ public:
+  // Error kMissingInput, kBadData (damaged, or changed under the index), kIo.
+  explicit ShardFolder(const std::string& path);
+
+  [[nodiscard]] const std::string& path() const { return path_; }
+
+  [[nodiscard]] const ShardIndex& index() const { return index_; }
+
+  [[nodiscard]] const std::vector<TokenShard>& shards() const { return shards_; }
+
+  [[nodiscard]] std::string TokenizerPath() const;
+
+ private:
+  std::string path_;
+  ShardIndex index_;
+  std::vector<TokenShard> shards_;
+};
+
+// Writes the files of a shard folder into a folder that exists already; making that folder appear whole is the caller's
+// business (StagedFolder).
+class ShardFolderWriter {
+ public:
+  // Shards are called `NAME-00000-of-00008.h5`.
+  ShardFolderWriter(const std::string& folder, const std::string& name, const Tokenizer& tokenizer);
+
+  // The shard that documents go to, begun when there is none.
+  [[nodiscard]] ShardWriter& shard();
+  // Ends the current shard; the next document begins another. Does nothing when the current one holds no document.
+  void EndShard();
+
+  [[nodiscard]] int64_t documents() const;
+
+  // Ends the last shard, writes the tokenizer's file and the index. Error kBadData when there was no document.
+  ShardIndex Finish();
+
+ private:
+  std::string folder_;
+  std::string name_;
+  const Tokenizer& tokenizer_;
+  ShardIndex index_;
+  std::unique_ptr<ShardWriter> shard_;
+};
+
+// A folder that appears whole under its name, or not at all: files are written to `PATH.tmp-<process>`, which Commit()
+// renames and the destructor removes when there was no Commit().
+class StagedFolder {
+ public:
+  // Error kCannotCreate when `path` exists already (an empty folder may) or its parent cannot be written.
+  explicit StagedFolder(const std::string& path);
+  StagedFolder(const StagedFolder&) = delete;
+  StagedFolder& operator=(const StagedFolder&) = delete;
+  ~StagedFolder();
+
+  [[nodiscard]] const std::string& staging() const { return staging_; }
+
+  void Commit();
+
+ private:
+  std::string path_;
+  std::string staging_;
+  bool committed_ = false;
+};
+
+}  // namespace ksa

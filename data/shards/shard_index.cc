@@ -1,0 +1,152 @@
+#include "data/shards/shard_index.h"
+
+#include <charconv>
+#include <filesystem>
+
+#include <nlohmann/json.hpp>
+
+#include "data/shards/posix_file.h"
+#include "kernels/core/error.h"
+
+namespace ksa {
+namespace {
+
+constexpr const char* kFormat = "ksa-token-index";
+
+uint64_t FromHex(const nlohmann::json& json, const char* key) {
+  const std::string text = json.at(key).get<std::string>();
+  uint64_t value = 0;
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value, 16);
+  if (text.size() != 16 || error != std::errc() || end != text.data() + text.size()) {
+    throw std::invalid_argument(fmt::format("{} = '{}' is not 16 hexadecimal digits", key, text));
+  }
+  return value;
+}
+
+int64_t Count(const nlohmann::json& json, const char* key) {
+  const nlohmann::json& value = json.at(key);
+  if (!value.is_number_unsigned() || value.get<uint64_t>() > uint64_t{1} << 60U) {
+    throw std::invalid_argument(fmt::format("{} is not a count", key));
+  }
+  return value.get<int64_t>();
+}
+
+// A plain file name: nothing that leads out of the folder.
+std::string FileName(const nlohmann::json& json, const char* key) {
+  std::string name = json.at(key).get<std::string>();
+  if (name.empty() || name.starts_with(".") || name.find('/') != std::string::npos ||
+      name.find('\0') != std::string::npos) {
+    throw std::invalid_argument(fmt::format("{} = '{}' is not a plain file name", key, name));
+  }
+  return name;
+}
+
+ShardIndex FromJson(const nlohmann::json& json) {
+  if (json.at("format") != kFormat || json.at("version") != 1) {
+    throw std::invalid_argument("not a token index of version 1");
+  }
+  ShardIndex index;
+  const nlohmann::json& tokenizer = json.at("tokenizer");
+  index.tokenizer = tokenizer.at("name").get<std::string>();
+  index.tokenizer_file = FileName(tokenizer, "file");
+  index.tokenizer_xxh3 = FromHex(tokenizer, "xxh3");
+  index.vocab_size = Count(json, "vocab_size");
+  index.eos_id = Count(json, "eos_id");
+  for (const nlohmann::json& shard : json.at("shards")) {
+    ShardEntry entry;
+    entry.file = FileName(shard, "file");
+    entry.bytes = Count(shard, "bytes");
+    entry.tokens = Count(shard, "tokens");
+    entry.documents = Count(shard, "documents");
+    entry.max_token = Count(shard, "max_token");
+    entry.tokens_xxh3 = FromHex(shard, "tokens_xxh3");
+    entry.document_offsets_xxh3 = FromHex(shard, "document_offsets_xxh3");
+    entry.block_xxh3_xxh3 = FromHex(shard, "block_xxh3_xxh3");
+    index.shards.push_back(entry);
+  }
+  if (index.shards.empty()) {
+    throw std::invalid_argument("it names no shard");
+  }
+  if (index.tokens() != Count(json, "token_count") || index.documents() != Count(json, "document_count")) {
+    throw std::invalid_argument("its counts are not the sums of its shards' counts");
+  }
+  return index;
+}
+
+}  // namespace
+
+int64_t ShardIndex::tokens() const {
+  int64_t sum = 0;
+  for (const ShardEntry& shard : shards) {
+    sum += shard.tokens;
+  }
+  return sum;
+}
+
+int64_t ShardIndex::documents() const {
+  int64_t sum = 0;
+  for (const ShardEntry& shard : shards) {
+    sum += shard.documents;
+  }
+  return sum;
+}
+
+std::string Hex(uint64_t value) {
+  return fmt::format("{:016x}", value);
+}
+
+ShardEntry EntryOf(const std::string& file, int64_t bytes, const TokenFileInfo& info) {
+  return {file,
+          bytes,
+          info.token_count,
+          info.document_count,
+          info.max_token,
+          info.tokens_xxh3,
+          info.document_offsets_xxh3,
+          info.block_xxh3_xxh3};
+}
+
+std::string ToJson(const ShardIndex& index) {
+  nlohmann::ordered_json json;
+  json["format"] = kFormat;
+  json["version"] = 1;
+  json["tokenizer"]["name"] = index.tokenizer;
+  json["tokenizer"]["file"] = index.tokenizer_file;
+  json["tokenizer"]["xxh3"] = Hex(index.tokenizer_xxh3);
+  json["vocab_size"] = index.vocab_size;
+  json["eos_id"] = index.eos_id;
+  json["token_count"] = index.tokens();
+  json["document_count"] = index.documents();
+  for (const ShardEntry& entry : index.shards) {
+    nlohmann::ordered_json shard;
+    shard["file"] = entry.file;
+    shard["bytes"] = entry.bytes;
+    shard["tokens"] = entry.tokens;
+    shard["documents"] = entry.documents;
+    shard["max_token"] = entry.max_token;
+    shard["tokens_xxh3"] = Hex(entry.tokens_xxh3);
+    shard["document_offsets_xxh3"] = Hex(entry.document_offsets_xxh3);
+    shard["block_xxh3_xxh3"] = Hex(entry.block_xxh3_xxh3);
+    json["shards"].push_back(std::move(shard));
+  }
+  return json.dump(2) + "\n";
+}
+
+ShardIndex ReadShardIndex(const std::string& folder) {
+  const std::string path = (std::filesystem::path(folder) / kIndexFile).string();
+  if (!std::filesystem::is_directory(folder)) {
+    Fail(ExitCode::kMissingInput, "{}: no such folder of token shards; `ksa data tokenize` makes one", folder);
+  }
+  if (!std::filesystem::exists(path)) {
+    Fail(ExitCode::kMissingInput, "{}: no such file, so that {} is not a folder of token shards", path, folder);
+  }
+  try {
+    return FromJson(nlohmann::json::parse(ReadSmallFile(path)));
+  } catch (const nlohmann::json::exception& error) {
+    Fail(ExitCode::kBadData, "{}: {}", path, error.what());
+  } catch (const std::invalid_argument& error) {
+    Fail(ExitCode::kBadData, "{}: {}", path, error.what());
+  }
+}
+
+}  // namespace ksa

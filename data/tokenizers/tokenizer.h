@@ -1,0 +1,57 @@
+// Text to token ids and back.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace ksa {
+
+class Tokenizer {
+ public:
+  Tokenizer() = default;
+  Tokenizer(const Tokenizer&) = delete;
+  Tokenizer& operator=(const Tokenizer&) = delete;
+  virtual ~Tokenizer() = default;
+
+  // Appends the ids of `text` (valid UTF-8); no end of document. Thread-safe.
+  virtual void Encode(std::string_view text, std::vector<int32_t>& ids) const = 0;
+
+  // The text of the ids; eos and ids that stand for no text give none. Error kBadData for an id outside the vocabulary.
+  [[nodiscard]] virtual std::string Decode(std::span<const int32_t> ids) const = 0;
+
+  // Whether a text and its two halves, cut at any character, have the same ids; else it may only be cut at white space.
+  [[nodiscard]] virtual bool CutsAnywhere() const = 0;
+
+  // Whether the white space at a cut belongs to neither half, because the tokenizer puts one before every text.
+  [[nodiscard]] virtual bool AddsLeadingSpace() const = 0;
+
+  [[nodiscard]] virtual int64_t vocab_size() const = 0;
+  [[nodiscard]] virtual int64_t eos_id() const = 0;
+  [[nodiscard]] virtual std::string name() const = 0;
+
+  // The tokenizer as a file: what a shard folder and a run folder keep, what OpenTokenizer reads, what the hash covers.
+  [[nodiscard]] virtual const std::string& file_contents() const = 0;
+  [[nodiscard]] virtual std::string file_name() const = 0;
+
+  [[nodiscard]] uint64_t Xxh3() const;  // XXH3-64 of file_contents
+};
+
+// ids 0 … 255 are bytes, 256 is the end of a document.
+[[nodiscard]] std::unique_ptr<Tokenizer> MakeByteTokenizer();
+
+// A SentencePiece model, given as the contents of its file. Error kBadData when it is none or defines no eos.
+[[nodiscard]] std::unique_ptr<Tokenizer> MakeSentencePieceTokenizer(const std::string& name, std::string model);
+
+// Ids whose text is not known here (imported shards): encoding is an error, decoding gives the ids as numbers.
+[[nodiscard]] std::unique_ptr<Tokenizer> MakeExternalTokenizer(const std::string& name,
+                                                               int64_t vocab_size,
+                                                               int64_t eos_id);
+
+// `byte`, a SentencePiece model, or a tokenizer file out of a shard or run folder. Error kMissingInput, kBadData.
+[[nodiscard]] std::unique_ptr<Tokenizer> OpenTokenizer(const std::string& what);
+
+}  // namespace ksa
