@@ -6,8 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include <hdf5.h>
-
+#include "data/shards/hdf5_handle.h"
 #include "kernels/core/error.h"
 
 namespace ksa {
@@ -17,102 +16,38 @@ constexpr const char* kFormat = "ksa-tokens";
 constexpr int64_t kVersion = 1;
 constexpr hsize_t kAlignment = 4096;
 
-// The innermost message of HDF5's error stack, which is the nearest to the cause.
-std::string LastHdf5Error() {
-  std::string message = "no detail";
-  const auto keep = [](unsigned, const H5E_error2_t* error, void* data) -> herr_t {
-    if (error->desc != nullptr) {
-      *static_cast<std::string*>(data) = error->desc;
-    }
-    return 0;
-  };
-  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep, &message);
-  return message;
-}
-
-// Where errors of a file are reported.
-struct FileContext {
-  const std::string& path;
-  ExitCode code;
-
-  [[noreturn]] void FailWith(const std::string& what) const { Fail(code, "{}: {}", path, what); }
-
-  // Passes an identifier or a status of HDF5 through; negative is an error.
-  template <typename T>
-  T Check(T result, const char* what) const {
-    if (result < 0) {
-      FailWith(fmt::format("{} failed: {}", what, LastHdf5Error()));
-    }
-    return result;
-  }
-};
-
-// Owns an HDF5 identifier. Close() reports errors; the destructor, which runs after one, does not.
-class Handle {
- public:
-  using CloseFunction = herr_t (*)(hid_t);
-
-  Handle(const FileContext& context, hid_t id, CloseFunction close, const char* what)
-      : context_(context), id_(context.Check(id, what)), close_(close) {}
-
-  Handle(const Handle&) = delete;
-  Handle& operator=(const Handle&) = delete;
-
-  ~Handle() {
-    if (id_ >= 0) {
-      static_cast<void>(close_(id_));
-    }
-  }
-
-  void Close() { context_.Check(close_(std::exchange(id_, hid_t{-1})), "closing"); }
-
-  [[nodiscard]] hid_t id() const { return id_; }
-
- private:
-  const FileContext& context_;
-  hid_t id_;
-  CloseFunction close_;
-};
-
-// No plugins, no handler at exit (it crashes after a failed write), no messages on stderr.
-void PrepareHdf5() {
-  static_cast<void>(H5dont_atexit());
-  static_cast<void>(H5open());
-  static_cast<void>(H5PLset_loading_state(0));
-  static_cast<void>(H5Eset_auto2(H5E_DEFAULT, nullptr, nullptr));
-}
-
 hid_t TokenType(int64_t vocab_size) {
   return TokenBytes(vocab_size) == 2 ? H5T_STD_U16LE : H5T_STD_U32LE;
 }
 
 // --- writing
 
-void WriteNumber(const FileContext& context, hid_t file, const char* name, hid_t stored, uint64_t value) {
-  Handle space(context, H5Screate(H5S_SCALAR), H5Sclose, "a scalar space");
-  Handle attribute(context, H5Acreate2(file, name, stored, space.id(), H5P_DEFAULT, H5P_DEFAULT), H5Aclose, name);
+void WriteNumber(const Hdf5Context& context, hid_t file, const char* name, hid_t stored, uint64_t value) {
+  Hdf5Handle space(context, H5Screate(H5S_SCALAR), H5Sclose, "a scalar space");
+  Hdf5Handle attribute(context, H5Acreate2(file, name, stored, space.id(), H5P_DEFAULT, H5P_DEFAULT), H5Aclose, name);
   context.Check(H5Awrite(attribute.id(), H5T_NATIVE_UINT64, &value), name);
   attribute.Close();
 }
 
-void WriteText(const FileContext& context, hid_t file, const char* name, const std::string& value) {
-  Handle type(context, H5Tcopy(H5T_C_S1), H5Tclose, "a string type");
+void WriteText(const Hdf5Context& context, hid_t file, const char* name, const std::string& value) {
+  Hdf5Handle type(context, H5Tcopy(H5T_C_S1), H5Tclose, "a string type");
   context.Check(H5Tset_size(type.id(), value.size() + 1), "a string type");
   context.Check(H5Tset_cset(type.id(), H5T_CSET_UTF8), "a string type");
-  Handle space(context, H5Screate(H5S_SCALAR), H5Sclose, "a scalar space");
-  Handle attribute(context, H5Acreate2(file, name, type.id(), space.id(), H5P_DEFAULT, H5P_DEFAULT), H5Aclose, name);
+  Hdf5Handle space(context, H5Screate(H5S_SCALAR), H5Sclose, "a scalar space");
+  Hdf5Handle attribute(
+      context, H5Acreate2(file, name, type.id(), space.id(), H5P_DEFAULT, H5P_DEFAULT), H5Aclose, name);
   context.Check(H5Awrite(attribute.id(), type.id(), value.c_str()), name);
   attribute.Close();
 }
 
-int64_t CreateDataset(const FileContext& context, hid_t file, const char* name, hid_t type, int64_t count) {
+int64_t CreateDataset(const Hdf5Context& context, hid_t file, const char* name, hid_t type, int64_t count) {
   const auto dims = static_cast<hsize_t>(count);
-  Handle space(context, H5Screate_simple(1, &dims, nullptr), H5Sclose, "a space");
-  Handle properties(context, H5Pcreate(H5P_DATASET_CREATE), H5Pclose, "dataset properties");
+  Hdf5Handle space(context, H5Screate_simple(1, &dims, nullptr), H5Sclose, "a space");
+  Hdf5Handle properties(context, H5Pcreate(H5P_DATASET_CREATE), H5Pclose, "dataset properties");
   context.Check(H5Pset_layout(properties.id(), H5D_CONTIGUOUS), "the layout");
   context.Check(H5Pset_alloc_time(properties.id(), H5D_ALLOC_TIME_EARLY), "the allocation time");
   context.Check(H5Pset_fill_time(properties.id(), H5D_FILL_TIME_NEVER), "the fill time");
-  Handle dataset(
+  Hdf5Handle dataset(
       context, H5Dcreate2(file, name, type, space.id(), H5P_DEFAULT, properties.id(), H5P_DEFAULT), H5Dclose, name);
   const haddr_t offset = H5Dget_offset(dataset.id());
   if (offset == HADDR_UNDEF) {
@@ -122,16 +57,16 @@ int64_t CreateDataset(const FileContext& context, hid_t file, const char* name, 
   return static_cast<int64_t>(offset);
 }
 
-Handle AccessProperties(const FileContext& context) {
+Hdf5Handle AccessProperties(const Hdf5Context& context) {
   return {context, H5Pcreate(H5P_FILE_ACCESS), H5Pclose, "file access properties"};
 }
 
 // --- reading
 
-uint64_t ReadNumber(const FileContext& context, hid_t file, const char* name) {
-  Handle attribute(context, H5Aopen(file, name, H5P_DEFAULT), H5Aclose, name);
-  Handle type(context, H5Aget_type(attribute.id()), H5Tclose, name);
-  Handle space(context, H5Aget_space(attribute.id()), H5Sclose, name);
+uint64_t ReadNumber(const Hdf5Context& context, hid_t file, const char* name) {
+  Hdf5Handle attribute(context, H5Aopen(file, name, H5P_DEFAULT), H5Aclose, name);
+  Hdf5Handle type(context, H5Aget_type(attribute.id()), H5Tclose, name);
+  Hdf5Handle space(context, H5Aget_space(attribute.id()), H5Sclose, name);
   if (H5Tget_class(type.id()) != H5T_INTEGER || H5Tget_size(type.id()) > 8 ||
       H5Sget_simple_extent_npoints(space.id()) != 1) {
     context.FailWith(fmt::format("attribute {} is not one integer", name));
@@ -141,7 +76,7 @@ uint64_t ReadNumber(const FileContext& context, hid_t file, const char* name) {
   return value;
 }
 
-int64_t ReadCount(const FileContext& context, hid_t file, const char* name) {
+int64_t ReadCount(const Hdf5Context& context, hid_t file, const char* name) {
   const uint64_t value = ReadNumber(context, file, name);
   if (value > uint64_t{1} << 62U) {
     context.FailWith(fmt::format("attribute {} = {} is out of range", name, value));
@@ -149,10 +84,10 @@ int64_t ReadCount(const FileContext& context, hid_t file, const char* name) {
   return static_cast<int64_t>(value);
 }
 
-std::string ReadText(const FileContext& context, hid_t file, const char* name) {
+std::string ReadText(const Hdf5Context& context, hid_t file, const char* name) {
   constexpr size_t kMost = 4096;
-  Handle attribute(context, H5Aopen(file, name, H5P_DEFAULT), H5Aclose, name);
-  Handle type(context, H5Aget_type(attribute.id()), H5Tclose, name);
+  Hdf5Handle attribute(context, H5Aopen(file, name, H5P_DEFAULT), H5Aclose, name);
+  Hdf5Handle type(context, H5Aget_type(attribute.id()), H5Tclose, name);
   const size_t size = H5Tget_size(type.id());
   if (H5Tget_class(type.id()) != H5T_STRING || H5Tis_variable_str(type.id()) != 0 || size == 0 || size > kMost) {
     context.FailWith(fmt::format("attribute {} is not a short string of fixed length", name));
@@ -164,16 +99,16 @@ std::string ReadText(const FileContext& context, hid_t file, const char* name) {
 
 // One dataset as a place to map: see ReadTokenFileFrame.
 int64_t FindDataset(
-    const FileContext& context, hid_t file, const char* name, hid_t type, int64_t count, int64_t bytes) {
+    const Hdf5Context& context, hid_t file, const char* name, hid_t type, int64_t count, int64_t bytes) {
   H5L_info_t link;
   context.Check(H5Lget_info(file, name, &link, H5P_DEFAULT), name);
   if (link.type != H5L_TYPE_HARD) {
     context.FailWith(fmt::format("{} is a link; a shard must hold its own data", name));
   }
-  Handle dataset(context, H5Dopen2(file, name, H5P_DEFAULT), H5Dclose, name);
-  Handle properties(context, H5Dget_create_plist(dataset.id()), H5Pclose, name);
-  Handle stored(context, H5Dget_type(dataset.id()), H5Tclose, name);
-  Handle space(context, H5Dget_space(dataset.id()), H5Sclose, name);
+  Hdf5Handle dataset(context, H5Dopen2(file, name, H5P_DEFAULT), H5Dclose, name);
+  Hdf5Handle properties(context, H5Dget_create_plist(dataset.id()), H5Pclose, name);
+  Hdf5Handle stored(context, H5Dget_type(dataset.id()), H5Tclose, name);
+  Hdf5Handle space(context, H5Dget_space(dataset.id()), H5Sclose, name);
   if (H5Pget_layout(properties.id()) != H5D_CONTIGUOUS || H5Pget_nfilters(properties.id()) != 0 ||
       H5Pget_external_count(properties.id()) != 0) {
     context.FailWith(fmt::format("{} must be contiguous, unfiltered and stored in the file itself", name));
@@ -194,7 +129,7 @@ int64_t FindDataset(
   return static_cast<int64_t>(offset);
 }
 
-TokenFileInfo ReadInfo(const FileContext& context, hid_t file) {
+TokenFileInfo ReadInfo(const Hdf5Context& context, hid_t file) {
   if (H5Aexists(file, "format") <= 0 || ReadText(context, file, "format") != kFormat) {
     context.FailWith("this HDF5 file is not a token shard (no attribute format = ksa-tokens)");
   }
@@ -231,11 +166,11 @@ TokenFileInfo ReadInfo(const FileContext& context, hid_t file) {
 
 TokenFilePlaces WriteTokenFileFrame(const std::string& path, const TokenFileInfo& info) {
   PrepareHdf5();
-  const FileContext context{path, ExitCode::kCannotCreate};
-  Handle properties = AccessProperties(context);
+  const Hdf5Context context{path, ExitCode::kCannotCreate};
+  Hdf5Handle properties = AccessProperties(context);
   context.Check(H5Pset_libver_bounds(properties.id(), H5F_LIBVER_LATEST, H5F_LIBVER_LATEST), "the format version");
   context.Check(H5Pset_alignment(properties.id(), 1, kAlignment), "the alignment");
-  Handle file(
+  Hdf5Handle file(
       context, H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, properties.id()), H5Fclose, "creating the file");
   TokenFilePlaces places;
   const hid_t type = TokenType(info.vocab_size);
@@ -265,16 +200,16 @@ TokenFilePlaces WriteTokenFileFrame(const std::string& path, const TokenFileInfo
 
 TokenFileFrame ReadTokenFileFrame(const std::string& path, int64_t file_bytes) {
   PrepareHdf5();
-  const FileContext context{path, ExitCode::kBadData};
+  const Hdf5Context context{path, ExitCode::kBadData};
   if (access(path.c_str(), F_OK) != 0) {
     Fail(ExitCode::kMissingInput, "{}: no such file", path);
   }
-  Handle properties = AccessProperties(context);
+  Hdf5Handle properties = AccessProperties(context);
   context.Check(H5Pset_file_locking(properties.id(), false, true), "the locking mode");
-  Handle file(context,
-              H5Fopen(path.c_str(), H5F_ACC_RDONLY, properties.id()),
-              H5Fclose,
-              "opening it as HDF5 (a damaged or foreign file?)");
+  Hdf5Handle file(context,
+                  H5Fopen(path.c_str(), H5F_ACC_RDONLY, properties.id()),
+                  H5Fclose,
+                  "opening it as HDF5 (a damaged or foreign file?)");
   TokenFileFrame frame;
   frame.info = ReadInfo(context, file.id());
   const hid_t type = TokenType(frame.info.vocab_size);
