@@ -1,4 +1,4 @@
-// Copies, casts, sums and reductions.
+// Copies, casts, sums and reductions. Tensors of one call have the same number of elements; their shapes may differ.
 #pragma once
 
 #include "kernels/core/device.h"
@@ -6,7 +6,7 @@
 
 namespace ksa {
 
-// to = from, element by element, converting between fp64, fp32 and bf16.
+// to = from, element by element, converting between fp64, fp32 and bf16 (int32 to int32 as well).
 void Copy(const TensorView& from, const TensorView& to, const Stream& stream);
 
 // Every element zero.
@@ -15,7 +15,7 @@ void Zero(const TensorView& x, const Stream& stream);
 // y = a + b. y may alias a or b.
 void Add(const TensorView& a, const TensorView& b, const TensorView& y, const Stream& stream);
 
-// y = a·x + b·y. y may alias x.
+// y = a·x + b·y. y may alias x. With b == 0 the old contents of y are not read.
 void Axpby(double a, const TensorView& x, double b, const TensorView& y, const Stream& stream);
 
 // Writes the sum of squares of x (accumulated in fp64 in an order that depends on the size alone) to out [1], fp64.

@@ -48,7 +48,6 @@ template <typename A, typename Term>
   A lanes[kLanes] = {};
   const int64_t whole = n / kLanes * kLanes;
   for (int64_t i = 0; i < whole; i += kLanes) {
-#pragma omp simd
     for (int l = 0; l < kLanes; ++l) {
       lanes[l] += term(i + l);
     }

@@ -11,10 +11,10 @@
 namespace ksa {
 
 struct EmbeddingForwardArgs {
-  TensorView ids;            // [text rows] int32, 0 <= id < v
-  TensorView table;          // [v, d]
-  TensorView summary_table;  // [m, d]; empty when the layout has no summary rows
-  TensorView y;              // [n, d] out
+  TensorView ids;              // [text rows] int32, 0 <= id < v; else an Error(kBadData)
+  TensorView table;            // [v, d]
+  TensorView summary_table{};  // [m, d]; empty when the layout has no summary rows
+  TensorView y;                // [n, d] out
   SummaryLayout layout;
 };
 
@@ -22,10 +22,10 @@ void EmbeddingForward(const EmbeddingForwardArgs& args, const Stream& stream);
 
 // Gradients in a fixed order of additions: rows in ascending order, whatever the number of threads.
 struct EmbeddingBackwardArgs {
-  TensorView ids;             // [text rows] int32
-  TensorView dy;              // [n, d]
-  TensorView dtable;          // [v, d] accumulation type, added to
-  TensorView dsummary_table;  // [m, d] accumulation type, added to; or empty
+  TensorView ids;               // [text rows] int32
+  TensorView dy;                // [n, d]
+  TensorView dtable;            // [v, d] accumulation type, added to
+  TensorView dsummary_table{};  // [m, d] accumulation type, added to; or empty
   SummaryLayout layout;
 };
 

@@ -2,7 +2,7 @@
 // logsumexp(logits) - logits[target]. Rows are taken in chunks, so that [n, v] logits never exist at once.
 //
 // Shapes: n rows, d model dim, v vocabulary (columns past the real vocabulary, if W has any, take part).
-// A target < 0 is no target: no loss and no gradient.
+// A target < 0 is no target: no loss and no gradient. A target >= v is an Error(kBadData).
 #pragma once
 
 #include <cstdint>
@@ -14,14 +14,14 @@
 namespace ksa {
 
 struct LinearCrossEntropyArgs {
-  TensorView x;         // [n, d]
-  TensorView weight;    // [v, d]
-  TensorView targets;   // [n] int32
-  TensorView row_loss;  // [n] out, accumulation type, 0 for rows without target; or empty
-  TensorView loss_sum;  // [1] out, fp64: the sum over rows, in row order
+  TensorView x;           // [n, d]
+  TensorView weight;      // [v, d]
+  TensorView targets;     // [n] int32
+  TensorView row_loss{};  // [n] out, accumulation type, 0 for rows without target; or empty
+  TensorView loss_sum;    // [1] out, fp64: the sum over rows, in row order
   // Gradients of grad_scale · loss_sum; leave dx empty for the loss alone.
-  TensorView dx;           // [n, d] out, or empty
-  TensorView dweight;      // [v, d] accumulation type; needed with dx
+  TensorView dx{};         // [n, d] out, or empty
+  TensorView dweight{};    // [v, d] accumulation type; needed with dx
   bool accumulate = true;  // add to dweight, or write it
   double grad_scale = 1.0;
   // Scratch memory for the logits of a chunk of rows comes from here.

@@ -13,7 +13,7 @@ struct AdamWArgs {
   TensorView grad;        // [n] accumulation type
   TensorView exp_avg;     // [n] in and out
   TensorView exp_avg_sq;  // [n] in and out
-  TensorView compute;     // [n] bf16 copy of the weight, out; empty when the master weights are the compute weights
+  TensorView compute{};   // [n] bf16 copy of the weight, out; empty when the master weights are the compute weights
   double lr = 0.0;
   double beta1 = 0.9;
   double beta2 = 0.95;

@@ -18,12 +18,12 @@ namespace ksa {
 void FillRopeTable(const TensorView& table, double theta, const Stream& stream);  // [positions, e/2, 2] accum. type
 
 struct QkNormRopeForwardArgs {
-  TensorView x;               // [n, h, e]
-  TensorView weight;          // [e], or empty: no norm
-  TensorView weight_summary;  // [e] or empty
-  TensorView table;           // [positions, e/2, 2]
-  TensorView y;               // [n, h, e] out, may not alias x
-  TensorView rstd;            // [n, h] out, accumulation type; empty without norm
+  TensorView x;                 // [n, h, e]; 2 <= e <= 1024
+  TensorView weight{};          // [e], or empty: no norm
+  TensorView weight_summary{};  // [e] or empty
+  TensorView table;             // [positions, e/2, 2] accumulation type; an Error when a row stands beyond it
+  TensorView y;                 // [n, h, e] out, may not alias x
+  TensorView rstd{};            // [n, h] out, accumulation type; empty without norm
   SummaryLayout layout;
   int64_t first_row = 0;  // row of the layout that x's row 0 is
   int64_t split = 0;      // first row of x that uses weight_summary
@@ -33,15 +33,15 @@ struct QkNormRopeForwardArgs {
 void QkNormRopeForward(const QkNormRopeForwardArgs& args, const Stream& stream);
 
 struct QkNormRopeBackwardArgs {
-  TensorView dy;               // [n, h, e]
-  TensorView x;                // [n, h, e]
-  TensorView rstd;             // [n, h] or empty
-  TensorView weight;           // [e] or empty
-  TensorView weight_summary;   // [e] or empty
-  TensorView table;            // [positions, e/2, 2]
-  TensorView dx;               // [n, h, e] out
-  TensorView dweight;          // [e] accumulation type, or empty
-  TensorView dweight_summary;  // [e] accumulation type, or empty
+  TensorView dy;                 // [n, h, e]
+  TensorView x{};                // [n, h, e]; empty without norm
+  TensorView rstd{};             // [n, h]; empty without norm
+  TensorView weight{};           // [e], or empty: no norm
+  TensorView weight_summary{};   // [e] or empty
+  TensorView table;              // [positions, e/2, 2]
+  TensorView dx;                 // [n, h, e] out; may be dy without norm
+  TensorView dweight{};          // [e] accumulation type, or empty
+  TensorView dweight_summary{};  // [e] accumulation type, or empty
   SummaryLayout layout;
   int64_t first_row = 0;
   int64_t split = 0;
