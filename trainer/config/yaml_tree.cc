@@ -166,14 +166,12 @@ class TreeBuilder : public YAML::EventHandler {
       problems_->Add(key.place, path, "merge keys are not supported; write the keys out, or use 'include'");
       return;
     }
-    const auto first = std::find_if(mapping.entries.begin(), mapping.entries.end(), [&](const YamlEntry& entry) {
-      return entry.key == key.text;
-    });
+    const auto first = std::find_if(
+        mapping.entries.begin(), mapping.entries.end(), [&](const YamlEntry& entry) { return entry.key == key.text; });
     if (first != mapping.entries.end()) {
-      problems_->Add(
-          key.place,
-          path,
-          fmt::format("duplicate key, first given on line {}; keep one of the two", first->key_place.line));
+      problems_->Add(key.place,
+                     path,
+                     fmt::format("duplicate key, first given on line {}; keep one of the two", first->key_place.line));
       return;
     }
     mapping.entries.push_back({key.text, key.place, std::move(value)});
@@ -188,7 +186,8 @@ class TreeBuilder : public YAML::EventHandler {
   int documents_ = 0;
 };
 
-// Length of the UTF-8 character at `at`, 0 if there is none. Control characters other than tab and line ends don't count.
+// Length of the UTF-8 character at `at`, 0 if there is none. Control characters other than tab and line ends don't
+// count.
 size_t CharacterLength(std::string_view text, size_t at) {
   const auto byte = [&](size_t i) -> uint32_t { return i < text.size() ? static_cast<unsigned char>(text[i]) : 0U; };
   const uint32_t first = byte(at);
@@ -238,6 +237,21 @@ bool PlainIsSafe(std::string_view text) {
          std::find(words.begin(), words.end(), text) == words.end();
 }
 
+std::string InQuotes(std::string_view text) {
+  std::string out = "\"";
+  for (const char c : text) {
+    if (c == '"' || c == '\\') {
+      out += '\\';
+      out += c;
+    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
+      out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
+    } else {
+      out += c;
+    }
+  }
+  return out + '"';
+}
+
 }  // namespace
 
 YamlNode ParseYaml(std::string_view text, int source, const std::string& path, Problems& problems) {
@@ -277,28 +291,15 @@ std::string Describe(const YamlNode& node) {
 }
 
 std::string ScalarText(std::string_view text) {
-  if (PlainIsSafe(text)) {
-    return std::string(text);
-  }
-  std::string out = "\"";
-  for (const char c : text) {
-    if (c == '"' || c == '\\') {
-      out += '\\';
-      out += c;
-    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
-      out += fmt::format("\\x{:02x}", static_cast<unsigned char>(c));
-    } else {
-      out += c;
-    }
-  }
-  return out + '"';
+  return PlainIsSafe(text) ? std::string(text) : InQuotes(text);
 }
 
 std::string FlowText(const YamlNode& node) {
   std::vector<std::string> parts;
   switch (node.kind) {
     case YamlNode::Kind::kScalar:
-      return node.plain && node.text == "none" ? "none" : ScalarText(node.text);
+      return node.plain && node.text.find_first_of(",[]{}#:&*!|>'\"%@`\n") == std::string::npos ? node.text
+                                                                                                : InQuotes(node.text);
     case YamlNode::Kind::kSequence:
       for (const YamlNode& item : node.items) {
         parts.push_back(FlowText(item));

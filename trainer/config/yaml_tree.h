@@ -37,9 +37,9 @@ struct YamlEntry {
   YamlNode value;
 };
 
-// Parses one document. Reports to `problems`, with paths that begin with `path`: bad syntax, text that is not UTF-8, more
-// than one document, over-deep or over-large input, duplicate keys, keys that aren't plain text, merge keys, anchors,
-// aliases and tags. The result is kInvalid if nothing can be said about the rest.
+// Parses one document. Reports to `problems`, with paths that begin with `path`: bad syntax, text that is not UTF-8,
+// more than one document, over-deep or over-large input, duplicate keys, keys that aren't plain text, merge keys,
+// anchors, aliases and tags. The result is kInvalid if nothing can be said about the rest.
 [[nodiscard]] YamlNode ParseYaml(std::string_view text, int source, const std::string& path, Problems& problems);
 
 // What a node is, for messages: "a list", "a mapping", "'text'", "nothing".

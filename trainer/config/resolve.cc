@@ -1,0 +1,129 @@
+// What becomes known when the program runs: its device, its ranks, the checkpoint it resumes from.
+#include <algorithm>
+
+#include <fmt/core.h>
+#include <fmt/ranges.h>
+
+#include "kernels/core/error.h"
+#include "trainer/config/load.h"
+#include "trainer/config/schema.h"
+
+namespace ksa {
+namespace {
+
+// A default that follows from another key, and still does in both.
+bool Follows(const std::string& key, const Config& config) {
+  if (key == "schedule.decay_steps") {
+    return config.schedule.decay_steps == config.training.max_steps / 10;
+  }
+  return key == "optimizer.min_lr" && config.optimizer.min_lr == config.optimizer.lr / 10;
+}
+
+bool Listed(const Config& config, const std::string& key) {
+  const std::vector<std::string>& list = config.checkpoint.allow_change;
+  return std::find(list.begin(), list.end(), key) != list.end();
+}
+
+// max_steps may be changed through max_tokens, and defaults follow their keys.
+bool IsAllowed(const std::string& key, const Config& old_config, const Config& new_config) {
+  const bool steps = Listed(new_config, "training.max_steps") || Listed(new_config, "training.max_tokens");
+  if (Listed(new_config, key) || (key == "training.max_steps" && steps)) {
+    return true;
+  }
+  const bool source = key == "schedule.decay_steps" ? steps : Listed(new_config, "optimizer.lr");
+  return source && Follows(key, old_config) && Follows(key, new_config);
+}
+
+}  // namespace
+
+bool BuildHasCuda() {
+#ifdef KSA_HAVE_CUDA
+  return true;
+#else
+  return false;
+#endif
+}
+
+void ResolveDevice(Config& config, bool cuda_available) {
+  if (config.run.device == DeviceChoice::kAuto) {
+    const bool cuda = BuildHasCuda() && cuda_available && config.training.precision != DType::kF64;
+    config.run.device = cuda ? DeviceChoice::kCuda : DeviceChoice::kCpu;
+  }
+  if (!config.training.precision) {
+    config.training.precision = config.run.device == DeviceChoice::kCuda ? DType::kBF16 : DType::kF32;
+  }
+}
+
+void CheckAgainstRanks(Config& config, int world_size) {
+  ParallelConfig& parallel = config.parallel;
+  const int32_t model_ranks = parallel.tensor * parallel.context;
+  std::vector<std::string> problems;
+  if (world_size % model_ranks != 0) {
+    problems.push_back(
+        fmt::format("parallel.tensor: {} ranks are no multiple of tensor {} x context {}; start another "
+                    "number of ranks or change them",
+                    world_size,
+                    parallel.tensor,
+                    parallel.context));
+  } else if (parallel.data && *parallel.data * model_ranks != world_size) {
+    problems.push_back(
+        fmt::format("parallel.data: data {} x tensor {} x context {} is not the number of ranks, {}; use "
+                    "auto or start {} ranks",
+                    *parallel.data,
+                    parallel.tensor,
+                    parallel.context,
+                    world_size,
+                    *parallel.data * model_ranks));
+  }
+  const int32_t data = parallel.data.value_or(std::max(1, world_size / model_ranks));
+  const int64_t unit = int64_t{config.training.micro_batch_size} * data;
+  if (config.training.global_batch_size % unit != 0) {
+    problems.push_back(
+        fmt::format("training.global_batch_size: {} is not a multiple of micro_batch_size {} x {} data "
+                    "ranks; change one of them",
+                    config.training.global_batch_size,
+                    config.training.micro_batch_size,
+                    data));
+  }
+  if (!problems.empty()) {
+    Fail(ExitCode::kConfig, "{}", fmt::join(problems, "\n"));
+  }
+  parallel.data = data;
+}
+
+std::vector<ConfigDifference> DiffConfigs(const Config& old_config, const Config& new_config) {
+  Draft old_draft = ToDraft(old_config);
+  Draft new_draft = ToDraft(new_config);
+  std::vector<ConfigDifference> differences;
+  for (const Key& key : Schema()) {
+    const std::string old_value = key.write(old_draft);
+    const std::string new_value = key.write(new_draft);
+    if (old_value != new_value) {
+      const bool allowed = key.change == ChangeClass::kFree || (key.change == ChangeClass::kNeedsAllowChange &&
+                                                                IsAllowed(key.path, old_config, new_config));
+      differences.push_back({key.path, old_value, new_value, key.change, allowed});
+    }
+  }
+  return differences;
+}
+
+void CheckResume(const std::vector<ConfigDifference>& differences) {
+  std::string report;
+  for (const ConfigDifference& difference : differences) {
+    if (!difference.allowed) {
+      report += fmt::format("{}{}: the checkpoint has {}, the configuration {}; {}",
+                            report.empty() ? "" : "\n",
+                            difference.key,
+                            difference.old_value,
+                            difference.new_value,
+                            difference.change == ChangeClass::kRefused
+                                ? "a resume cannot change it: set it back, or start a run in another run.dir"
+                                : fmt::format("set it back, or list {} in checkpoint.allow_change", difference.key));
+    }
+  }
+  if (!report.empty()) {
+    throw Error(ExitCode::kConfig, report);
+  }
+}
+
+}  // namespace ksa

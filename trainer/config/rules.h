@@ -1,0 +1,51 @@
+// The rules that tie keys together.
+#pragma once
+
+#include <initializer_list>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "trainer/config/problems.h"
+#include "trainer/config/schema.h"
+
+namespace ksa {
+
+// What was given, and where.
+struct Given {
+  std::map<std::string, Place> keys;      // the place of the value that counts
+  std::map<std::string, Place> sections;  // the last place of a section's name
+  std::set<std::string> bad;              // keys whose value was refused or is missing: already reported
+
+  [[nodiscard]] bool Has(const std::string& key) const { return keys.count(key) > 0; }
+
+  // No rule can be judged by a value that was refused.
+  [[nodiscard]] bool Usable(std::initializer_list<const char*> names) const;
+
+  // Where to point at: the first of the keys that was given, else the section of the first, else the file's top.
+  [[nodiscard]] Place PlaceOf(std::initializer_list<const char*> names) const;
+};
+
+// What a rule reads, and where it reports.
+struct RuleCheck {
+  const Draft& draft;
+  const Given& given;
+  Problems& problems;
+
+  // Reports about the first key, at the first one that was given.
+  void Fail(std::initializer_list<const char*> keys, const std::string& message) const {
+    problems.Add(given.PlaceOf(keys), *keys.begin(), message);
+  }
+};
+
+// The rules of `model` (and of the sequence length, when it is known: > 0).
+void CheckModelRules(const Draft& draft, const Given& given, Problems& problems);
+
+// All others.
+void CheckRunRules(const Draft& draft, const Given& given, Problems& problems);
+
+// What is allowed but surely not meant.
+[[nodiscard]] std::vector<std::string> Warnings(const Config& config);
+
+}  // namespace ksa

@@ -1,0 +1,232 @@
+#include <algorithm>
+
+#include <fmt/core.h>
+
+#include "data/sampling/sample_order.h"
+#include "kernels/core/error.h"
+#include "trainer/config/rules.h"
+
+namespace ksa {
+namespace {
+
+void CheckSources(const RuleCheck& check) {
+  const DataConfig& data = check.draft.config.data;
+  if (check.given.Usable({"data.train"})) {
+    std::vector<SourceShape> shapes;
+    for (const TrainSource& source : data.train) {
+      shapes.push_back({source.name, source.weight, {}});
+    }
+    try {
+      static_cast<void>(BlendShares(shapes));
+    } catch (const Error& error) {
+      const std::string message = error.what();
+      const std::string prefix = "data.train: ";
+      check.Fail({"data.train"}, message.starts_with(prefix) ? message.substr(prefix.size()) : message);
+    }
+  }
+  if (check.given.Usable({"data.validation"})) {
+    for (size_t i = 0; i < data.validation.size(); ++i) {
+      for (size_t j = 0; j < i; ++j) {
+        if (data.validation[i].name == data.validation[j].name) {
+          check.problems.Add(
+              check.given.PlaceOf({"data.validation"}),
+              fmt::format("data.validation[{}].name", i),
+              fmt::format(
+                  "{} is the name of source {} too; give each a name of its own", Quoted(data.validation[i].name), j));
+          break;
+        }
+      }
+    }
+  }
+}
+
+void CheckDevice(const RuleCheck& check) {
+  const Config& config = check.draft.config;
+  if (!check.given.Usable({"run.device"})) {
+    return;
+  }
+  if (config.run.device == DeviceChoice::kCuda && !BuildHasCuda()) {
+    check.Fail({"run.device"}, "this program was built without CUDA; use cpu or auto, or build the preset 'cuda'");
+  }
+  if (config.run.device == DeviceChoice::kCuda && config.training.precision == DType::kF64) {
+    check.Fail({"training.precision"}, "fp64 runs on the CPU only; use bf16 or fp32, or run.device: cpu");
+  }
+}
+
+void CheckBatch(const RuleCheck& check) {
+  const Config& config = check.draft.config;
+  if (!check.given.Usable({"training.global_batch_size", "training.micro_batch_size"})) {
+    return;
+  }
+  const int64_t micro = config.training.micro_batch_size;
+  const int64_t ranks = check.given.Usable({"parallel.data"}) ? config.parallel.data.value_or(1) : 1;
+  if (config.training.global_batch_size % (micro * ranks) != 0) {
+    check.Fail({"training.global_batch_size"},
+               fmt::format("{} is not a multiple of micro_batch_size {}{}; change one of them",
+                           config.training.global_batch_size,
+                           micro,
+                           ranks > 1 ? fmt::format(" x {} data ranks", ranks) : ""));
+  }
+}
+
+// The number of updates; 0 if it cannot be said.
+int64_t MaxSteps(const RuleCheck& check) {
+  const Draft& draft = check.draft;
+  if (!check.given.Usable({"training.max_steps", "training.max_tokens"}) ||
+      draft.max_steps.has_value() == draft.max_tokens.has_value()) {
+    return 0;
+  }
+  const bool sized = check.given.Usable({"training.global_batch_size", "training.sequence_length"});
+  return draft.max_steps || sized ? ResolveDefaults(draft).training.max_steps : 0;
+}
+
+void CheckLength(const RuleCheck& check) {
+  const Draft& draft = check.draft;
+  const Config& config = draft.config;
+  if (!check.given.Usable({"training.max_steps", "training.max_tokens"})) {
+    return;
+  }
+  if (!draft.max_steps && !draft.max_tokens) {
+    check.Fail({"training.max_steps"}, "missing; give max_steps or max_tokens");
+  }
+  if (draft.max_steps && draft.max_tokens) {
+    check.Fail({"training.max_tokens"}, "given beside max_steps; remove one of them or set it to none");
+  }
+  const int64_t max_steps = MaxSteps(check);
+  if (max_steps > 0 && check.given.Usable({"training.global_batch_size", "training.sequence_length"})) {
+    const double tokens =
+        static_cast<double>(max_steps) * config.training.global_batch_size * config.training.sequence_length;
+    if (tokens > static_cast<double>(kMostUpdates)) {
+      check.Fail({"training.max_steps", "training.max_tokens"},
+                 fmt::format("{} updates of {} x {} tokens are more than {} tokens; train for less",
+                             max_steps,
+                             config.training.global_batch_size,
+                             config.training.sequence_length,
+                             kMostUpdates));
+    }
+  }
+}
+
+void CheckSchedule(const RuleCheck& check) {
+  const Draft& draft = check.draft;
+  const int64_t max_steps = MaxSteps(check);
+  if (max_steps > 0 && check.given.Usable({"schedule.kind", "schedule.warmup_steps", "schedule.decay_steps"})) {
+    const int64_t warmup = draft.config.schedule.warmup_steps;
+    const bool wsd = draft.config.schedule.kind == ScheduleKind::kWsd;
+    const int64_t decay = wsd ? draft.decay_steps.value_or(max_steps / 10) : 0;
+    if (warmup + decay > max_steps) {
+      check.Fail({"schedule.warmup_steps", "schedule.decay_steps"},
+                 wsd ? fmt::format("{} + decay_steps {}{} are more than max_steps {}; shorten one of them",
+                                   warmup,
+                                   decay,
+                                   draft.decay_steps ? "" : " (max_steps / 10)",
+                                   max_steps)
+                     : fmt::format("{} is more than max_steps {}; shorten it", warmup, max_steps));
+    }
+  }
+  if (draft.min_lr && check.given.Usable({"optimizer.min_lr", "optimizer.lr"}) &&
+      *draft.min_lr > draft.config.optimizer.lr) {
+    check.Fail({"optimizer.min_lr"},
+               fmt::format("{} is greater than lr {}; lower it", *draft.min_lr, draft.config.optimizer.lr));
+  }
+}
+
+void CheckParallel(const RuleCheck& check) {
+  const ParallelConfig& parallel = check.draft.config.parallel;
+  if (check.given.Usable({"parallel.tensor"}) && parallel.tensor > 1) {
+    check.Fail({"parallel.tensor"}, fmt::format("{} is not supported yet; use 1", parallel.tensor));
+  }
+  if (check.given.Usable({"parallel.context"}) && parallel.context > 1) {
+    check.Fail({"parallel.context"}, fmt::format("{} is not supported yet; use 1", parallel.context));
+  }
+  if (check.given.Usable({"parallel.sequence_parallel", "parallel.tensor"}) && parallel.tensor == 1 &&
+      check.draft.sequence_parallel.value_or(false)) {
+    check.Fail({"parallel.sequence_parallel"}, "needs tensor > 1; remove it");
+  }
+}
+
+void CheckCheckpoint(const RuleCheck& check) {
+  const CheckpointConfig& checkpoint = check.draft.config.checkpoint;
+  if (check.given.Usable({"checkpoint.async"}) && checkpoint.async) {
+    check.Fail({"checkpoint.async"}, "true is not supported yet; use false");
+  }
+  if (!check.given.Usable({"checkpoint.allow_change"})) {
+    return;
+  }
+  for (size_t i = 0; i < checkpoint.allow_change.size(); ++i) {
+    const std::string& name = checkpoint.allow_change[i];
+    const Key* key = FindKey(name);
+    if (key != nullptr && key->change != ChangeClass::kRefused) {
+      continue;
+    }
+    std::vector<std::string> paths;
+    for (const Key& candidate : Schema()) {
+      paths.push_back(candidate.path);
+    }
+    const std::string nearest = NearestName(name, paths);
+    check.problems.Add(check.given.PlaceOf({"checkpoint.allow_change"}),
+                       fmt::format("checkpoint.allow_change[{}]", i),
+                       key != nullptr ? fmt::format("no resume may change {}; start a new run instead", name)
+                                      : fmt::format("{} is no key{}",
+                                                    Quoted(name),
+                                                    nearest.empty() ? ", as optimizer.lr is one; remove it"
+                                                                    : "; did you mean '" + nearest + "'?"));
+  }
+}
+
+}  // namespace
+
+bool Given::Usable(std::initializer_list<const char*> names) const {
+  return std::none_of(names.begin(), names.end(), [&](const char* name) { return bad.count(name) > 0; });
+}
+
+Place Given::PlaceOf(std::initializer_list<const char*> names) const {
+  for (const char* name : names) {
+    if (const auto found = keys.find(name); found != keys.end()) {
+      return found->second;
+    }
+  }
+  std::string section = *names.begin();
+  while (section.rfind('.') != std::string::npos) {
+    section.resize(section.rfind('.'));
+    if (const auto found = sections.find(section); found != sections.end()) {
+      return found->second;
+    }
+  }
+  return {};
+}
+
+void CheckRunRules(const Draft& draft, const Given& given, Problems& problems) {
+  const RuleCheck check{draft, given, problems};
+  CheckSources(check);
+  CheckDevice(check);
+  CheckBatch(check);
+  CheckLength(check);
+  CheckSchedule(check);
+  CheckParallel(check);
+  CheckCheckpoint(check);
+}
+
+std::vector<std::string> Warnings(const Config& config) {
+  std::vector<std::string> warnings;
+  const ModelConfig& model = config.model;
+  const int32_t sequence = config.training.sequence_length;
+  const int32_t chunk = model.ChunkSize();
+  const int32_t chunks = (sequence + chunk - 1) / chunk;
+  if (model.HasSummaryRows() && LiveChunks(chunks, model.MinKsaWindow()) == 0) {
+    warnings.push_back(fmt::format(
+        "model.attention: no summary is live: a sequence of {} tokens has {} chunks of {}, and the smallest "
+        "window_chunks of the ksa layers is {}, so text sees all text before it and no summary; use a "
+        "smaller window_chunks or chunk_size, or longer sequences",
+        sequence,
+        chunks,
+        chunk,
+        model.MinKsaWindow()));
+  }
+  if (config.evaluation.interval > 0 && config.data.validation.empty()) {
+    warnings.push_back("evaluation.interval: nothing is validated, because data.validation names no source");
+  }
+  return warnings;
+}
+
+}  // namespace ksa

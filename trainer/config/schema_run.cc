@@ -1,0 +1,244 @@
+// The keys of `run`, `data` and `training`.
+#include <filesystem>
+
+#include <fmt/core.h>
+
+#include "trainer/config/schema.h"
+
+namespace ksa {
+namespace {
+
+constexpr ChangeClass kRefused = ChangeClass::kRefused;
+constexpr ChangeClass kFree = ChangeClass::kFree;
+constexpr ChangeClass kNeedsAllowChange = ChangeClass::kNeedsAllowChange;
+
+Codec<int32_t> Count(int32_t least = 1, int32_t most = kLargestSize) {
+  return IntegerCodec<int32_t>(least, most);
+}
+
+Codec<int64_t> Updates(int64_t least = 1) {
+  return IntegerCodec<int64_t>(least, kMostUpdates);
+}
+
+// A name that may be a folder's.
+Codec<std::string> NameCodec() {
+  Codec<std::string> codec = TextCodec();
+  const auto text = codec.read;
+  codec.read = [text](const YamlNode& node, const Reporter& reporter, std::string& out) {
+    if (!text(node, reporter, out)) {
+      return false;
+    }
+    if (out == "." || out == ".." || out.find_first_of("/\n\t") != std::string::npos) {
+      return reporter.Fail(node.place, fmt::format("must be usable as a folder name, got {}; remove '/'", Quoted(out)));
+    }
+    return true;
+  };
+  return codec;
+}
+
+// The last folder of a path: the default name of a source.
+std::string FolderName(const std::string& path) {
+  std::filesystem::path folder = std::filesystem::path(path).lexically_normal();
+  if (!folder.has_filename()) {
+    folder = folder.parent_path();
+  }
+  return folder.filename().empty() ? path : folder.filename().string();
+}
+
+// Reads {path, name} and what `more` adds, then fills in the name.
+template <typename Source>
+bool ReadSource(const YamlNode& node, const Reporter& reporter, Source& out, std::vector<ItemField> more) {
+  const Codec<std::string> text = TextCodec();
+  std::vector<ItemField> fields = {
+      {"path", [&](const YamlNode& field, const Reporter& at) { return text.read(field, at, out.path); }},
+      {"name", [&](const YamlNode& field, const Reporter& at) { return text.read(field, at, out.name); }}};
+  fields.insert(fields.end(), more.begin(), more.end());
+  if (!ReadItem(node, reporter, fields)) {
+    return false;
+  }
+  if (out.path.empty()) {
+    return reporter.Fail(node.place, "needs a path: the folder of the token shards");
+  }
+  if (out.name.empty()) {
+    out.name = FolderName(out.path);
+  }
+  return true;
+}
+
+Codec<TrainSource> TrainSourceCodec() {
+  const Codec<double> weight = NumberCodec(0.0, true, 1e15);  // sums of weights stay finite
+  return {"source",
+          [weight](const YamlNode& node, const Reporter& reporter, TrainSource& out) {
+            return ReadSource(node, reporter, out, {{"weight", [&](const YamlNode& field, const Reporter& at) {
+                                                       return weight.read(field, at, out.weight);
+                                                     }}});
+          },
+          [weight](const TrainSource& source) {
+            return fmt::format("{{path: {}, weight: {}, name: {}}}",
+                               ScalarText(source.path),
+                               weight.write(source.weight),
+                               ScalarText(source.name));
+          }};
+}
+
+Codec<ValidationSource> ValidationSourceCodec() {
+  return {"source",
+          [](const YamlNode& node, const Reporter& reporter, ValidationSource& out) {
+            return ReadSource(node, reporter, out, {});
+          },
+          [](const ValidationSource& source) {
+            return fmt::format("{{path: {}, name: {}}}", ScalarText(source.path), ScalarText(source.name));
+          }};
+}
+
+// A list that must hold at least one item.
+template <typename T>
+Codec<std::vector<T>> NotEmpty(Codec<std::vector<T>> codec, const std::string& message) {
+  const auto any = codec.read;
+  codec.read = [any, message](const YamlNode& node, const Reporter& reporter, std::vector<T>& out) {
+    return any(node, reporter, out) && (!out.empty() || reporter.Fail(node.place, message));
+  };
+  return codec;
+}
+
+Codec<std::optional<DType>> PrecisionCodec() {
+  return OptionalCodec(EnumCodec<DType>({{"fp32", DType::kF32}, {"bf16", DType::kBF16}, {"fp64", DType::kF64}}),
+                       "auto");
+}
+
+}  // namespace
+
+std::vector<Key> RunKeys() {
+  const Codec<DeviceChoice> device = EnumCodec<DeviceChoice>(
+      {{"auto", DeviceChoice::kAuto}, {"cpu", DeviceChoice::kCpu}, {"cuda", DeviceChoice::kCuda}});
+  return {
+      MakeKey<std::string>("run.name",
+                           NameCodec(),
+                           "required",
+                           "name of the run",
+                           kFree,
+                           [](Draft& d) -> std::string& { return d.config.run.name; }),
+      MakeKey<std::optional<std::string>>("run.dir",
+                                          OptionalCodec(TextCodec(), ""),
+                                          "runs/<name>",
+                                          "run folder: metrics, log, checkpoints",
+                                          kFree,
+                                          [](Draft& d) -> std::optional<std::string>& { return d.run_dir; }),
+      MakeKey<uint64_t>("run.seed",
+                        IntegerCodec<uint64_t>(0),
+                        "1234",
+                        "decides the initial weights and the order of samples",
+                        kRefused,
+                        [](Draft& d) -> uint64_t& { return d.config.run.seed; }),
+      MakeKey<DeviceChoice>("run.device",
+                            device,
+                            "auto",
+                            "where to compute; auto: a GPU if there is one",
+                            kFree,
+                            [](Draft& d) -> DeviceChoice& { return d.config.run.device; }),
+      MakeKey<bool>("run.deterministic",
+                    BoolCodec(),
+                    "true",
+                    "equal runs are equal in bits",
+                    kFree,
+                    [](Draft& d) -> bool& { return d.config.run.deterministic; }),
+      MakeKey<std::optional<int32_t>>("run.threads",
+                                      OptionalCodec(Count(), "auto"),
+                                      "auto",
+                                      "CPU threads of a rank; auto: the cores it may use",
+                                      kFree,
+                                      [](Draft& d) -> std::optional<int32_t>& { return d.config.run.threads; }),
+  };
+}
+
+std::vector<Key> DataKeys() {
+  return {
+      MakeKey<std::vector<TrainSource>>(
+          "data.train",
+          NotEmpty(ListCodec(TrainSourceCodec(), "list of {path, weight, name}"), "needs at least one source"),
+          "required",
+          "folders of token shards; weight: share of the samples, name: for reports",
+          kRefused,
+          [](Draft& d) -> std::vector<TrainSource>& { return d.config.data.train; }),
+      MakeKey<std::vector<ValidationSource>>(
+          "data.validation",
+          ListCodec(ValidationSourceCodec(), "list of {path, name}"),
+          "[]",
+          "folders of token shards to validate on; names are distinct",
+          kRefused,
+          [](Draft& d) -> std::vector<ValidationSource>& { return d.config.data.validation; }),
+      MakeKey<bool>("data.document_mask",
+                    BoolCodec(),
+                    "false",
+                    "no chunk, window or summary crosses a document's end",
+                    kRefused,
+                    [](Draft& d) -> bool& { return d.config.data.document_mask; }),
+      MakeKey<OnCorrupt>("data.on_corrupt",
+                         EnumCodec<OnCorrupt>({{"abort", OnCorrupt::kAbort}, {"skip", OnCorrupt::kSkip}}),
+                         "abort",
+                         "a damaged block ends the run, or its samples get no targets",
+                         kRefused,
+                         [](Draft& d) -> OnCorrupt& { return d.config.data.on_corrupt; }),
+  };
+}
+
+std::vector<Key> TrainingKeys() {
+  const Codec<Recompute> recompute = EnumCodec<Recompute>({{"none", Recompute::kNone},
+                                                           {"attention", Recompute::kAttention},
+                                                           {"mlp", Recompute::kMlp},
+                                                           {"block", Recompute::kBlock}});
+  const Codec<std::optional<int64_t>> updates = OptionalCodec(Updates(), "none");
+  return {
+      MakeKey<int32_t>("training.sequence_length",
+                       Count(),
+                       "required",
+                       "T: text tokens a sequence",
+                       kRefused,
+                       [](Draft& d) -> int32_t& { return d.config.training.sequence_length; }),
+      MakeKey<int32_t>("training.global_batch_size",
+                       Count(),
+                       "required",
+                       "sequences an update; a multiple of micro_batch_size x data ranks",
+                       kRefused,
+                       [](Draft& d) -> int32_t& { return d.config.training.global_batch_size; }),
+      MakeKey<int32_t>("training.micro_batch_size",
+                       Count(),
+                       "1",
+                       "sequences that a rank computes at once",
+                       kFree,
+                       [](Draft& d) -> int32_t& { return d.config.training.micro_batch_size; }),
+      MakeKey<std::optional<int64_t>>("training.max_steps",
+                                      updates,
+                                      "none",
+                                      "updates of the whole schedule; give this or max_tokens",
+                                      kNeedsAllowChange,
+                                      [](Draft& d) -> std::optional<int64_t>& { return d.max_steps; }),
+      MakeKey<std::optional<int64_t>>(
+          "training.max_tokens",
+          updates,
+          "none",
+          "tokens of the whole schedule: max_steps = ceil(max_tokens / (global_batch_size x sequence_length))",
+          kNeedsAllowChange,
+          [](Draft& d) -> std::optional<int64_t>& { return d.max_tokens; }),
+      MakeKey<std::optional<int64_t>>("training.hard_stop",
+                                      updates,
+                                      "none",
+                                      "update after which the run ends, the schedule unchanged",
+                                      kFree,
+                                      [](Draft& d) -> std::optional<int64_t>& { return d.config.training.hard_stop; }),
+      MakeKey<std::optional<DType>>("training.precision",
+                                    PrecisionCodec(),
+                                    "auto",
+                                    "of the computation; auto: fp32 on CPU, bf16 on CUDA; fp64 is for the CPU",
+                                    kRefused,
+                                    [](Draft& d) -> std::optional<DType>& { return d.config.training.precision; }),
+      MakeKey<Recompute>("training.recompute",
+                         recompute,
+                         "none",
+                         "what the backward pass computes again instead of keeping it",
+                         kFree,
+                         [](Draft& d) -> Recompute& { return d.config.training.recompute; }),
+  };
+}
+
+}  // namespace ksa

@@ -1,0 +1,213 @@
+// The keys of `optimizer`, `schedule`, `parallel`, `checkpoint`, `evaluation` and `logging`.
+#include <fmt/core.h>
+
+#include "trainer/config/schema.h"
+
+namespace ksa {
+namespace {
+
+constexpr ChangeClass kFree = ChangeClass::kFree;
+constexpr ChangeClass kNeedsAllowChange = ChangeClass::kNeedsAllowChange;
+
+Codec<int32_t> Count(int32_t least = 1, int32_t most = kLargestSize) {
+  return IntegerCodec<int32_t>(least, most);
+}
+
+Codec<int64_t> Updates(int64_t least = 1) {
+  return IntegerCodec<int64_t>(least, kMostUpdates);
+}
+
+Codec<std::vector<double>> BetasCodec() {
+  Codec<std::vector<double>> codec = ListCodec(NumberCodec(0.0, false, 1.0), "list of two numbers");
+  codec.type = "two numbers at least 0 and less than 1";
+  const auto any = codec.read;
+  codec.read = [any](const YamlNode& node, const Reporter& reporter, std::vector<double>& out) {
+    if (node.kind == YamlNode::Kind::kSequence && node.items.size() != 2) {
+      return reporter.Fail(node.place, fmt::format("expected two numbers, [beta1, beta2], got {}", node.items.size()));
+    }
+    return any(node, reporter, out);
+  };
+  return codec;
+}
+
+}  // namespace
+
+std::vector<Key> OptimizerKeys() {
+  return {
+      MakeKey<double>("optimizer.lr",
+                      NumberCodec(0.0),
+                      "required",
+                      "peak learning rate",
+                      kNeedsAllowChange,
+                      [](Draft& d) -> double& { return d.config.optimizer.lr; }),
+      MakeKey<std::optional<double>>("optimizer.min_lr",
+                                     OptionalCodec(NumberCodec(0.0), ""),
+                                     "lr / 10",
+                                     "learning rate at the end of wsd and cosine",
+                                     kNeedsAllowChange,
+                                     [](Draft& d) -> std::optional<double>& { return d.min_lr; }),
+      MakeKey<std::vector<double>>("optimizer.betas",
+                                   BetasCodec(),
+                                   "[0.9, 0.95]",
+                                   "decay of AdamW's two moments",
+                                   kNeedsAllowChange,
+                                   [](Draft& d) -> std::vector<double>& { return d.betas; }),
+      MakeKey<double>("optimizer.eps",
+                      NumberCodec(0.0, true),
+                      "1e-08",
+                      "added to the root of the second moment",
+                      kNeedsAllowChange,
+                      [](Draft& d) -> double& { return d.config.optimizer.eps; }),
+      MakeKey<double>("optimizer.weight_decay",
+                      NumberCodec(0.0),
+                      "0.1",
+                      "of matrices, token embedding and head",
+                      kNeedsAllowChange,
+                      [](Draft& d) -> double& { return d.config.optimizer.weight_decay; }),
+      MakeKey<double>("optimizer.clip_grad_norm",
+                      NumberCodec(0.0),
+                      "1",
+                      "largest global gradient norm; 0: off",
+                      kNeedsAllowChange,
+                      [](Draft& d) -> double& { return d.config.optimizer.clip_grad_norm; }),
+  };
+}
+
+std::vector<Key> ScheduleKeys() {
+  const Codec<ScheduleKind> kind = EnumCodec<ScheduleKind>(
+      {{"wsd", ScheduleKind::kWsd}, {"cosine", ScheduleKind::kCosine}, {"constant", ScheduleKind::kConstant}});
+  return {
+      MakeKey<ScheduleKind>("schedule.kind",
+                            kind,
+                            "wsd",
+                            "course of the learning rate after the warm-up",
+                            kNeedsAllowChange,
+                            [](Draft& d) -> ScheduleKind& { return d.config.schedule.kind; }),
+      MakeKey<int64_t>("schedule.warmup_steps",
+                       Updates(0),
+                       "0",
+                       "updates of linear warm-up",
+                       kNeedsAllowChange,
+                       [](Draft& d) -> int64_t& { return d.config.schedule.warmup_steps; }),
+      MakeKey<std::optional<int64_t>>("schedule.decay_steps",
+                                      OptionalCodec(Updates(0), ""),
+                                      "floor(max_steps / 10)",
+                                      "last updates of wsd, which fall linearly to min_lr",
+                                      kNeedsAllowChange,
+                                      [](Draft& d) -> std::optional<int64_t>& { return d.decay_steps; }),
+  };
+}
+
+std::vector<Key> ParallelKeys() {
+  return {
+      MakeKey<int32_t>("parallel.tensor",
+                       Count(),
+                       "1",
+                       "ranks that share every matrix",
+                       kFree,
+                       [](Draft& d) -> int32_t& { return d.config.parallel.tensor; }),
+      MakeKey<int32_t>("parallel.context",
+                       Count(),
+                       "1",
+                       "ranks that share every sequence",
+                       kFree,
+                       [](Draft& d) -> int32_t& { return d.config.parallel.context; }),
+      MakeKey<std::optional<int32_t>>("parallel.data",
+                                      OptionalCodec(Count(), "auto"),
+                                      "auto",
+                                      "ranks that share the batch; auto: ranks / (tensor x context)",
+                                      kFree,
+                                      [](Draft& d) -> std::optional<int32_t>& { return d.config.parallel.data; }),
+      MakeKey<std::optional<bool>>("parallel.sequence_parallel",
+                                   OptionalCodec(BoolCodec(), ""),
+                                   "true when tensor > 1",
+                                   "tensor ranks split the rows between matrices",
+                                   kFree,
+                                   [](Draft& d) -> std::optional<bool>& { return d.sequence_parallel; }),
+      MakeKey<int32_t>("parallel.zero",
+                       Count(0, 1),
+                       "1",
+                       "1: data ranks share the optimizer's state",
+                       kFree,
+                       [](Draft& d) -> int32_t& { return d.config.parallel.zero; }),
+  };
+}
+
+std::vector<Key> CheckpointKeys() {
+  return {
+      MakeKey<int64_t>("checkpoint.interval",
+                       Updates(),
+                       "1000",
+                       "updates between checkpoints",
+                       kFree,
+                       [](Draft& d) -> int64_t& { return d.config.checkpoint.interval; }),
+      MakeKey<int32_t>("checkpoint.keep_last",
+                       Count(2),
+                       "2",
+                       "newest checkpoints that stay",
+                       kFree,
+                       [](Draft& d) -> int32_t& { return d.config.checkpoint.keep_last; }),
+      MakeKey<bool>("checkpoint.async",
+                    BoolCodec(),
+                    "false",
+                    "write in the background; not supported yet",
+                    kFree,
+                    [](Draft& d) -> bool& { return d.config.checkpoint.async; }),
+      MakeKey<std::string>("checkpoint.resume",
+                           TextCodec(),
+                           "auto",
+                           "auto: from the newest checkpoint of the run folder if there is one; never; or a path",
+                           kFree,
+                           [](Draft& d) -> std::string& { return d.config.checkpoint.resume; }),
+      MakeKey<std::optional<std::string>>(
+          "checkpoint.load",
+          OptionalCodec(TextCodec(), "none"),
+          "none",
+          "checkpoint whose weights a new run starts from",
+          kFree,
+          [](Draft& d) -> std::optional<std::string>& { return d.config.checkpoint.load; }),
+      MakeKey<std::vector<std::string>>(
+          "checkpoint.allow_change",
+          ListCodec(TextCodec(), "list of keys"),
+          "[]",
+          "optimizer, schedule and length keys that this resume may change",
+          kFree,
+          [](Draft& d) -> std::vector<std::string>& { return d.config.checkpoint.allow_change; }),
+  };
+}
+
+std::vector<Key> EvaluationKeys() {
+  return {
+      MakeKey<int64_t>("evaluation.interval",
+                       Updates(0),
+                       "0",
+                       "updates between validations; 0: off",
+                       kFree,
+                       [](Draft& d) -> int64_t& { return d.config.evaluation.interval; }),
+      MakeKey<int32_t>("evaluation.batches",
+                       Count(),
+                       "8",
+                       "global batches of every validation source",
+                       kFree,
+                       [](Draft& d) -> int32_t& { return d.config.evaluation.batches; }),
+  };
+}
+
+std::vector<Key> LoggingKeys() {
+  return {
+      MakeKey<int64_t>("logging.interval",
+                       Updates(),
+                       "1",
+                       "updates between log lines",
+                       kFree,
+                       [](Draft& d) -> int64_t& { return d.config.logging.interval; }),
+      MakeKey<bool>("logging.tensorboard",
+                    BoolCodec(),
+                    "true",
+                    "write TensorBoard events",
+                    kFree,
+                    [](Draft& d) -> bool& { return d.config.logging.tensorboard; }),
+  };
+}
+
+}  // namespace ksa
