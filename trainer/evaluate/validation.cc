@@ -1,0 +1,75 @@
+#include "trainer/evaluate/validation.h"
+
+#include <algorithm>
+
+#include "trainer/loop/micro_batch.h"
+
+namespace ksa {
+namespace {
+
+// Adds the losses of `rows` rows of sequences of T to the sums by position.
+template <typename T>
+void AddRowLosses(const T* row_loss, const int32_t* targets, int64_t rows, EvaluationSums& sums) {
+  const int64_t t = static_cast<int64_t>(sums.position_loss.size());
+  for (int64_t row = 0; row < rows; ++row) {
+    if (targets[row] >= 0) {
+      sums.position_loss[static_cast<size_t>(row % t)] += static_cast<double>(row_loss[row]);
+      ++sums.position_targets[static_cast<size_t>(row % t)];
+    }
+  }
+}
+
+}  // namespace
+
+Evaluator::Evaluator(Runtime& runtime, KsaModel& model, const Dataset& dataset, int32_t micro_batch_size)
+    : runtime_(runtime), model_(model), dataset_(dataset), micro_batch_size_(micro_batch_size) {}
+
+EvaluationSums Evaluator::Run(size_t source, int64_t samples, double mix) {
+  EvaluationSums sums;
+  sums.position_loss.resize(static_cast<size_t>(dataset_.config().sequence_length));
+  sums.position_targets.resize(sums.position_loss.size());
+  const ProcessMesh& mesh = runtime_.mesh();
+  const int64_t begin = samples * mesh.data_rank / mesh.data;
+  const int64_t end = samples * (mesh.data_rank + 1) / mesh.data;
+  for (int64_t first = begin; first < end; first += micro_batch_size_) {
+    dataset_.MakeValidationBatch(source, first, std::min<int64_t>(micro_batch_size_, end - first), batch_);
+    AddBatch(batch_, mix, sums);
+  }
+  Communicator& world = runtime_.world();
+  sums.loss = world.Sum(sums.loss);
+  sums.targets = world.Sum(sums.targets);
+  if (world.size() > 1) {
+    for (size_t i = 0; i < sums.position_loss.size(); ++i) {
+      sums.position_loss[i] = world.Sum(sums.position_loss[i]);
+      sums.position_targets[i] = world.Sum(sums.position_targets[i]);
+    }
+  }
+  return sums;
+}
+
+void Evaluator::AddBatch(const Batch& batch, double mix, EvaluationSums& sums) {
+  const ExecContext cx = runtime_.Context();
+  const MicroBatch micro = Slice(cx, model_.config(), batch, 0, batch.samples);
+  const Var hidden = model_.Hidden(cx, {.ids = micro.ids, .layout = micro.layout, .mix = mix});
+  const CrossEntropyResult result = model_.Loss(cx, hidden, micro.targets, 1.0);
+  sums.loss += *result.loss_sum.value.As<double>();
+  sums.targets += batch.target_count;
+  const int32_t* targets = micro.targets.As<int32_t>();
+  const int64_t rows = micro.targets.size();
+  if (result.row_loss.dtype() == DType::kF64) {
+    AddRowLosses(result.row_loss.As<double>(), targets, rows, sums);
+  } else {
+    AddRowLosses(result.row_loss.As<float>(), targets, rows, sums);
+  }
+}
+
+std::map<std::string, double> Evaluator::RunAll(int64_t batches, int64_t global_batch_size, double mix) {
+  std::map<std::string, double> losses;
+  const std::vector<SourceInfo>& sources = dataset_.validation_sources();
+  for (size_t i = 0; i < sources.size(); ++i) {
+    losses[sources[i].name] = Run(i, ValidationSamples(sources[i].samples, batches, global_batch_size), mix).MeanLoss();
+  }
+  return losses;
+}
+
+}  // namespace ksa
