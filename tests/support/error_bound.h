@@ -48,8 +48,11 @@ struct Bounded {
 
   static Bounded Round(long double v, long double e, const Bounded& a, const Bounded& b) {
     const long double u = std::max(a.unit, b.unit);
-    return {v, e + u * std::abs(v), u};
+    return {v, e + u * std::abs(v) + Smallest(u), u};
   }
+
+  // The smallest number above 0 of a type with this unit roundoff: what underflow may lose.
+  static long double Smallest(long double u) { return u == 0.0L ? 0.0L : (u > 0x1p-30L ? 0x1p-149L : 0x1p-1074L); }
 };
 
 using BoundedValues = std::vector<Bounded>;
@@ -78,7 +81,7 @@ using BoundedValues = std::vector<Bounded>;
 [[nodiscard]] inline Bounded Exponential(const Bounded& x) {
   const long double y = std::exp(x.value);
   const long double own = x.unit > 0x1p-30L ? 3e-7L : 2.0L * x.unit;
-  return {y, y * (x.error + own), x.unit};
+  return {y, y * (x.error + own) + Bounded::Smallest(x.unit), x.unit};
 }
 
 [[nodiscard]] inline Bounded Logarithm(const Bounded& x) {
@@ -116,7 +119,8 @@ inline void ExpectWithinBound(const TensorView& actual, const BoundedValues& exp
   int failures = 0;
   for (int64_t i = 0; i < actual.size() && failures < 5; ++i) {
     const Bounded& want = expected[static_cast<size_t>(i)];
-    const long double limit = 2.0L * want.error + UnitRoundoff(actual.dtype) * std::abs(want.value);
+    const long double limit =
+        2.0L * want.error + UnitRoundoff(actual.dtype) * std::abs(want.value) + Bounded::Smallest(want.unit);
     const long double difference = std::abs(static_cast<long double>(ElementAt(actual, i)) - want.value);
     if (!(difference <= limit)) {
       ++failures;
