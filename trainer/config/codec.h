@@ -28,7 +28,7 @@ class Reporter {
 
   [[nodiscard]] Reporter Item(size_t index) const { return {problems_, path_ + "[" + std::to_string(index) + "]"}; }
 
-  [[nodiscard]] Reporter Field(const std::string& name) const { return {problems_, path_ + "." + name}; }
+  [[nodiscard]] Reporter Field(const std::string& name) const { return {problems_, Under(path_, name)}; }
 
  private:
   Problems* problems_;

@@ -1,8 +1,6 @@
 #include "trainer/config/load.h"
 
 #include <filesystem>
-#include <fstream>
-#include <optional>
 
 #include <fmt/core.h>
 
@@ -41,15 +39,11 @@ class Loader {
       return;
     }
     const YamlNode value = ParseYaml(std::string_view(assignment).substr(equals + 1), source, path, problems_);
-    if (FindKey(path) != nullptr || !NamesUnder(path).empty()) {
+    if (IsKnownPath(path)) {
       Read(value, path, {source, 1, 1});
       return;
     }
-    std::string section = path.substr(0, path.rfind('.') == std::string::npos ? 0 : path.rfind('.'));
-    while (!section.empty() && NamesUnder(section).empty()) {
-      section.resize(section.rfind('.') == std::string::npos ? 0 : section.rfind('.'));
-    }
-    problems_.Add({source, 1, 1}, path, AdviseUnknown(section, path.substr(section.empty() ? 0 : section.size() + 1)));
+    problems_.Add({source, 1, 1}, path, AdviseUnknownPath(path));
   }
 
   void SetSequenceLength(int32_t length) { draft_.config.training.sequence_length = length; }
@@ -147,7 +141,7 @@ class Loader {
     }
     for (const YamlEntry& entry : node.entries) {
       const std::string path = Under(section, entry.key);
-      if (FindKey(path) != nullptr || !NamesUnder(path).empty()) {
+      if (IsKnownPath(path)) {
         Read(entry.value, path, entry.key_place);
       } else if (path != kInclude) {
         problems_.Add(entry.key_place, path, AdviseUnknown(section, entry.key));

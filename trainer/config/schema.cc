@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <array>
-#include <filesystem>
 #include <utility>
 
 #include <fmt/core.h>
@@ -108,6 +107,20 @@ std::string AdviseUnknown(const std::string& section, const std::string& name) {
   }
   return section.empty() ? fmt::format("unknown section; the sections are {}", Joined(here))
                          : fmt::format("unknown key; '{}' has {}", section, Joined(here));
+}
+
+bool IsKnownPath(const std::string& path) {
+  return FindKey(path) != nullptr || (!path.empty() && !NamesUnder(path).empty());
+}
+
+std::string AdviseUnknownPath(const std::string& path) {
+  // The name behind the last section that exists.
+  std::string section = path;
+  do {
+    const size_t dot = section.rfind('.');
+    section.resize(dot == std::string::npos ? 0 : dot);
+  } while (!section.empty() && NamesUnder(section).empty());
+  return AdviseUnknown(section, path.substr(section.empty() ? 0 : section.size() + 1));
 }
 
 std::vector<LayerSpec> ResolveLayers(const Draft& draft) {

@@ -64,6 +64,12 @@ struct Key {
 // What to say about a key that nobody knows: the nearest one, wherever it is, or what the section has.
 [[nodiscard]] std::string AdviseUnknown(const std::string& section, const std::string& name);
 
+// A key or a section.
+[[nodiscard]] bool IsKnownPath(const std::string& path);
+
+// The same as AdviseUnknown for a whole path, as in --set.
+[[nodiscard]] std::string AdviseUnknownPath(const std::string& path);
+
 // Fills in every default. The draft must have passed CheckRules.
 [[nodiscard]] Config ResolveDefaults(const Draft& draft);
 
