@@ -1,6 +1,7 @@
 #include "kernels/rope/qk_norm_rope_cpu.h"
 
 #include <cmath>
+#include <vector>
 
 #include "kernels/core/parallel.h"
 #include "kernels/core/vector_math.h"
@@ -104,11 +105,14 @@ template <typename A>
 void FillRopeTable(const TensorView& table, double theta, const Stream& stream) {
   const int64_t half = table.shape[1];
   A* out = table.As<A>();
+  std::vector<double> frequencies;
+  for (int64_t i = 0; i < half; ++i) {
+    frequencies.push_back(std::pow(theta, -static_cast<double>(i) / static_cast<double>(half)));
+  }
   // A cosine costs about as much as 16 plain elements.
   ParallelFor(stream, table.rows(), half * 32, [&](int64_t p) {
     for (int64_t i = 0; i < half; ++i) {
-      const double frequency = std::pow(theta, -static_cast<double>(i) / static_cast<double>(half));
-      const double angle = static_cast<double>(p) * frequency;
+      const double angle = static_cast<double>(p) * frequencies[static_cast<size_t>(i)];
       out[(p * half + i) * 2] = static_cast<A>(std::cos(angle));
       out[(p * half + i) * 2 + 1] = static_cast<A>(std::sin(angle));
     }
