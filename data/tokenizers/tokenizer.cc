@@ -2,7 +2,6 @@
 
 #include <filesystem>
 
-#include <fmt/format.h>
 #include <nlohmann/json.hpp>
 #include <xxhash.h>
 
@@ -83,7 +82,11 @@ class ExternalTokenizer : public Tokenizer {
   }
 
   [[nodiscard]] std::string Decode(std::span<const int32_t> ids) const override {
-    return fmt::format("{}", fmt::join(ids, " "));
+    std::string text;
+    for (const int32_t id : ids) {
+      text += fmt::format("{} ", id);
+    }
+    return text;
   }
 
   [[nodiscard]] bool CutsAnywhere() const override { return true; }

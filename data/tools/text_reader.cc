@@ -1,0 +1,144 @@
+#include "data/tools/text_reader.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <string_view>
+#include <utility>
+
+#include "data/tools/utf8.h"
+#include "kernels/core/error.h"
+
+namespace ksa {
+namespace {
+
+namespace fs = std::filesystem;
+
+bool IsNewline(char c) {
+  return c == '\n' || c == '\r';
+}
+
+// Behind the last blank line of the text, or 0.
+size_t AfterLastBlankLine(std::string_view text) {
+  for (size_t end = text.rfind('\n'); end != std::string_view::npos && end > 0; end = text.rfind('\n', end - 1)) {
+    const size_t before = text[end - 1] == '\r' ? end - 1 : end;  // the line break is [before, end]
+    if (before > 0 && text[before - 1] == '\n') {
+      return end + 1;
+    }
+  }
+  return 0;
+}
+
+}  // namespace
+
+TextReader::TextReader(std::vector<std::string> files, Documents documents, bool cut_at_spaces, size_t piece_bytes)
+    : paths_(std::move(files)), documents_(documents), cut_at_spaces_(cut_at_spaces), piece_bytes_(piece_bytes) {}
+
+// Appends up to a piece's bytes of the file.
+void TextReader::ReadMore(std::string& text) {
+  const int64_t position = offset_ + static_cast<int64_t>(text.size());
+  const int64_t bytes = std::min(static_cast<int64_t>(piece_bytes_), file_bytes_ - position);
+  const size_t old = text.size();
+  text.resize(old + static_cast<size_t>(bytes));
+  file_->ReadAt(position, text.data() + old, bytes);
+}
+
+// Makes the next file that is not empty the current one, when the current one is done.
+bool TextReader::OpenFile() {
+  while (offset_ == file_bytes_) {
+    if (next_file_ == paths_.size()) {
+      return false;
+    }
+    file_ = File::OpenForReading(paths_[next_file_++]);
+    file_bytes_ = file_->Size();
+    offset_ = 0;
+    open_ = false;
+  }
+  return true;
+}
+
+size_t TextReader::CutInsideDocument(const std::string& text) const {
+  constexpr size_t kSearch = size_t{1} << 16;
+  size_t cut = Utf8BoundaryBefore(text, text.size() > 3 ? text.size() - 3 : text.size());
+  if (cut_at_spaces_) {
+    const size_t least = cut > kSearch ? cut - kSearch : 1;
+    for (size_t at = cut; at > least; --at) {
+      if (text[at] == ' ' && text[at - 1] != ' ' && !IsNewline(text[at - 1])) {
+        return at;
+      }
+    }
+  }
+  // Line breaks stay whole and in one piece with what follows them.
+  size_t before_breaks = cut;
+  while (before_breaks > 0 && IsNewline(text[before_breaks - 1])) {
+    --before_breaks;
+  }
+  return before_breaks > 0 ? before_breaks : cut;
+}
+
+// How much of the text is the next piece; more of the file follows. 0: read more first.
+size_t TextReader::ChooseCut(const std::string& text, bool& open_end) const {
+  size_t cut = 0;
+  if (documents_ == Documents::kLine || documents_ == Documents::kJsonLine) {
+    const size_t newline = text.rfind('\n');
+    cut = newline == std::string::npos ? 0 : newline + 1;
+  } else if (documents_ == Documents::kBlankLine) {
+    cut = AfterLastBlankLine(text);
+  }
+  open_end = cut == 0;
+  if (cut == 0 && documents_ != Documents::kJsonLine) {
+    cut = CutInsideDocument(text);
+  }
+  return cut;
+}
+
+bool TextReader::Next(TextPiece& piece) {
+  if (!OpenFile()) {
+    return false;
+  }
+  piece.file = next_file_ - 1;
+  piece.begin = offset_;
+  piece.total_begin = total_;
+  piece.open_start = open_;
+  piece.text.assign(rest_);
+  rest_.clear();
+  while (true) {
+    ReadMore(piece.text);
+    if (offset_ + static_cast<int64_t>(piece.text.size()) == file_bytes_) {  // the file's last piece
+      piece.open_end = false;
+      break;
+    }
+    const size_t cut = ChooseCut(piece.text, piece.open_end);
+    if (cut > 0) {
+      rest_.assign(piece.text, cut);
+      piece.text.resize(cut);
+      break;
+    }
+  }
+  open_ = piece.open_end;
+  offset_ += static_cast<int64_t>(piece.text.size());
+  total_ += static_cast<int64_t>(piece.text.size());
+  return true;
+}
+
+std::vector<std::string> ListTextFiles(const std::vector<std::string>& paths) {
+  std::vector<std::string> files;
+  for (const std::string& path : paths) {
+    if (fs::is_regular_file(path)) {
+      files.push_back(path);
+      continue;
+    }
+    if (!fs::is_directory(path)) {
+      Fail(ExitCode::kMissingInput, "{}: no such file or folder", path);
+    }
+    const size_t before = files.size();
+    for (const fs::directory_entry& entry : fs::directory_iterator(path)) {
+      if (entry.is_regular_file()) {
+        files.push_back(entry.path().string());
+      }
+    }
+    std::sort(files.begin() + static_cast<std::ptrdiff_t>(before), files.end());
+  }
+  return files;
+}
+
+}  // namespace ksa

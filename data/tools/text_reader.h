@@ -1,0 +1,64 @@
+// Text files as a sequence of pieces of about a megabyte, cut where documents end if that is possible: the unit of work
+// of the tokenizing threads. A document longer than a piece goes on in the next one, so that memory is bounded.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "data/shards/posix_file.h"
+
+namespace ksa {
+
+// What a document is.
+enum class Documents : int {
+  kLine,
+  kFile,
+  kBlankLine,  // blocks between blank lines
+  kJsonLine,   // a field of the JSON object on each line; such lines are never cut
+};
+
+struct TextPiece {
+  size_t file = 0;          // index of the input file
+  int64_t begin = 0;        // byte offset of the text in its file
+  int64_t total_begin = 0;  // bytes of all files before it
+  std::string text;
+  bool open_start = false;  // the first document began in an earlier piece
+  bool open_end = false;    // the last document goes on in the next piece
+};
+
+class TextReader {
+ public:
+  // `files` must exist. `cut_at_spaces`: prefer to cut a long document before a space.
+  TextReader(std::vector<std::string> files, Documents documents, bool cut_at_spaces, size_t piece_bytes = kPieceBytes);
+
+  // False at the end of the last file.
+  bool Next(TextPiece& piece);
+
+  static constexpr size_t kPieceBytes = size_t{1} << 20;
+
+ private:
+  bool OpenFile();
+  void ReadMore(std::string& text);
+  size_t ChooseCut(const std::string& text, bool& open_end) const;
+  size_t CutInsideDocument(const std::string& text) const;
+
+  std::vector<std::string> paths_;
+  Documents documents_;
+  bool cut_at_spaces_;
+  size_t piece_bytes_;
+  size_t next_file_ = 0;
+  std::optional<File> file_;
+  int64_t file_bytes_ = 0;
+  bool open_ = false;   // the document at the end of the last piece goes on
+  std::string rest_;    // read from the file but not handed out
+  int64_t offset_ = 0;  // of rest_ in the file
+  int64_t total_ = 0;   // bytes handed out of all files
+};
+
+// The files that the paths name: a folder stands for the regular files in it, by name. Error kMissingInput for a path
+// that does not exist or is neither.
+[[nodiscard]] std::vector<std::string> ListTextFiles(const std::vector<std::string>& paths);
+
+}  // namespace ksa
