@@ -1,3 +1,50 @@
-int main() {
+// The `ksa` program: one sub-command a file under trainer/commands.
+#include <cstdio>
+#include <exception>
+#include <new>
+
+#include <CLI/CLI.hpp>
+#include <fmt/core.h>
+
+#include "kernels/core/error.h"
+#include "trainer/commands/check.h"
+#include "trainer/commands/eval.h"
+#include "trainer/commands/generate.h"
+#include "trainer/commands/train.h"
+
+namespace {
+
+// Exit codes: docs/exit-codes.md.
+int Run(int argc, char** argv) {
+  CLI::App app{"Native pretraining of Kwai Summary Attention language models", "ksa"};
+  app.set_version_flag("--version", KSA_VERSION);
+  app.require_subcommand(1);
+  ksa::AddTrainCommand(app);
+  ksa::AddCheckCommand(app);
+  ksa::AddEvalCommand(app);
+  ksa::AddGenerateCommand(app);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    const int code = app.exit(error);
+    return code == 0 ? 0 : static_cast<int>(ksa::ExitCode::kUsage);
+  }
   return 0;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  try {
+    return Run(argc, argv);
+  } catch (const ksa::Error& error) {
+    fmt::print(stderr, "ksa: {}\n", error.what());
+    return static_cast<int>(error.code());
+  } catch (const std::bad_alloc&) {
+    fmt::print(stderr, "ksa: out of memory\n");
+    return static_cast<int>(ksa::ExitCode::kOutOfMemory);
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "ksa: internal error: {}\n", error.what());
+    return static_cast<int>(ksa::ExitCode::kInternal);
+  }
 }

@@ -19,6 +19,10 @@ void AddRowLosses(const T* row_loss, const int32_t* targets, int64_t rows, Evalu
   }
 }
 
+TensorView ViewOf(std::vector<double>& values) {
+  return {values.data(), DType::kF64, {}, {static_cast<int64_t>(values.size())}};
+}
+
 }  // namespace
 
 Evaluator::Evaluator(Runtime& runtime, KsaModel& model, const Dataset& dataset, int32_t micro_batch_size)
@@ -38,12 +42,8 @@ EvaluationSums Evaluator::Run(size_t source, int64_t samples, double mix) {
   Communicator& world = runtime_.world();
   sums.loss = world.Sum(sums.loss);
   sums.targets = world.Sum(sums.targets);
-  if (world.size() > 1) {
-    for (size_t i = 0; i < sums.position_loss.size(); ++i) {
-      sums.position_loss[i] = world.Sum(sums.position_loss[i]);
-      sums.position_targets[i] = world.Sum(sums.position_targets[i]);
-    }
-  }
+  world.AllReduceSum(ViewOf(sums.position_loss));
+  world.AllReduceSum(ViewOf(sums.position_targets));
   return sums;
 }
 

@@ -16,8 +16,8 @@ namespace ksa {
 struct EvaluationSums {
   double loss = 0.0;  // natural logarithm, summed over targets
   int64_t targets = 0;
-  std::vector<double> position_loss;      // [T]: by row of the sequence
-  std::vector<int64_t> position_targets;  // [T]
+  std::vector<double> position_loss;     // [T]: by row of the sequence
+  std::vector<double> position_targets;  // [T]
 
   [[nodiscard]] double MeanLoss() const { return targets > 0 ? loss / static_cast<double>(targets) : 0.0; }
 };

@@ -1,0 +1,92 @@
+#include "trainer/commands/generate.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <fmt/core.h>
+
+#include "kernels/copy/elementwise.h"
+#include "trainer/commands/session.h"
+#include "trainer/evaluate/sampling.h"
+
+namespace ksa {
+namespace {
+
+struct GenerateOptions {
+  std::string checkpoint;
+  std::string prompt;
+  int64_t max_tokens = 200;
+  SamplingOptions sampling;
+  int threads = 0;
+};
+
+// Logits after the last of `ids`, over the ids of text alone. The whole context is computed again for every token.
+std::vector<double> NextLogits(LoadedModel& loaded, const std::vector<int32_t>& ids) {
+  const ExecContext cx = loaded.runtime().Context();
+  const auto length = static_cast<int32_t>(ids.size());
+  const Tensor tokens = cx.Empty({length}, DType::kI32);
+  std::copy(ids.begin(), ids.end(), tokens.As<int32_t>());
+  const Var hidden = loaded.model().Hidden(
+      cx, {.ids = tokens, .layout = MakeLayout(loaded.config().model, 1, length), .mix = loaded.mix()});
+  const Tensor logits = loaded.model().Logits(cx, hidden.value.Rows(length - 1, 1));
+  const Tensor wide = cx.Empty(logits.shape(), DType::kF64);
+  Copy(logits, wide, cx.stream);
+  const double* first = wide.As<double>();
+  return {first, first + loaded.config().model.vocab_size};
+}
+
+void Generate(const GenerateOptions& options) {
+  LoadedModel loaded(options.checkpoint, options.threads);
+  const std::unique_ptr<Tokenizer> tokenizer = loaded.OpenRunTokenizer();
+  std::vector<int32_t> ids;
+  tokenizer->Encode(options.prompt, ids);
+  if (ids.empty()) {
+    ids.push_back(static_cast<int32_t>(tokenizer->eos_id()));  // the end of one document begins the next
+  }
+  const auto longest = static_cast<size_t>(loaded.config().model.max_position_embeddings);
+  const size_t prompt = ids.size();
+  for (int64_t step = 0; step < options.max_tokens; ++step) {
+    // Beyond the model's positions only the last ones are context.
+    const size_t context = std::min(ids.size(), longest);
+    const std::vector<int32_t> window(ids.end() - static_cast<std::ptrdiff_t>(context), ids.end());
+    const int32_t next = SampleToken(NextLogits(loaded, window), options.sampling, static_cast<uint64_t>(step));
+    if (next == tokenizer->eos_id()) {
+      break;
+    }
+    ids.push_back(next);
+  }
+  fmt::print("{}{}\n", options.prompt, tokenizer->Decode(std::span(ids).subspan(prompt)));
+}
+
+}  // namespace
+
+void AddGenerateCommand(CLI::App& app) {
+  const auto options = std::make_shared<GenerateOptions>();
+  CLI::App* command = app.add_subcommand("generate", "Continue a text with a checkpoint's model");
+  command->add_option("checkpoint", options->checkpoint, "checkpoint, or run folder (its newest)")
+      ->required()
+      ->type_name("CKPT");
+  command->add_option("--prompt", options->prompt, "the text to continue")->required()->type_name("TEXT");
+  command->add_option("--max-tokens", options->max_tokens, "tokens to add at most")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--temperature", options->sampling.temperature, "0: always the likeliest token")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--top-k", options->sampling.top_k, "sample among the K likeliest tokens; 0: all")
+      ->capture_default_str()
+      ->check(CLI::NonNegativeNumber);
+  command->add_option("--seed", options->sampling.seed, "of the random choices")->capture_default_str();
+  command->add_option("--threads", options->threads, "cores to use; default: all")->check(CLI::PositiveNumber);
+  command->footer(
+      "Examples:\n"
+      "  ksa generate runs/quickstart --prompt 'The history of ' --max-tokens 300 --temperature 0.8\n"
+      "  ksa generate runs/quickstart/checkpoints/step_00001000 --prompt 'A ' --temperature 0\n"
+      "The tokenizer is the one in the run's folder.");
+  command->callback([options] { Generate(*options); });
+}
+
+}  // namespace ksa

@@ -1,0 +1,85 @@
+#include "trainer/commands/train.h"
+
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include <fmt/core.h>
+
+#include "parallel/comm/mpi.h"
+#include "trainer/config/load.h"
+#include "trainer/loop/trainer.h"
+
+namespace ksa {
+namespace {
+
+struct TrainOptions {
+  std::string config;
+  std::vector<std::string> sets;
+  bool dry_run = false;
+};
+
+// Prints an error and ends every rank with its code. Errors that all ranks see are printed once: the others wait for
+// rank 0 to end the job, and speak only when it does not, because the error is theirs alone.
+[[noreturn]] void EndAllRanks(const Error& error, int rank) {
+  if (rank > 0) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    fmt::print(stderr, "ksa: rank {}: {}\n", rank, error.what());
+  } else {
+    fmt::print(stderr, "ksa: {}\n", error.what());
+  }
+  std::fflush(nullptr);
+  MpiSession::Abort(error.code());
+}
+
+void Train(const TrainOptions& options) {
+  LoadedConfig loaded = LoadConfig(options.config, options.sets);
+  ResolveDevice(loaded.config, false);
+  const MpiSession mpi;
+  const std::unique_ptr<Communicator> world = mpi.World();
+  try {
+    CheckAgainstRanks(loaded.config, world->size());
+    if (world->rank() == 0) {
+      for (const std::string& warning : loaded.warnings) {
+        fmt::print(stderr, "{}: warning: {}\n", options.config, warning);
+      }
+    }
+    Runtime runtime(*world, mpi.local_size(), loaded.config.run.threads.value_or(0));
+    Trainer trainer(loaded.config, runtime, options.dry_run);
+    trainer.Run();
+  } catch (const Error& error) {
+    // A stop is agreed on by all ranks, which leave in good order; anything else may have hit one rank alone.
+    if (world->size() == 1 || error.code() == ExitCode::kStopped) {
+      throw;
+    }
+    EndAllRanks(error, world->rank());
+  }
+}
+
+}  // namespace
+
+void AddTrainCommand(CLI::App& app) {
+  const auto options = std::make_shared<TrainOptions>();
+  CLI::App* command = app.add_subcommand("train", "Pretrain a model, or resume where the run folder stands");
+  command->add_option("config", options->config, "run configuration (YAML)")->required()->type_name("CONFIG");
+  command->add_option("--set", options->sets, "replace a value: key=value, as often as needed")
+      ->type_name("KEY=VALUE")
+      ->expected(1)
+      ->take_all();
+  command->add_flag(
+      "--dry-run", options->dry_run, "everything up to update 1, then one update in memory; writes nothing");
+  command->footer(
+      "Examples:\n"
+      "  ksa train configs/train/quickstart.yaml\n"
+      "  ksa train configs/train/quickstart.yaml --set optimizer.lr=1e-3 --set run.name=lower\n"
+      "  mpirun -np 2 --bind-to none ksa train configs/train/quickstart.yaml\n"
+      "The same line again resumes from the newest checkpoint that verifies. SIGUSR1, SIGTERM or a file STOP in the "
+      "run\n"
+      "folder end the run after the current update, with a checkpoint and exit code 85.");
+  command->callback([options] { Train(*options); });
+}
+
+}  // namespace ksa

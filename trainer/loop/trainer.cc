@@ -1,0 +1,284 @@
+#include "trainer/loop/trainer.h"
+
+#include <algorithm>
+#include <utility>
+
+#include "model/ksa/parameters.h"
+#include "trainer/config/load.h"
+#include "trainer/loop/progress.h"
+#include "trainer/loop/summary.h"
+#include "trainer/observe/host_memory.h"
+#include "trainer/observe/log_line.h"
+#include "trainer/observe/metrics.h"
+#include "trainer/observe/stop_signal.h"
+#include "trainer/observe/tensorboard.h"
+#include "trainer/optim/schedule.h"
+
+namespace ksa {
+namespace {
+
+FlatSharding ShardingOf(const Config& config, const ProcessMesh& mesh) {
+  return {mesh.data, mesh.data_rank, config.parallel.zero == 1 && mesh.data > 1};
+}
+
+// Rank 0's records of a run.
+struct Records {
+  Records(const RunFolder& folder, const LoggingConfig& logging)
+      : metrics(folder.MetricsPath(), folder.run_id(), folder.attempt()) {
+    if (logging.tensorboard) {
+      tensorboard.emplace(folder.TensorboardFolder());
+    }
+  }
+
+  void Write(const StepReport& report) {
+    metrics.Write(report);
+    if (tensorboard.has_value()) {
+      tensorboard->Write(report);
+    }
+  }
+
+  MetricsWriter metrics;
+  std::optional<TensorboardWriter> tensorboard;
+};
+
+}  // namespace
+
+DatasetConfig DatasetConfigOf(const Config& config) {
+  return {.train = config.data.train,
+          .validation = config.data.validation,
+          .document_mask = config.data.document_mask,
+          .on_corrupt = config.data.on_corrupt,
+          .sequence_length = config.training.sequence_length,
+          .chunk_size = config.model.ChunkSize(),
+          .vocab_size = config.model.vocab_size,
+          .seed = config.run.seed};
+}
+
+Trainer::Trainer(const Config& config, Runtime& runtime, bool dry_run)
+    : config_(config),
+      runtime_(runtime),
+      dry_run_(dry_run),
+      logger_(runtime.world().rank()),
+      dataset_(DatasetConfigOf(config)),
+      store_(ParameterSpecs(config.model),
+             *config.training.precision,
+             runtime.allocator(),
+             ShardingOf(config, runtime.mesh())),
+      model_(config_.model, store_, runtime.allocator(), runtime.stream(), config.training.sequence_length),
+      optimizer_(config_.optimizer, store_, *runtime.mesh().data_group, runtime.allocator()),
+      updater_(runtime, model_, optimizer_, config.training.micro_batch_size, config.training.recompute),
+      evaluator_(runtime, model_, dataset_, config.training.micro_batch_size) {
+  if (!dry_run_) {
+    OpenRunFolder();
+  }
+  Resume();
+}
+
+void Trainer::OpenRunFolder() {
+  folder_.emplace(config_.run.dir, runtime_.world());
+  if (runtime_.world().rank() == 0) {
+    logger_.AttachFile(folder_->LogPath());
+    folder_->CopyTokenizer(dataset_.TokenizerPath());
+  }
+}
+
+// Where the run starts: a checkpoint of its own, the one it was told, the weights of another run, or initial weights.
+void Trainer::Resume() {
+  const CheckpointConfig& options = config_.checkpoint;
+  const std::string own = config_.run.dir + "/checkpoints";
+  if (options.resume == "auto" || options.resume == "never") {
+    const FoundCheckpoint found = FindNewestCheckpoint(own, runtime_.world());
+    for (const RefusedCheckpoint& refused : found.refused) {
+      logger_.Warn(fmt::format("checkpoint {} is passed over: {}", refused.path, refused.reason));
+    }
+    if (found.found && options.resume == "never") {
+      Fail(ExitCode::kCannotCreate,
+           "checkpoint.resume is never, but {} holds checkpoints up to {}; choose another run.dir, or resume with auto",
+           own,
+           CheckpointFolderName(found.checkpoint.manifest.meta.step));
+    }
+    if (found.found) {
+      AcceptCheckpoint(found.checkpoint);
+      return;
+    }
+  } else {
+    AcceptCheckpoint(OpenCheckpoint(options.resume, runtime_.world()));
+    return;
+  }
+  store_.Initialize(config_.run.seed, runtime_.stream());
+  if (options.load.has_value()) {
+    const Checkpoint source = OpenCheckpoint(*options.load, runtime_.world());
+    LoadInto(store_, source, LoadParts::kWeights, runtime_.stream());
+    logger_.Info(fmt::format("weights of {}", source.path));
+  }
+}
+
+void Trainer::AcceptCheckpoint(const Checkpoint& checkpoint) {
+  const CheckpointMeta& meta = checkpoint.manifest.meta;
+  const std::vector<ConfigDifference> differences =
+      DiffConfigs(ParseConfig(meta.configuration, checkpoint.path + "/manifest.json").config, config_);
+  for (const ConfigDifference& difference : differences) {
+    logger_.Info(fmt::format(
+        "changed since the checkpoint: {}: {} -> {}", difference.key, difference.old_value, difference.new_value));
+  }
+  CheckResume(differences);
+  if (meta.data_fingerprint != dataset_.Fingerprint()) {
+    Fail(ExitCode::kConfig,
+         "the training data is not what {} was trained on: fingerprint {} there, {} now; restore the shards, or start "
+         "a new run with checkpoint.load",
+         checkpoint.path,
+         meta.data_fingerprint,
+         dataset_.Fingerprint());
+  }
+  LoadInto(store_, checkpoint, LoadParts::kWeightsAndMoments, runtime_.stream());
+  done_ = meta.step;
+  logger_.Info(fmt::format("resumed from {}: {} updates done", checkpoint.path, done_));
+}
+
+UpdateShare Trainer::Share() const {
+  const ProcessMesh& mesh = runtime_.mesh();
+  const int64_t count = config_.training.global_batch_size / mesh.data;
+  return {config_.training.global_batch_size, mesh.data_rank * count, count};
+}
+
+int64_t Trainer::LastUpdate() const {
+  return std::min(config_.training.max_steps, config_.training.hard_stop.value_or(config_.training.max_steps));
+}
+
+double Trainer::LearningRateAt(int64_t update) const {
+  return LearningRate(config_.optimizer, config_.schedule, config_.training.max_steps, update);
+}
+
+void Trainer::LogSummary() {
+  for (const std::string& line : StartSummary(config_, store_, dataset_, runtime_)) {
+    logger_.Info(line);
+  }
+}
+
+void Trainer::Run() {
+  if (folder_.has_value() && runtime_.world().rank() == 0) {
+    folder_->WriteConfig(RenderConfig(config_));
+  }
+  LogSummary();
+  const int64_t last = LastUpdate();
+  if (done_ >= last) {
+    logger_.Info(fmt::format("the run is complete: {} of {} updates done", done_, config_.training.max_steps));
+    return;
+  }
+  if (dry_run_) {
+    RunOneInMemory();
+    return;
+  }
+  RunUpdates(last);
+}
+
+void Trainer::RunOneInMemory() {
+  BatchStream batches(dataset_, Share(), done_ + 1, done_ + 1);
+  Progress progress(int64_t{1} * config_.training.global_batch_size * config_.training.sequence_length, done_ + 1);
+  const UpdateOutcome outcome = updater_.Run(batches.Next(), done_ + 1, LearningRateAt(done_ + 1));
+  progress.Pause();
+  if (!outcome.finite) {
+    FailDiverged(done_ + 1, outcome);
+  }
+  StepReport report = {.step = done_ + 1,
+                       .max_steps = config_.training.max_steps,
+                       .loss = outcome.loss,
+                       .grad_norm = outcome.grad_norm,
+                       .lr = LearningRateAt(done_ + 1)};
+  report.tokens = report.step * config_.training.global_batch_size * config_.training.sequence_length;
+  report.memory = ResidentBytes();
+  report.memory_total = HostMemoryBytes();
+  progress.Fill(report);
+  logger_.Info(FormatLogLine(report));
+  logger_.Info("dry run: one update done in memory, nothing written");
+}
+
+void Trainer::RunUpdates(int64_t last) {
+  const bool leader = runtime_.world().rank() == 0;
+  std::optional<Records> records;
+  if (leader) {
+    records.emplace(*folder_, config_.logging);
+  }
+  const StopSignal stop(folder_->StopPath());
+  BatchStream batches(dataset_, Share(), done_ + 1, last);
+  const int64_t tokens_per_update = int64_t{1} * config_.training.global_batch_size * config_.training.sequence_length;
+  Progress progress(tokens_per_update, last);
+  while (done_ < last) {
+    const int64_t update = done_ + 1;
+    const Batch& batch = batches.Next();
+    const double lr = LearningRateAt(update);
+    const UpdateOutcome outcome = updater_.Run(batch, update, lr);
+    if (!outcome.finite) {
+      FailDiverged(update, outcome);
+    }
+    done_ = update;
+    progress.Add(batches.last_wait_ms(), outcome.comm_ms);
+    const bool stopping = runtime_.world().Max(stop.Requested() ? 1 : 0) > 0;
+    const bool ending = update == last || stopping;
+    const int64_t evaluate = config_.evaluation.interval;
+    progress.Pause();
+    StepReport report = {.step = update,
+                         .max_steps = config_.training.max_steps,
+                         .tokens = update * tokens_per_update,
+                         .loss = outcome.loss,
+                         .grad_norm = outcome.grad_norm,
+                         .lr = lr};
+    if (evaluate > 0 && (update % evaluate == 0 || update == last)) {
+      report.validation_loss = evaluator_.RunAll(
+          config_.evaluation.batches, config_.training.global_batch_size, AnnealMix(config_.model, update));
+    }
+    if (leader && (ending || update % config_.logging.interval == 0 || !report.validation_loss.empty())) {
+      report.memory = ResidentBytes();
+      report.memory_total = HostMemoryBytes();
+      progress.Fill(report);
+      records->Write(report);
+      logger_.Step(report);
+    }
+    if (ending || update % config_.checkpoint.interval == 0) {
+      Save(update);
+    }
+    if (stopping && update < last) {
+      if (leader) {
+        stop.Consume();
+      }
+      Fail(ExitCode::kStopped,
+           "stopped after update {} by {}; run the same command again to go on",
+           update,
+           stop.Reason());
+    }
+    progress.Continue();
+  }
+  logger_.Info(fmt::format("done: {} updates", done_));
+}
+
+void Trainer::Save(int64_t update) {
+  const ProcessMesh& mesh = runtime_.mesh();
+  const int64_t samples = update * config_.training.global_batch_size;
+  const CheckpointMeta meta = {.run_id = folder_->run_id(),
+                               .step = update,
+                               .tokens = samples * config_.training.sequence_length,
+                               .samples = samples,
+                               .mesh = {mesh.data, mesh.context, mesh.tensor},
+                               .configuration = RenderConfig(config_),
+                               .data_fingerprint = dataset_.Fingerprint()};
+  const std::string path =
+      SaveCheckpoint(store_,
+                     runtime_.world(),
+                     meta,
+                     {.folder = folder_->CheckpointFolder(), .keep_last = config_.checkpoint.keep_last});
+  logger_.Info(fmt::format("checkpoint {}", path));
+}
+
+void Trainer::FailDiverged(int64_t update, const UpdateOutcome& outcome) const {
+  const int64_t batch = config_.training.global_batch_size;
+  Fail(ExitCode::kDiverged,
+       "training diverged at update {}: loss {}, gradient norm {}, on samples {} to {} of the run; the update was not "
+       "applied; lower optimizer.lr or look at these samples, then start again from the last checkpoint",
+       update,
+       outcome.loss,
+       outcome.grad_norm,
+       (update - 1) * batch,
+       update * batch - 1);
+}
+
+}  // namespace ksa

@@ -1,0 +1,64 @@
+// Trainer: a whole run, from an opened configuration to its last checkpoint.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "data/loader/batch_stream.h"
+#include "data/loader/dataset.h"
+#include "model/ksa/model.h"
+#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/config/config.h"
+#include "trainer/evaluate/validation.h"
+#include "trainer/loop/runtime.h"
+#include "trainer/loop/update.h"
+#include "trainer/observe/logger.h"
+#include "trainer/observe/run_folder.h"
+#include "trainer/optim/optimizer.h"
+
+namespace ksa {
+
+// What the data module needs of a configuration.
+[[nodiscard]] DatasetConfig DatasetConfigOf(const Config& config);
+
+class Trainer {
+ public:
+  // Opens the data, makes the model and its state, and finds out where to start. `config` is resolved for this world
+  // (ResolveDevice, CheckAgainstRanks). With `dry_run` nothing is ever written. Errors: kConfig (a resume that is not
+  // allowed), kBadData, kMissingInput, kCannotCreate, kOutOfMemory.
+  Trainer(const Config& config, Runtime& runtime, bool dry_run);
+
+  // Trains to the end, to hard_stop or to a request to stop, which is Error(kStopped) after the checkpoint is written.
+  // Error(kDiverged) when loss or gradient norm stop being finite.
+  void Run();
+
+ private:
+  void OpenRunFolder();
+  void Resume();
+  void AcceptCheckpoint(const Checkpoint& checkpoint);
+  void LogSummary();
+  void RunOneInMemory();
+  void RunUpdates(int64_t last);
+  void Save(int64_t update);
+  [[nodiscard]] UpdateShare Share() const;
+  [[nodiscard]] int64_t LastUpdate() const;
+  [[nodiscard]] double LearningRateAt(int64_t update) const;
+  [[noreturn]] void FailDiverged(int64_t update, const UpdateOutcome& outcome) const;
+
+  Config config_;
+  Runtime& runtime_;
+  bool dry_run_;
+  Logger logger_;
+  Dataset dataset_;
+  std::optional<RunFolder> folder_;  // none in a dry run
+  ParameterStore store_;
+  KsaModel model_;
+  Optimizer optimizer_;
+  Updater updater_;
+  Evaluator evaluator_;
+  int64_t done_ = 0;  // updates done
+};
+
+}  // namespace ksa

@@ -1,0 +1,26 @@
+#include "trainer/observe/host_memory.h"
+
+#include <unistd.h>
+
+#include <fstream>
+#include <string>
+
+namespace ksa {
+
+int64_t ResidentBytes() {
+  std::ifstream status("/proc/self/status");
+  std::string key;
+  while (status >> key) {
+    if (key == "VmRSS:") {
+      int64_t kib = 0;
+      status >> kib;
+      return kib * 1024;
+    }
+    status.ignore(4096, '\n');
+  }
+  return 0;
+}
+
+int64_t HostMemoryBytes() { return int64_t{1} * sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE); }
+
+}  // namespace ksa
