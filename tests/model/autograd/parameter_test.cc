@@ -1,0 +1,201 @@
+#include "model/autograd/parameter.h"
+
+#include <cmath>
+#include <limits>
+
+#include "tests/support/kernel_test.h"
+
+namespace ksa {
+namespace {
+
+using testing::ElementAt;
+using testing::ToDouble;
+
+std::vector<ParameterSpec> Specs() {
+  return {{.name = "embedding", .shape = {7, 5}, .kind = ParameterKind::kEmbedding, .decays = true, .init_std = 0.5},
+          {.name = "norm", .shape = {5}, .kind = ParameterKind::kNorm},
+          {.name = "matrix", .shape = {30, 5}, .kind = ParameterKind::kMlp, .decays = true, .init_std = 0.02},
+          {.name = "scalar", .shape = {1}, .kind = ParameterKind::kNorm}};
+}
+
+TEST(ParameterStoreTest, ParametersLieInTheFlatBuffers) {
+  testing::GuardAllocator allocator;
+  ParameterStore store(Specs(), DType::kBF16, allocator);
+  EXPECT_EQ(store.element_count(), 35 + 5 + 150 + 1);
+  EXPECT_EQ(store.state_dtype(), DType::kF32);
+  int64_t end = 0;
+  for (const Parameter& parameter : store.parameters()) {
+    EXPECT_GE(parameter.offset, end) << parameter.spec.name << " overlaps its neighbour";
+    end = parameter.offset + parameter.spec.shape.size();
+    EXPECT_EQ(parameter.value.dtype, DType::kBF16);
+    EXPECT_EQ(parameter.grad.dtype, DType::kF32);
+    EXPECT_EQ(parameter.value.shape, parameter.spec.shape);
+    EXPECT_EQ(parameter.value.data, store.weights().As<BFloat16>() + parameter.offset);
+    EXPECT_EQ(parameter.grad.data, store.grads().As<float>() + parameter.offset);
+  }
+  EXPECT_LE(end, store.padded_size());
+}
+
+TEST(ParameterStoreTest, FindsByName) {
+  testing::GuardAllocator allocator;
+  ParameterStore store(Specs(), DType::kF32, allocator);
+  EXPECT_EQ(store.Get("norm").spec.name, "norm");
+  EXPECT_EQ(store.Find("norm"), &store.Get("norm"));
+  EXPECT_EQ(store.Find("nor"), nullptr);
+  EXPECT_THROW((void)store.Get("nor"), Error);
+}
+
+TEST(ParameterStoreTest, InitialValuesArePhiloxOfSeedNameAndElement) {
+  for (const DType dtype : testing::kFloatingTypes) {
+    testing::GuardAllocator allocator;
+    ParameterStore store(Specs(), dtype, allocator);
+    store.Initialize(99, {});
+    for (const Parameter& parameter : store.parameters()) {
+      const uint64_t key = NamedKey(99, parameter.spec.name);
+      for (int64_t i = 0; i < parameter.value.size(); ++i) {
+        const double drawn = NormalAt(key, static_cast<uint64_t>(i)) * parameter.spec.init_std;
+        double expected = parameter.spec.init_std == 0.0 ? 1.0 : drawn;
+        if (dtype != DType::kF64) {
+          expected = static_cast<float>(expected);
+        }
+        EXPECT_EQ(ElementAt(store.master(), parameter.offset + i), expected) << parameter.spec.name << " " << i;
+        if (dtype == DType::kBF16) {
+          expected = static_cast<float>(BFloat16(static_cast<float>(expected)));
+        }
+        EXPECT_EQ(ElementAt(parameter.value, i), expected) << parameter.spec.name << " " << i;
+      }
+    }
+  }
+}
+
+TEST(ParameterStoreTest, InitialValuesDoNotDependOnTheOtherParameters) {
+  testing::GuardAllocator allocator;
+  ParameterStore all(Specs(), DType::kF32, allocator);
+  ParameterStore one({Specs()[2]}, DType::kF32, allocator);
+  all.Initialize(3, {.device = {}, .threads = 2});
+  one.Initialize(3, {});
+  testing::ExpectSameBits(one.Get("matrix").value, all.Get("matrix").value, "matrix");
+  ParameterStore other_seed({Specs()[2]}, DType::kF32, allocator);
+  other_seed.Initialize(4, {});
+  EXPECT_NE(ToDouble(other_seed.Get("matrix").value), ToDouble(one.Get("matrix").value));
+}
+
+TEST(ParameterStoreTest, AnUpdateOverwritesAddsAndZeroes) {
+  testing::GuardAllocator allocator;
+  ParameterStore store(Specs(), DType::kF32, allocator);
+  Parameter& used = store.Get("norm");
+  Parameter& unused = store.Get("matrix");
+  std::fill_n(unused.grad.As<float>(), unused.grad.size(), std::numeric_limits<float>::quiet_NaN());
+  store.BeginUpdate();
+  EXPECT_FALSE(used.Accumulate()) << "the first gradient of an update overwrites";
+  EXPECT_TRUE(used.Accumulate()) << "the next ones add";
+  std::fill_n(used.grad.As<float>(), used.grad.size(), 2.0F);
+  store.FinishGradients({});
+  EXPECT_EQ(ToDouble(used.grad), std::vector<double>(5, 2.0));
+  EXPECT_EQ(ToDouble(unused.grad), std::vector<double>(150, 0.0));
+  EXPECT_TRUE(unused.Accumulate()) << "a gradient after that adds to the zeros";
+  store.BeginUpdate();
+  EXPECT_FALSE(used.Accumulate());
+}
+
+// Which of the padded flat elements belong to a parameter.
+std::vector<bool> Real(const ParameterStore& store) {
+  std::vector<bool> real(static_cast<size_t>(store.padded_size()), false);
+  for (const Parameter& parameter : store.parameters()) {
+    std::fill_n(real.begin() + parameter.offset, parameter.spec.shape.size(), true);
+  }
+  return real;
+}
+
+TEST(ParameterStoreTest, PaddingIsZero) {
+  for (const DType dtype : testing::kFloatingTypes) {
+    testing::GuardAllocator allocator;
+    ParameterStore store(Specs(), dtype, allocator);
+    store.Initialize(1, {});
+    store.FinishGradients({});
+    const std::vector<bool> real = Real(store);
+    for (const TensorView& flat :
+         {store.weights(), store.grads(), store.master(), store.exp_avg(), store.exp_avg_sq()}) {
+      for (int64_t i = 0; i < flat.size(); ++i) {
+        if (!real[static_cast<size_t>(i)]) {
+          ASSERT_EQ(ElementAt(flat, i), 0.0) << i;
+        }
+      }
+    }
+  }
+}
+
+TEST(ParameterStoreTest, EveryElementHasOneWriterAndOneUpdater) {
+  for (const int parts : {1, 2, 3, 5}) {
+    int64_t end = 0;
+    for (int rank = 0; rank < parts; ++rank) {
+      testing::GuardAllocator allocator;
+      const ParameterStore zero(
+          Specs(), DType::kBF16, allocator, {.parts = parts, .rank = rank, .shard_optimizer = true});
+      EXPECT_EQ(zero.shard().begin, end);
+      EXPECT_EQ(zero.shard().end, zero.write_range().end);
+      end = zero.shard().end;
+      EXPECT_EQ(zero.shard().size() * parts, zero.padded_size()) << "equal parts";
+      EXPECT_EQ(zero.master().size(), zero.shard().size());
+      EXPECT_EQ(zero.exp_avg().size(), zero.shard().size());
+      EXPECT_EQ(zero.exp_avg_sq().size(), zero.shard().size());
+      const ParameterStore whole(Specs(), DType::kBF16, allocator, {.parts = parts, .rank = rank});
+      EXPECT_EQ(whole.write_range().begin, zero.write_range().begin);
+      EXPECT_EQ(whole.shard().size(), whole.padded_size());
+      if (rank == parts - 1) {
+        EXPECT_EQ(end, zero.padded_size());
+      }
+    }
+  }
+}
+
+TEST(ParameterStoreTest, ShardsOfTheMasterWeightsAreThoseOfTheWhole) {
+  for (const DType dtype : testing::kFloatingTypes) {
+    testing::GuardAllocator allocator;
+    ParameterStore whole(Specs(), dtype, allocator, {.parts = 3, .rank = 0});
+    whole.Initialize(5, {});
+    for (int rank = 0; rank < 3; ++rank) {
+      ParameterStore part(Specs(), dtype, allocator, {.parts = 3, .rank = rank, .shard_optimizer = true});
+      part.Initialize(5, {});
+      testing::ExpectSameBits(
+          part.master(), whole.master().Rows(part.shard().begin, part.shard().size()), "master weights");
+      testing::ExpectSameBits(part.weights(), whole.weights(), "weights");
+    }
+  }
+}
+
+TEST(ParameterStoreTest, SetMasterWritesARangeAsFarAsItLiesInTheShard) {
+  testing::GuardAllocator allocator;
+  const Tensor values = testing::Normal("values", {40}, DType::kF32, allocator);
+  ParameterStore whole(Specs(), DType::kF32, allocator, {.parts = 4, .rank = 0});
+  whole.SetMaster(whole.Get("matrix"), {20, 60}, values, {});
+  testing::ExpectSameBits(whole.Get("matrix").value.Reshape({150}).Rows(20, 40), values, "the range");
+  EXPECT_EQ(ElementAt(whole.Get("matrix").value, 19), 0.0);
+  EXPECT_EQ(ElementAt(whole.Get("matrix").value, 60), 0.0);
+  for (int rank = 0; rank < 4; ++rank) {
+    ParameterStore part(Specs(), DType::kF32, allocator, {.parts = 4, .rank = rank, .shard_optimizer = true});
+    part.SetMaster(part.Get("matrix"), {20, 60}, values, {});
+    testing::ExpectSameBits(
+        part.master(), whole.master().Rows(part.shard().begin, part.shard().size()), "a rank's part");
+  }
+}
+
+TEST(ParameterStoreTest, CastMasterToWeightsRoundsTheShard) {
+  testing::GuardAllocator allocator;
+  ParameterStore store(Specs(), DType::kBF16, allocator, {.parts = 2, .rank = 1, .shard_optimizer = true});
+  store.Initialize(5, {});
+  const std::vector<double> before = ToDouble(store.weights());
+  for (int64_t i = 0; i < store.master().size(); ++i) {
+    store.master().As<float>()[i] = 1.0F + 0.001F * static_cast<float>(i);
+  }
+  store.CastMasterToWeights({});
+  for (int64_t i = 0; i < store.padded_size(); ++i) {
+    const int64_t at = i - store.shard().begin;
+    const double expected =
+        at < 0 ? before[static_cast<size_t>(i)] : static_cast<float>(BFloat16(store.master().As<float>()[at]));
+    ASSERT_EQ(ElementAt(store.weights(), i), expected) << i;
+  }
+}
+
+}  // namespace
+}  // namespace ksa
