@@ -1,0 +1,18 @@
+// `ksa data …`: text and foreign files to token shards, and what can be said about shards.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace ksa {
+
+// Adds the sub-command `data` with its own sub-commands. Their callbacks do the work and throw ksa::Error.
+void AddDataCommands(CLI::App& app);
+
+// One each, added to `data`.
+void AddDataTokenizeCommand(CLI::App& data);
+void AddDataTrainTokenizerCommand(CLI::App& data);
+void AddDataImportCommand(CLI::App& data);
+void AddDataInspectCommand(CLI::App& data);
+void AddDataVerifyCommand(CLI::App& data);
+
+}  // namespace ksa

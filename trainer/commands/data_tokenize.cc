@@ -1,0 +1,72 @@
+#include <algorithm>
+#include <map>
+#include <memory>
+#include <thread>
+
+#include <fmt/core.h>
+
+#include "data/tools/tokenize.h"
+#include "kernels/core/error.h"
+#include "trainer/commands/data_commands.h"
+
+namespace ksa {
+namespace {
+
+constexpr const char* kExamples = R"(Examples:
+  ksa data tokenize --input book.txt --output shards/book --tokenizer byte
+  ksa data tokenize --input a.txt b.txt --output shards/ab --tokenizer byte --documents blank-line --validation-fraction 0.01
+  ksa data tokenize --input web.jsonl --jsonl-field text --output shards/web --tokenizer bpe.model --shards 16 --threads 8
+
+Documents are lines unless --documents says otherwise. With --validation-fraction, DIR/train and DIR/validation are the
+shard folders, else DIR is. The output appears when everything is written, or not at all.)";
+
+void Print(const TokenizeOptions& options, const TokenizeSummary& summary) {
+  fmt::print("{}: {} tokens in {} documents, {} shard{}\n",
+             options.output,
+             summary.train_tokens,
+             summary.train_documents,
+             summary.shards,
+             summary.shards == 1 ? "" : "s");
+  if (summary.validation_documents > 0) {
+    fmt::print("validation: {} tokens in {} documents\n", summary.validation_tokens, summary.validation_documents);
+  }
+  fmt::print("{:.1f} MB of text in {:.2f} s ({:.1f} MB/s, {} thread{})\n",
+             static_cast<double>(summary.bytes) / 1e6,
+             summary.seconds,
+             static_cast<double>(summary.bytes) / 1e6 / summary.seconds,
+             options.threads,
+             options.threads == 1 ? "" : "s");
+}
+
+}  // namespace
+
+void AddDataTokenizeCommand(CLI::App& data) {
+  CLI::App* command = data.add_subcommand("tokenize", "Turn UTF-8 text or JSONL into token shards");
+  const auto options = std::make_shared<TokenizeOptions>();
+  options->threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  command->add_option("--input", options->inputs, "Text files, or folders of them")->required()->expected(1, -1);
+  command->add_option("--output", options->output, "Folder to make; it must not exist")->required();
+  command->add_option("--tokenizer", options->tokenizer, "`byte`, or the file of a SentencePiece model")->required();
+  const std::map<std::string, Documents> kinds = {
+      {"line", Documents::kLine}, {"file", Documents::kFile}, {"blank-line", Documents::kBlankLine}};
+  CLI::Option* documents = command->add_option("--documents", options->encode.documents, "line, file or blank-line")
+                               ->transform(CLI::CheckedTransformer(kinds));
+  command->add_option("--jsonl-field", options->encode.jsonl_field, "Read JSON lines; a document is this field of each")
+      ->excludes(documents);
+  command->add_option("--validation-fraction", options->validation_fraction, "Share of the documents to hold out");
+  const std::map<std::string, InvalidUtf8> policies = {{"error", InvalidUtf8::kError},
+                                                       {"replace", InvalidUtf8::kReplace}};
+  command->add_option("--invalid-utf8", options->encode.invalid_utf8, "error (default), or replace by U+FFFD")
+      ->transform(CLI::CheckedTransformer(policies));
+  command->add_option("--shards", options->shards, "Shards of the training part, at most")->capture_default_str();
+  command->add_option("--threads", options->threads, "Tokenizing threads")->capture_default_str();
+  command->footer(kExamples);
+  command->callback([options] {
+    if (!options->encode.jsonl_field.empty()) {
+      options->encode.documents = Documents::kJsonLine;
+    }
+    Print(*options, TokenizeText(*options));
+  });
+}
+
+}  // namespace ksa
