@@ -75,13 +75,13 @@ download_package() {
 # What the corpus in place was made from must be what is asked for now.
 check_source() {
   local source=$1
-  if [ -f "$corpus/source" ] && [ "$(cat "$corpus/source")" != "$source" ]; then
-    fail "$corpus was made from: $(cat "$corpus/source")
+  if [ -d "$corpus" ] && [ "$(cat "$corpus.source")" != "$source" ]; then
+    fail "$corpus was made from: $(cat "$corpus.source")
 and now the text is: $source
-Give --output another folder, or remove $corpus and $run"
+Give --output another folder, or remove $corpus, $corpus.* and $run"
   fi
-  mkdir -p "$corpus"
-  printf '%s\n' "$source" >"$corpus/source"
+  mkdir -p "$(dirname "$corpus")"
+  printf '%s\n' "$source" >"$corpus.source"
 }
 
 say "packages and build"
@@ -94,20 +94,20 @@ if [ -n "$text" ]; then
   check_source "$text, $(stat -c '%s bytes' -- "$text")"
 else
   check_source "dict-gcide"
-  text=$corpus/text.txt
+  text=$corpus.txt
   [ -f "$text" ] || fetch_dictionary "$text"
 fi
 echo "$text: $(stat -c %s -- "$text") bytes"
-if [ ! -f "$corpus/train/index.json" ] || [ ! -f "$corpus/validation/index.json" ]; then
-  rm -rf "$corpus/train" "$corpus/validation"
+if [ ! -d "$corpus" ]; then  # the folder appears when it is complete, or not at all
+  rm -f "$corpus.inspect.txt"
   "$ksa" data tokenize --input "$text" --output "$corpus" --tokenizer byte --documents blank-line \
     --validation-fraction 0.01 --invalid-utf8 replace
 fi
-if [ ! -f "$corpus/inspect.txt" ]; then
-  "$ksa" data inspect "$corpus/train" --validation "$corpus/validation" >"$corpus/inspect.part"
-  mv "$corpus/inspect.part" "$corpus/inspect.txt"
+if [ ! -f "$corpus.inspect.txt" ]; then
+  "$ksa" data inspect "$corpus/train" --validation "$corpus/validation" >"$corpus.inspect.part"
+  mv "$corpus.inspect.part" "$corpus.inspect.txt"
 fi
-cat "$corpus/inspect.txt"
+cat "$corpus.inspect.txt"
 
 say "training (Ctrl-C is safe: start again to go on)"
 arguments=(--set "run.dir=$run" --set "data.train=[{path: $corpus/train}]"
@@ -122,7 +122,7 @@ say "a sample"
 "$ksa" generate "$run" --prompt "Ocean" --max-tokens 300 --temperature 0.8 --seed 1
 
 say "result"
-floor=$(sed -n 's/.*bigram[^0-9]*\([0-9.]*\).*/\1/p' "$corpus/inspect.txt" | head -n 1)
+floor=$(sed -n 's/.*bigram[^0-9]*\([0-9.]*\).*/\1/p' "$corpus.inspect.txt" | head -n 1)
 loss=$(sed -n 's/.*"validation_loss":{"[^"]*":\([0-9.e+-]*\).*/\1/p' "$run/metrics.jsonl" | tail -n 1)
 awk -v loss="$loss" -v floor="$floor" 'BEGIN {
   printf "validation loss %.3f nats a byte; bigram floor %.3f; the model is %.3f nats better\n", loss, floor, floor - loss
