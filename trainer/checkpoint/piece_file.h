@@ -1,0 +1,66 @@
+// One file of a checkpoint: contiguous, unfiltered HDF5 vectors. HDF5 writes and reads the frame (names, types,
+// places); the contents are written and read at their places directly, so that a full disk is reported where it
+// happens.
+//
+// The dataset frame_xxh3 holds the XXH3-64 of every byte outside of datasets, so that no byte of the file is unguarded.
+// A file without it (made by another program) is read all the same.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "data/shards/posix_file.h"
+#include "kernels/core/dtype.h"
+
+namespace ksa {
+
+struct PieceDataset {
+  std::string name;
+  DType dtype = DType::kF32;   // kF32 or kF64
+  const void* data = nullptr;  // the elements, when writing
+  int64_t count = 0;           // elements
+
+  [[nodiscard]] int64_t bytes() const { return count * SizeOf(dtype); }
+};
+
+// Writes the file and flushes it to disk. Error(kIo).
+void WritePieceFile(const std::string& path, const std::vector<PieceDataset>& datasets);
+
+class PieceFile {
+ public:
+  // Reads names, types and places. Error(kBadData) when there is no such file (a piece is missing), when it is not a
+  // regular file, damaged, or holds something else than contiguous, unfiltered vectors of its own.
+  explicit PieceFile(const std::string& path);
+
+  // Passes the elements of a dataset through `use` in order: `bytes` points to elements [first, first + count). A
+  // chunk is at most kChunkBytes. Returns their XXH3-64. Error(kBadData) when the dataset is not there as described.
+  using Use = std::function<void(const void* bytes, int64_t first, int64_t count)>;
+  uint64_t Read(const std::string& dataset, DType dtype, int64_t count, const Use& use = {});
+
+  // Whether the bytes outside of datasets are as they were written.
+  [[nodiscard]] bool FrameIsIntact() const;
+
+  static constexpr int64_t kChunkBytes = int64_t{4} << 20;
+
+ private:
+  friend void WritePieceFile(const std::string& path, const std::vector<PieceDataset>& datasets);
+
+  struct Place {
+    int64_t offset = 0;
+    int64_t count = 0;
+    int64_t element = 0;  // bytes
+    bool floating = false;
+  };
+
+  [[nodiscard]] uint64_t FrameHash() const;
+
+  File file_;
+  int64_t size_ = 0;
+  std::map<std::string, Place> places_;
+  std::vector<char> chunk_;
+};
+
+}  // namespace ksa

@@ -1,0 +1,157 @@
+#include "trainer/observe/metrics.h"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cmath>
+#include <cstring>
+#include <fstream>
+#include <limits>
+#include <map>
+#include <optional>
+#include <utility>
+
+#include <nlohmann/json.hpp>
+
+#include "kernels/core/error.h"
+
+namespace ksa {
+namespace {
+
+using nlohmann::ordered_json;
+
+constexpr mode_t kMode = 0666;  // less the umask
+
+void WriteAll(int fd, const std::string& path, const std::string& bytes) {
+  size_t done = 0;
+  while (done < bytes.size()) {
+    const ssize_t n = write(fd, bytes.data() + done, bytes.size() - done);
+    if (n < 0 && errno == EINTR) {
+      continue;
+    }
+    if (n <= 0) {
+      Fail(ExitCode::kIo, "{}: cannot write: {}", path, std::strerror(errno));
+    }
+    done += static_cast<size_t>(n);
+  }
+}
+
+// Whether the file ends inside of a line.
+bool EndsTorn(int fd, const std::string& path) {
+  const off_t size = lseek(fd, 0, SEEK_END);
+  if (size <= 0) {
+    return false;
+  }
+  char last = '\n';
+  if (pread(fd, &last, 1, size - 1) != 1) {
+    Fail(ExitCode::kIo, "{}: cannot read its end: {}", path, std::strerror(errno));
+  }
+  return last != '\n';
+}
+
+double NumberOr(const ordered_json& object, const char* key, double missing) {
+  const auto found = object.find(key);
+  return found != object.end() && found->is_number() ? found->get<double>() : missing;
+}
+
+std::optional<MetricsLine> ParseLine(const std::string& text) {
+  const ordered_json object = ordered_json::parse(text, nullptr, false);
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  try {
+    MetricsLine line;
+    line.run_id = object.at("run_id").get<std::string>();
+    line.attempt = object.at("attempt").get<int64_t>();
+    StepReport& report = line.report;
+    report.step = object.at("step").get<int64_t>();
+    report.tokens = object.at("tokens").get<int64_t>();
+    report.loss = NumberOr(object, "loss", nan);
+    report.grad_norm = NumberOr(object, "grad_norm", nan);
+    report.lr = NumberOr(object, "lr", nan);
+    for (const auto& [name, value] : object.at("validation_loss").items()) {
+      report.validation_loss[name] = value.is_number() ? value.get<double>() : nan;
+    }
+    report.tokens_per_second = NumberOr(object, "tokens_per_second", nan);
+    if (const double mfu = NumberOr(object, "mfu", nan); !std::isnan(mfu)) {
+      report.mfu = mfu;
+    }
+    report.memory = object.at("memory").get<int64_t>();
+    report.data_wait_ms = NumberOr(object, "data_wait_ms", nan);
+    report.comm_wait_ms = NumberOr(object, "comm_wait_ms", nan);
+    report.seconds = NumberOr(object, "seconds", nan);
+    return line;
+  } catch (const ordered_json::exception&) {
+    return std::nullopt;  // not a line of ours, or a torn one
+  }
+}
+
+}  // namespace
+
+std::string RenderMetricsLine(const MetricsLine& line) {
+  const StepReport& report = line.report;
+  // Numbers that are not finite become null: JSON has no others.
+  ordered_json object;
+  object["run_id"] = line.run_id;
+  object["attempt"] = line.attempt;
+  object["step"] = report.step;
+  object["tokens"] = report.tokens;
+  object["loss"] = report.loss;
+  object["grad_norm"] = report.grad_norm;
+  object["lr"] = report.lr;
+  object["validation_loss"] = ordered_json::object();
+  for (const auto& [name, loss] : report.validation_loss) {
+    object["validation_loss"][name] = loss;
+  }
+  object["tokens_per_second"] = report.tokens_per_second;
+  object["mfu"] = report.mfu ? ordered_json(*report.mfu) : ordered_json();
+  object["memory"] = report.memory;
+  object["data_wait_ms"] = report.data_wait_ms;
+  object["comm_wait_ms"] = report.comm_wait_ms;
+  object["seconds"] = report.seconds;
+  return object.dump(-1, ' ', false, ordered_json::error_handler_t::replace);
+}
+
+MetricsWriter::MetricsWriter(const std::string& path, std::string run_id, int64_t attempt)
+    : path_(path), run_id_(std::move(run_id)), attempt_(attempt) {
+  fd_ = open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, kMode);
+  if (fd_ < 0) {
+    Fail(ExitCode::kCannotCreate, "{}: cannot be opened for appending: {}", path, std::strerror(errno));
+  }
+  if (EndsTorn(fd_, path_)) {
+    WriteAll(fd_, path_, "\n");
+  }
+}
+
+MetricsWriter::~MetricsWriter() {
+  static_cast<void>(close(fd_));
+}
+
+void MetricsWriter::Write(const StepReport& report) {
+  WriteAll(fd_, path_, RenderMetricsLine({run_id_, attempt_, report}) + "\n");
+}
+
+std::vector<MetricsLine> ReadMetrics(const std::string& path) {
+  std::ifstream file(path);
+  if (!file) {
+    Fail(ExitCode::kMissingInput, "{}: there are no metrics here", path);
+  }
+  std::map<int64_t, MetricsLine> by_step;
+  for (std::string text; std::getline(file, text);) {
+    std::optional<MetricsLine> line = ParseLine(text);
+    if (!line) {
+      continue;
+    }
+    const auto found = by_step.find(line->report.step);
+    if (found == by_step.end() || found->second.attempt <= line->attempt) {
+      by_step.insert_or_assign(line->report.step, std::move(*line));
+    }
+  }
+  std::vector<MetricsLine> lines;
+  for (auto& [step, line] : by_step) {
+    lines.push_back(std::move(line));
+  }
+  return lines;
+}
+
+}  // namespace ksa

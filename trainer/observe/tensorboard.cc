@@ -1,0 +1,167 @@
+#include "trainer/observe/tensorboard.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <array>
+#include <bit>
+#include <cerrno>
+#include <chrono>
+#include <cmath>
+#include <cstddef>
+#include <cstring>
+#include <filesystem>
+#include <system_error>
+
+#include "kernels/core/error.h"
+
+namespace ksa {
+namespace {
+
+constexpr mode_t kMode = 0666;  // less the umask
+constexpr size_t kHostBytes = 256;
+
+double WallTime() {
+  return std::chrono::duration<double>(std::chrono::system_clock::now().time_since_epoch()).count();
+}
+
+// --- little-endian numbers and protobuf's wire format
+
+template <typename T>
+std::string Fixed(T value) {
+  std::string bytes(sizeof value, '\0');
+  std::memcpy(bytes.data(), &value, sizeof value);
+  return bytes;
+}
+
+std::string Varint(uint64_t value) {
+  std::string bytes;
+  for (; value >= 0x80U; value >>= 7U) {
+    bytes += static_cast<char>((value & 0x7fU) | 0x80U);
+  }
+  return bytes + static_cast<char>(value);
+}
+
+enum class WireType : uint32_t { kVarint = 0, kFixed64 = 1, kBytes = 2, kFixed32 = 5 };
+
+std::string Key(uint32_t field, WireType type) {
+  return Varint(uint64_t{field} << 3U | static_cast<uint32_t>(type));
+}
+
+std::string BytesField(uint32_t field, const std::string& bytes) {
+  return Key(field, WireType::kBytes) + Varint(bytes.size()) + bytes;
+}
+
+// Fields of the messages, by their numbers in the public .proto files.
+constexpr uint32_t kEventWallTime = 1;
+constexpr uint32_t kEventStep = 2;
+constexpr uint32_t kEventFileVersion = 3;
+constexpr uint32_t kEventSummary = 5;
+constexpr uint32_t kSummaryValue = 1;
+constexpr uint32_t kValueTag = 1;
+constexpr uint32_t kValueSimple = 2;
+
+std::array<uint32_t, 256> CrcTable() {
+  constexpr uint32_t kPolynomial = 0x82f63b78U;  // Castagnoli, bits reversed
+  std::array<uint32_t, 256> table{};
+  for (uint32_t i = 0; i < table.size(); ++i) {
+    uint32_t crc = i;
+    for (int bit = 0; bit < 8; ++bit) {
+      crc = (crc >> 1U) ^ ((crc & 1U) != 0 ? kPolynomial : 0U);
+    }
+    table[i] = crc;
+  }
+  return table;
+}
+
+std::string EventFileName(const std::string& folder) {
+  std::array<char, kHostBytes> host{};
+  if (gethostname(host.data(), host.size() - 1) != 0) {
+    host = {'h', 'o', 's', 't'};
+  }
+  return fmt::format(
+      "{}/events.out.tfevents.{}.{}.{}", folder, static_cast<int64_t>(WallTime()), host.data(), getpid());
+}
+
+}  // namespace
+
+uint32_t Crc32c(std::string_view bytes) {
+  static const std::array<uint32_t, 256> table = CrcTable();
+  uint32_t crc = ~uint32_t{0};
+  for (const char byte : bytes) {
+    crc = (crc >> 8U) ^ table[(crc ^ static_cast<uint8_t>(byte)) & 0xffU];
+  }
+  return ~crc;
+}
+
+uint32_t MaskedCrc32c(std::string_view bytes) {
+  constexpr uint32_t kDelta = 0xa282ead8U;
+  return std::rotr(Crc32c(bytes), 15) + kDelta;
+}
+
+std::string FrameRecord(std::string_view data) {
+  const std::string length = Fixed(uint64_t{data.size()});
+  return length + Fixed(MaskedCrc32c(length)) + std::string(data) + Fixed(MaskedCrc32c(data));
+}
+
+std::string EncodeFileVersion(double wall_time) {
+  return Key(kEventWallTime, WireType::kFixed64) + Fixed(wall_time) + BytesField(kEventFileVersion, "brain.Event:2");
+}
+
+std::string EncodeScalars(double wall_time, int64_t step, const std::vector<Scalar>& scalars) {
+  std::string summary;
+  for (const auto& [tag, value] : scalars) {
+    summary +=
+        BytesField(kSummaryValue, BytesField(kValueTag, tag) + Key(kValueSimple, WireType::kFixed32) + Fixed(value));
+  }
+  return Key(kEventWallTime, WireType::kFixed64) + Fixed(wall_time) + Key(kEventStep, WireType::kVarint) +
+         Varint(static_cast<uint64_t>(step)) + BytesField(kEventSummary, summary);
+}
+
+TensorboardWriter::TensorboardWriter(const std::string& folder) : path_(EventFileName(folder)) {
+  std::error_code error;
+  std::filesystem::create_directories(folder, error);
+  fd_ = error ? -1 : open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, kMode);
+  if (fd_ < 0) {
+    Fail(ExitCode::kCannotCreate,
+         "{}: cannot be made: {}",
+         error ? folder : path_,
+         error ? error.message() : std::strerror(errno));
+  }
+  WriteRecord(EncodeFileVersion(WallTime()));
+}
+
+TensorboardWriter::~TensorboardWriter() {
+  static_cast<void>(close(fd_));
+}
+
+void TensorboardWriter::Write(const StepReport& report) {
+  std::vector<Scalar> scalars;
+  const auto add = [&](const std::string& tag, double value) { scalars.emplace_back(tag, static_cast<float>(value)); };
+  add("train/loss", report.loss);
+  add("train/grad_norm", report.grad_norm);
+  add("train/lr", report.lr);
+  for (const auto& [name, loss] : report.validation_loss) {
+    add("validation/" + name, loss);
+  }
+  add("performance/tokens_per_second", report.tokens_per_second);
+  if (report.mfu) {
+    add("performance/mfu", *report.mfu);
+  }
+  add("performance/step_ms", report.step_ms);
+  add("performance/memory_gib", static_cast<double>(report.memory) / (1024.0 * 1024.0 * 1024.0));
+  add("performance/data_wait_ms", report.data_wait_ms);
+  add("performance/comm_wait_ms", report.comm_wait_ms);
+  add("progress/tokens", static_cast<double>(report.tokens));
+  WriteRecord(EncodeScalars(WallTime(), report.step, scalars));
+}
+
+void TensorboardWriter::WriteRecord(const std::string& event) {
+  const std::string record = FrameRecord(event);
+  const ssize_t n = write(fd_, record.data(), record.size());
+  if (n != static_cast<ssize_t>(record.size())) {
+    Fail(ExitCode::kIo, "{}: cannot write: {}", path_, n < 0 ? std::strerror(errno) : "the disk is full");
+  }
+}
+
+}  // namespace ksa
