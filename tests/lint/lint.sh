@@ -5,7 +5,7 @@ set -euo pipefail
 shopt -s lastpipe
 
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-check=${1:?"usage: lint.sh includes|length|words|scripts|format|headers ROOT [COMPILER FLAGS...]"}
+check=${1:?"usage: lint.sh includes|length|words|scripts|links|format|headers ROOT [COMPILER FLAGS...]"}
 cd "${2:?"lint.sh: the root of the tree is missing"}"
 shift 2
 
@@ -96,6 +96,17 @@ check_format() {
     awk '{ print } END { exit NR > 0 }'
 }
 
+# Relative links of the documentation lead to files that are there.
+check_links() {
+  local page target found=0
+  list '*.md' | while read -r page; do
+    { grep -noE '\]\([^)#[:space:]]+' "$page" || true; } | sed 's/:](/ /' | while read -r line target; do
+      [[ "$target" =~ ^[a-z]+: ]] || [ -e "$(dirname "$page")/$target" ] || { echo "$page:$line: no file $target"; found=1; }
+    done
+  done
+  return $found
+}
+
 # Every header compiles on its own. One that is the first include of its .cc has already shown that in the build.
 check_headers() {
   local header
@@ -107,6 +118,6 @@ check_headers() {
 }
 
 case "$check" in
-  includes|length|words|scripts|format|headers) "check_$check" "$@" ;;
+  includes|length|words|scripts|links|format|headers) "check_$check" "$@" ;;
   *) echo "lint.sh: unknown check '$check'" >&2; exit 64 ;;
 esac

@@ -20,6 +20,9 @@ make_clean_tree() {
   cp "$tree/kernels/gemm/gemm.h" "$tree/model/ops/linear.h"
   printf '#!/usr/bin/env bash\necho /tmp-less "$HOME/work/"\n' >"$tree/launch/good.sh"
   chmod +x "$tree/launch/good.sh"
+  mkdir -p "$tree/docs"
+  printf 'No links.\n' >"$tree/docs/plain.md"
+  printf '[plain](plain.md), [part](plain.md#part), [far](https://example.org/x)\n' >"$tree/docs/links.md"
   cp "$here/../../.clang-format" "$tree/" 2>/dev/null || true
 }
 
@@ -46,7 +49,7 @@ fault() {
 }
 
 make_clean_tree
-for check in includes length words scripts format headers; do
+for check in includes length words scripts links format headers; do
   verdict "clean tree, $check" "$check" 0 ""
 done
 
@@ -65,6 +68,8 @@ fault "path of one machine" words docs/page.md 'see `/ro''ot/notes`\n' 'docs/pag
 fault "path at the start of a line" words docs/page.md '/ho''me/notes\n' 'docs/page.md:1:'
 fault "script with bad syntax" scripts launch/bad.sh 'if true; then\n' 'syntax error'
 fault "script that cannot be run" scripts launch/bad.sh 'true\n' 'has no execute permission'
+fault "dead link" links docs/page.md '[good](page.md) and\n[bad](gone.md#part)\n' \
+  'docs/page.md:2: no file gone.md'
 fault "unformatted source" format kernels/core/a.cc 'int  a;\n' 'kernels/core/a.cc:1: clang-format-14'
 fault "header that needs another" headers kernels/core/a.h '#pragma once\n\nint64_t Thrice();\n' \
   'kernels/core/a.h:1: does not compile alone'
