@@ -1,0 +1,119 @@
+// Files of format ksa-golden-attention-1: the attention operator alone, a group a shape.
+#include <algorithm>
+
+#include "kernels/attention/attention.h"
+#include "tests/golden/golden_file.h"
+#include "tests/support/kernel_test.h"
+
+namespace ksa::testing {
+namespace {
+
+class AttentionCase {
+ public:
+  AttentionCase(const H5Reader& file, const std::string& group, DType dtype)
+      : file_(file), group_("/" + group), dtype_(dtype), heads_(Get("heads")), kv_heads_(Get("kv_heads")) {
+    layout_.text_tokens = Get("text_tokens");
+    layout_.chunk_size = Get("chunk_size");
+    layout_.summary_tokens = Get("summary_tokens");
+    layout_.live_chunks = layout_.chunks();  // the file holds the dead summary rows as well
+    window_ = AttentionWindow::Ksa(Get("window_chunks"));
+    head_dim_ = Get("head_dim");
+  }
+
+  void Run(Report& report) {
+    CompareVisibility(report);
+    const double bound = dtype_ == DType::kF64 ? 1e-11 : 2e-5;
+    const double gradient_bound = dtype_ == DType::kF64 ? 1e-11 : 1e-4;
+    const Tensor q = Load("q", heads_);
+    const Tensor k = Load("k", kv_heads_);
+    const Tensor v = Load("v", kv_heads_);
+    const Tensor dout = Load("dout", heads_);
+    const Tensor out = Empty(heads_);
+    const Tensor lse = Tensor::Empty({layout_.rows(), heads_}, AccumulationType(dtype_), allocator_);
+    AttentionForward({.q = q,
+                      .k = k,
+                      .v = v,
+                      .out = out,
+                      .lse = lse,
+                      .layout = layout_,
+                      .window = window_,
+                      .allocator = &allocator_},
+                     {});
+    Compare("out", out, bound, report);
+    Compare("lse", lse, bound, report);
+    const Tensor dq = Empty(heads_);
+    const Tensor dk = Empty(kv_heads_);
+    const Tensor dv = Empty(kv_heads_);
+    AttentionBackward({.q = q,
+                       .k = k,
+                       .v = v,
+                       .out = out,
+                       .lse = lse,
+                       .dout = dout,
+                       .dq = dq,
+                       .dk = dk,
+                       .dv = dv,
+                       .layout = layout_,
+                       .window = window_,
+                       .allocator = &allocator_},
+                      {});
+    Compare("dq", dq, gradient_bound, report);
+    Compare("dk", dk, gradient_bound, report);
+    Compare("dv", dv, gradient_bound, report);
+  }
+
+ private:
+  [[nodiscard]] int32_t Get(const char* attribute) const { return file_.IntegerAttribute(group_, attribute); }
+
+  [[nodiscard]] Tensor Empty(int32_t heads) {
+    return Tensor::Empty({layout_.rows(), heads, head_dim_}, dtype_, allocator_);
+  }
+
+  [[nodiscard]] Tensor Load(const std::string& name, int32_t heads) {
+    Tensor x = Empty(heads);
+    const std::vector<double> values = file_.Values(group_ + "/" + name);
+    KSA_CHECK(static_cast<int64_t>(values.size()) == x.size(), "{}/{} has another size", group_, name);
+    for (int64_t i = 0; i < x.size(); ++i) {
+      SetElement(x, i, values[static_cast<size_t>(i)]);
+    }
+    return x;
+  }
+
+  void Compare(const std::string& name, const Tensor& actual, double bound, Report& report) {
+    report.Compare(name, "of " + group_.substr(1), ToDouble(actual), file_.Values(group_ + "/" + name), bound);
+  }
+
+  void CompareVisibility(Report& report) {
+    const auto row = [&](int64_t i) {
+      const bool is_summary = i >= layout_.text_rows();
+      return RowId{is_summary, static_cast<int32_t>(is_summary ? i - layout_.text_rows() : i)};
+    };
+    std::vector<double> visible;
+    for (int64_t i = 0; i < layout_.rows(); ++i) {
+      for (int64_t j = 0; j < layout_.rows(); ++j) {
+        visible.push_back(Visible(layout_, window_, 0, row(i), row(j)) ? 1.0 : 0.0);
+      }
+    }
+    report.Compare("visibility", "of " + group_.substr(1), visible, file_.Values(group_ + "/visible"), 0.0);
+  }
+
+  const H5Reader& file_;
+  std::string group_;
+  DType dtype_;
+  GuardAllocator allocator_;
+  SummaryLayout layout_;
+  AttentionWindow window_;
+  int32_t heads_;
+  int32_t kv_heads_;
+  int32_t head_dim_ = 0;
+};
+
+}  // namespace
+
+void RunAttentionFile(const H5Reader& file, DType dtype, Report& report) {
+  for (const std::string& group : file.Children("/")) {
+    AttentionCase(file, group, dtype).Run(report);
+  }
+}
+
+}  // namespace ksa::testing

@@ -1,0 +1,179 @@
+// Runs every golden file of a folder: KSA_GOLDEN_DIR, or tests/golden. Prints each file's name with its verdict.
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+
+#include <fmt/core.h>
+#include <gtest/gtest.h>
+
+#include "data/shards/hdf5_handle.h"
+#include "tests/golden/golden_file.h"
+
+namespace ksa::testing {
+namespace {
+
+namespace fs = std::filesystem;
+
+const char* NameOf(Verdict verdict) {
+  return verdict == Verdict::kPass ? "PASS" : verdict == Verdict::kFail ? "FAIL" : "SKIP";
+}
+
+// Which files got which verdict.
+struct FolderResult {
+  std::vector<std::string> passed;
+  std::vector<std::string> failed;
+  std::vector<std::string> skipped;
+
+  [[nodiscard]] size_t size() const { return passed.size() + failed.size() + skipped.size(); }
+};
+
+FolderResult RunFolder(const fs::path& folder) {
+  std::vector<fs::path> files;
+  std::error_code error;
+  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
+    if (entry.path().extension() == ".h5") {
+      files.push_back(entry.path());
+    }
+  }
+  std::sort(files.begin(), files.end());
+  FolderResult result;
+  for (const fs::path& path : files) {
+    const FileResult file = RunGoldenFile(path.string());
+    const std::string name = path.filename().string();
+    fmt::print("{}  {}\n      {}\n", NameOf(file.verdict), name, file.text);
+    auto& list = file.verdict == Verdict::kPass   ? result.passed
+                 : file.verdict == Verdict::kFail ? result.failed
+                                                  : result.skipped;
+    list.push_back(name);
+  }
+  fmt::print("{} passed, {} failed, {} skipped of {} files in {}\n",
+             result.passed.size(),
+             result.failed.size(),
+             result.skipped.size(),
+             result.size(),
+             folder.string());
+  return result;
+}
+
+TEST(GoldenTest, Files) {
+  const char* given = std::getenv("KSA_GOLDEN_DIR");
+  const fs::path folder = given == nullptr ? "tests/golden" : given;
+  const FolderResult result = RunFolder(folder);
+  EXPECT_EQ(result.failed, std::vector<std::string>());
+  EXPECT_GT(result.size(), 0U) << "no .h5 file in " << fs::absolute(folder)
+                               << "; set KSA_GOLDEN_DIR to the folder of the golden files";
+}
+
+// The comparison itself must be able to fail: copies of the repository's files with one thing changed.
+class GoldenFailureTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    PrepareHdf5();
+    fs::remove_all(folder_);
+    fs::create_directories(folder_);
+    for (const char* name :
+         {"ksa_k4_m2_w1_gqa.h5", "hybrid_bypass_k4.h5", "attention.h5", "train_wsd.h5", "distill.h5"}) {
+      if (!fs::exists(fs::path("tests/golden") / name)) {
+        GTEST_SKIP() << "tests/golden does not hold " << name;
+      }
+    }
+  }
+
+  void TearDown() override { fs::remove_all(folder_); }
+
+  std::string CopyOf(const std::string& name) {
+    const fs::path copy = folder_ / "copy.h5";
+    fs::copy_file(fs::path("tests/golden") / name, copy, fs::copy_options::overwrite_existing);
+    return copy.string();
+  }
+
+  // The verdict on a copy of `name` in which the largest element of a dataset is multiplied by `factor`.
+  Verdict WithScaledElement(const std::string& name, const std::string& dataset, double factor) {
+    const std::string path = CopyOf(name);
+    const Hdf5Context context = {path, ExitCode::kInternal};
+    std::vector<double> values = H5Reader(path).Values(dataset);
+    auto largest =
+        std::max_element(values.begin(), values.end(), [](double a, double b) { return std::abs(a) < std::abs(b); });
+    *largest *= factor;
+    {
+      const Hdf5Handle file(context, H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT), H5Fclose, "opening");
+      const Hdf5Handle set(context, H5Dopen2(file.id(), dataset.c_str(), H5P_DEFAULT), H5Dclose, "opening");
+      context.Check(H5Dwrite(set.id(), H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()), "writing");
+    }
+    return RunGoldenFile(path).verdict;
+  }
+
+  Verdict WithoutLink(const std::string& name, const std::string& link) {
+    const std::string path = CopyOf(name);
+    const Hdf5Context context = {path, ExitCode::kInternal};
+    {
+      const Hdf5Handle file(context, H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT), H5Fclose, "opening");
+      context.Check(H5Ldelete(file.id(), link.c_str(), H5P_DEFAULT), "unlinking");
+    }
+    return RunGoldenFile(path).verdict;
+  }
+
+  fs::path folder_ = fs::path(::testing::TempDir()) / fmt::format("ksa_golden_{}", ::getpid());
+};
+
+TEST_F(GoldenFailureTest, AnUntouchedCopyPasses) {
+  EXPECT_EQ(RunGoldenFile(CopyOf("ksa_k4_m2_w1_gqa.h5")).verdict, Verdict::kPass);
+  EXPECT_EQ(WithScaledElement("ksa_k4_m2_w1_gqa.h5", "/output/logits", 1.0 + 1e-13), Verdict::kPass);
+}
+
+TEST_F(GoldenFailureTest, AnyQuantityThatIsOff) {
+  for (const char* dataset : {"/output/logits",
+                              "/output/loss",
+                              "/output/token_loss",
+                              "/output/embedding/summary",
+                              "/output/hidden/0/summary",
+                              "/output/hidden/2/text",
+                              "/grad/summary_embedding.weight",
+                              "/grad/model.layers.1.self_attn.q_norm_summary.weight",
+                              "/weights/model.norm.weight"}) {
+    EXPECT_EQ(WithScaledElement("ksa_k4_m2_w1_gqa.h5", dataset, 1.0 + 1e-9), Verdict::kFail) << dataset;
+  }
+  EXPECT_EQ(WithScaledElement("ksa_k4_m2_w1_gqa.h5", "/output/positions_summary", 2.0), Verdict::kFail);
+  EXPECT_EQ(WithScaledElement("ksa_k4_m2_w1_gqa.h5", "/output/visible", 0.0), Verdict::kFail);
+  EXPECT_EQ(WithScaledElement("hybrid_bypass_k4.h5", "/output/visible_full", 0.0), Verdict::kFail);
+}
+
+TEST_F(GoldenFailureTest, AttentionAndTraining) {
+  for (const char* dataset : {"out", "lse", "dq", "dk", "dv"}) {
+    EXPECT_EQ(WithScaledElement("attention.h5", std::string("/gqa_k4_m2_w1/") + dataset, 1.0 + 1e-9), Verdict::kFail)
+        << dataset;
+  }
+  for (const char* dataset : {"/output/loss",
+                              "/output/grad_norm",
+                              "/output/learning_rate",
+                              "/final/weights/model.norm.weight",
+                              "/final/exp_avg/lm_head.weight",
+                              "/final/exp_avg_sq/lm_head.weight"}) {
+    EXPECT_EQ(WithScaledElement("train_wsd.h5", dataset, 1.0 + 1e-8), Verdict::kFail) << dataset;
+  }
+}
+
+TEST_F(GoldenFailureTest, FilesThatMissSomething) {
+  EXPECT_EQ(WithoutLink("ksa_k4_m2_w1_gqa.h5", "/weights/model.norm.weight"), Verdict::kFail);
+  EXPECT_EQ(WithoutLink("ksa_k4_m2_w1_gqa.h5", "/grad/model.norm.weight"), Verdict::kFail);
+  EXPECT_EQ(WithoutLink("ksa_k4_m2_w1_gqa.h5", "/output/logits"), Verdict::kFail);
+}
+
+TEST_F(GoldenFailureTest, FoldersAndFilesThatAreNone) {
+  EXPECT_EQ(RunFolder(folder_ / "missing").size(), 0U);
+  EXPECT_EQ(RunFolder(folder_).size(), 0U);
+  std::ofstream(folder_ / "text.h5") << "not HDF5";
+  std::ofstream(folder_ / "notes.txt") << "no golden file";
+  fs::copy_file("tests/golden/distill.h5", folder_ / "a name.h5");
+  const FolderResult result = RunFolder(folder_);
+  EXPECT_EQ(result.failed, std::vector<std::string>({"text.h5"}));
+  EXPECT_EQ(result.skipped, std::vector<std::string>({"a name.h5"}));
+  EXPECT_EQ(result.size(), 2U);
+}
+
+}  // namespace
+}  // namespace ksa::testing
