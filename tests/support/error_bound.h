@@ -80,7 +80,7 @@ using BoundedValues = std::vector<Bounded>;
 // The promise of kernels/core/vector_math.h for float; one unit in the last place for double.
 [[nodiscard]] inline Bounded Exponential(const Bounded& x) {
   const long double y = std::exp(x.value);
-  const long double own = x.unit > 0x1p-30L ? 3e-7L : 2.0L * x.unit;
+  const long double own = x.unit > 0x1p-30L ? 1e-7L : 2.0L * x.unit;
   return {y, y * (x.error + own) + Bounded::Smallest(x.unit), x.unit};
 }
 

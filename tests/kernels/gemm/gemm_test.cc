@@ -151,7 +151,8 @@ TEST(Gemm, RepeatsAndLeavesThreadCountAlone) {
   const Tensor first = Tensor::Empty({257, 193}, DType::kF32, memory);
   const int before = omp_get_max_threads();
   Gemm({.a = a, .b = b, .c = first}, {.device = {}, .threads = 2});
-  Gemm({.a = a, .b = b, .c = Tensor::Empty({257, 193}, DType::kF32, memory)}, {.device = {}, .threads = 1});
+  EXPECT_EQ(omp_get_max_threads(), before);
+  Gemm({.a = a, .b = b, .c = Tensor::Empty({257, 193}, DType::kF32, memory)}, {.device = {}, .threads = 3});
   EXPECT_EQ(omp_get_max_threads(), before);
   std::vector<Tensor> results;
   for (int i = 0; i < 4; ++i) {
