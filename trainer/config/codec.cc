@@ -37,7 +37,7 @@ bool CheckScalar(const YamlNode& node, const Reporter& reporter, const std::stri
 }
 
 bool FailName(const YamlNode& node, const Reporter& reporter, const std::vector<std::string>& names) {
-  const std::string nearest = NearestName(node.text, names);
+  const std::string nearest = node.text.size() < 4 ? "" : NearestName(node.text, names);
   return reporter.Fail(node.place,
                        fmt::format("expected one of {}, got {}{}",
                                    Joined(names),

@@ -106,11 +106,17 @@ template <typename T>
               return true;
             }
             T value{};
-            if (!codec.read(node, reporter, value)) {
-              return false;
+            Problems unseen;
+            if (codec.read(node, Reporter(&unseen, ""), value)) {
+              out = std::move(value);
+              return true;
             }
-            out = std::move(value);
-            return true;
+            // A wrong word may have been meant for `word`; whatever else is wrong the codec says best.
+            const bool is_word = !word.empty() && node.kind == YamlNode::Kind::kScalar && node.plain &&
+                                 (node.text[0] | 0x20) >= 'a' && (node.text[0] | 0x20) <= 'z';
+            return is_word
+                       ? reporter.Fail(node.place, "expected " + codec.type + " or " + word + ", got " + Describe(node))
+                       : codec.read(node, reporter, value);
           },
           [codec, word](const std::optional<T>& value) { return value ? codec.write(*value) : word; }};
 }

@@ -88,6 +88,7 @@ class Loader {
     std::vector<std::string> names;
     const Codec<std::vector<std::string>> codec = ListCodec(TextCodec(), "list of files");
     if (!codec.read(list, Reporter(&problems_, kInclude), names)) {
+      MarkBad("");
       return;
     }
     for (size_t i = 0; i < names.size(); ++i) {
@@ -97,6 +98,7 @@ class Loader {
       const std::string problem = ReadConfigFile(path, text);
       if (!problem.empty()) {
         reporter.Fail(list.items[i].place, fmt::format("{}; paths are relative to this file", problem));
+        MarkBad("");
         continue;
       }
       const YamlNode root = Parse(text, problems_.AddFile(path));
@@ -141,7 +143,7 @@ class Loader {
     }
     for (const YamlEntry& entry : node.entries) {
       const std::string path = Under(section, entry.key);
-      if (IsKnownPath(path)) {
+      if (IsKnownPath(path) && entry.key.find('.') == std::string::npos) {
         Read(entry.value, path, entry.key_place);
       } else if (path != kInclude) {
         problems_.Add(entry.key_place, path, AdviseUnknown(section, entry.key));

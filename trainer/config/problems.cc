@@ -96,7 +96,8 @@ std::string NearestName(const std::string& text, const std::vector<std::string>&
   for (const std::string& candidate : candidates) {
     const bool starts_alike =
         text.size() >= 4 && candidate.size() >= 4 && (candidate.starts_with(text) || text.starts_with(candidate));
-    const size_t edits = starts_alike ? 1 : text.size() > 64 ? fewest : EditDistance(text, candidate);
+    const bool too_unlike = std::max(text.size(), candidate.size()) - std::min(text.size(), candidate.size()) >= fewest;
+    const size_t edits = starts_alike ? 1 : too_unlike ? fewest : EditDistance(text, candidate);
     if (edits < fewest) {
       nearest = candidate;
       fewest = edits;

@@ -159,18 +159,10 @@ void CheckCheckpoint(const RuleCheck& check) {
     if (key != nullptr && key->change != ChangeClass::kRefused) {
       continue;
     }
-    std::vector<std::string> paths;
-    for (const Key& candidate : Schema()) {
-      paths.push_back(candidate.path);
-    }
-    const std::string nearest = NearestName(name, paths);
     check.problems.Add(check.given.PlaceOf({"checkpoint.allow_change"}),
                        fmt::format("checkpoint.allow_change[{}]", i),
-                       key != nullptr ? fmt::format("no resume may change {}; start a new run instead", name)
-                                      : fmt::format("{} is no key{}",
-                                                    Quoted(name),
-                                                    nearest.empty() ? ", as optimizer.lr is one; remove it"
-                                                                    : "; did you mean '" + nearest + "'?"));
+                       key == nullptr ? AdviseUnknownPath(name)
+                                      : fmt::format("no resume may change {}; start a new run instead", name));
   }
 }
 

@@ -29,7 +29,7 @@ std::vector<Key> AllKeys() {
 
 // Names that other trainers use.
 std::string Synonym(const std::string& name) {
-  static constexpr std::array<std::pair<const char*, const char*>, 12> kSynonyms = {{
+  static constexpr std::array<std::pair<const char*, const char*>, 14> kSynonyms = {{
       {"learning_rate", "optimizer.lr"},
       {"min_learning_rate", "optimizer.min_lr"},
       {"batch_size", "training.global_batch_size"},
@@ -39,6 +39,8 @@ std::string Synonym(const std::string& name) {
       {"steps", "training.max_steps"},
       {"dtype", "training.precision"},
       {"gradient_clipping", "optimizer.clip_grad_norm"},
+      {"n_heads", "model.num_attention_heads"},
+      {"num_heads", "model.num_attention_heads"},
       {"n_layers", "model.num_hidden_layers"},
       {"num_layers", "model.num_hidden_layers"},
       {"ffn_hidden_size", "model.intermediate_size"},
@@ -80,7 +82,7 @@ std::vector<std::string> NamesUnder(const std::string& section) {
 }
 
 std::string AdviseUnknown(const std::string& section, const std::string& name) {
-  if (FindKey(name) != nullptr) {
+  if (name.find('.') != std::string::npos && (IsKnownPath(name) || IsKnownPath(Under(section, name)))) {
     return fmt::format("unknown key; '{}' is written as nested mappings, not with dots", name);
   }
   const std::vector<std::string> here = NamesUnder(section);

@@ -29,6 +29,9 @@ Codec<InitializerRange> InitializerCodec() {
               out = {true, InitializerRange{}.std};
               return true;
             }
+            if (node.kind == YamlNode::Kind::kScalar && node.text.starts_with("fan")) {
+              return reporter.Fail(node.place, "expected a number or fan_in, got " + Describe(node));
+            }
             out.fan_in = false;
             return number.read(node, reporter, out.std);
           },

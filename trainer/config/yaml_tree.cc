@@ -15,7 +15,7 @@ namespace ksa {
 namespace {
 
 constexpr size_t kDeepest = 32;
-constexpr int kMostNodes = 100000;
+constexpr int kMostNodes = 20000;
 
 // Thrown out of the parser when reading on is pointless; the reason is already reported.
 struct GiveUp {};

@@ -1,0 +1,108 @@
+// Wrong configurations and the exact report of each: `model`.
+// The first line of a snippet is line 2 of its file; line 1 includes a complete configuration.
+#include <gtest/gtest.h>
+
+#include "tests/trainer/config/support.h"
+
+namespace ksa {
+namespace {
+
+TEST(BadConfig, Model) {
+  testing::ExpectReports({
+      {"model: {num_key_value_heads: 3}\n",
+       "t.yaml:2:30: model.num_key_value_heads: 3 does not divide num_attention_heads 4; use a divisor of it"},
+      {"model: {num_key_value_heads: 8}\n",
+       "t.yaml:2:30: model.num_key_value_heads: 8 does not divide num_attention_heads 4; use a divisor of it"},
+      {"model: {head_dim: 7}\n", "t.yaml:2:19: model.head_dim: must be even (RoPE turns pairs), got 7"},
+      {"model: {hidden_size: 30}\n",
+       "t.yaml:2:22: model.hidden_size: 30 is not a multiple of num_attention_heads 4; change one of them or give "
+       "model.head_dim"},
+      {"model: {hidden_size: 36}\n",
+       "t.yaml:2:22: model.hidden_size: hidden_size / num_attention_heads = 9 is an odd head_dim; change one of them "
+       "or give an even model.head_dim"},
+      {"model: {max_position_embeddings: 63}\n",
+       "t.yaml:2:34: model.max_position_embeddings: 63 is less than training.sequence_length 64; raise it or shorten "
+       "the sequences"},
+  });
+}
+
+TEST(BadConfig, Attention) {
+  testing::ExpectReports({
+      {"model: {attention: {pattern: ksa}}\n",
+       "t.yaml:2:30: model.attention.pattern: expected a list of layer kinds (ksa, full, swa, sca), got 'ksa'"},
+      {"model: {attention: {pattern: []}}\n",
+       "t.yaml:2:30: model.attention.pattern: names no layer kind; list at least one of ksa, full, swa, sca"},
+      {"model: {attention: {pattern: [ksa, fall]}}\n",
+       "t.yaml:2:36: model.attention.pattern[1]: expected one of ksa, full, swa, sca, got 'fall'; did you mean "
+       "'full'?"},
+      {"model: {attention: {pattern: [gdn]}}\n",
+       "t.yaml:2:31: model.attention.pattern[0]: layers of kind gdn are not supported yet; use ksa, full, swa or sca"},
+      {"model: {attention: {pattern: [ksa, {kind: mla}]}}\n",
+       "t.yaml:2:43: model.attention.pattern[1].kind: layers of kind mla are not supported yet; use ksa, full, swa or "
+       "sca"},
+      {"model: {attention: {pattern: [{window_chunks: 3}]}}\n",
+       "t.yaml:2:31: model.attention.pattern[0]: needs a kind: ksa, full, swa or sca"},
+      {"model: {attention: {pattern: [{kind: ksa, window: 3}]}}\n",
+       "t.yaml:2:51: model.attention.pattern[0].window: a ksa layer has no window in tokens; use window_chunks"},
+      {"model: {attention: {pattern: [{kind: full, window_chunks: 3}]}}\n",
+       "t.yaml:2:59: model.attention.pattern[0].window_chunks: a full layer has no window_chunks; remove it"},
+      {"model: {attention: {pattern: [{kind: full, window: 3}]}}\n",
+       "t.yaml:2:52: model.attention.pattern[0].window: a full layer has no window in tokens; remove it"},
+      {"model: {attention: {pattern: [{kind: ksa, windows: 3}]}}\n",
+       "t.yaml:2:43: model.attention.pattern[0].windows: unknown key; did you mean 'window'?"},
+      {"model: {attention: {pattern: [{kind: ksa, window_chunks: -1}]}}\n",
+       "t.yaml:2:58: model.attention.pattern[0].window_chunks: must be at least 0, got -1"},
+      {"model: {attention: {pattern: [{kind: swa, window: 0}]}}\n",
+       "t.yaml:2:51: model.attention.pattern[0].window: must be at least 1, got 0"},
+      {"model: {attention: {pattern: [[ksa]]}}\n",
+       "t.yaml:2:31: model.attention.pattern[0]: expected a mapping of kind, window_chunks, window, got a list"},
+      {"model: {attention: {pattern: [swa]}}\n",
+       "t.yaml:2:30: model.attention.swa.window: required, because the pattern has swa layers; give it"},
+      {"model: {attention: {pattern: [swa], swa: {window: 0}}}\n",
+       "t.yaml:2:51: model.attention.swa.window: must be at least 1, got 0"},
+      {"model: {attention: {pattern: [sca]}}\n",
+       "t.yaml:2:30: model.attention.sca.chunk_size: required, because the pattern has sca layers; give "
+       "it\nt.yaml:2:30: model.attention.sca.window_chunks: required, because the pattern has sca layers; give it"},
+      {"model: {attention: {pattern: [sca], sca: {chunk_size: 8}}}\n",
+       "t.yaml:2:30: model.attention.sca.window_chunks: required, because the pattern has sca layers; give it"},
+      {"model: {attention: {pattern: [{kind: sca, window_chunks: 2}]}}\n",
+       "t.yaml:2:30: model.attention.sca.chunk_size: required, because the pattern has sca layers; give it"},
+      {"model: {attention: {pattern: [ksa, sca], sca: {chunk_size: 4, window_chunks: 2}}}\n",
+       "t.yaml:2:60: model.attention.sca.chunk_size: must equal ksa.chunk_size 8 in a pattern with both kinds, got 4"},
+      {"model: {attention: {ksa: {chunk_size: 0}}}\n",
+       "t.yaml:2:39: model.attention.ksa.chunk_size: must be at least 1, got 0"},
+      {"model: {attention: {ksa: {summary_tokens: 0}}}\n",
+       "t.yaml:2:43: model.attention.ksa.summary_tokens: must be at least 1, got 0"},
+      {"model: {attention: {ksa: {summary_tokens: 65}}}\n",
+       "t.yaml:2:43: model.attention.ksa.summary_tokens: must be at most 64, got 65"},
+      {"model: {attention: {ksa: {window_chunks: -1}}}\n",
+       "t.yaml:2:42: model.attention.ksa.window_chunks: must be at least 0, got -1"},
+      {"model: {attention: {ksa: {text_positions: inner}}}\n",
+       "t.yaml:2:43: model.attention.ksa.text_positions: expected one of origin, inner_chunk, got 'inner'; did you "
+       "mean 'inner_chunk'?"},
+      {"model: {attention: {ksa: {summary_positions: end}}}\n",
+       "t.yaml:2:46: model.attention.ksa.summary_positions: expected one of chunk_end, chunk_start, zero, got 'end'"},
+      {"model: {attention: {ksa: {full_layers: skip}}}\n",
+       "t.yaml:2:40: model.attention.ksa.full_layers: expected one of attend, bypass, got 'skip'"},
+      {"model: {attention: {ksa: {independent: {qkv: false, qk_norm: true}}}}\n",
+       "t.yaml:2:62: model.attention.ksa.independent.qk_norm: needs independent.qkv: true, because it norms the own "
+       "projections; set that or drop this"},
+      {"model: {attention: {ksa: {independent: true}}}\n",
+       "t.yaml:2:40: model.attention.ksa.independent: expected a mapping of embedding, qkv, norm, qk_norm, got 'true'"},
+      {"model: {attention: {ksa: {anneal: {start_step: 5}}}}\n",
+       "t.yaml:2:48: model.attention.ksa.anneal.end_step: missing; anneal needs both start_step and end_step"},
+      {"model: {attention: {ksa: {anneal: {end_step: 5}}}}\n",
+       "t.yaml:2:46: model.attention.ksa.anneal.start_step: missing; anneal needs both start_step and end_step"},
+      {"model: {attention: {ksa: {anneal: {start_step: 5, end_step: 5}}}}\n",
+       "t.yaml:2:61: model.attention.ksa.anneal.end_step: must be greater than start_step 5, got 5"},
+      {"model: {attention: {ksa: {independent: {qkv: false}, anneal: {start_step: 1, end_step: 5}}}}\n",
+       "t.yaml:2:75: model.attention.ksa.anneal.start_step: annealing needs independent.qkv: true; set that or remove "
+       "anneal"},
+      {"model: {attention: {ksa: {chunk_size: 1, summary_tokens: 64}}}\ntraining: {sequence_length: 33554432}\n",
+       "t.yaml:2:58: model.attention.ksa.summary_tokens: 33554432 chunks of 64 summaries are more than 2147483647 a "
+       "sequence; use larger chunks"},
+  });
+}
+
+}  // namespace
+}  // namespace ksa
