@@ -354,6 +354,7 @@ void Backward(const AttentionBackwardArgs& args, int threads, Allocator& scratch
   const int64_t size = BackwardState<A>::Size(problem.pitch, summary_scores);
   const Tensor memory = Tensor::Empty({threads, size}, DTypeOf<A>::value, scratch);
   const auto parts = static_cast<int64_t>(sums.parts.size());
+  const int64_t key_tasks = (problem.key_rows + kKeysPerTask - 1) / kKeysPerTask;
 #pragma omp parallel num_threads(threads)
   {
     BackwardState<A> state(memory.As<A>() + omp_get_thread_num() * size, problem.pitch, summary_scores);
@@ -364,9 +365,10 @@ void Backward(const AttentionBackwardArgs& args, int threads, Allocator& scratch
       BackwardPart(problem, args, part, task % problem.groups, sums, state);
     }
 #pragma omp for schedule(static)
-    for (int64_t row = 0; row < problem.key_rows; ++row) {
-      for (int64_t group = 0; group < problem.groups; ++group) {
-        AddParts(problem, args, sums, row, group, state);
+    for (int64_t task = 0; task < problem.groups * key_tasks; ++task) {
+      const int64_t first = task % key_tasks * kKeysPerTask;
+      for (int64_t row = first; row < std::min(first + kKeysPerTask, problem.key_rows); ++row) {
+        AddParts(problem, args, sums, row, task / key_tasks, state);
       }
     }
   }

@@ -4,8 +4,7 @@
 #include <limits>
 #include <vector>
 
-#include "kernels/core/dtype.h"
-#include "kernels/core/error.h"
+#include "kernels/core/dispatch.h"
 
 namespace ksa {
 namespace {
@@ -27,24 +26,27 @@ std::vector<Row> RowsOf(const SummaryLayout& layout, int32_t sequence, bool with
   return rows;
 }
 
-template <typename T>
-Accumulator<T> At(const TensorView& tensor, int64_t row, int64_t head, int64_t i) {
-  return static_cast<Accumulator<T>>(tensor.As<T>()[(row * tensor.shape[1] + head) * tensor.shape[2] + i]);
-}
-
+// One head of one row: dim elements.
 template <typename T>
 T* Head(const TensorView& tensor, int64_t row, int64_t head) {
   return tensor.As<T>() + (row * tensor.shape[1] + head) * tensor.shape[2];
 }
 
 template <typename T>
-Accumulator<T> Dot(
-    const TensorView& a, int64_t a_row, int64_t a_head, const TensorView& b, const Row& b_row, int64_t g) {
+Accumulator<T> Dot(const T* a, const T* b, int64_t dim) {
   Accumulator<T> sum = 0;
-  for (int64_t i = 0; i < a.shape[2]; ++i) {
-    sum += At<T>(a, a_row, a_head, i) * At<T>(b, b_row.index, g, i);
+  for (int64_t i = 0; i < dim; ++i) {
+    sum += static_cast<Accumulator<T>>(a[i]) * static_cast<Accumulator<T>>(b[i]);
   }
   return sum;
+}
+
+// sum += factor · x
+template <typename T>
+void Add(Accumulator<T> factor, const T* x, int64_t dim, Accumulator<T>* sum) {
+  for (int64_t i = 0; i < dim; ++i) {
+    sum[i] += factor * static_cast<Accumulator<T>>(x[i]);
+  }
 }
 
 // The visible rows among `keys`, and the softmax weight of each.
@@ -60,13 +62,15 @@ Weights<Accumulator<T>> Softmax(
     const Args& args, int32_t sequence, const std::vector<Row>& keys, const Row& query, int64_t head) {
   using A = Accumulator<T>;
   const int64_t group = head / (args.q.shape[1] / args.k.shape[1]);
-  const A scale = 1 / std::sqrt(static_cast<A>(args.q.shape[2]));
+  const int64_t dim = args.q.shape[2];
+  const A scale = 1 / std::sqrt(static_cast<A>(dim));
+  const T* q = Head<T>(args.q, query.index, head);
   Weights<A> result;
   A max = -std::numeric_limits<A>::infinity();
   for (const Row& key : keys) {
     if (Visible(args.layout, args.window, sequence, query.id, key.id)) {
       result.keys.push_back(key);
-      result.weights.push_back(scale * Dot<T>(args.q, query.index, head, args.k, key, group));
+      result.weights.push_back(scale * Dot(q, Head<T>(args.k, key.index, group), dim));
       max = std::max(max, result.weights.back());
     }
   }
@@ -89,17 +93,18 @@ void Forward(const AttentionForwardArgs& args) {
   using A = Accumulator<T>;
   const int64_t heads = args.q.shape[1];
   const int64_t share = heads / args.k.shape[1];
+  const int64_t dim = args.q.shape[2];
   for (int32_t sequence = 0; sequence < args.layout.sequences; ++sequence) {
     const std::vector<Row> keys = RowsOf(args.layout, sequence, args.k.rows() > args.layout.text_rows());
     for (const Row& query : RowsOf(args.layout, sequence, args.q.rows() > args.layout.text_rows())) {
       for (int64_t head = 0; head < heads; ++head) {
         const Weights<A> softmax = Softmax<T>(args, sequence, keys, query, head);
-        for (int64_t i = 0; i < args.q.shape[2]; ++i) {
-          A sum = 0;
-          for (size_t j = 0; j < softmax.keys.size(); ++j) {
-            sum += softmax.weights[j] * At<T>(args.v, softmax.keys[j].index, head / share, i);
-          }
-          Head<T>(args.out, query.index, head)[i] = static_cast<T>(sum);
+        std::vector<A> sum(static_cast<size_t>(dim));
+        for (size_t j = 0; j < softmax.keys.size(); ++j) {
+          Add(softmax.weights[j], Head<T>(args.v, softmax.keys[j].index, head / share), dim, sum.data());
+        }
+        for (int64_t i = 0; i < dim; ++i) {
+          Head<T>(args.out, query.index, head)[i] = static_cast<T>(sum[static_cast<size_t>(i)]);
         }
         args.lse.As<A>()[query.index * heads + head] = softmax.lse;
       }
@@ -125,18 +130,19 @@ void AddQueryGradients(const AttentionBackwardArgs& args,
   const int64_t groups = args.k.shape[1];
   const int64_t group = head / (heads / groups);
   const A scale = 1 / std::sqrt(static_cast<A>(dim));
-  const A delta = Dot<T>(args.dout, query.index, head, args.out, query, head);
+  const T* q = Head<T>(args.q, query.index, head);
+  const T* dout = Head<T>(args.dout, query.index, head);
+  const A delta = Dot(dout, Head<T>(args.out, query.index, head), dim);
   for (size_t j = 0; j < softmax.keys.size(); ++j) {
-    const Row& key = softmax.keys[j];
+    const int64_t key = softmax.keys[j].index;
     const A weight = softmax.weights[j];
-    const A dscore = scale * weight * (Dot<T>(args.dout, query.index, head, args.v, key, group) - delta);
-    for (int64_t i = 0; i < dim; ++i) {
-      const auto q = static_cast<size_t>((query.index * heads + head) * dim + i);
-      const auto k = static_cast<size_t>((key.index * groups + group) * dim + i);
-      sums.dq[q] += dscore * At<T>(args.k, key.index, group, i);
-      sums.dk[k] += dscore * At<T>(args.q, query.index, head, i);
-      sums.dv[k] += weight * At<T>(args.dout, query.index, head, i);
-    }
+    const A dscore = scale * weight * (Dot(dout, Head<T>(args.v, key, group), dim) - delta);
+    A* dq = sums.dq.data() + (query.index * heads + head) * dim;
+    A* dk = sums.dk.data() + (key * groups + group) * dim;
+    A* dv = sums.dv.data() + (key * groups + group) * dim;
+    Add(dscore, Head<T>(args.k, key, group), dim, dq);
+    Add(dscore, q, dim, dk);
+    Add(weight, dout, dim, dv);
   }
 }
 
@@ -169,31 +175,11 @@ void Backward(const AttentionBackwardArgs& args) {
 }  // namespace
 
 void AttentionReferenceForward(const AttentionForwardArgs& args) {
-  switch (args.q.dtype) {
-    case DType::kF64:
-      return Forward<double>(args);
-    case DType::kF32:
-      return Forward<float>(args);
-    case DType::kBF16:
-      return Forward<BFloat16>(args);
-    case DType::kI32:
-      break;
-  }
-  Fail(ExitCode::kInternal, "the reference attention takes fp64, fp32 and bf16, got {}", NameOf(args.q.dtype));
+  DispatchFloating(args.q.dtype, [&](auto element) { Forward<decltype(element)>(args); });
 }
 
 void AttentionReferenceBackward(const AttentionBackwardArgs& args) {
-  switch (args.q.dtype) {
-    case DType::kF64:
-      return Backward<double>(args);
-    case DType::kF32:
-      return Backward<float>(args);
-    case DType::kBF16:
-      return Backward<BFloat16>(args);
-    case DType::kI32:
-      break;
-  }
-  Fail(ExitCode::kInternal, "the reference attention takes fp64, fp32 and bf16, got {}", NameOf(args.q.dtype));
+  DispatchFloating(args.q.dtype, [&](auto element) { Backward<decltype(element)>(args); });
 }
 
 }  // namespace ksa

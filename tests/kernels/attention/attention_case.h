@@ -1,0 +1,165 @@
+// One attention problem with its tensors, for the tests of this folder.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <fmt/core.h>
+
+#include "kernels/attention/attention.h"
+#include "kernels/core/philox.h"
+#include "kernels/core/summary_layout.h"
+#include "tests/support/kernel_test.h"
+
+namespace ksa::testing {
+
+struct AttentionCase {
+  SummaryLayout layout;
+  AttentionWindow window;
+  int64_t heads = 1;
+  int64_t groups = 1;
+  int64_t dim = 8;
+  bool query_summaries = true;  // q has all rows, else text rows only
+  bool key_summaries = true;    // so have k and v
+  std::vector<int32_t> first_chunk;
+  std::vector<int32_t> chunk_tokens;
+
+  [[nodiscard]] int64_t QueryRows() const { return query_summaries ? layout.rows() : layout.text_rows(); }
+
+  [[nodiscard]] int64_t KeyRows() const { return key_summaries ? layout.rows() : layout.text_rows(); }
+
+  // Points the layout at this object's own tables.
+  [[nodiscard]] SummaryLayout Layout() const {
+    SummaryLayout own = layout;
+    own.document_first_chunk = first_chunk.empty() ? nullptr : first_chunk.data();
+    own.chunk_tokens = chunk_tokens.empty() ? nullptr : chunk_tokens.data();
+    return own;
+  }
+
+  // Cuts every sequence into documents of `length(i)` tokens, i counting up, each starting at a chunk. A length of 0
+  // leaves one chunk of padding.
+  template <typename Length>
+  void Pack(Length length) {
+    int32_t i = 0;
+    for (int32_t sequence = 0; sequence < layout.sequences; ++sequence) {
+      for (int32_t chunk = 0; chunk < layout.chunks();) {
+        const int32_t first = chunk;
+        int32_t rest = length(i++);
+        do {
+          const int32_t tokens = std::min({rest, layout.chunk_size, layout.text_tokens - chunk * layout.chunk_size});
+          first_chunk.push_back(first);
+          chunk_tokens.push_back(tokens);
+          rest -= tokens;
+          ++chunk;
+        } while (rest > 0 && chunk < layout.chunks());
+      }
+    }
+  }
+
+  [[nodiscard]] std::string Describe() const {
+    return fmt::format("b {} T {} k {} m {} live {} | window {} chunks {} tokens{} | h {} g {} e {}{}{}{}",
+                       layout.sequences,
+                       layout.text_tokens,
+                       layout.chunk_size,
+                       layout.summary_tokens,
+                       layout.live_chunks,
+                       window.chunks,
+                       window.tokens,
+                       window.summaries ? " summaries" : "",
+                       heads,
+                       groups,
+                       dim,
+                       query_summaries ? "" : " | q text only",
+                       key_summaries ? "" : " | k text only",
+                       first_chunk.empty() ? "" : " | documents");
+  }
+};
+
+// Case number `i` of an endless list in which every size, window and option comes up with every other.
+inline AttentionCase MakeCase(uint64_t i) {
+  uint64_t draw = 0;
+  const auto pick = [&](const std::vector<int32_t>& from) { return from[Philox4x32(i, draw++)[0] % from.size()]; };
+  AttentionCase c;
+  c.layout.sequences = pick({1, 1, 3});
+  c.layout.text_tokens = pick({1, 5, 7, 30, 44, 45, 50, 64, 113});
+  c.layout.chunk_size = pick({1, 3, 4, 8, 16});
+  c.layout.summary_tokens = pick({1, 2, 3, 4});
+  const int32_t w = pick({0, 1, 2, 5, 100});
+  const std::vector<AttentionWindow> windows = {AttentionWindow::Ksa(w),
+                                                AttentionWindow::Ksa(w),
+                                                AttentionWindow::Full(),
+                                                AttentionWindow::SlidingTokens(w + 1),
+                                                AttentionWindow::SlidingChunks(w)};
+  c.window = windows[static_cast<size_t>(pick({0, 1, 2, 3, 4}))];
+  const int32_t live = LiveChunks(c.layout.chunks(), w);
+  c.layout.live_chunks = pick({live, c.layout.chunks()});
+  c.groups = pick({1, 2, 3});
+  c.heads = c.groups * pick({1, 2, 3});
+  c.dim = pick({2, 8, 24, 64});
+  c.query_summaries = pick({0, 1, 1}) == 1;
+  const bool needs_summaries = c.query_summaries || (c.window.summaries && live > 0);
+  c.key_summaries = needs_summaries || pick({0, 1}) == 1;
+  if (pick({0, 0, 1}) == 1) {
+    const int32_t longest = 3 * c.layout.chunk_size + 3;
+    c.Pack([&](int32_t) { return static_cast<int32_t>(Philox4x32(i, draw++)[0] % static_cast<uint32_t>(longest)); });
+  }
+  return c;
+}
+
+// Inputs, and room for the outputs, of one case.
+struct AttentionTensors {
+  Tensor q, k, v, dout, out, lse, dq, dk, dv;
+
+  AttentionTensors(const AttentionCase& c, DType dtype, Allocator& allocator) {
+    const Shape query = {c.QueryRows(), c.heads, c.dim};
+    const Shape key = {c.KeyRows(), c.groups, c.dim};
+    q = Normal("q", query, dtype, allocator);
+    k = Normal("k", key, dtype, allocator);
+    v = Normal("v", key, dtype, allocator);
+    dout = Normal("dout", query, dtype, allocator);
+    MakeOutputs(allocator);
+  }
+
+  // The same inputs in another type.
+  AttentionTensors(const AttentionTensors& from, DType dtype, Allocator& allocator) {
+    const auto convert = [&](const Tensor& x) {
+      Tensor y = Tensor::Empty(x.shape(), dtype, allocator);
+      for (int64_t i = 0; i < x.size(); ++i) {
+        SetElement(y, i, ElementAt(x, i));
+      }
+      return y;
+    };
+    q = convert(from.q);
+    k = convert(from.k);
+    v = convert(from.v);
+    dout = convert(from.dout);
+    MakeOutputs(allocator);
+  }
+
+  [[nodiscard]] AttentionForwardArgs Forward(const AttentionCase& c, Allocator* scratch) const {
+    return {q, k, v, out, lse, c.Layout(), c.window, scratch};
+  }
+
+  [[nodiscard]] AttentionBackwardArgs Backward(const AttentionCase& c, Allocator* scratch) const {
+    return {q, k, v, out, lse, dout, dq, dk, dv, c.Layout(), c.window, scratch};
+  }
+
+  void Run(const AttentionCase& c, const Stream& stream, Allocator* scratch) const {
+    AttentionForward(Forward(c, scratch), stream);
+    AttentionBackward(Backward(c, scratch), stream);
+  }
+
+ private:
+  void MakeOutputs(Allocator& allocator) {
+    const DType dtype = q.dtype();
+    out = Tensor::Empty(q.shape(), dtype, allocator);
+    lse = Tensor::Empty({q.shape()[0], q.shape()[1]}, AccumulationType(dtype), allocator);
+    dq = Tensor::Empty(q.shape(), dtype, allocator);
+    dk = Tensor::Empty(k.shape(), dtype, allocator);
+    dv = Tensor::Empty(k.shape(), dtype, allocator);
+  }
+};
+
+}  // namespace ksa::testing
