@@ -1,0 +1,294 @@
+#include "tests/model/ksa/model_cases.h"
+
+#include <algorithm>
+#include <cmath>
+
+namespace ksa::testing {
+namespace {
+
+constexpr LayerSpec kKsa0 = {.kind = LayerKind::kKsa, .window_chunks = 0};
+constexpr LayerSpec kKsa1 = {.kind = LayerKind::kKsa, .window_chunks = 1};
+constexpr LayerSpec kKsa3 = {.kind = LayerKind::kKsa, .window_chunks = 3};
+constexpr LayerSpec kFull = {.kind = LayerKind::kFull};
+constexpr LayerSpec kSwa = {.kind = LayerKind::kSwa, .window_tokens = 4};
+constexpr LayerSpec kSca = {.kind = LayerKind::kSca, .window_chunks = 1};
+
+constexpr IndependentSummary kNothingOwn = {.embedding = false, .qkv = false, .norm = false, .qk_norm = false};
+constexpr IndependentSummary kAllOwn = {.embedding = true, .qkv = true, .norm = true, .qk_norm = true};
+
+ModelCase Case(const std::string& name, const std::vector<LayerSpec>& layers) {
+  ModelCase c;
+  c.name = name;
+  ModelConfig& config = c.config;
+  config.vocab_size = 11;
+  config.hidden_size = 6;
+  config.intermediate_size = 7;
+  config.num_hidden_layers = static_cast<int32_t>(layers.size());
+  config.num_attention_heads = 2;
+  config.num_key_value_heads = 2;
+  config.head_dim = 4;
+  config.rope_theta = 100.0;
+  config.rms_norm_eps = 1e-3;
+  config.initializer_range.fan_in = true;
+  config.layers = layers;
+  config.ksa.chunk_size = 3;
+  config.sca_chunk_size = 4;
+  return c;
+}
+
+void AddKsaCases(std::vector<ModelCase>& cases) {
+  cases.push_back(Case("ksa", {kKsa1, kKsa1, kKsa1}));
+  ModelCase c = Case("ksa, windows differ", {kKsa3, kKsa0, kKsa1});
+  c.sequences = 2;
+  cases.push_back(c);
+  c = Case("ksa, m 2, GQA, everything own", {kKsa1, kKsa1});
+  c.config.num_attention_heads = 4;
+  c.config.ksa.summary_tokens = 2;
+  c.config.ksa.independent = kAllOwn;
+  c.sequences = 2;
+  cases.push_back(c);
+  c = Case("ksa, nothing own", {kKsa1, kKsa1});
+  c.config.ksa.independent = kNothingOwn;
+  c.config.ksa.summary_tokens = 2;
+  cases.push_back(c);
+  c.name = "ksa, nothing own, tied";
+  c.config.tie_word_embeddings = true;
+  cases.push_back(c);
+  c = Case("ksa, tied, no q/k norm, own norm", {kKsa1, kKsa1});
+  c.config.tie_word_embeddings = true;
+  c.config.qk_norm = false;
+  c.config.ksa.independent.norm = true;
+  cases.push_back(c);
+  c = Case("ksa, inner chunk and zero positions", {kKsa1, kKsa1});
+  c.config.ksa.text_positions = TextPositions::kInnerChunk;
+  c.config.ksa.summary_positions = SummaryPositions::kZero;
+  cases.push_back(c);
+  c = Case("ksa, chunk start positions, m 4", {kKsa0, kKsa0});
+  c.config.ksa.summary_tokens = 4;
+  c.config.ksa.summary_positions = SummaryPositions::kChunkStart;
+  cases.push_back(c);
+  c = Case("ksa, one layer", {kKsa1});
+  cases.push_back(c);
+  c = Case("ksa, no summary is live", {kKsa1, kKsa1});
+  c.tokens = 5;
+  cases.push_back(c);
+  c.name = "ksa, two tokens";
+  c.sequences = 3;
+  c.tokens = 2;
+  cases.push_back(c);
+  c = Case("ksa, whole chunks", {kKsa1, kKsa1});
+  c.tokens = 18;
+  cases.push_back(c);
+}
+
+void AddAnnealCases(std::vector<ModelCase>& cases) {
+  for (const double mix : {0.3, 0.0}) {
+    ModelCase c = Case(mix > 0.0 ? "anneal 0.3, everything own" : "anneal 0, everything own", {kKsa1, kFull, kKsa1});
+    c.config.ksa.independent = kAllOwn;
+    c.mix = mix;
+    cases.push_back(c);
+  }
+  ModelCase c = Case("anneal 0.3, own qkv", {kKsa1, kKsa1});
+  c.mix = 0.3;
+  cases.push_back(c);
+}
+
+void AddHybridCases(std::vector<ModelCase>& cases) {
+  cases.push_back(Case("hybrid, attend", {kKsa1, kFull, kKsa1, kFull}));
+  ModelCase c = Case("hybrid, attend, everything own, m 2", {kFull, kKsa0, kSwa, kKsa1});
+  c.config.ksa.independent = kAllOwn;
+  c.config.ksa.summary_tokens = 2;
+  c.sequences = 2;
+  cases.push_back(c);
+  c = Case("hybrid, bypass", {kKsa1, kFull, kKsa1, kFull});
+  c.config.ksa.full_layers = FullLayers::kBypass;
+  cases.push_back(c);
+  c = Case("hybrid, bypass first", {kFull, kSwa, kKsa1});
+  c.config.ksa.full_layers = FullLayers::kBypass;
+  c.config.ksa.independent = kAllOwn;
+  c.sequences = 2;
+  cases.push_back(c);
+  cases.push_back(Case("hybrid, swa and sca, attend", {kSwa, kSca, kKsa1}));
+}
+
+void AddPlainCases(std::vector<ModelCase>& cases) {
+  cases.push_back(Case("full", {kFull, kFull}));
+  ModelCase c = Case("full, tied, GQA", {kFull, kFull});
+  c.config.tie_word_embeddings = true;
+  c.config.num_key_value_heads = 1;
+  c.sequences = 2;
+  cases.push_back(c);
+  cases.push_back(Case("swa", {kSwa, kSwa}));
+  cases.push_back(Case("sca", {kSca, kSca}));
+  cases.push_back(Case("swa, sca, full", {kSwa, kSca, kFull}));
+}
+
+// Chunks of 3: two chunks of 5 tokens, three of 7, two of 4 and one of 1. With w = 0 and 1 some summaries are live in
+// the longer ones.
+void AddDocumentCases(std::vector<ModelCase>& cases) {
+  ModelCase c = Case("documents, ksa", {kKsa0, kKsa1, kKsa0});
+  c.documents = {5, 7, 4, 1};
+  c.sequences = 2;
+  cases.push_back(c);
+  c = Case("documents, hybrid, m 2, everything own", {kKsa0, kFull, kSwa, kKsa0});
+  c.documents = {5, 7, 4, 1};
+  c.config.ksa.summary_tokens = 2;
+  c.config.ksa.independent = kAllOwn;
+  cases.push_back(c);
+  c = Case("documents, bypass, inner chunk positions", {kKsa0, kFull, kKsa0});
+  c.documents = {9, 7};
+  c.config.ksa.full_layers = FullLayers::kBypass;
+  c.config.ksa.text_positions = TextPositions::kInnerChunk;
+  cases.push_back(c);
+  c = Case("documents, full and swa", {kFull, kSwa});
+  c.documents = {5, 7, 4, 1};
+  cases.push_back(c);
+  c = Case("documents, sca", {kSca, kSca});
+  c.documents = {10, 3, 5};
+  cases.push_back(c);
+}
+
+}  // namespace
+
+std::vector<ModelCase> ModelCases() {
+  std::vector<ModelCase> cases;
+  AddKsaCases(cases);
+  AddAnnealCases(cases);
+  AddHybridCases(cases);
+  AddPlainCases(cases);
+  AddDocumentCases(cases);
+  for (ModelCase& c : cases) {
+    // The last document's padding, and a chunk of padding behind it.
+    const int32_t k = c.config.ChunkSize();
+    int32_t chunks = 1;
+    for (const int32_t length : c.documents) {
+      chunks += (length + k - 1) / k;
+    }
+    c.tokens = c.documents.empty() ? c.tokens : chunks * k;
+  }
+  return cases;
+}
+
+ModelCase FindCase(const std::string& name) {
+  for (const ModelCase& c : ModelCases()) {
+    if (c.name == name) {
+      return c;
+    }
+  }
+  Fail(ExitCode::kInternal, "no model case is called {}", name);
+}
+
+ModelHarness::ModelHarness(const ModelCase& model_case, DType dtype)
+    : case_(model_case),
+      store_(ParameterSpecs(case_.config), dtype, allocator_),
+      model_(case_.config, store_, allocator_, {}, case_.tokens) {
+  store_.Initialize(17, {});
+  // Norm weights that differ from 1 and from each other.
+  for (const Parameter& parameter : store_.parameters()) {
+    if (parameter.spec.init_std == 0.0) {
+      const Tensor noise = Normal(parameter.spec.name, parameter.spec.shape, DType::kF64, allocator_);
+      for (int64_t i = 0; i < noise.size(); ++i) {
+        SetElement(parameter.value, i, 1.0 + 0.3 * noise.As<double>()[i]);
+      }
+    }
+  }
+  MakeText();
+}
+
+void ModelHarness::MakeText() {
+  const int32_t k = case_.config.ChunkSize();
+  const int32_t chunks = (case_.tokens + k - 1) / k;
+  const bool packed = !case_.documents.empty();
+  const std::vector<int32_t> lengths = packed ? case_.documents : std::vector<int32_t>{case_.tokens};
+  if (packed) {
+    document_first_chunk_.resize(static_cast<size_t>(case_.sequences * chunks));
+    chunk_tokens_.resize(static_cast<size_t>(case_.sequences * chunks), 0);
+  }
+  const Tensor random =
+      Integers("text", {int64_t{1} * case_.sequences * (case_.tokens + 1)}, 0, case_.config.vocab_size, allocator_);
+  ids_ = Tensor::Zeros({int64_t{1} * case_.sequences * case_.tokens}, DType::kI32, allocator_);
+  targets_ = Tensor::Empty(ids_.shape(), DType::kI32, allocator_);
+  std::fill_n(targets_.As<int32_t>(), targets_.size(), -1);
+  for (int32_t s = 0; s < case_.sequences; ++s) {
+    int32_t chunk = 0;
+    for (const int32_t length : lengths) {
+      const DocumentPlace place = {s, chunk * k, length};
+      places_.push_back(place);
+      for (int32_t i = 0; i < length; ++i) {
+        const int64_t row = FirstRow(place) + i;
+        ids_.As<int32_t>()[row] = random.As<int32_t>()[row];
+        if (i + 1 < length) {
+          targets_.As<int32_t>()[row] = random.As<int32_t>()[row + 1];
+          target_count_ += 1.0;
+        }
+      }
+      const int32_t first = chunk;
+      for (int32_t left = length; left > 0 && packed; left -= k, ++chunk) {
+        document_first_chunk_[static_cast<size_t>(s * chunks + chunk)] = first;
+        chunk_tokens_[static_cast<size_t>(s * chunks + chunk)] = std::min(left, k);
+      }
+    }
+    for (; chunk < chunks && packed; ++chunk) {
+      document_first_chunk_[static_cast<size_t>(s * chunks + chunk)] = chunk;
+    }
+  }
+}
+
+std::vector<int32_t> ModelHarness::TokensOf(const DocumentPlace& place) const {
+  const int32_t* first = ids_.As<int32_t>() + FirstRow(place);
+  return {first, first + place.length};
+}
+
+KsaModel::Input ModelHarness::InputOf(int32_t first_sequence, int32_t count, const Options& options) {
+  KsaModel::Input input;
+  const int64_t first_row = int64_t{1} * first_sequence * case_.tokens;
+  input.ids = ids_.Rows(first_row, int64_t{1} * count * case_.tokens);
+  const bool packed = !document_first_chunk_.empty();
+  const int32_t k = case_.config.ChunkSize();
+  const int64_t first_chunk = int64_t{1} * first_sequence * ((case_.tokens + k - 1) / k);
+  input.layout = MakeLayout(case_.config,
+                            count,
+                            case_.tokens,
+                            packed ? document_first_chunk_.data() + first_chunk : nullptr,
+                            packed ? chunk_tokens_.data() + first_chunk : nullptr);
+  if (options.all_chunks_live && case_.config.HasSummaryRows()) {
+    input.layout.live_chunks = input.layout.chunks();
+  }
+  input.mix = case_.mix;
+  input.recompute = options.recompute;
+  return input;
+}
+
+Outcome ModelHarness::Run(const Options& options) {
+  const Stream stream = {.device = {}, .threads = options.threads};
+  const int32_t step = options.micro_batch == 0 ? case_.sequences : options.micro_batch;
+  Outcome outcome;
+  outcome.hidden = Tensor::Empty({ids_.size(), case_.config.hidden_size}, store_.compute_dtype(), allocator_);
+  store_.BeginUpdate();
+  for (int32_t first = 0; first < case_.sequences; first += step) {
+    const int64_t first_row = int64_t{1} * first * case_.tokens;
+    const int64_t rows = int64_t{1} * step * case_.tokens;
+    Tape tape;
+    const ExecContext cx = {.tape = &tape, .stream = stream, .allocator = &allocator_};
+    const Var hidden = model_.Hidden(cx, InputOf(first, step, options));
+    std::memcpy(outcome.hidden.Rows(first_row, rows).view().data,
+                hidden.value.view().data,
+                static_cast<size_t>(hidden.value.view().bytes()));
+    const CrossEntropyResult loss = model_.Loss(cx, hidden, targets_.Rows(first_row, rows), 1.0 / target_count_);
+    outcome.loss += ElementAt(loss.loss_sum.value, 0) / target_count_;
+    tape.Backward(cx, loss.loss_sum, Tensor());
+  }
+  store_.FinishGradients(stream);
+  for (const Parameter& parameter : store_.parameters()) {
+    outcome.gradients.push_back(ToDouble(parameter.grad));
+  }
+  return outcome;
+}
+
+double ModelHarness::Loss() {
+  const ExecContext cx = {.tape = nullptr, .stream = {}, .allocator = &allocator_};
+  const Var hidden = model_.Hidden(cx, InputOf(0, case_.sequences, {}));
+  return ElementAt(model_.Loss(cx, hidden, targets_, 1.0).loss_sum.value, 0) / target_count_;
+}
+
+}  // namespace ksa::testing

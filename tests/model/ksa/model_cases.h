@@ -1,0 +1,92 @@
+// Small models of every kind, and one place that runs them.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "model/ksa/model.h"
+#include "model/ksa/parameters.h"
+#include "tests/support/kernel_test.h"
+
+namespace ksa::testing {
+
+// A model and the text it runs on.
+struct ModelCase {
+  std::string name;
+  ModelConfig config;
+  int32_t sequences = 1;
+  // Lengths of the documents of each sequence; a document starts at a multiple of the chunk size. Empty: one document
+  // of `tokens` tokens.
+  std::vector<int32_t> documents;
+  int32_t tokens = 19;
+  double mix = 1.0;
+};
+
+// Every option of docs/ksa.md at least once.
+[[nodiscard]] std::vector<ModelCase> ModelCases();
+[[nodiscard]] ModelCase FindCase(const std::string& name);
+
+// Where a document lies in a sequence.
+struct DocumentPlace {
+  int32_t sequence = 0;
+  int32_t first = 0;  // text row of the sequence
+  int32_t length = 0;
+};
+
+// What one forward and backward pass gave.
+struct Outcome {
+  double loss = 0.0;                           // mean over targets
+  Tensor hidden;                               // [text rows, d]
+  std::vector<std::vector<double>> gradients;  // of every parameter, of the mean loss
+};
+
+class ModelHarness {
+ public:
+  ModelHarness(const ModelCase& model_case, DType dtype);
+
+  struct Options {
+    Recompute recompute = Recompute::kNone;
+    int threads = 1;
+    bool all_chunks_live = false;
+    int32_t micro_batch = 0;  // sequences a pass; 0: all
+  };
+
+  [[nodiscard]] Outcome Run(const Options& options);
+
+  [[nodiscard]] Outcome Run() { return Run(Options()); }
+
+  // The mean loss alone.
+  [[nodiscard]] double Loss();
+
+  [[nodiscard]] ParameterStore& store() { return store_; }
+
+  [[nodiscard]] KsaModel& model() { return model_; }
+
+  [[nodiscard]] Tensor& ids() { return ids_; }
+
+  [[nodiscard]] const std::vector<DocumentPlace>& places() const { return places_; }
+
+  [[nodiscard]] std::vector<int32_t> TokensOf(const DocumentPlace& place) const;
+
+  // Row of `hidden` in which a document starts.
+  [[nodiscard]] int64_t FirstRow(const DocumentPlace& place) const {
+    return int64_t{1} * place.sequence * case_.tokens + place.first;
+  }
+
+ private:
+  void MakeText();
+  [[nodiscard]] KsaModel::Input InputOf(int32_t first_sequence, int32_t count, const Options& options);
+
+  ModelCase case_;
+  GuardAllocator allocator_;
+  ParameterStore store_;
+  KsaModel model_;
+  std::vector<DocumentPlace> places_;
+  std::vector<int32_t> document_first_chunk_;  // [sequences, C]; empty: whole sequences
+  std::vector<int32_t> chunk_tokens_;
+  Tensor ids_;      // [sequences, T]
+  Tensor targets_;  // [sequences, T]
+  double target_count_ = 0.0;
+};
+
+}  // namespace ksa::testing
