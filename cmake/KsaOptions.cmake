@@ -23,7 +23,11 @@ endif()
 # Release keeps -O3 without -ffast-math: the order of additions is part of the contract (exact resume).
 set(CMAKE_CXX_FLAGS_RELEASE "-O3")
 add_library(ksa_options INTERFACE)
-target_compile_options(ksa_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wold-style-cast>)
+target_compile_options(ksa_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wall -Wextra -Wshadow -Wnon-virtual-dtor -Wold-style-cast -Wno-missing-field-initializers>)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU" AND CMAKE_CXX_COMPILER_VERSION VERSION_LESS 14)
+  # False alarms of these versions once everything is inlined: string concatenation, and fmt's parser.
+  target_compile_options(ksa_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-Wno-restrict -Wno-stringop-overflow>)
+endif()
 if(KSA_NATIVE)
   target_compile_options(ksa_options INTERFACE $<$<COMPILE_LANGUAGE:CXX>:-march=native>)
 endif()
