@@ -8,6 +8,7 @@
 
 #include "kernels/core/error.h"
 #include "trainer/commands/check.h"
+#include "trainer/commands/data_commands.h"
 #include "trainer/commands/eval.h"
 #include "trainer/commands/generate.h"
 #include "trainer/commands/train.h"
@@ -21,6 +22,7 @@ int Run(int argc, char** argv) {
   app.require_subcommand(1);
   ksa::AddTrainCommand(app);
   ksa::AddCheckCommand(app);
+  ksa::AddDataCommands(app);
   ksa::AddEvalCommand(app);
   ksa::AddGenerateCommand(app);
   try {

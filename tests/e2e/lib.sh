@@ -1,0 +1,79 @@
+# Shared by the end-to-end tests: a folder that is removed at the end, a small corpus of real text, and checks.
+# KSA: the program. Sourced; the working directory is the source root.
+set -euo pipefail
+: "${KSA:?the path of the ksa program}"
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_mpi_yield_when_idle=1
+export OMPI_MCA_btl_vader_single_copy_mechanism=none
+
+fail() {
+  echo "FAILED: $*" >&2
+  exit 1
+}
+
+# expect_exit CODE COMMAND...: the command's output goes to $work/output.
+expect_exit() {
+  local wanted=$1 code=0
+  shift
+  "$@" >"$work/output" 2>&1 || code=$?
+  if [ "$code" -ne "$wanted" ]; then
+    cat "$work/output" >&2
+    fail "exit code $code instead of $wanted: $*"
+  fi
+}
+
+# expect_output TEXT: in the output of the last expect_exit.
+expect_output() {
+  grep -qF -- "$1" "$work/output" || { cat "$work/output" >&2; fail "the output lacks: $1"; }
+}
+
+# make_corpus: the project's own pages as $work/corpus/{train,validation}.
+make_corpus() {
+  find docs README.md CONTRIBUTING.md -name '*.md' | sort | xargs cat >"$work/text.txt"
+  expect_exit 0 "$KSA" data tokenize --input "$work/text.txt" --output "$work/corpus" --tokenizer byte \
+    --documents blank-line --validation-fraction 0.1
+}
+
+# options RUN: where a run of a configuration of configs/test reads and writes.
+options() {
+  printf -- '--set\nrun.dir=%s\n--set\ndata.train=[{path: %s}]\n--set\ndata.validation=[{path: %s}]\n' \
+    "$work/$1" "$work/corpus/train" "$work/corpus/validation"
+}
+
+# train RUN CONFIG [ARGUMENTS...]
+train() {
+  local run=$1 config=$2 arguments
+  shift 2
+  mapfile -t arguments < <(options "$run")
+  "$KSA" train "$config" "${arguments[@]}" "$@"
+}
+
+# train_ranks N RUN CONFIG [ARGUMENTS...]
+train_ranks() {
+  local ranks=$1 run=$2 config=$3 arguments
+  shift 3
+  mapfile -t arguments < <(options "$run")
+  mpirun --oversubscribe --bind-to none -np "$ranks" "$KSA" train "$config" "${arguments[@]}" --set run.threads=1 "$@"
+}
+
+# steps_written RUN: lines of its metrics.
+steps_written() {
+  [ -f "$work/$1/metrics.jsonl" ] && wc -l <"$work/$1/metrics.jsonl" || echo 0
+}
+
+# kill_after LINES RUN COMMAND...: kills the command's process group with SIGKILL once the run has written so many steps.
+kill_after() {
+  local lines=$1 run=$2
+  shift 2
+  setsid "$@" >"$work/killed.log" 2>&1 &
+  local pid=$!
+  for _ in $(seq 600); do
+    [ "$(steps_written "$run")" -ge "$lines" ] && break
+    kill -0 "$pid" 2>/dev/null || break
+    sleep 0.05
+  done
+  kill -KILL -- "-$pid" 2>/dev/null || { cat "$work/killed.log" >&2; fail "the run ended before it could be killed"; }
+  wait "$pid" 2>/dev/null || true
+}
