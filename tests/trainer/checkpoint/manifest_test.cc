@@ -1,0 +1,291 @@
+// Manifests: what is refused, and pieces that are boxes, as other layouts will write them.
+#include "trainer/checkpoint/manifest.h"
+
+#include <algorithm>
+#include <random>
+#include <set>
+
+#include <nlohmann/json.hpp>
+#include <xxhash.h>
+
+#include "tests/trainer/checkpoint/support.h"
+#include "trainer/checkpoint/piece_file.h"
+#include "trainer/checkpoint/tiling.h"
+
+namespace ksa::testing {
+namespace {
+
+using nlohmann::json;
+
+TensorPiece PieceOf(std::vector<int64_t> offset, std::vector<int64_t> shape, FlatRange flat) {
+  TensorPiece piece;
+  piece.offset = std::move(offset);
+  piece.shape = std::move(shape);
+  piece.flat = flat;
+  piece.file = "rank_00000_of_00001.h5";
+  piece.dataset = "d";
+  return piece;
+}
+
+TensorEntry EntryOf(std::vector<int64_t> shape, std::vector<TensorPiece> pieces) {
+  return {"weights/w", DType::kF32, std::move(shape), std::move(pieces)};
+}
+
+// Elements of a piece in order, as indices into the tensor: by walking the box one element after the other.
+std::vector<int64_t> BruteForceElements(const TensorEntry& tensor, const TensorPiece& piece) {
+  std::vector<int64_t> elements;
+  std::vector<int64_t> at(piece.shape.size(), 0);
+  for (int64_t i = 0; i < CheckedSize(piece.shape); ++i) {
+    int64_t index = 0;
+    for (size_t d = 0; d < at.size(); ++d) {
+      index = index * tensor.shape[d] + piece.offset[d] + at[d];
+    }
+    if (i >= piece.flat.begin && i < piece.flat.end) {
+      elements.push_back(index);
+    }
+    for (size_t d = at.size(); d-- > 0 && ++at[d] == piece.shape[d];) {
+      at[d] = 0;
+    }
+  }
+  return elements;
+}
+
+TEST(Tiling, RunsAndSpansAgreeWithElementByElement) {
+  std::mt19937 random(3);
+  const auto below = [&](int64_t n) { return static_cast<int64_t>(random() % static_cast<uint64_t>(n)); };
+  for (int trial = 0; trial < 300; ++trial) {
+    const auto rank = static_cast<size_t>(1 + below(4));
+    std::vector<int64_t> shape(rank);
+    std::vector<int64_t> offset(rank);
+    std::vector<int64_t> box(rank);
+    for (size_t d = 0; d < rank; ++d) {
+      shape[d] = 1 + below(5);
+      box[d] = below(2) == 0 ? shape[d] : 1 + below(shape[d]);
+      offset[d] = below(shape[d] - box[d] + 1);
+    }
+    const int64_t size = CheckedSize(box);
+    const int64_t begin = below(size);
+    const TensorPiece piece = PieceOf(offset, box, {begin, begin + 1 + below(size - begin)});
+    const TensorEntry tensor = EntryOf(shape, {piece});
+    const std::vector<int64_t> expected = BruteForceElements(tensor, piece);
+
+    const int64_t first = below(piece.size());
+    const int64_t last = first + 1 + below(piece.size() - first);
+    std::vector<int64_t> got;
+    int64_t in_piece = first;
+    RunsOf runs(tensor, piece, first, last);
+    for (ksa::Run run; runs.Next(run);) {
+      EXPECT_EQ(run.in_piece, in_piece);
+      in_piece += run.size;
+      for (int64_t i = 0; i < run.size; ++i) {
+        got.push_back(run.in_tensor + i);
+      }
+    }
+    EXPECT_EQ(got, std::vector<int64_t>(expected.begin() + first, expected.begin() + last));
+    EXPECT_EQ(SpanOf(tensor, piece).begin, *std::min_element(expected.begin(), expected.end()));
+    EXPECT_EQ(SpanOf(tensor, piece).end, *std::max_element(expected.begin(), expected.end()) + 1);
+  }
+}
+
+TEST(Tiling, AcceptsWhatTiles) {
+  EXPECT_EQ(TilingFault(EntryOf({3, 4}, {PieceOf({0, 0}, {3, 4}, {5, 12}), PieceOf({0, 0}, {3, 4}, {0, 5})})), "");
+  // Two column boxes, the second in two parts.
+  EXPECT_EQ(
+      TilingFault(EntryOf(
+          {3, 4}, {PieceOf({0, 0}, {3, 1}, {0, 3}), PieceOf({0, 1}, {3, 3}, {0, 4}), PieceOf({0, 1}, {3, 3}, {4, 9})})),
+      "");
+}
+
+TEST(Tiling, FindsHolesOverlapsAndPiecesOutside) {
+  const auto fault = [](std::vector<TensorPiece> pieces) { return TilingFault(EntryOf({3, 4}, std::move(pieces))); };
+  EXPECT_NE(fault({}), "");
+  EXPECT_NE(fault({PieceOf({0, 0}, {3, 4}, {0, 11})}), "");
+  EXPECT_NE(fault({PieceOf({0, 0}, {3, 4}, {1, 12})}), "");
+  EXPECT_NE(fault({PieceOf({0, 0}, {3, 4}, {0, 5}), PieceOf({0, 0}, {3, 4}, {6, 12})}), "");
+  EXPECT_NE(fault({PieceOf({0, 0}, {3, 4}, {0, 7}), PieceOf({0, 0}, {3, 4}, {6, 12})}), "");
+  EXPECT_NE(fault({PieceOf({0, 0}, {3, 4}, {0, 12}), PieceOf({0, 0}, {3, 4}, {0, 12})}), "");
+  EXPECT_NE(fault({PieceOf({0, 0}, {3, 4}, {0, 13})}), "");
+  EXPECT_NE(fault({PieceOf({0, 0}, {3, 4}, {4, 4}), PieceOf({0, 0}, {3, 4}, {0, 12})}), "");
+  EXPECT_NE(fault({PieceOf({1, 0}, {3, 4}, {0, 12})}), "");
+  EXPECT_NE(fault({PieceOf({0, 0}, {4, 4}, {0, 16})}), "");
+  EXPECT_NE(fault({PieceOf({0}, {12}, {0, 12})}), "");
+  EXPECT_NE(fault({PieceOf({0, -1}, {3, 4}, {0, 12})}), "");
+  EXPECT_NE(fault({PieceOf({0, 0}, {3, 2}, {0, 6}), PieceOf({0, 1}, {3, 2}, {0, 6})}), "");  // overlap and hole
+  EXPECT_NE(fault({PieceOf({0, 0}, {3, 2}, {0, 6}), PieceOf({0, 3}, {3, 1}, {0, 3})}), "");  // hole
+  EXPECT_NE(fault({PieceOf({INT64_MAX, 0}, {3, 4}, {0, 12})}), "");
+  EXPECT_EQ(CheckedSize({INT64_MAX, INT64_MAX}), -1);
+  EXPECT_EQ(CheckedSize({int64_t{1} << 40, int64_t{1} << 24}), -1);
+  EXPECT_EQ(CheckedSize({3, 0}), -1);
+}
+
+class ManifestText : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    path_ = SaveSmall(scratch_.path(), 4) + "/manifest.json";
+    root_ = json::parse(Slurp(path_));
+  }
+
+  // The message with which the changed manifest is refused.
+  std::string Refusal(const json& root) const {
+    const Error error = ErrorOf([&] { static_cast<void>(ParseManifest(root.dump(), "m.json")); });
+    EXPECT_EQ(error.code(), ExitCode::kBadData);
+    EXPECT_EQ(std::string(error.what()).find("m.json: "), 0U) << error.what();
+    return error.what();
+  }
+
+  json& Piece() { return root_["tensors"][1]["pieces"][0]; }
+
+  ScratchFolder scratch_;
+  std::string path_;
+  json root_;
+};
+
+TEST_F(ManifestText, HoldsTheKeysOfTheContract) {
+  for (const char* key :
+       {"format", "version", "run_id", "step", "tokens", "samples", "mesh", "configuration", "tensors"}) {
+    EXPECT_TRUE(root_.contains(key)) << key;
+  }
+  EXPECT_EQ(root_["format"], "ksa-checkpoint");
+  const json piece = Piece();
+  EXPECT_EQ(piece["offset"], (json{0, 0}));
+  EXPECT_EQ(piece["shape"], (json{13, 5}));
+  EXPECT_EQ(piece["flat"], (json{0, 65}));
+  EXPECT_EQ(piece["file"], "rank_00000_of_00001.h5");
+  EXPECT_EQ(piece["xxh3"].get<std::string>().size(), 16U);
+  EXPECT_EQ(root_["tensors"][1]["dtype"], "fp32");
+  EXPECT_EQ(ParseManifest(root_.dump(), "m.json").meta, MetaOf(4));
+}
+
+TEST_F(ManifestText, IsRefusedWithoutAnyOfItsKeys) {
+  for (const auto& [key, value] : root_.items()) {
+    if (key != "header_xxh3") {
+      json changed = root_;
+      changed.erase(key);
+      Refusal(changed);
+    }
+  }
+  const json piece = Piece();
+  for (const auto& [key, value] : piece.items()) {
+    Piece().erase(key);
+    Refusal(root_);
+    Piece() = piece;
+  }
+}
+
+TEST_F(ManifestText, IsRefusedWithForeignTypesVersionsAndKeys) {
+  for (const char* key : {"step", "tokens", "mesh", "tensors", "run_id"}) {
+    json changed = root_;
+    changed.erase("header_xxh3");
+    changed[key] = 1.5;
+    Refusal(changed);
+  }
+  json changed = root_;
+  changed["version"] = 2;
+  EXPECT_NE(Refusal(changed).find("version 2"), std::string::npos);
+  changed = root_;
+  changed["extra"] = 1;
+  changed.erase("header_xxh3");
+  EXPECT_NE(Refusal(changed).find("extra"), std::string::npos);
+  EXPECT_NE(Refusal(json::array()), "");
+  EXPECT_NE(Refusal({{"format", "ksa-tokens"}}).find("ksa-checkpoint"), std::string::npos);
+  changed = root_;
+  changed["tokens"] = 5;  // a header that was edited
+  EXPECT_NE(Refusal(changed).find("header_xxh3"), std::string::npos);
+}
+
+TEST_F(ManifestText, IsRefusedWithPathsThatLeaveTheFolder) {
+  for (const char* file : {"", "/etc/passwd", "../x.h5", "a/../../x.h5", "a//b.h5", "./x.h5", "a/", ".."}) {
+    Piece()["file"] = file;
+    EXPECT_NE(Refusal(root_).find("does not stay"), std::string::npos) << file;
+  }
+  Piece()["file"] = std::string("a\0b", 3);
+  Refusal(root_);
+}
+
+TEST_F(ManifestText, IsRefusedWithHolesTwinsAndOrphans) {
+  const json good = root_;
+  Piece()["flat"] = {0, 64};
+  EXPECT_NE(Refusal(root_).find("weights/layers.0.q_proj.weight"), std::string::npos);
+  root_ = good;
+  root_["tensors"].push_back(root_["tensors"][0]);
+  EXPECT_NE(Refusal(root_).find("twice"), std::string::npos);
+  root_ = good;
+  root_["tensors"].erase(0);  // moments without their weights
+  EXPECT_NE(Refusal(root_).find("exp_avg/embed.weight needs a tensor weights/embed.weight"), std::string::npos);
+  root_ = good;
+  root_["tensors"][0]["name"] = "gradients/embed.weight";
+  Refusal(root_);
+  root_ = good;
+  root_["tensors"][0]["dtype"] = "bf16";
+  Refusal(root_);
+  root_ = good;
+  root_["tensors"][0]["shape"] = {int64_t{1} << 40, int64_t{1} << 40};
+  Refusal(root_);
+  root_ = good;
+  Piece()["xxh3"] = "123";
+  Refusal(root_);
+}
+
+TEST_F(ManifestText, NeverCrashesOnGarbage) {
+  const std::string good = root_.dump();
+  std::mt19937_64 random(11);
+  for (int trial = 0; trial < 2000; ++trial) {
+    std::string bad = good;
+    for (uint64_t i = random() % 8 + 1; i > 0; --i) {
+      bad[random() % bad.size()] = static_cast<char>(random());
+    }
+    try {
+      static_cast<void>(ParseManifest(bad, "m.json"));
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kBadData);
+    }
+  }
+}
+
+// The layout that tensor parallelism will write: every matrix split by columns over two files, one half in two parts.
+TEST(BoxPieces, AreReadLikeAnyOther) {
+  const ScratchFolder scratch;
+  const std::string folder = scratch / "boxes";
+  std::filesystem::create_directory(folder);
+  const std::vector<ParameterSpec> specs{{.name = "w", .shape = {6, 5}, .init_std = 1.0}};
+  Manifest manifest{MetaOf(8), {}};
+  std::map<std::string, std::vector<PieceDataset>> files;
+  std::vector<std::vector<float>> contents;
+  contents.reserve(16);
+  const auto add = [&](TensorEntry& tensor, Kind kind, TensorPiece piece, const std::string& file) {
+    std::vector<float> values;
+    for (const int64_t element : BruteForceElements(tensor, piece)) {
+      values.push_back(static_cast<float>(ValueOf(kind, 0, element)));
+    }
+    piece.file = file;
+    piece.dataset = fmt::format("{}/{}", tensor.name, piece.flat.begin);
+    piece.xxh3 = XXH3_64bits(values.data(), values.size() * sizeof(float));
+    contents.push_back(std::move(values));
+    files[file].push_back({piece.dataset, DType::kF32, contents.back().data(), piece.size()});
+    tensor.pieces.push_back(piece);
+  };
+  const std::vector<std::pair<Kind, std::string>> kinds{
+      {Kind::kWeights, "weights/w"}, {Kind::kExpAvg, "exp_avg/w"}, {Kind::kExpAvgSq, "exp_avg_sq/w"}};
+  for (const auto& [kind, name] : kinds) {
+    TensorEntry tensor{name, DType::kF32, {6, 5}, {}};
+    add(tensor, kind, PieceOf({0, 3}, {6, 2}, {0, 12}), "right.h5");
+    add(tensor, kind, PieceOf({0, 0}, {6, 3}, {7, 18}), "left.h5");
+    add(tensor, kind, PieceOf({0, 0}, {6, 3}, {0, 7}), "left.h5");
+    manifest.tensors.push_back(tensor);
+  }
+  for (const auto& [file, datasets] : files) {
+    WritePieceFile(folder + "/" + file, datasets);
+  }
+  Spill(folder + "/manifest.json", RenderManifest(manifest));
+  const Checkpoint checkpoint = OpenCheckpoint(folder);
+  EXPECT_TRUE(VerifyCheckpoint(checkpoint).empty());
+  for (int rank = 0; rank < 2; ++rank) {
+    PoolAllocator allocator;
+    ParameterStore store(specs, DType::kF32, allocator, {2, rank, true});
+    LoadInto(store, checkpoint, LoadParts::kWeightsAndMoments, Stream{});
+    ExpectState(store);
+  }
+}
+
+}  // namespace
+}  // namespace ksa::testing
