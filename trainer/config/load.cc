@@ -59,6 +59,10 @@ class Loader {
     for (const auto& [path, place] : given_.keys) {
       loaded.origins[path] = problems_.Origin(place);
     }
+    if (draft_.max_tokens) {  // which the configuration holds as max_steps
+      loaded.origins["training.max_steps"] = "from training.max_tokens, " + loaded.origins["training.max_tokens"];
+      loaded.origins.erase("training.max_tokens");
+    }
     loaded.warnings = Warnings(loaded.config);
     return loaded;
   }

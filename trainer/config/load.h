@@ -16,7 +16,7 @@ namespace ksa {
 
 struct LoadedConfig {
   Config config;
-  std::map<std::string, std::string> origins;  // key -> "file:line" or "--set", of the keys that were given
+  std::map<std::string, std::string> origins;  // of the keys that were given: "file:line" or "--set"
   std::vector<std::string> warnings;
 };
 

@@ -56,14 +56,8 @@ std::string RenderConfig(const Config& config) {
 
 std::string RenderConfigWithOrigins(const LoadedConfig& loaded) {
   return Render(loaded.config, [&](const Key& key, const std::string& line) {
-    const auto origin_of = [&](const std::string& path) {
-      const auto found = loaded.origins.find(path);
-      return found == loaded.origins.end() ? "default" : found->second;
-    };
-    // max_tokens is shown as the max_steps that it stands for.
-    const bool from_tokens = !loaded.origins.contains("training.max_steps") && key.path == "training.max_steps";
-    const std::string origin =
-        from_tokens ? "from training.max_tokens, " + origin_of("training.max_tokens") : origin_of(key.path);
+    const auto found = loaded.origins.find(key.path);
+    const std::string origin = found == loaded.origins.end() ? "default" : found->second;
     return fmt::format("{:<58}  # {}", line, origin);
   });
 }

@@ -176,16 +176,18 @@ SweepDraft ReadDraft(const YamlNode& root, Problems& problems) {
             [&](const YamlNode& node, const Reporter& at) { return ReadVariants(node, at, draft.variants); }),
       field("kv_length",
             [&](const YamlNode& node, const Reporter& at) { return length.read(node, at, draft.kv_length); })};
+  if (root.kind != YamlNode::Kind::kMapping) {
+    static_cast<void>(ReadItem(root, Reporter(&problems, "document"), fields));
+    return draft;
+  }
   static_cast<void>(ReadItem(root, reporter, fields));
-  if (root.kind == YamlNode::Kind::kMapping) {
-    for (const char* name : {"name", "base"}) {
-      if (seen.count(name) == 0) {
-        reporter.Field(name).Fail({}, "missing; every sweep has it");
-      }
+  for (const char* name : {"name", "base"}) {
+    if (seen.count(name) == 0) {
+      reporter.Field(name).Fail({}, "missing; every sweep has it");
     }
-    if (seen.count("axes") + seen.count("zip") + seen.count("variants") == 0) {
-      reporter.Field("axes").Fail({}, "missing; a sweep has at least one of axes, zip and variants");
-    }
+  }
+  if (seen.count("axes") + seen.count("zip") + seen.count("variants") == 0) {
+    reporter.Field("axes").Fail({}, "missing; a sweep has at least one of axes, zip and variants");
   }
   return draft;
 }

@@ -1,0 +1,186 @@
+// What is decided when the program runs: device, ranks, and what a resume may change.
+#include <map>
+
+#include <gtest/gtest.h>
+
+#include "tests/trainer/config/support.h"
+#include "trainer/config/schema.h"
+
+namespace ksa {
+namespace {
+
+Config LoadBase(const std::vector<std::string>& sets = {}) {
+  return ParseConfig(testing::kBase, "t.yaml", sets).config;
+}
+
+std::string MessageOf(const std::function<void()>& action) {
+  try {
+    action();
+    return "";
+  } catch (const Error& error) {
+    EXPECT_EQ(error.code(), ExitCode::kConfig);
+    return error.what();
+  }
+}
+
+TEST(ResolveDevice, DefaultsFollowTheDevice) {
+  Config config = LoadBase();
+  ResolveDevice(config, false);
+  EXPECT_EQ(config.run.device, DeviceChoice::kCpu);
+  EXPECT_EQ(config.training.precision, DType::kF32);
+
+  config = LoadBase();
+  ResolveDevice(config, true);
+  EXPECT_EQ(config.run.device, BuildHasCuda() ? DeviceChoice::kCuda : DeviceChoice::kCpu);
+  EXPECT_EQ(config.training.precision, BuildHasCuda() ? DType::kBF16 : DType::kF32);
+
+  config = LoadBase({"training.precision=fp64"});
+  ResolveDevice(config, true);
+  EXPECT_EQ(config.run.device, DeviceChoice::kCpu) << "fp64 is for the CPU";
+  EXPECT_EQ(config.training.precision, DType::kF64);
+
+  config = LoadBase({"training.precision=bf16", "run.device=cpu"});
+  ResolveDevice(config, true);
+  EXPECT_EQ(config.run.device, DeviceChoice::kCpu);
+  EXPECT_EQ(config.training.precision, DType::kBF16);
+}
+
+TEST(CheckAgainstRanks, FillsInTheDataRanks) {
+  for (const int ranks : {1, 2, 4, 8}) {
+    Config config = LoadBase();
+    CheckAgainstRanks(config, ranks);
+    EXPECT_EQ(config.parallel.data, ranks);
+  }
+  Config config = LoadBase({"parallel.data=2"});
+  CheckAgainstRanks(config, 2);
+  EXPECT_EQ(config.parallel.data, 2);
+}
+
+TEST(CheckAgainstRanks, Mistakes) {
+  EXPECT_EQ(MessageOf([] {
+              Config config = LoadBase();
+              CheckAgainstRanks(config, 3);
+            }),
+            "training.global_batch_size: 8 is not a multiple of micro_batch_size 1 x 3 data ranks; change one of them");
+  EXPECT_EQ(MessageOf([] {
+              Config config = LoadBase({"training.micro_batch_size=8"});
+              CheckAgainstRanks(config, 2);
+            }),
+            "training.global_batch_size: 8 is not a multiple of micro_batch_size 8 x 2 data ranks; change one of them");
+  EXPECT_EQ(MessageOf([] {
+              Config config = LoadBase({"parallel.data=4"});
+              CheckAgainstRanks(config, 2);
+            }),
+            "parallel.data: data 4 x tensor 1 x context 1 is not the number of ranks, 2; use auto or start 4 ranks");
+}
+
+// The contract's three classes, key by key.
+TEST(DiffConfigs, Classes) {
+  const auto expected = [](const std::string& key) {
+    for (const char* fixed : {"model.",
+                              "data.",
+                              "run.seed",
+                              "training.sequence_length",
+                              "training.global_batch_size",
+                              "training.precision"}) {
+      if (key.starts_with(fixed)) {
+        return ChangeClass::kRefused;
+      }
+    }
+    for (const char* listed : {"optimizer.", "schedule.", "training.max_steps", "training.max_tokens"}) {
+      if (key.starts_with(listed)) {
+        return ChangeClass::kNeedsAllowChange;
+      }
+    }
+    return ChangeClass::kFree;
+  };
+  std::map<ChangeClass, int> count;
+  for (const Key& key : Schema()) {
+    EXPECT_EQ(key.change, expected(key.path)) << key.path;
+    ++count[key.change];
+  }
+  EXPECT_EQ(count[ChangeClass::kNeedsAllowChange], 11);
+}
+
+TEST(DiffConfigs, NothingDiffers) {
+  EXPECT_TRUE(DiffConfigs(LoadBase(), LoadBase()).empty());
+  // Written otherwise, the same.
+  EXPECT_TRUE(DiffConfigs(LoadBase(),
+                          LoadBase({"model.head_dim=8",
+                                    "model.attention.pattern=[ksa, ksa, {kind: ksa, window_chunks: 128}, full]",
+                                    "training.max_steps=none",
+                                    "training.max_tokens=51200"}))
+                  .empty());
+}
+
+TEST(DiffConfigs, RefusedWhateverIsAllowed) {
+  for (const char* set : {"model.vocab_size=258",
+                          "model.attention.ksa.window_chunks=3",
+                          "model.attention.pattern=[ksa]",
+                          "data.train=[{path: other}]",
+                          "data.document_mask=true",
+                          "run.seed=1",
+                          "training.sequence_length=32",
+                          "training.global_batch_size=16",
+                          "training.precision=bf16"}) {
+    const std::vector<ConfigDifference> differences = DiffConfigs(LoadBase(), LoadBase({set}));
+    ASSERT_FALSE(differences.empty()) << set;
+    EXPECT_EQ(differences[0].change, ChangeClass::kRefused) << set;
+    EXPECT_FALSE(differences[0].allowed) << set;
+    EXPECT_NE(MessageOf([&] { CheckResume(differences); }).find("a resume cannot change it"), std::string::npos) << set;
+  }
+}
+
+TEST(DiffConfigs, FreeKeys) {
+  const std::vector<ConfigDifference> differences = DiffConfigs(LoadBase(),
+                                                                LoadBase({"run.name=other",
+                                                                          "run.device=cpu",
+                                                                          "run.deterministic=false",
+                                                                          "run.threads=2",
+                                                                          "logging.interval=5",
+                                                                          "evaluation.interval=5",
+                                                                          "checkpoint.interval=5",
+                                                                          "checkpoint.keep_last=3",
+                                                                          "parallel.data=2",
+                                                                          "parallel.zero=0",
+                                                                          "training.micro_batch_size=4",
+                                                                          "training.hard_stop=4",
+                                                                          "training.recompute=block"}));
+  EXPECT_EQ(differences.size(), 14U) << "run.dir follows run.name";
+  for (const ConfigDifference& difference : differences) {
+    EXPECT_EQ(difference.change, ChangeClass::kFree) << difference.key;
+    EXPECT_TRUE(difference.allowed) << difference.key;
+  }
+  EXPECT_NO_THROW(CheckResume(differences));
+}
+
+TEST(DiffConfigs, ListedKeys) {
+  const auto report = [](std::vector<std::string> sets, const std::string& allow) {
+    sets.push_back("checkpoint.allow_change=" + allow);
+    return MessageOf([&] { CheckResume(DiffConfigs(LoadBase(), LoadBase(sets))); });
+  };
+  EXPECT_EQ(report({"optimizer.eps=1e-9"}, "[]"),
+            "optimizer.eps: the checkpoint has 1e-08, the configuration 1e-09; set it back, or list optimizer.eps in "
+            "checkpoint.allow_change");
+  EXPECT_EQ(report({"optimizer.eps=1e-9"}, "[optimizer.eps]"), "");
+  EXPECT_NE(report({"optimizer.eps=1e-9"}, "[optimizer.lr]"), "");
+  EXPECT_EQ(report({"schedule.kind=cosine"}, "[schedule.kind]"), "");
+  // Defaults follow their key ...
+  EXPECT_EQ(report({"optimizer.lr=2e-3"}, "[optimizer.lr]"), "");
+  EXPECT_EQ(report({"training.max_steps=200"}, "[training.max_steps]"), "");
+  EXPECT_EQ(report({"training.max_steps=none", "training.max_tokens=102400"}, "[training.max_tokens]"), "");
+  // ... values of their own don't.
+  EXPECT_EQ(
+      report({"optimizer.lr=2e-3", "optimizer.min_lr=1e-3"}, "[optimizer.lr]"),
+      "optimizer.min_lr: the checkpoint has 0.0001, the configuration 0.001; set it back, or list optimizer.min_lr "
+      "in checkpoint.allow_change");
+  EXPECT_EQ(
+      report({"training.max_steps=200"}, "[]"),
+      "training.max_steps: the checkpoint has 100, the configuration 200; set it back, or list training.max_steps "
+      "in checkpoint.allow_change\n"
+      "schedule.decay_steps: the checkpoint has 10, the configuration 20; set it back, or list schedule.decay_steps "
+      "in checkpoint.allow_change");
+}
+
+}  // namespace
+}  // namespace ksa

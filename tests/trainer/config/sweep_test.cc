@@ -1,0 +1,140 @@
+// Sweep files.
+#include "trainer/config/sweep.h"
+
+#include <gtest/gtest.h>
+
+#include "tests/trainer/config/support.h"
+
+namespace ksa {
+namespace {
+
+class SweepTest : public ::testing::Test {
+ protected:
+  SweepTest() { static_cast<void>(folder_.Write("base.yaml", testing::kBase)); }
+
+  [[nodiscard]] Sweep Load(const std::string& text, const std::vector<std::string>& sets = {}) const {
+    return LoadSweep(folder_.Write("s.yaml", text), sets);
+  }
+
+  [[nodiscard]] std::string Report(const std::string& text) const {
+    try {
+      static_cast<void>(Load(text));
+      return "";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kConfig);
+      return folder_.Strip(error.what());
+    }
+  }
+
+  testing::TemporaryFolder folder_;
+};
+
+std::vector<std::string> Labels(const Sweep& sweep) {
+  std::vector<std::string> labels;
+  for (const SweepCell& cell : sweep.cells) {
+    labels.push_back(cell.label);
+  }
+  return labels;
+}
+
+TEST_F(SweepTest, ProductOfAxesAndZipThenVariants) {
+  const Sweep sweep = Load(
+      "name: s\nbase: base.yaml\nkv_length: 1000\n"
+      "axes: {run.seed: [1, 2], optimizer.lr: [1e-3, 2e-3]}\n"
+      "zip:\n"
+      "  - {model.attention.ksa.chunk_size: 4, model.attention.ksa.window_chunks: 4}\n"
+      "  - {model.attention.ksa.chunk_size: 8, model.attention.ksa.window_chunks: 2}\n"
+      "variants: {full: {model.attention.pattern: [full]}}\n");
+  EXPECT_EQ(sweep.name, "s");
+  EXPECT_EQ(sweep.dir, "runs/s");
+  EXPECT_EQ(sweep.kv_length, 1000);
+  EXPECT_EQ(Labels(sweep),
+            (std::vector<std::string>{"seed=1,lr=1e-3,chunk_size=4,window_chunks=4",
+                                      "seed=1,lr=1e-3,chunk_size=8,window_chunks=2",
+                                      "seed=1,lr=2e-3,chunk_size=4,window_chunks=4",
+                                      "seed=1,lr=2e-3,chunk_size=8,window_chunks=2",
+                                      "seed=2,lr=1e-3,chunk_size=4,window_chunks=4",
+                                      "seed=2,lr=1e-3,chunk_size=8,window_chunks=2",
+                                      "seed=2,lr=2e-3,chunk_size=4,window_chunks=4",
+                                      "seed=2,lr=2e-3,chunk_size=8,window_chunks=2",
+                                      "full"}));
+  const Config& third = sweep.cells[2].config;
+  EXPECT_EQ(third.run.seed, 1U);
+  EXPECT_EQ(third.optimizer.lr, 2e-3);
+  EXPECT_EQ(third.model.ksa.chunk_size, 4);
+  EXPECT_EQ(third.model.ksa.window_chunks, 4);
+  EXPECT_EQ(third.run.name, "s-seed=1,lr=2e-3,chunk_size=4,window_chunks=4");
+  EXPECT_EQ(third.run.dir, "runs/s/seed=1,lr=2e-3,chunk_size=4,window_chunks=4");
+  EXPECT_FALSE(sweep.cells.back().config.model.HasSummaryRows());
+  EXPECT_EQ(sweep.cells.back().config.run.seed, 1234U) << "a variant starts from the base";
+  // The cell's own values, as --set takes them, make its configuration.
+  EXPECT_EQ(LoadConfig(sweep.base, sweep.cells[2].sets).config, third);
+}
+
+TEST_F(SweepTest, DirCommonSetsAndValuesOfAnyShape) {
+  const Sweep sweep = Load(
+      "name: s\ndir: out/here\nbase: base.yaml\n"
+      "axes: {model.attention.pattern: [[ksa], [ksa, {kind: swa, window: 8}]], optimizer.betas: [[0.9, 0.95]]}\n",
+      {"run.seed=9", "training.max_steps=5"});
+  ASSERT_EQ(sweep.cells.size(), 2U);
+  EXPECT_EQ(sweep.cells[0].config.run.seed, 9U);
+  EXPECT_EQ(sweep.cells[1].config.training.max_steps, 5);
+  EXPECT_EQ(sweep.cells[1].config.model.layers[1].window_tokens, 8);
+  EXPECT_EQ(sweep.cells[1].config.run.dir.substr(0, 9), "out/here/");
+  EXPECT_EQ(sweep.cells[1].label.find_first_of("/ \"'{}[]:"), std::string::npos) << sweep.cells[1].label;
+}
+
+TEST_F(SweepTest, LabelsOfEqualLastParts) {
+  const Sweep sweep = Load("name: s\nbase: base.yaml\nzip: [{logging.interval: 2, checkpoint.interval: 3}]\n");
+  EXPECT_EQ(Labels(sweep), (std::vector<std::string>{"logging.interval=2,checkpoint.interval=3"}));
+}
+
+TEST_F(SweepTest, Mistakes) {
+  const std::string head = "name: s\nbase: base.yaml\n";
+  EXPECT_EQ(Report("axis: {}\n"),
+            "s.yaml:1:1: axis: unknown key; did you mean 'axes'?\n"
+            "s.yaml:1:1: name: missing; every sweep has it\n"
+            "s.yaml:1:1: base: missing; every sweep has it\n"
+            "s.yaml:1:1: axes: missing; a sweep has at least one of axes, zip and variants");
+  EXPECT_EQ(Report(head), "s.yaml:1:1: axes: missing; a sweep has at least one of axes, zip and variants");
+  EXPECT_EQ(Report(head + "zip: []\n"),
+            "s.yaml:1:1: document: expands to no cell, or to more than 10000; change axes, zip or variants");
+  EXPECT_EQ(Report("name: s\nbase: gone.yaml\nzip: [{run.seed: 1}]\n"),
+            "s.yaml:2:7: base: gone.yaml: no such file, neither beside this one nor in the working directory");
+  EXPECT_EQ(Report(head + "axes: {run.sed: [1]}\n"), "s.yaml:3:8: axes.run.sed: unknown key; did you mean 'run.seed'?");
+  EXPECT_EQ(Report(head + "axes: {run.seed: 1}\n"), "s.yaml:3:18: axes.run.seed: expected a list of values, got '1'");
+  EXPECT_EQ(Report(head + "axes: {run.seed: []}\n"),
+            "s.yaml:3:18: axes.run.seed: expected a list of values, got an empty one");
+  EXPECT_EQ(Report(head + "axes: {run.name: [a]}\n"),
+            "s.yaml:3:8: axes.run.name: the sweep names its runs and their folders; remove it");
+  EXPECT_EQ(Report(head + "zip: {run.seed: 1}\n"),
+            "s.yaml:3:6: zip: expected a list of {key: value, ...}, got a mapping");
+  EXPECT_EQ(Report(head + "zip: [{run.seed: 1}, {optimizer.lr: 1}]\n"),
+            "s.yaml:3:22: zip[1]: has other keys than the first row; give each row the same");
+  EXPECT_EQ(Report(head + "axes: {run.seed: [1]}\nzip: [{run.seed: 2}]\n"),
+            "s.yaml:1:1: document: cell 'run.seed=1,run.seed=2' gives a key twice; keep it in axes or in zip");
+  EXPECT_EQ(Report(head + "axes: {run.seed: [1, 1]}\n"),
+            "s.yaml:1:1: document: two cells are called 'seed=1'; remove one of them");
+  EXPECT_EQ(Report(head + "variants: {a/b: {run.seed: 1}}\n"),
+            "s.yaml:3:12: variants.a/b: a label has letters, digits, '_' and '-' only");
+  EXPECT_EQ(Report(head + "variants: {a: 3}\n"),
+            "s.yaml:3:15: variants.a: expected a mapping of keys to values, got '3'");
+  EXPECT_EQ(Report(head + "kv_length: 0\nzip: [{run.seed: 1}]\n"), "s.yaml:3:12: kv_length: must be at least 1, got 0");
+  EXPECT_TRUE(Report("- a\n").starts_with("s.yaml:1:1: document: expected a mapping of name, dir, base"));
+}
+
+TEST_F(SweepTest, MistakesOfCells) {
+  EXPECT_EQ(
+      Report("name: s\nbase: base.yaml\naxes: {model.attention.ksa.chunk_size: [4, 0]}\n"
+             "variants: {odd: {model.head_dim: 7}}\n"),
+      "cell chunk_size=0: --set 'model.attention.ksa.chunk_size=0': model.attention.ksa.chunk_size: must be at least "
+      "1, got 0\n"
+      "cell odd: --set 'model.head_dim=7': model.head_dim: must be even (RoPE turns pairs), got 7");
+  // A mistake of the base is told once.
+  static_cast<void>(folder_.Write("bad.yaml", std::string(testing::kBase) + "logging: {interval: 0}\n"));
+  EXPECT_EQ(Report("name: s\nbase: bad.yaml\naxes: {run.seed: [1, 2, 3]}\n"),
+            "cell seed=1: bad.yaml:6:21: logging.interval: must be at least 1, got 0");
+}
+
+}  // namespace
+}  // namespace ksa
