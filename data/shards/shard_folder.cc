@@ -44,30 +44,40 @@ std::string Difference(const TokenShard& shard, const ShardEntry& entry, const S
 
 }  // namespace
 
-ShardFolder::ShardFolder(const std::string& path) : path_(path), index_(ReadShardIndex(path)) {
-  const std::string tokenizer = ReadSmallFile(TokenizerPath());
-  const uint64_t hash = XXH3_64bits(tokenizer.data(), tokenizer.size());
-  if (hash != index_.tokenizer_xxh3) {
+void CheckTokenizerFile(const std::string& folder, const ShardIndex& index) {
+  const std::string path = (fs::path(folder) / index.tokenizer_file).string();
+  const std::string contents = ReadSmallFile(path);
+  const uint64_t hash = XXH3_64bits(contents.data(), contents.size());
+  if (hash != index.tokenizer_xxh3) {
     Fail(ExitCode::kBadData,
          "{}: this is not the tokenizer of the shards beside it (its hash is {}, the index says {})",
-         TokenizerPath(),
+         path,
          Hex(hash),
-         Hex(index_.tokenizer_xxh3));
+         Hex(index.tokenizer_xxh3));
   }
+}
+
+TokenShard OpenIndexedShard(const std::string& folder, const ShardIndex& index, const ShardEntry& entry) {
+  const std::string file = (fs::path(folder) / entry.file).string();
+  if (fs::exists(file) && static_cast<int64_t>(fs::file_size(file)) != entry.bytes) {
+    Fail(ExitCode::kBadData,
+         "{}: {} bytes, the index says {}: the shard was changed or cut short; tokenize or copy it again",
+         file,
+         fs::file_size(file),
+         entry.bytes);
+  }
+  TokenShard shard(file);
+  const std::string difference = Difference(shard, entry, index);
+  if (!difference.empty()) {
+    Fail(ExitCode::kBadData, "{}: the shard changed under the index: {}", file, difference);
+  }
+  return shard;
+}
+
+ShardFolder::ShardFolder(const std::string& path) : path_(path), index_(ReadShardIndex(path)) {
+  CheckTokenizerFile(path, index_);
   for (const ShardEntry& entry : index_.shards) {
-    const std::string file = (fs::path(path) / entry.file).string();
-    if (fs::exists(file) && static_cast<int64_t>(fs::file_size(file)) != entry.bytes) {
-      Fail(ExitCode::kBadData,
-           "{}: {} bytes, the index says {}: the shard was changed or cut short; tokenize or copy it again",
-           file,
-           fs::file_size(file),
-           entry.bytes);
-    }
-    shards_.emplace_back(file);
-    const std::string difference = Difference(shards_.back(), entry, index_);
-    if (!difference.empty()) {
-      Fail(ExitCode::kBadData, "{}: the shard changed under the index: {}", file, difference);
-    }
+    shards_.push_back(OpenIndexedShard(path, index_, entry));
   }
 }
 

@@ -13,6 +13,12 @@
 
 namespace ksa {
 
+// Error kBadData when the folder's tokenizer file is not the one that its shards were made with, kMissingInput.
+void CheckTokenizerFile(const std::string& folder, const ShardIndex& index);
+
+// Opens one shard of a folder and compares it with what the index says of it. Errors as ShardFolder.
+[[nodiscard]] TokenShard OpenIndexedShard(const std::string& folder, const ShardIndex& index, const ShardEntry& entry);
+
 // An opened folder. Every shard was compared with the index, and the tokenizer's file with its hash.
 class ShardFolder {
  public:

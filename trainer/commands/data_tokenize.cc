@@ -20,6 +20,14 @@ constexpr const char* kExamples = R"(Examples:
 Documents are lines unless --documents says otherwise. With --validation-fraction, DIR/train and DIR/validation are the
 shard folders, else DIR is. The output appears when everything is written, or not at all.)";
 
+void CheckJsonLines(const TokenizeOptions& options) {
+  for (const std::string& input : options.inputs) {
+    if (options.encode.jsonl_field.empty() && input.ends_with(".jsonl")) {
+      Fail(ExitCode::kUsage, "{}: give --jsonl-field, the name of the field that holds the text", input);
+    }
+  }
+}
+
 void Print(const TokenizeOptions& options, const TokenizeSummary& summary) {
   fmt::print("{}: {} tokens in {} documents, {} shard{}\n",
              options.output,
@@ -62,6 +70,7 @@ void AddDataTokenizeCommand(CLI::App& data) {
   command->add_option("--threads", options->threads, "Tokenizing threads")->capture_default_str();
   command->footer(kExamples);
   command->callback([options] {
+    CheckJsonLines(*options);
     if (!options->encode.jsonl_field.empty()) {
       options->encode.documents = Documents::kJsonLine;
     }

@@ -1,0 +1,20 @@
+#include "trainer/commands/data_commands.h"
+
+namespace ksa {
+
+void AddDataCommands(CLI::App& app) {
+  CLI::App* data = app.add_subcommand("data", "Make, look at and check token shards");
+  data->require_subcommand(1);
+  data->footer(
+      "Examples:\n"
+      "  ksa data tokenize --input book.txt --output shards/book --tokenizer byte --validation-fraction 0.01\n"
+      "  ksa data inspect shards/book\n"
+      "`ksa data COMMAND --help` tells more.");
+  AddDataTokenizeCommand(*data);
+  AddDataTrainTokenizerCommand(*data);
+  AddDataImportCommand(*data);
+  AddDataInspectCommand(*data);
+  AddDataVerifyCommand(*data);
+}
+
+}  // namespace ksa
