@@ -24,6 +24,7 @@ class RecomputeTest : public ::testing::Test {
   // A residual block with attention in it. Counts how often it runs.
   Var Block(const ExecContext& cx, const Var& x) {
     ++runs_;
+    replayed_.push_back(cx.kept != nullptr && cx.kept->replay);
     Var normed = RmsNorm(cx, x, kRows, test_.Get("norm"), nullptr, 1e-3);
     normed.placement = Placements::Rows(Placement::Entered());
     const Var h = Linear(cx, normed, test_.Get("w"));
@@ -71,6 +72,7 @@ class RecomputeTest : public ::testing::Test {
 
   OpTest test_;
   int runs_ = 0;
+  std::vector<bool> replayed_;  // per run: whether attention came from what was kept
 };
 
 TEST_F(RecomputeTest, EqualsAPlainCallInBits) {
@@ -78,6 +80,7 @@ TEST_F(RecomputeTest, EqualsAPlainCallInBits) {
   EXPECT_EQ(runs_, 2);
   const Result again = Run(true);
   EXPECT_EQ(runs_, 6) << "two blocks, each forward and once more in backward";
+  EXPECT_EQ(replayed_, std::vector<bool>({false, false, false, false, true, true}));
   testing::ExpectSameBits(again.y, plain.y, "the output");
   testing::ExpectSameBits(again.dx, plain.dx, "the input's gradient");
   EXPECT_EQ(again.parameters, plain.parameters);

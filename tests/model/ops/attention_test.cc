@@ -169,6 +169,26 @@ TEST(AttentionOpTest, PackedDocuments) {
   }
 }
 
+// The second pass of a recomputed block takes what the first one kept, in order, and runs no kernel.
+TEST(AttentionOpTest, ReplaysWhatWasKept) {
+  const Case& c = kCases[1];
+  OpTest test;
+  const std::vector<testing::InputSpec> inputs = Inputs(c);
+  const Var q = test.Constant("q", inputs[0]);
+  const Var k = test.Constant("k", inputs[1]);
+  KeptTensors kept;
+  ExecContext cx = test.Context();
+  cx.kept = &kept;
+  const Var first = Attention(cx, q, k, k, Spec(c));
+  const Var second = Attention(cx, q, k, test.Constant("v", inputs[2]), Spec(c));
+  ASSERT_EQ(kept.tensors.size(), 4U) << "output and log-sum-exp of each";
+  kept.replay = true;
+  const Var zero = {Tensor::Zeros(inputs[0].shape, DType::kF64, test.allocator()), inputs[0].placement, -1};
+  EXPECT_EQ(Attention(cx, zero, k, k, Spec(c)).value.view().data, first.value.view().data);
+  EXPECT_EQ(Attention(cx, zero, k, k, Spec(c)).value.view().data, second.value.view().data);
+  EXPECT_THROW((void)Attention(cx, zero, k, k, Spec(c)), Error) << "more attention than the first pass";
+}
+
 TEST(AttentionOpTest, RefusesWrongPlacements) {
   const Case& c = kCases[1];
   OpTest test;
