@@ -8,6 +8,8 @@
 
 #include "kernels/core/error.h"
 #include "trainer/commands/check.h"
+#include "trainer/commands/ckpt.h"
+#include "trainer/commands/compare.h"
 #include "trainer/commands/data_commands.h"
 #include "trainer/commands/eval.h"
 #include "trainer/commands/generate.h"
@@ -23,6 +25,8 @@ int Run(int argc, char** argv) {
   ksa::AddTrainCommand(app);
   ksa::AddCheckCommand(app);
   ksa::AddDataCommands(app);
+  ksa::AddCkptCommand(app);
+  ksa::AddCompareCommand(app);
   ksa::AddEvalCommand(app);
   ksa::AddGenerateCommand(app);
   try {

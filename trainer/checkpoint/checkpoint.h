@@ -73,6 +73,9 @@ struct FoundCheckpoint {
 // the same answer. A folder that does not exist holds none.
 [[nodiscard]] FoundCheckpoint FindNewestCheckpoint(const std::string& folder, Communicator& world);
 
+// Whether `path` is a checkpoint by itself: it has a manifest, or is named like one.
+[[nodiscard]] bool IsCheckpoint(const std::string& path);
+
 // `path` is a checkpoint, a `checkpoints` folder or a run folder; in the latter two the newest that verifies is taken.
 // A checkpoint given by itself has its manifest checked, its hashes when they are read. Error(kMissingInput) when there
 // is none, Error(kBadData) when none is good.

@@ -144,6 +144,11 @@ std::vector<std::string> TryCheckpoint(const std::string& folder,
   return Collect(world, faults);
 }
 
+std::string WithoutSlash(const std::string& path) {
+  const size_t last = path.find_last_not_of('/');
+  return last == std::string::npos ? path.substr(0, 1) : path.substr(0, last + 1);
+}
+
 // The folder that holds step_*: a run's `checkpoints`, or `path` itself.
 std::string FolderOf(const std::string& path) {
   const std::string inner = path + "/checkpoints";
@@ -178,16 +183,20 @@ FoundCheckpoint FindNewestCheckpoint(const std::string& folder, Communicator& wo
   return result;
 }
 
+bool IsCheckpoint(const std::string& path) {
+  const std::string folder = WithoutSlash(path);
+  return IsFolder(folder) && (IsFile(ManifestPath(folder)) || StepOfName(folder.substr(folder.rfind('/') + 1)) >= 0);
+}
+
 Checkpoint OpenCheckpoint(const std::string& path, Communicator& world) {
-  const std::string folder = path.size() > 1 && path.ends_with('/') ? path.substr(0, path.size() - 1) : path;
-  const bool single = OnRankZero(world, [&]() -> std::string {
-                        if (!IsFolder(folder)) {
-                          Fail(ExitCode::kMissingInput, "{}: there is no such checkpoint or run folder", folder);
-                        }
-                        const std::string name = folder.substr(folder.rfind('/') + 1);
-                        return IsFile(ManifestPath(folder)) || StepOfName(name) >= 0 ? "single" : "";
-                      }) == "single";
-  if (single) {
+  const std::string folder = WithoutSlash(path);
+  const std::string kind = OnRankZero(world, [&]() -> std::string {
+    if (!IsFolder(folder)) {
+      Fail(ExitCode::kMissingInput, "{}: there is no such checkpoint or run folder", folder);
+    }
+    return IsCheckpoint(folder) ? "checkpoint" : "folder of checkpoints";
+  });
+  if (kind == "checkpoint") {
     Checkpoint checkpoint;
     OnAllRanks(world, [&] {
       checkpoint = ReadCheckpoint(folder);
@@ -218,7 +227,7 @@ std::vector<std::string> ListCheckpoints(const std::string& path) {
   if (!IsFolder(path)) {
     Fail(ExitCode::kMissingInput, "{}: there is no such run folder", path);
   }
-  const std::string folder = FolderOf(path);
+  const std::string folder = FolderOf(WithoutSlash(path));
   std::vector<std::string> checkpoints;
   for (const int64_t step : StepsIn(folder)) {
     checkpoints.push_back(folder + "/" + CheckpointFolderName(step));

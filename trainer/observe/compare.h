@@ -1,0 +1,55 @@
+// Two runs side by side: metrics at the updates that both logged, and weights where both have a checkpoint.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "trainer/observe/metrics.h"
+
+namespace ksa {
+
+struct CompareRule {
+  double rtol = 0;      // 0: equal in bits; else |a - b| <= rtol * max(|a|, |b|)
+  bool strict = false;  // the same updates must be logged, and moments are compared as well
+};
+
+struct ComparedRun {
+  std::string path;  // run folder
+  std::vector<MetricsLine> metrics;
+};
+
+// One quantity over the updates that both runs logged. Where either run has no value, the other must have none.
+struct QuantityDifference {
+  std::string quantity;                    // tokens, loss, grad_norm, lr, validation_loss/<source>
+  std::optional<int64_t> first_different;  // update; none: equal by the rule
+  double a = 0;                            // the values there
+  double b = 0;
+  double largest_relative = 0;  // over all common updates; infinite when only one is finite
+};
+
+// One tensor of the checkpoints. Under rtol the relative difference in the L2 norm decides.
+struct TensorDifference {
+  std::string name;
+  int64_t different_elements = 0;
+  double relative_l2 = 0;
+};
+
+struct RunDifference {
+  int64_t common_updates = 0;
+  int64_t only_in_a = 0;  // updates that one run alone logged
+  int64_t only_in_b = 0;
+  std::vector<QuantityDifference> quantities;
+  std::optional<int64_t> checkpoint_step;  // the newest step of which both have a checkpoint
+  int64_t compared_tensors = 0;
+  std::vector<TensorDifference> tensors;  // that differ by the rule
+  bool differs = false;
+};
+
+// Error(kMissingInput) when it is no run folder or has no metrics.
+[[nodiscard]] ComparedRun OpenComparedRun(const std::string& path);
+
+[[nodiscard]] RunDifference CompareRuns(const ComparedRun& a, const ComparedRun& b, const CompareRule& rule);
+
+}  // namespace ksa
