@@ -4,6 +4,7 @@
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/core/error.h"
+#include "kernels/core/parallel.h"
 
 namespace ksa {
 namespace {
@@ -76,8 +77,9 @@ void AttentionForward(const AttentionForwardArgs& args, const Stream& stream) {
   RequireCpu("AttentionForward", stream);
   PoolAllocator own;
   Allocator& scratch = args.allocator == nullptr ? own : *args.allocator;
-  DispatchFloating(args.q.dtype,
-                   [&](auto element) { cpu_attention::Forward<decltype(element)>(args, stream.threads, scratch); });
+  DispatchFloating(args.q.dtype, [&](auto element) {
+    cpu_attention::Forward<decltype(element)>(args, ThreadsFor(stream, args.q.size()), scratch);
+  });
 }
 
 void AttentionBackward(const AttentionBackwardArgs& args, const Stream& stream) {
@@ -90,8 +92,9 @@ void AttentionBackward(const AttentionBackwardArgs& args, const Stream& stream) 
   RequireCpu("AttentionBackward", stream);
   PoolAllocator own;
   Allocator& scratch = args.allocator == nullptr ? own : *args.allocator;
-  DispatchFloating(args.q.dtype,
-                   [&](auto element) { cpu_attention::Backward<decltype(element)>(args, stream.threads, scratch); });
+  DispatchFloating(args.q.dtype, [&](auto element) {
+    cpu_attention::Backward<decltype(element)>(args, ThreadsFor(stream, args.q.size()), scratch);
+  });
 }
 
 }  // namespace ksa

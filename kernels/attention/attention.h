@@ -5,6 +5,8 @@
 // all rows, or the text rows only (allowed when no query sees a summary: window.summaries is false and q has text rows
 // only). Softmax is over all visible keys together, scale 1/sqrt(e).
 //
+// Every summary that `window` shows must have a row: layout.live_chunks >= LiveChunks(chunks, window.chunks).
+//
 // Only tiles with visible pairs are visited. Scores, softmax and sums are kept in the accumulation type. A row that
 // sees nothing (padding) has output exactly 0 and lse -infinity.
 #pragma once
@@ -24,7 +26,7 @@ struct AttentionForwardArgs {
   TensorView lse;  // [nq, h] out, accumulation type: log of the sum of exponentials of the scaled scores
   SummaryLayout layout;
   AttentionWindow window;
-  Allocator* allocator = nullptr;  // scratch
+  Allocator* allocator = nullptr;  // of scratch, which is freed before the call returns; null: from the system
 };
 
 void AttentionForward(const AttentionForwardArgs& args, const Stream& stream);
@@ -42,7 +44,7 @@ struct AttentionBackwardArgs {
   TensorView dv;    // [nk, g, e] out
   SummaryLayout layout;
   AttentionWindow window;
-  Allocator* allocator = nullptr;  // scratch
+  Allocator* allocator = nullptr;  // as in forward
 };
 
 void AttentionBackward(const AttentionBackwardArgs& args, const Stream& stream);

@@ -25,10 +25,10 @@ constexpr int64_t kKeysPerTask = 64;
 // A stretch of one sequence's queries, and the keys they see: rows `offset`.. of the sums hold their gradients.
 struct Part {
   int32_t sequence;
-  Range positions;       // text queries
-  Range summary_chunks;  // chunks of the summary queries
-  Range text;            // keys
-  Range summaries;
+  Range positions;            // text queries
+  Range summary_chunks = {};  // chunks of the summary queries
+  Range text = {};            // keys
+  Range summaries = {};
   int64_t text_offset = 0;
   int64_t summary_offset = 0;
 };
