@@ -104,7 +104,7 @@ if [ ! -d "$corpus" ]; then  # the folder appears when it is complete, or not at
     --validation-fraction 0.01 --invalid-utf8 replace
 fi
 if [ ! -f "$corpus.inspect.txt" ]; then
-  "$ksa" data inspect "$corpus/train" --validation "$corpus/validation" >"$corpus.inspect.part"
+  "$ksa" data inspect "$corpus" >"$corpus.inspect.part"
   mv "$corpus.inspect.part" "$corpus.inspect.txt"
 fi
 cat "$corpus.inspect.txt"
@@ -122,7 +122,7 @@ say "a sample"
 "$ksa" generate "$run" --prompt "Ocean" --max-tokens 300 --temperature 0.8 --seed 1
 
 say "result"
-floor=$(sed -n 's/.*bigram[^0-9]*\([0-9.]*\).*/\1/p' "$corpus.inspect.txt" | head -n 1)
+floor=$(sed -n 's/^  bigram *\([0-9.]*\) nats a token$/\1/p' "$corpus.inspect.txt" | tail -n 1)
 loss=$(sed -n 's/.*"validation_loss":{"[^"]*":\([0-9.e+-]*\).*/\1/p' "$run/metrics.jsonl" | tail -n 1)
 awk -v loss="$loss" -v floor="$floor" 'BEGIN {
   printf "validation loss %.3f nats a byte; bigram floor %.3f; the model is %.3f nats better\n", loss, floor, floor - loss
