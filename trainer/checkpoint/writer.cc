@@ -170,13 +170,22 @@ class Saver {
 
     Install(options_.folder, meta_.step, meta_.run_id);
     Report(SaveStage::kRenamed);
-    const std::string name = CheckpointFolderName(meta_.step);
-    WriteFileAtomically(options_.folder + "/latest", name + "\n");
-    SyncFolder(options_.folder);
+    try {
+      ReplaceLatest();
+    } catch (const Error&) {
+      // The checkpoint is safe, but the disk is full to the last block: removing old ones makes room.
+      Prune(options_.folder, meta_.step, options_.keep_last, meta_.run_id);
+      ReplaceLatest();
+    }
     Report(SaveStage::kLatestReplaced);
     Prune(options_.folder, meta_.step, options_.keep_last, meta_.run_id);
     Report(SaveStage::kPruned);
-    return options_.folder + "/" + name;
+    return options_.folder + "/" + CheckpointFolderName(meta_.step);
+  }
+
+  void ReplaceLatest() const {
+    WriteFileAtomically(options_.folder + "/latest", CheckpointFolderName(meta_.step) + "\n");
+    SyncFolder(options_.folder);
   }
 
   // Best effort: what cannot be removed now is removed by the next save of this run. Once installed, the temporary

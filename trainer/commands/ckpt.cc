@@ -5,6 +5,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/core.h>
@@ -70,7 +71,10 @@ void List(const CkptOptions& options) {
                     manifest.meta.run_id,
                     "good"});
     } catch (const Error& error) {
-      table.AddRow({NameOf(path), {}, {}, {}, {}, {}, std::string(error.what())});
+      std::vector<TableCell> row(table.columns().size());
+      row.front() = NameOf(path);
+      row.back() = std::string(error.what());
+      table.AddRow(std::move(row));
     }
   }
   fmt::print("{}", table.Text());

@@ -86,7 +86,8 @@ void CompareMetrics(const ComparedRun& a, const ComparedRun& b, const CompareRul
   const auto compare = [&](const std::string& name, const Pick& pick) {
     result.quantities.push_back(CompareQuantity(name, pairs, pick, rule.rtol));
   };
-  compare("tokens", [](const StepReport& report) { return static_cast<double>(report.tokens); });
+  const Pick tokens = [](const StepReport& report) { return static_cast<double>(report.tokens); };
+  result.quantities.push_back(CompareQuantity("tokens", pairs, tokens, 0));  // a count: no tolerance
   compare("loss", [](const StepReport& report) { return report.loss; });
   compare("grad_norm", [](const StepReport& report) { return report.grad_norm; });
   compare("lr", [](const StepReport& report) { return report.lr; });
