@@ -67,7 +67,7 @@ TEST(Permute, IsEven) {
 std::vector<SourceShape> Sources(const std::vector<double>& weights) {
   std::vector<SourceShape> sources;
   for (const double weight : weights) {
-    sources.push_back({"s" + std::to_string(sources.size()), weight, {10}});
+    sources.push_back({fmt::format("s{}", sources.size()), weight, {10}});
   }
   return sources;
 }

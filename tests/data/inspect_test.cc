@@ -1,0 +1,126 @@
+#include "data/tools/inspect.h"
+
+#include <cmath>
+#include <map>
+#include <random>
+
+#include <gtest/gtest.h>
+
+#include "data/tools/pair_counts.h"
+#include "data/tools/verify.h"
+#include "tests/data/support.h"
+
+namespace ksa {
+namespace {
+
+using testing::TestDocuments;
+using testing::TestFolder;
+using testing::TokensOf;
+using testing::WriteShards;
+
+TestDocuments SkewedDocuments(int count, unsigned seed) {
+  std::mt19937 random(seed);
+  TestDocuments documents;
+  for (int d = 0; d < count; ++d) {
+    std::vector<int32_t> document;
+    for (unsigned i = random() % 20; i > 0; --i) {
+      document.push_back(static_cast<int32_t>('a' + (random() % 5) * (random() % 5)));
+    }
+    document.push_back(256);
+    documents.push_back(document);
+  }
+  return documents;
+}
+
+TEST(PairCounts, CountsLikeAMap) {
+  std::mt19937 random(1);
+  PairCounts counts;
+  std::map<std::pair<int32_t, int32_t>, int64_t> expected;
+  for (int i = 0; i < 300'000; ++i) {
+    const auto a = static_cast<int32_t>(random() % 1000);
+    const auto b = static_cast<int32_t>(random() % 400 * (random() % 400));
+    counts.Add(a, b);
+    ++expected[{a, b}];
+  }
+  for (const auto& [pair, count] : expected) {
+    ASSERT_EQ(counts.Count(pair.first, pair.second), count);
+  }
+  EXPECT_EQ(counts.Count(1000, 0), 0);
+}
+
+TEST(Inspect, CrossEntropyIsTheIssuesFormula) {
+  const TestFolder folder;
+  WriteShards(folder / "t", {SkewedDocuments(90, 1), SkewedDocuments(60, 2)}, *MakeByteTokenizer());
+  WriteShards(folder / "v", {SkewedDocuments(30, 3), SkewedDocuments(20, 4)}, *MakeByteTokenizer());
+  const ShardFolder train(folder / "t");
+  const ShardFolder validation(folder / "v");
+
+  std::map<int32_t, double> tokens;
+  std::map<int32_t, double> contexts;
+  std::map<std::pair<int32_t, int32_t>, double> pairs;
+  double n = 0;
+  for (const TokenShard& shard : train.shards()) {
+    const std::vector<int32_t> all = TokensOf(shard);
+    for (size_t i = 0; i < all.size(); ++i, ++n) {
+      ++tokens[all[i]];
+      if (i > 0) {
+        ++contexts[all[i - 1]];
+        ++pairs[{all[i - 1], all[i]}];
+      }
+    }
+  }
+  double unigram = 0;
+  double bigram = 0;
+  double measured = 0;
+  for (const TokenShard& shard : validation.shards()) {
+    const std::vector<int32_t> all = TokensOf(shard);
+    for (size_t i = 1; i < all.size(); ++i, ++measured) {
+      const double u = (tokens[all[i]] + 1) / (n + 257);
+      unigram -= std::log(u);
+      bigram -= std::log((pairs[{all[i - 1], all[i]}] + 5 * u) / (contexts[all[i - 1]] + 5));
+    }
+  }
+  const CrossEntropy result = MeasureCrossEntropy(train, validation);
+  EXPECT_NEAR(result.unigram, unigram / measured, 1e-12);
+  EXPECT_NEAR(result.bigram, bigram / measured, 1e-12);
+  EXPECT_EQ(result.train_tokens, train.index().tokens());
+  EXPECT_EQ(result.validation_tokens, validation.index().tokens());
+}
+
+TEST(Inspect, LengthsAndText) {
+  const TestFolder folder;
+  WriteShards(folder / "s", {{{'h', 'i', 256}, {256}}, {{'y', 'o', 'u', '!', 256}}}, *MakeByteTokenizer());
+  const ShardFolder opened(folder / "s");
+  const LengthHistogram lengths = DocumentLengths(opened);
+  EXPECT_EQ(lengths.counts, std::vector<int64_t>({1, 1, 1}));
+  EXPECT_EQ(lengths.shortest, 1);
+  EXPECT_EQ(lengths.longest, 5);
+  EXPECT_DOUBLE_EQ(lengths.mean, 3);
+  EXPECT_EQ(SampleText(opened, 0, 100), "hi");
+  EXPECT_EQ(SampleText(opened, 2, 3), "you");
+  EXPECT_KSA_ERROR(SampleText(opened, 3, 3), ExitCode::kUsage, "3 documents");
+}
+
+TEST(Verify, NamesEveryDamagedShard) {
+  const TestFolder folder;
+  const ShardIndex index = WriteShards(
+      folder / "s", {SkewedDocuments(20, 1), SkewedDocuments(20, 2), SkewedDocuments(20, 3)}, *MakeByteTokenizer());
+  EXPECT_TRUE(VerifyShards(folder / "s").empty());
+  const std::string first = folder / ("s/" + index.shards[0].file);
+  const std::string third = folder / ("s/" + index.shards[2].file);
+  std::string bytes = testing::ReadFile(first);
+  const std::string data("a\0a\0", 4);
+  ASSERT_NE(bytes.find(data), std::string::npos);
+  bytes[bytes.find(data)] = 'b';
+  testing::WriteFile(first, bytes);
+  std::filesystem::remove(third);
+  testing::WriteFile(folder / "s/tokenizer.json", "{}");
+  const std::vector<std::string> problems = VerifyShards(folder / "s");
+  ASSERT_EQ(problems.size(), 3U);
+  EXPECT_NE(problems[0].find("tokenizer.json"), std::string::npos) << problems[0];
+  EXPECT_NE(problems[1].find(index.shards[0].file + ": block 0"), std::string::npos) << problems[1];
+  EXPECT_NE(problems[2].find(index.shards[2].file), std::string::npos) << problems[2];
+}
+
+}  // namespace
+}  // namespace ksa
