@@ -5,8 +5,6 @@
 #include <numeric>
 #include <utility>
 
-#include <omp.h>
-
 #include "kernels/copy/elementwise.h"
 #include "kernels/core/philox.h"
 
