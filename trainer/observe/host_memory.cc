@@ -6,12 +6,13 @@
 #include <string>
 
 namespace ksa {
+namespace {
 
-int64_t ResidentBytes() {
+int64_t StatusBytes(const std::string& wanted) {
   std::ifstream status("/proc/self/status");
   std::string key;
   while (status >> key) {
-    if (key == "VmRSS:") {
+    if (key == wanted) {
       int64_t kib = 0;
       status >> kib;
       return kib * 1024;
@@ -21,6 +22,18 @@ int64_t ResidentBytes() {
   return 0;
 }
 
-int64_t HostMemoryBytes() { return int64_t{1} * sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE); }
+}  // namespace
+
+int64_t ResidentBytes() {
+  return StatusBytes("VmRSS:");
+}
+
+int64_t AnonymousBytes() {
+  return StatusBytes("RssAnon:");
+}
+
+int64_t HostMemoryBytes() {
+  return int64_t{1} * sysconf(_SC_PHYS_PAGES) * sysconf(_SC_PAGESIZE);
+}
 
 }  // namespace ksa

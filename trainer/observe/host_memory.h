@@ -5,7 +5,10 @@
 
 namespace ksa {
 
-[[nodiscard]] int64_t ResidentBytes();  // of this process: /proc/self/status VmRSS; 0 when unknown
+// Of this process; 0 when unknown.
+[[nodiscard]] int64_t ResidentBytes();   // /proc/self/status VmRSS
+[[nodiscard]] int64_t AnonymousBytes();  // RssAnon: without the pages of mapped files
+
 [[nodiscard]] int64_t HostMemoryBytes();
 
 }  // namespace ksa

@@ -1,0 +1,18 @@
+#include "trainer/commands/bench.h"
+
+namespace ksa {
+
+void AddBenchCommand(CLI::App& app) {
+  CLI::App* bench = app.add_subcommand("bench", "Measure speed: attention, a training step, the data path");
+  bench->require_subcommand(1);
+  AddBenchAttentionCommand(*bench);
+  AddBenchStepCommand(*bench);
+  AddBenchDataCommand(*bench);
+  bench->footer(
+      "Examples:\n"
+      "  ksa bench attention\n"
+      "  ksa bench step --model configs/model/ksa_36m.yaml --sequence-length 1024 4096 --threads 2 --json step.json\n"
+      "  ksa bench data --input corpus.txt --tokenizer byte bpe.model");
+}
+
+}  // namespace ksa

@@ -1,0 +1,210 @@
+// `ksa bench step`: whole training steps of a model on random tokens.
+#include <algorithm>
+#include <chrono>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include <fmt/core.h>
+
+#include "kernels/core/philox.h"
+#include "model/ksa/cost.h"
+#include "model/ksa/parameters.h"
+#include "trainer/commands/bench.h"
+#include "trainer/commands/bench_report.h"
+#include "trainer/config/load.h"
+#include "trainer/loop/runtime.h"
+#include "trainer/loop/update.h"
+#include "trainer/observe/host_memory.h"
+
+namespace ksa {
+namespace {
+
+constexpr const char* kExamples = R"(Examples:
+  ksa bench step --model configs/model/ksa_36m.yaml --sequence-length 1024 4096 --threads 2
+  ksa bench step --model configs/model/ksa_36m.yaml --sequence-length 4096 --with-full --json step.json
+  ksa bench step --model configs/model/ksa_4m.yaml --sequence-length 256 --micro-batch-size 8 --recompute block
+
+A step is forward, loss, backward, clipping and AdamW, as `ksa train` runs it. Useful operations are those of MFU: three
+times the forward pass over live rows, visible pairs and the head. `growth` is what anonymous memory gained between
+step 3 and the last one.)";
+
+// The first steps take memory from the system and are not timed.
+constexpr int kWarmUpSteps = 3;
+
+struct StepOptions {
+  std::string model;
+  std::vector<std::string> sets;
+  std::vector<int32_t> sequence_lengths;
+  int32_t micro_batch_size = 1;
+  int threads = 0;
+  DType precision = DType::kF32;
+  Recompute recompute = Recompute::kNone;
+  int steps = 5;
+  bool with_full = false;
+  std::optional<std::string> json;
+};
+
+struct StepRun {
+  std::string pattern;
+  int32_t length = 0;
+  double tokens = 0.0;  // a step
+  double flops = 0.0;   // of a forward pass
+  double keys = 0.0;    // a text query
+  int64_t parameters = 0;
+  Timing time;
+  double first_loss = 0.0;
+  int64_t peak_memory = 0;
+  int64_t growth = 0;  // of anonymous memory
+
+  [[nodiscard]] double TokensPerSecond() const { return tokens / (time.median * 1e-3); }
+};
+
+Batch RandomBatch(const ModelConfig& model, int32_t samples, int32_t length) {
+  Batch batch;
+  batch.samples = samples;
+  batch.sequence_length = length;
+  batch.chunks = (length + model.ChunkSize() - 1) / model.ChunkSize();
+  batch.target_count = int64_t{1} * samples * length;
+  const uint64_t key = NamedKey(1234, "bench.tokens");
+  const auto token = [&](int64_t i) {
+    const uint32_t bits = Philox4x32(key, static_cast<uint64_t>(i))[0];
+    return static_cast<int32_t>(bits % static_cast<uint32_t>(model.vocab_size));
+  };
+  for (int32_t sample = 0; sample < samples; ++sample) {
+    for (int64_t i = 0; i < length; ++i) {
+      batch.inputs.push_back(token(sample * (int64_t{1} + length) + i));
+      batch.targets.push_back(token(sample * (int64_t{1} + length) + i + 1));
+    }
+  }
+  return batch;
+}
+
+StepRun RunSteps(const StepOptions& options,
+                 const ModelConfig& model_config,
+                 const std::string& pattern,
+                 int32_t length) {
+  const std::unique_ptr<Communicator> world = MakeSelfCommunicator();
+  Runtime runtime(*world, 1, options.threads);
+  ParameterStore store(ParameterSpecs(model_config), options.precision, runtime.allocator());
+  store.Initialize(1234, runtime.stream());
+  KsaModel model(model_config, store, runtime.allocator(), runtime.stream(), length);
+  OptimizerConfig optimizer_config;
+  optimizer_config.lr = 1e-4;
+  Optimizer optimizer(optimizer_config, store, *runtime.mesh().data_group, runtime.allocator());
+  Updater updater(runtime, model, optimizer, options.micro_batch_size, options.recompute);
+  const Batch batch = RandomBatch(model_config, options.micro_batch_size, length);
+
+  StepRun run = {.pattern = pattern, .length = length};
+  int64_t update = 0;
+  const auto step = [&] {
+    ++update;
+    const UpdateOutcome outcome = updater.Run(batch, update, optimizer_config.lr);
+    if (!outcome.finite) {
+      Fail(ExitCode::kDiverged, "step {} is not finite (loss {})", update, outcome.loss);
+    }
+    run.first_loss = update == 1 ? outcome.loss : run.first_loss;
+  };
+  while (update < kWarmUpSteps - 1) {
+    step();
+  }
+  int64_t anonymous = 0;
+  run.time = Measure(options.steps, [&] {
+    step();
+    anonymous = update == kWarmUpSteps ? AnonymousBytes() : anonymous;
+  });
+  run.growth = AnonymousBytes() - anonymous;
+  run.peak_memory = runtime.allocator().use().peak;
+  run.parameters = store.element_count();
+  run.tokens = static_cast<double>(batch.target_count);
+  run.flops = CountForwardFlops(model_config, MakeLayout(model_config, options.micro_batch_size, length)).Total();
+  run.keys = KeysPerTextQuery(model_config, length);
+  return run;
+}
+
+void AddRow(const StepRun& run, Table& table) {
+  table.AddRow({run.pattern,
+                int64_t{run.length},
+                run.parameters,
+                run.keys,
+                run.TokensPerSecond(),
+                run.time.median,
+                run.time.least,
+                3.0 * run.flops / (run.time.median * 1e-3) * 1e-9,
+                run.first_loss,
+                static_cast<double>(run.peak_memory) / (1 << 20),
+                static_cast<double>(run.growth) / (1 << 20)});
+}
+
+void BenchStep(const StepOptions& options) {
+  const std::unique_ptr<Communicator> world = MakeSelfCommunicator();
+  BenchReport report = {"step",
+                        Runtime(*world, 1, options.threads).stream().threads,
+                        Table({{"pattern", "model", 0},
+                               {"text_tokens", "T", 0},
+                               {"parameters", "parameters", 0},
+                               {"keys_a_query", "keys/query", 0},
+                               {"tokens_per_second", "tokens/s", 1},
+                               {"milliseconds", "step ms", 1},
+                               {"milliseconds_min", "min", 1},
+                               {"useful_gflops", "GFLOP/s", 1},
+                               {"first_loss", "first loss", 4},
+                               {"memory_mib", "peak MiB", 1},
+                               {"memory_growth_mib", "growth MiB", 2}}),
+                        {}};
+  for (const int32_t length : options.sequence_lengths) {
+    const ModelConfig model = LoadModelConfig(options.model, length, options.sets);
+    const StepRun run = RunSteps(options, model, "as given", length);
+    AddRow(run, report.table);
+    if (options.with_full) {
+      std::vector<std::string> sets = options.sets;
+      sets.emplace_back("model.attention.pattern=[full]");
+      const StepRun full = RunSteps(options, LoadModelConfig(options.model, length, sets), "full attention", length);
+      AddRow(full, report.table);
+      report.findings.push_back({fmt::format("speedup_{}", length),
+                                 fmt::format("tokens/s over those with full attention at {} tokens: {{:.2f}}", length),
+                                 run.TokensPerSecond() / full.TokensPerSecond()});
+    }
+  }
+  Publish(report, options.json);
+}
+
+}  // namespace
+
+void AddBenchStepCommand(CLI::App& bench) {
+  const auto options = std::make_shared<StepOptions>();
+  CLI::App* command = bench.add_subcommand("step", "Training steps of a model on random tokens");
+  command->add_option("--model", options->model, "model configuration (YAML)")->required()->type_name("FILE");
+  command->add_option("--set", options->sets, "replace a value: model.key=value, as often as needed")
+      ->type_name("KEY=VALUE")
+      ->expected(1)
+      ->take_all();
+  command->add_option("--sequence-length", options->sequence_lengths, "text tokens of a sequence, one or several")
+      ->required()
+      ->check(CLI::Range(1, 1 << 24));
+  command->add_option("--micro-batch-size", options->micro_batch_size, "sequences a step")
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str();
+  command->add_option("--threads", options->threads, "cores to use [all this process may use]")
+      ->check(CLI::Range(1, 1024));
+  const std::map<std::string, DType> types = {{"fp32", DType::kF32}, {"bf16", DType::kBF16}, {"fp64", DType::kF64}};
+  command->add_option("--precision", options->precision, "fp32, bf16 or fp64 [fp32]")
+      ->transform(CLI::CheckedTransformer(types));
+  const std::map<std::string, Recompute> recompute = {{"none", Recompute::kNone},
+                                                      {"attention", Recompute::kAttention},
+                                                      {"mlp", Recompute::kMlp},
+                                                      {"block", Recompute::kBlock}};
+  command->add_option("--recompute", options->recompute, "none, attention, mlp or block [none]")
+      ->transform(CLI::CheckedTransformer(recompute));
+  command->add_option("--steps", options->steps, "steps to take the median of")
+      ->check(CLI::Range(1, 100000))
+      ->capture_default_str();
+  command->add_flag("--with-full", options->with_full, "also run the same model with full attention in every layer");
+  command->add_option("--json", options->json, "also write the results to this file")->type_name("FILE");
+  command->footer(kExamples);
+  command->callback([options] { BenchStep(*options); });
+}
+
+}  // namespace ksa
