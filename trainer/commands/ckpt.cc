@@ -1,10 +1,12 @@
 #include "trainer/commands/ckpt.h"
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <memory>
 #include <set>
 #include <string>
+#include <string_view>
 #include <utility>
 #include <vector>
 
@@ -19,12 +21,14 @@
 namespace ksa {
 namespace {
 
+constexpr std::string_view kWeights = "weights/";
+
 struct CkptOptions {
   std::string path;
   bool config = false;
 };
 
-std::string NameOf(const std::string& path) {
+std::string FolderNameOf(const std::string& path) {
   return path.substr(path.rfind('/') + 1);
 }
 
@@ -63,7 +67,7 @@ void List(const CkptOptions& options) {
   for (const std::string& path : paths) {
     try {
       const Manifest manifest = OpenCheckpoint(path).manifest;
-      table.AddRow({NameOf(path),
+      table.AddRow({FolderNameOf(path),
                     manifest.meta.step,
                     FormatCount(static_cast<double>(manifest.meta.tokens)),
                     FormatBytes(BytesOf(manifest)),
@@ -72,7 +76,7 @@ void List(const CkptOptions& options) {
                     "good"});
     } catch (const Error& error) {
       std::vector<TableCell> row(table.columns().size());
-      row.front() = NameOf(path);
+      row.front() = FolderNameOf(path);
       row.back() = std::string(error.what());
       table.AddRow(std::move(row));
     }
@@ -82,7 +86,7 @@ void List(const CkptOptions& options) {
 
 // --- inspect
 
-// layers.12.mlp.up_proj.weight -> layers.*.mlp.up_proj.weight: tensors of all layers make one row.
+// layers.12.mlp.up_proj.weight -> layers.*.mlp.up_proj.weight: the parameters of all layers make one row.
 std::string GroupOf(const std::string& name) {
   std::string group;
   for (size_t begin = 0; begin <= name.size();) {
@@ -105,7 +109,10 @@ void PrintGroups(const Manifest& manifest) {
   std::vector<std::string> order;
   std::map<std::string, Group> groups;
   for (const TensorEntry& tensor : manifest.tensors) {
-    const std::string name = GroupOf(tensor.name);
+    if (!tensor.name.starts_with(kWeights)) {
+      continue;
+    }
+    const std::string name = GroupOf(tensor.name.substr(kWeights.size()));
     const std::string shape = fmt::format("[{}]", fmt::join(tensor.shape, ", "));
     const auto [entry, added] = groups.try_emplace(name);
     if (added) {
@@ -118,7 +125,7 @@ void PrintGroups(const Manifest& manifest) {
       entry->second.shape = "several";
     }
   }
-  Table table({{"tensor", "tensor"}, {"shape", "shape"}, {"tensors", "tensors"}, {"elements", "elements"}});
+  Table table({{"parameter", "parameter"}, {"shape", "shape"}, {"tensors", "tensors"}, {"elements", "elements"}});
   for (const std::string& name : order) {
     const Group& group = groups[name];
     table.AddRow({name, group.shape, group.tensors, group.elements});
@@ -134,8 +141,12 @@ void Inspect(const CkptOptions& options) {
     return;
   }
   int64_t parameters = 0;
+  bool moments = false;
+  DType dtype = DType::kF32;
   for (const TensorEntry& tensor : checkpoint.manifest.tensors) {
-    parameters += tensor.name.starts_with("weights/") ? tensor.size() : 0;
+    parameters += tensor.name.starts_with(kWeights) ? tensor.size() : 0;
+    moments = moments || !tensor.name.starts_with(kWeights);
+    dtype = tensor.dtype;
   }
   fmt::print("checkpoint        {}\n", checkpoint.path);
   fmt::print("run               {}\n", meta.run_id);
@@ -146,6 +157,7 @@ void Inspect(const CkptOptions& options) {
       "mesh              data {} x context {} x tensor {}\n", meta.mesh.data, meta.mesh.context, meta.mesh.tensor);
   fmt::print("data fingerprint  {}\n", meta.data_fingerprint);
   fmt::print("parameters        {} ({})\n", parameters, FormatCount(static_cast<double>(parameters)));
+  fmt::print("holds             weights{}, {}\n", moments ? ", exp_avg, exp_avg_sq" : "", NameOf(dtype));
   fmt::print("size              {} in {} file(s)\n\n",
              FormatBytes(BytesOf(checkpoint.manifest)),
              FilesOf(checkpoint.manifest).size());

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/core.h>
@@ -68,30 +69,46 @@ Table Summary(const std::vector<ComparedRun>& runs) {
   return table;
 }
 
-Table QuantityTable(const RunDifference& difference) {
-  Table table({{"quantity", "quantity"},
-               {"first_different_step", "first differs at step"},
-               {"a", "first run", 9},
-               {"b", "this run", 9},
-               {"largest_relative_difference", "largest relative difference", 12}});
-  for (const QuantityDifference& quantity : difference.quantities) {
-    if (quantity.first_different) {
-      table.AddRow({quantity.quantity, *quantity.first_different, quantity.a, quantity.b, quantity.largest_relative});
-    } else {
-      table.AddRow({quantity.quantity, {}, {}, {}, quantity.largest_relative});
-    }
-  }
-  return table;
+// Relative differences span many orders of magnitude.
+std::string FormatRelative(double relative) {
+  return relative == 0 ? "0" : fmt::format("{:.2e}", relative);
 }
 
-Table TensorTable(const RunDifference& difference) {
-  Table table({{"tensor", "tensor"},
-               {"different_elements", "different elements"},
-               {"relative_l2", "relative L2 difference", 12}});
-  for (const TensorDifference& tensor : difference.tensors) {
-    table.AddRow({tensor.name, tensor.different_elements, tensor.relative_l2});
+void PrintQuantities(const RunDifference& difference) {
+  Table table({{"quantity", "quantity"},
+               {"step", "first differs at step"},
+               {"a", "first run"},
+               {"b", "this run"},
+               {"relative", "largest relative difference"}});
+  for (const QuantityDifference& quantity : difference.quantities) {
+    std::vector<TableCell> row(table.columns().size());
+    row[0] = quantity.quantity;
+    row[4] = FormatRelative(quantity.largest_relative);
+    if (quantity.first_different) {
+      row[1] = *quantity.first_different;
+      row[2] = fmt::format("{}", quantity.a);  // all digits: one bit may be the difference
+      row[3] = fmt::format("{}", quantity.b);
+    }
+    table.AddRow(std::move(row));
   }
-  return table;
+  fmt::print("{}", table.Text());
+}
+
+// The tensors that differ most.
+void PrintTensors(const RunDifference& difference) {
+  constexpr size_t kMost = 8;
+  std::vector<TensorDifference> tensors = difference.tensors;
+  std::stable_sort(tensors.begin(), tensors.end(), [](const TensorDifference& a, const TensorDifference& b) {
+    return a.relative_l2 > b.relative_l2;
+  });
+  Table table({{"tensor", "tensor"}, {"elements", "different elements"}, {"relative", "relative L2 difference"}});
+  for (size_t i = 0; i < std::min(tensors.size(), kMost); ++i) {
+    table.AddRow({tensors[i].name, tensors[i].different_elements, FormatRelative(tensors[i].relative_l2)});
+  }
+  fmt::print("{}", table.Text());
+  if (tensors.size() > kMost) {
+    fmt::print("and {} more with smaller differences\n", tensors.size() - kMost);
+  }
 }
 
 void PrintDifference(const std::string& first, const std::string& other, const RunDifference& difference) {
@@ -100,7 +117,7 @@ void PrintDifference(const std::string& first, const std::string& other, const R
              difference.common_updates,
              difference.only_in_a,
              difference.only_in_b);
-  fmt::print("{}", QuantityTable(difference).Text());
+  PrintQuantities(difference);
   if (!difference.checkpoint_step) {
     fmt::print("no checkpoints of the same step\n");
     return;
@@ -110,10 +127,11 @@ void PrintDifference(const std::string& first, const std::string& other, const R
              difference.tensors.size(),
              difference.compared_tensors);
   if (!difference.tensors.empty()) {
-    fmt::print("{}", TensorTable(difference).Text());
+    PrintTensors(difference);
   }
 }
 
+// Numbers that are not finite become null: JSON has no others.
 ordered_json DifferenceJson(const std::string& other, const RunDifference& difference) {
   ordered_json object;
   object["run"] = other;
@@ -121,9 +139,27 @@ ordered_json DifferenceJson(const std::string& other, const RunDifference& diffe
   object["common_updates"] = difference.common_updates;
   object["only_in_first"] = difference.only_in_a;
   object["only_in_this"] = difference.only_in_b;
-  object["quantities"] = ordered_json::parse(QuantityTable(difference).Json());
+  object["quantities"] = ordered_json::array();
+  for (const QuantityDifference& quantity : difference.quantities) {
+    ordered_json entry;
+    entry["quantity"] = quantity.quantity;
+    const bool differs = quantity.first_different.has_value();
+    entry["first_different_step"] = differs ? ordered_json(*quantity.first_different) : ordered_json();
+    entry["first_run"] = differs ? ordered_json(quantity.a) : ordered_json();
+    entry["this_run"] = differs ? ordered_json(quantity.b) : ordered_json();
+    entry["largest_relative_difference"] = quantity.largest_relative;
+    object["quantities"].push_back(entry);
+  }
   object["checkpoint_step"] = difference.checkpoint_step ? ordered_json(*difference.checkpoint_step) : ordered_json();
-  object["tensors"] = ordered_json::parse(TensorTable(difference).Json());
+  object["compared_tensors"] = difference.compared_tensors;
+  object["tensors"] = ordered_json::array();
+  for (const TensorDifference& tensor : difference.tensors) {
+    ordered_json entry;
+    entry["tensor"] = tensor.name;
+    entry["different_elements"] = tensor.different_elements;
+    entry["relative_l2"] = tensor.relative_l2;
+    object["tensors"].push_back(entry);
+  }
   return object;
 }
 
