@@ -166,12 +166,13 @@ TokenFileInfo ReadInfo(const Hdf5Context& context, hid_t file) {
 
 TokenFilePlaces WriteTokenFileFrame(const std::string& path, const TokenFileInfo& info) {
   PrepareHdf5();
-  const Hdf5Context context{path, ExitCode::kCannotCreate};
+  const Hdf5Context context{path, ExitCode::kIo};
+  const Hdf5Context creating{path, ExitCode::kCannotCreate};
   Hdf5Handle properties = AccessProperties(context);
   context.Check(H5Pset_libver_bounds(properties.id(), H5F_LIBVER_LATEST, H5F_LIBVER_LATEST), "the format version");
   context.Check(H5Pset_alignment(properties.id(), 1, kAlignment), "the alignment");
-  Hdf5Handle file(
-      context, H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, properties.id()), H5Fclose, "creating the file");
+  const hid_t created = H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, properties.id());
+  Hdf5Handle file(context, creating.Check(created, "creating the file"), H5Fclose, "creating the file");
   TokenFilePlaces places;
   const hid_t type = TokenType(info.vocab_size);
   places.tokens = CreateDataset(context, file.id(), "tokens", type, info.token_count);
