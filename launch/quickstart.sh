@@ -118,14 +118,18 @@ if [ -n "$steps" ]; then
 fi
 "$ksa" train "$config" "${arguments[@]}"
 
-say "a sample"
-"$ksa" generate "$run" --prompt "Ocean" --max-tokens 300 --temperature 0.8 --seed 1
+say "samples"
+for prompt in "Ocean" "To make" "A kind of"; do
+  "$ksa" generate "$run" --prompt "$prompt" --max-tokens 200 --temperature 0.7 --seed 1
+  echo
+done
 
 say "result"
 floor=$(sed -n 's/^  bigram *\([0-9.]*\) nats a token$/\1/p' "$corpus.inspect.txt" | tail -n 1)
 loss=$(sed -n 's/.*"validation_loss":{"[^"]*":\([0-9.e+-]*\).*/\1/p' "$run/metrics.jsonl" | tail -n 1)
 awk -v loss="$loss" -v floor="$floor" 'BEGIN {
-  printf "validation loss %.3f nats a byte; bigram floor %.3f; the model is %.3f nats better\n", loss, floor, floor - loss
+  printf "validation loss %.3f nats a token, %.3f %s the bigram floor of %.3f\n", loss,
+    loss < floor ? floor - loss : loss - floor, loss < floor ? "below" : "above", floor
 }'
 cat <<EOF
 run folder:   $run (log.txt, metrics.jsonl, tensorboard/, checkpoints/)
