@@ -76,4 +76,13 @@ kill_after() {
   done
   kill -KILL -- "-$pid" 2>/dev/null || { cat "$work/killed.log" >&2; fail "the run ended before it could be killed"; }
   wait "$pid" 2>/dev/null || true
+  # The trainers die a moment later (the ranks of a killed mpirun, within two seconds); those that nobody reaps stay as
+  # zombies and must not count.
+  local holder
+  holder=$(cut -d' ' -f2 "$work/$run/lock")
+  for _ in $(seq 100); do
+    grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$holder/status" || return 0
+    sleep 0.1
+  done
+  fail "process $holder outlived its run"
 }

@@ -3,7 +3,9 @@
 source "$(dirname "$0")/lib.sh"
 make_corpus
 config=configs/test/ksa.yaml
-long=(--set training.max_steps=40 --set checkpoint.interval=20)
+# Long enough updates for the run to be caught between 20 and 40.
+long=(--set training.max_steps=40 --set checkpoint.interval=20 --set training.sequence_length=512
+      --set training.global_batch_size=8 --set model.hidden_size=128 --set model.intermediate_size=256)
 export KSA work
 export -f train train_ranks options
 

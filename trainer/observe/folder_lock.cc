@@ -1,5 +1,4 @@
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -31,8 +30,8 @@ std::string HostName() {
   return gethostname(name.data(), name.size() - 1) == 0 && name[0] != '\0' ? name.data() : "unknown-host";
 }
 
-// Field 22 of /proc/<pid>/stat; 0 when there is no such process. The name in field 2 may hold anything, so fields count
-// from its closing parenthesis.
+// Field 22 of /proc/<pid>/stat; 0 when there is no such process, or when it has ended and only waits to be reaped (state
+// Z or X in field 3). The name in field 2 may hold anything, so fields count from its closing parenthesis.
 int64_t StartTime(int64_t pid) {
   std::ifstream file(fmt::format("/proc/{}/stat", pid));
   std::string text;
@@ -42,7 +41,12 @@ int64_t StartTime(int64_t pid) {
     return 0;
   }
   std::istringstream fields(text.substr(name_end + 1));
-  constexpr int kFieldsBetween = 19;
+  constexpr int kFieldsBetween = 18;
+  std::string state;
+  fields >> state;
+  if (state == "Z" || state == "X") {
+    return 0;
+  }
   std::string skipped;
   for (int i = 0; i < kFieldsBetween; ++i) {
     fields >> skipped;
@@ -69,8 +73,8 @@ bool Lives(const Holder& holder) {
   if (holder.host != HostName()) {
     return true;  // cannot be seen from here
   }
-  const bool runs = kill(static_cast<pid_t>(holder.pid), 0) == 0 || errno == EPERM;
-  return runs && (holder.start == 0 || StartTime(holder.pid) == holder.start);
+  const int64_t start = StartTime(holder.pid);
+  return start != 0 && (holder.start == 0 || start == holder.start);
 }
 
 [[noreturn]] void FailLocked(const std::string& folder, const Holder& holder) {
