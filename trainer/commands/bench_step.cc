@@ -14,6 +14,7 @@
 #include "model/ksa/parameters.h"
 #include "trainer/commands/bench.h"
 #include "trainer/commands/bench_report.h"
+#include "trainer/commands/set_option.h"
 #include "trainer/config/load.h"
 #include "trainer/loop/runtime.h"
 #include "trainer/loop/update.h"
@@ -177,10 +178,7 @@ void AddBenchStepCommand(CLI::App& bench) {
   const auto options = std::make_shared<StepOptions>();
   CLI::App* command = bench.add_subcommand("step", "Training steps of a model on random tokens");
   command->add_option("--model", options->model, "model configuration (YAML)")->required()->type_name("FILE");
-  command->add_option("--set", options->sets, "replace a value: model.key=value, as often as needed")
-      ->type_name("KEY=VALUE")
-      ->expected(1)
-      ->take_all();
+  AddSetOption(*command, options->sets, "replace a value: model.key=value, as often as needed");
   command->add_option("--sequence-length", options->sequence_lengths, "text tokens of a sequence, one or several")
       ->required()
       ->check(CLI::Range(1, 1 << 24));

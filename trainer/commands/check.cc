@@ -7,6 +7,7 @@
 
 #include <fmt/core.h>
 
+#include "trainer/commands/set_option.h"
 #include "trainer/config/load.h"
 
 namespace ksa {
@@ -36,10 +37,7 @@ void AddCheckCommand(CLI::App& app) {
   const auto options = std::make_shared<CheckOptions>();
   CLI::App* command = app.add_subcommand("check", "Report every mistake of a configuration at once");
   command->add_option("config", options->config, "run configuration (YAML)")->required()->type_name("CONFIG");
-  command->add_option("--set", options->sets, "replace a value: key=value, as often as needed")
-      ->type_name("KEY=VALUE")
-      ->expected(1)
-      ->take_all();
+  AddSetOption(*command, options->sets, "replace a value: key=value, as often as needed");
   command->add_flag("--print", options->print, "print every value with its origin, as YAML");
   command->footer(
       "Examples:\n"

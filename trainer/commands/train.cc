@@ -10,6 +10,7 @@
 #include <fmt/core.h>
 
 #include "parallel/comm/mpi.h"
+#include "trainer/commands/set_option.h"
 #include "trainer/config/load.h"
 #include "trainer/loop/trainer.h"
 
@@ -65,10 +66,7 @@ void AddTrainCommand(CLI::App& app) {
   const auto options = std::make_shared<TrainOptions>();
   CLI::App* command = app.add_subcommand("train", "Pretrain a model, or resume where the run folder stands");
   command->add_option("config", options->config, "run configuration (YAML)")->required()->type_name("CONFIG");
-  command->add_option("--set", options->sets, "replace a value: key=value, as often as needed")
-      ->type_name("KEY=VALUE")
-      ->expected(1)
-      ->take_all();
+  AddSetOption(*command, options->sets, "replace a value: key=value, as often as needed");
   command->add_flag(
       "--dry-run", options->dry_run, "everything up to update 1, then one update in memory; writes nothing");
   command->footer(
