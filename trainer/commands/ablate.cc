@@ -1,0 +1,160 @@
+#include "trainer/commands/ablate.h"
+
+#include <array>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <memory>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include <fmt/core.h>
+
+#include "kernels/core/error.h"
+#include "trainer/config/sweep.h"
+#include "trainer/evaluate/child_process.h"
+#include "trainer/evaluate/sweep_table.h"
+
+namespace ksa {
+namespace {
+
+constexpr const char* kExamples = R"(Examples:
+  ksa ablate configs/ablate/chunk_size.yaml
+  ksa ablate configs/ablate/chunk_size.yaml --set training.max_steps=200
+  ksa ablate sweep.yaml --launcher "mpirun -np 2 --bind-to none"
+
+Every cell is a run of `ksa train` of its own, one after the other, in <dir>/<cell>. The same line again skips the cells
+that are done and resumes one that was cut off. Then <dir>/table.txt, .csv and .json hold the results. A cell that fails
+does not end the sweep; its exit code stands in the table, and the first such code is the command's. SIGUSR1, SIGTERM
+or a file STOP in <dir> stop the running cell with a checkpoint, and the sweep with code 85.)";
+
+struct AblateOptions {
+  std::string sweep;
+  std::vector<std::string> sets;
+  std::string launcher;
+};
+
+constexpr int kDone = static_cast<int>(ExitCode::kDone);
+constexpr int kStopped = static_cast<int>(ExitCode::kStopped);
+
+// Cells are processes with an MPI of their own, which cannot be started below a rank of another MPI job.
+void RefuseMpirun() {
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK"}) {
+    if (std::getenv(name) != nullptr) {
+      Fail(ExitCode::kUsage,
+           "ablate was started by an MPI launcher ({} is set); start it by itself, and give the launcher of its cells: "
+           "ksa ablate SWEEP --launcher \"mpirun -np N\"",
+           name);
+    }
+  }
+}
+
+std::vector<std::string> TrainCommand(const Sweep& sweep, const SweepCell& cell, const std::string& launcher) {
+  std::vector<std::string> words;
+  std::istringstream stream(launcher);
+  for (std::string word; stream >> word;) {
+    words.push_back(word);
+  }
+  words.push_back(std::filesystem::read_symlink("/proc/self/exe").string());
+  words.insert(words.end(), {"train", sweep.base});
+  for (const std::string& set : cell.sets) {
+    words.insert(words.end(), {"--set", set});
+  }
+  return words;
+}
+
+// Runs what is not done. A stop leaves the remaining cells as they are.
+std::vector<int> RunCells(const Sweep& sweep, const std::string& launcher, const StopSignal& stop) {
+  std::vector<int> codes(sweep.cells.size(), kCellNotRun);
+  for (size_t i = 0; i < sweep.cells.size(); ++i) {
+    const SweepCell& cell = sweep.cells[i];
+    const std::string title = fmt::format("cell {}/{}: {}", i + 1, sweep.cells.size(), cell.label);
+    if (IsComplete(cell)) {
+      fmt::print("{}: already done\n", title);
+      codes[i] = kDone;
+      continue;
+    }
+    if (stop.Requested()) {
+      break;
+    }
+    fmt::print("{}\n", title);
+    codes[i] = RunChild(TrainCommand(sweep, cell, launcher), stop);
+    if (stop.Requested() && codes[i] != kDone) {
+      codes[i] = kStopped;  // also when the signal came before the child could handle it
+    }
+    if (codes[i] == kStopped) {
+      break;
+    }
+  }
+  return codes;
+}
+
+ExitCode KnownCode(int code) {
+  using enum ExitCode;
+  for (const ExitCode known :
+       std::array{kBadData, kConfig, kMissingInput, kDiverged, kOutOfMemory, kCannotCreate, kIo, kPeerLost, kUsage}) {
+    if (code == static_cast<int>(known)) {
+      return known;
+    }
+  }
+  return kInternal;
+}
+
+void FailIfNotDone(const Sweep& sweep, const std::vector<int>& codes) {
+  size_t done = 0;
+  std::vector<size_t> failed;
+  for (size_t i = 0; i < codes.size(); ++i) {
+    done += codes[i] == kDone ? 1 : 0;
+    if (codes[i] != kDone && codes[i] != kStopped && codes[i] != kCellNotRun) {
+      failed.push_back(i);
+    }
+  }
+  if (done + failed.size() < codes.size()) {
+    Fail(ExitCode::kStopped,
+         "stopped with {} of {} cells done; run the same command again to go on",
+         done,
+         codes.size());
+  }
+  if (!failed.empty()) {
+    Fail(KnownCode(codes[failed.front()]),
+         "{} of {} cells failed, the first is {}; the table has the exit codes, {}/<cell>/log.txt what went before",
+         failed.size(),
+         codes.size(),
+         sweep.cells[failed.front()].label,
+         sweep.dir);
+  }
+}
+
+void Ablate(const AblateOptions& options) {
+  RefuseMpirun();
+  const Sweep sweep = LoadSweep(options.sweep, options.sets);
+  const StopSignal stop(sweep.dir + "/STOP");
+  const std::vector<int> codes = RunCells(sweep, options.launcher, stop);
+  const Table table = SummarizeSweep(sweep, codes);
+  WriteSweepTable(sweep, table);
+  fmt::print("\n{}", RenderSweepTable(sweep, table));
+  std::fflush(stdout);
+  if (stop.Requested()) {
+    stop.Consume();
+  }
+  FailIfNotDone(sweep, codes);
+}
+
+}  // namespace
+
+void AddAblateCommand(CLI::App& app) {
+  const auto options = std::make_shared<AblateOptions>();
+  CLI::App* command = app.add_subcommand("ablate", "Train every cell of a sweep, then print one table");
+  command->add_option("sweep", options->sweep, "sweep file (YAML)")->required()->type_name("SWEEP");
+  command->add_option("--set", options->sets, "replace a value in every cell: key=value, as often as needed")
+      ->type_name("KEY=VALUE")
+      ->expected(1)
+      ->take_all();
+  command->add_option("--launcher", options->launcher, "what starts a cell on several ranks, such as \"mpirun -np 2\"")
+      ->type_name("COMMAND");
+  command->footer(kExamples);
+  command->callback([options] { Ablate(*options); });
+}
+
+}  // namespace ksa

@@ -1,0 +1,258 @@
+#include "trainer/evaluate/sweep_table.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <optional>
+#include <set>
+
+#include <fmt/core.h>
+#include <nlohmann/json.hpp>
+
+#include "kernels/core/error.h"
+#include "model/ksa/cost.h"
+#include "trainer/checkpoint/folder.h"
+#include "trainer/config/load.h"
+#include "trainer/observe/metrics.h"
+
+namespace ksa {
+namespace {
+
+// What is known of a cell.
+struct CellFacts {
+  int64_t parameters = 0;
+  double keys_a_query = 0.0;
+  double kv_entries = 0.0;  // a token
+  double kv_bytes = 0.0;    // a token
+  std::optional<int64_t> steps;
+  std::optional<double> final_loss;
+  std::optional<double> tokens_per_second;
+  std::optional<double> validation_loss;               // mean over the sources
+  std::map<std::string, double> validation_by_source;  // of the last validation
+};
+
+int64_t KvLength(const Sweep& sweep) {
+  return sweep.kv_length.value_or(sweep.cells.front().config.training.sequence_length);
+}
+
+bool HasFullLayersOnly(const ModelConfig& model) {
+  return std::all_of(
+      model.layers.begin(), model.layers.end(), [](const LayerSpec& layer) { return layer.kind == LayerKind::kFull; });
+}
+
+void AddMetrics(const std::string& path, CellFacts& facts) {
+  if (!std::filesystem::exists(path)) {
+    return;
+  }
+  std::vector<double> speeds;
+  for (const MetricsLine& line : ReadMetrics(path)) {
+    facts.steps = line.report.step;
+    facts.final_loss = line.report.loss;
+    if (std::isfinite(line.report.tokens_per_second)) {
+      speeds.push_back(line.report.tokens_per_second);
+    }
+    if (!line.report.validation_loss.empty()) {
+      facts.validation_by_source = line.report.validation_loss;
+    }
+  }
+  if (!speeds.empty()) {
+    std::nth_element(speeds.begin(), speeds.begin() + static_cast<int64_t>(speeds.size() / 2), speeds.end());
+    facts.tokens_per_second = speeds[speeds.size() / 2];
+  }
+  double sum = 0.0;
+  for (const auto& [name, loss] : facts.validation_by_source) {
+    sum += loss;
+  }
+  if (!facts.validation_by_source.empty()) {
+    facts.validation_loss = sum / static_cast<double>(facts.validation_by_source.size());
+  }
+}
+
+CellFacts FactsOf(const SweepCell& cell, int64_t kv_length) {
+  const ModelConfig& model = cell.config.model;
+  const KvCache cache = CountKvCache(model, kv_length);
+  CellFacts facts = {.parameters = TotalParameters(model),
+                     .keys_a_query = KeysPerTextQuery(model, cell.config.training.sequence_length),
+                     .kv_entries = static_cast<double>(cache.entries) / static_cast<double>(kv_length),
+                     .kv_bytes = static_cast<double>(cache.bytes) / static_cast<double>(kv_length)};
+  AddMetrics(cell.config.run.dir + "/metrics.jsonl", facts);
+  return facts;
+}
+
+std::string DescribeExit(int code) {
+  if (code == kCellNotRun) {
+    return "not run";
+  }
+  if (code == static_cast<int>(ExitCode::kDone)) {
+    return "done";
+  }
+  if (code == static_cast<int>(ExitCode::kStopped)) {
+    return "stopped";
+  }
+  return code > 128 ? fmt::format("killed by signal {}", code - 128) : fmt::format("failed ({})", code);
+}
+
+template <typename T>
+TableCell Known(const std::optional<T>& value) {
+  return value.has_value() ? TableCell(*value) : TableCell();
+}
+
+TableCell Difference(const std::optional<double>& value, const std::optional<double>& base) {
+  return value.has_value() && base.has_value() ? TableCell(*value - *base) : TableCell();
+}
+
+TableCell Ratio(const std::optional<double>& value, const std::optional<double>& base) {
+  return value.has_value() && base.has_value() ? TableCell(*value / *base) : TableCell();
+}
+
+constexpr const char* kValidationPrefix = "validation_loss_";
+
+// With one validation source its loss is the mean, which has a column already.
+std::vector<TableColumn> Columns(const std::set<std::string>& sources) {
+  std::vector<TableColumn> columns = {{"cell", "cell", 0},
+                                      {"status", "status", 0},
+                                      {"steps", "steps", 0},
+                                      {"parameters", "parameters", 0},
+                                      {"final_loss", "final loss", 4},
+                                      {"validation_loss", "validation", 4}};
+  for (const std::string& source : sources) {
+    columns.push_back({kValidationPrefix + source, source, 4});
+  }
+  for (const TableColumn& column : std::vector<TableColumn>{{"tokens_per_second", "tokens/s", 0},
+                                                            {"keys_a_query", "keys/query", 1},
+                                                            {"kv_entries_a_token", "KV entries/token", 3},
+                                                            {"kv_bytes_a_token", "KV bytes/token", 0},
+                                                            {"final_loss_minus_full", "final loss", 4},
+                                                            {"validation_loss_minus_full", "validation", 4},
+                                                            {"tokens_per_second_over_full", "tokens/s", 2},
+                                                            {"keys_a_query_over_full", "keys/query", 3},
+                                                            {"kv_bytes_over_full", "KV bytes", 3}}) {
+    columns.push_back(column);
+  }
+  return columns;
+}
+
+std::vector<TableCell> RowOf(const std::string& label,
+                             int exit_code,
+                             const CellFacts& facts,
+                             const CellFacts* full,
+                             const std::set<std::string>& sources) {
+  std::vector<TableCell> row = {label,
+                                DescribeExit(exit_code),
+                                Known(facts.steps),
+                                facts.parameters,
+                                Known(facts.final_loss),
+                                Known(facts.validation_loss)};
+  for (const std::string& source : sources) {
+    const auto found = facts.validation_by_source.find(source);
+    row.push_back(found == facts.validation_by_source.end() ? TableCell() : TableCell(found->second));
+  }
+  row.insert(row.end(), {Known(facts.tokens_per_second), facts.keys_a_query, facts.kv_entries, facts.kv_bytes});
+  if (full == nullptr) {
+    row.resize(row.size() + 5);
+  } else {
+    row.insert(row.end(),
+               {Difference(facts.final_loss, full->final_loss),
+                Difference(facts.validation_loss, full->validation_loss),
+                Ratio(facts.tokens_per_second, full->tokens_per_second),
+                facts.keys_a_query / full->keys_a_query,
+                facts.kv_bytes / full->kv_bytes});
+  }
+  return row;
+}
+
+// The cell that others are compared with: the first one with full layers only, -1 without one.
+int64_t FullCell(const Sweep& sweep) {
+  const auto found = std::find_if(sweep.cells.begin(), sweep.cells.end(), [](const SweepCell& cell) {
+    return HasFullLayersOnly(cell.config.model);
+  });
+  return found == sweep.cells.end() ? -1 : found - sweep.cells.begin();
+}
+
+void WriteText(const std::string& path, const std::string& text) {
+  std::ofstream file(path, std::ios::binary);
+  file << text;
+  file.close();
+  if (!file) {
+    Fail(ExitCode::kCannotCreate, "{}: cannot be written; is the folder writable and the disk not full?", path);
+  }
+}
+
+}  // namespace
+
+bool IsComplete(const SweepCell& cell) {
+  Config config = cell.config;
+  ResolveDevice(config, false);
+  const std::vector<int64_t> steps = StepsIn(config.run.dir + "/checkpoints");
+  const int64_t last =
+      std::min(config.training.max_steps, config.training.hard_stop.value_or(config.training.max_steps));
+  const std::string resolved = config.run.dir + "/config.resolved.yaml";
+  if (steps.empty() || steps.back() < last || !std::filesystem::exists(resolved)) {
+    return false;
+  }
+  const std::vector<ConfigDifference> differences = DiffConfigs(LoadConfig(resolved).config, config);
+  return std::all_of(
+      differences.begin(), differences.end(), [](const ConfigDifference& difference) { return difference.allowed; });
+}
+
+Table SummarizeSweep(const Sweep& sweep, const std::vector<int>& exit_codes) {
+  KSA_CHECK(exit_codes.size() == sweep.cells.size(), "{} codes for {} cells", exit_codes.size(), sweep.cells.size());
+  std::vector<CellFacts> facts;
+  std::set<std::string> sources;
+  for (const SweepCell& cell : sweep.cells) {
+    facts.push_back(FactsOf(cell, KvLength(sweep)));
+    for (const auto& [source, loss] : facts.back().validation_by_source) {
+      sources.insert(source);
+    }
+  }
+  if (sources.size() < 2) {
+    sources.clear();
+  }
+  const int64_t full = FullCell(sweep);
+  Table table(Columns(sources));
+  for (size_t i = 0; i < facts.size(); ++i) {
+    const CellFacts* base = full < 0 ? nullptr : &facts[static_cast<size_t>(full)];
+    table.AddRow(RowOf(sweep.cells[i].label, exit_codes[i], facts[i], base, sources));
+  }
+  return table;
+}
+
+std::string RenderSweepTable(const Sweep& sweep, const Table& table) {
+  std::vector<std::string> absolute;
+  std::vector<std::string> relative = {"cell"};
+  for (const TableColumn& column : table.columns()) {
+    const bool is_relative = column.key.ends_with("_full");
+    (is_relative ? relative : absolute).push_back(column.key);
+  }
+  std::string text =
+      fmt::format("sweep {}; keys a text query at the training length; KV cache of all layers at {} tokens, bf16\n\n{}",
+                  sweep.name,
+                  KvLength(sweep),
+                  table.Text(absolute));
+  const int64_t full = FullCell(sweep);
+  if (full >= 0) {
+    text += fmt::format("\nagainst {} (losses: difference in nats; the rest: ratio)\n\n{}",
+                        sweep.cells[static_cast<size_t>(full)].label,
+                        table.Text(relative));
+  }
+  return text;
+}
+
+void WriteSweepTable(const Sweep& sweep, const Table& table) {
+  std::error_code failed;
+  std::filesystem::create_directories(sweep.dir, failed);
+  const int64_t full = FullCell(sweep);
+  nlohmann::ordered_json json = {
+      {"sweep", sweep.name}, {"kv_length", KvLength(sweep)}, {"full_attention_cell", nullptr}};
+  if (full >= 0) {
+    json["full_attention_cell"] = sweep.cells[static_cast<size_t>(full)].label;
+  }
+  json["rows"] = nlohmann::ordered_json::parse(table.Json());
+  WriteText(sweep.dir + "/table.txt", RenderSweepTable(sweep, table));
+  WriteText(sweep.dir + "/table.csv", table.Csv());
+  WriteText(sweep.dir + "/table.json", json.dump(2) + "\n");
+}
+
+}  // namespace ksa

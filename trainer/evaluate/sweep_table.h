@@ -1,0 +1,30 @@
+// What came out of a sweep: its cells side by side, and against the cell with full attention.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "trainer/config/sweep.h"
+#include "trainer/observe/table.h"
+
+namespace ksa {
+
+// How cell i of a sweep ended: an exit code of `ksa train`, 128 + n for signal n, or this.
+inline constexpr int kCellNotRun = -1;
+
+// Whether the run folder of a cell holds its last checkpoint, made with a configuration that this one may resume: then
+// there is nothing to do.
+[[nodiscard]] bool IsComplete(const SweepCell& cell);
+
+// A row a cell, read from its configuration and the metrics in its run folder; what is not there yet is unknown.
+// `exit_codes` has one number a cell. Columns: docs/user-guide.md. Those against full attention are unknown when no
+// cell has full layers only.
+[[nodiscard]] Table SummarizeSweep(const Sweep& sweep, const std::vector<int>& exit_codes);
+
+// The same for people.
+[[nodiscard]] std::string RenderSweepTable(const Sweep& sweep, const Table& table);
+
+// table.txt, table.csv and table.json in the sweep's folder. Error(kCannotCreate).
+void WriteSweepTable(const Sweep& sweep, const Table& table);
+
+}  // namespace ksa
