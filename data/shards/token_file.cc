@@ -46,6 +46,7 @@ int64_t CreateDataset(const Hdf5Context& context, hid_t file, const char* name, 
   Hdf5Handle properties(context, H5Pcreate(H5P_DATASET_CREATE), H5Pclose, "dataset properties");
   context.Check(H5Pset_layout(properties.id(), H5D_CONTIGUOUS), "the layout");
   context.Check(H5Pset_alloc_time(properties.id(), H5D_ALLOC_TIME_EARLY), "the allocation time");
+  context.Check(H5Pset_obj_track_times(properties.id(), false), "the time tracking");
   context.Check(H5Pset_fill_time(properties.id(), H5D_FILL_TIME_NEVER), "the fill time");
   Hdf5Handle dataset(
       context, H5Dcreate2(file, name, type, space.id(), H5P_DEFAULT, properties.id(), H5P_DEFAULT), H5Dclose, name);
@@ -171,7 +172,10 @@ TokenFilePlaces WriteTokenFileFrame(const std::string& path, const TokenFileInfo
   Hdf5Handle properties = AccessProperties(context);
   context.Check(H5Pset_libver_bounds(properties.id(), H5F_LIBVER_LATEST, H5F_LIBVER_LATEST), "the format version");
   context.Check(H5Pset_alignment(properties.id(), 1, kAlignment), "the alignment");
-  const hid_t created = H5Fcreate(path.c_str(), H5F_ACC_TRUNC, H5P_DEFAULT, properties.id());
+  // Without the times of writing, equal contents are equal files.
+  Hdf5Handle root(context, H5Pcreate(H5P_FILE_CREATE), H5Pclose, "file creation properties");
+  context.Check(H5Pset_obj_track_times(root.id(), false), "the time tracking");
+  const hid_t created = H5Fcreate(path.c_str(), H5F_ACC_TRUNC, root.id(), properties.id());
   Hdf5Handle file(context, creating.Check(created, "creating the file"), H5Fclose, "creating the file");
   TokenFilePlaces places;
   const hid_t type = TokenType(info.vocab_size);

@@ -41,7 +41,8 @@ struct TokenFilePlaces {
   int64_t block_xxh3 = 0;        // u64 [BlocksOf(token_count)]
 };
 
-// Creates the file with all attributes and with datasets whose contents are still to be written. Error kCannotCreate, kIo.
+// Creates the file with all attributes and with datasets whose contents are still to be written. Error kCannotCreate,
+// kIo.
 [[nodiscard]] TokenFilePlaces WriteTokenFileFrame(const std::string& path, const TokenFileInfo& info);
 
 struct TokenFileFrame {

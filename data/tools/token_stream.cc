@@ -151,41 +151,55 @@ IntegerType MegatronType(const std::string& path, uint8_t code) {
   }
 }
 
-void OpenMegatron(TokenStream& stream) {
+struct MegatronIndex {
+  IntegerType type;
+  std::vector<int32_t> lengths;  // of the sequences, in tokens
+  std::vector<int64_t> offsets;  // of the sequences, in bytes
+  std::vector<int64_t> starts;   // first sequence of each document, and the number of sequences
+};
+
+MegatronIndex ReadMegatronIndex(const std::string& path) {
   constexpr std::string_view kMagic("MMIDIDX\0\0", 9);
   constexpr int64_t kHeader = 9 + 8 + 1 + 8 + 8;
-  const std::string path = IndexPath(stream.file.path());
-  const File index = File::OpenForReading(path);
+  const File file = File::OpenForReading(path);
   std::array<char, 9> magic{};
-  if (index.Size() >= kHeader) {
-    index.ReadAt(0, magic.data(), magic.size());
+  if (file.Size() >= kHeader) {
+    file.ReadAt(0, magic.data(), magic.size());
   }
-  if (std::string_view(magic.data(), magic.size()) != kMagic || ReadValue<uint64_t>(index, 9) != 1) {
+  if (std::string_view(magic.data(), magic.size()) != kMagic || ReadValue<uint64_t>(file, 9) != 1) {
     Fail(ExitCode::kBadData, "{}: not an index of Megatron, version 1", path);
   }
-  stream.type = MegatronType(path, ReadValue<uint8_t>(index, 17));
-  const auto sequences = ReadValue<uint64_t>(index, 18);
-  const auto documents = ReadValue<uint64_t>(index, 26);
-  const auto room = static_cast<uint64_t>(index.Size() - kHeader);
+  const auto sequences = ReadValue<uint64_t>(file, 18);
+  const auto documents = ReadValue<uint64_t>(file, 26);
+  const auto room = static_cast<uint64_t>(file.Size() - kHeader);
   if (sequences > room / 12 || documents > room / 8 || sequences * 12 + documents * 8 > room || documents < 1) {
     Fail(ExitCode::kBadData, "{}: {} sequences and {} documents do not fit in the file", path, sequences, documents);
   }
-  TakeRest(stream, 0);
-  std::vector<int32_t> lengths(sequences);
-  std::vector<int64_t> offsets(sequences);
-  std::vector<int64_t> starts(documents);
+  MegatronIndex index{MegatronType(path, ReadValue<uint8_t>(file, 17)), {}, {}, {}};
   int64_t at = kHeader;
-  index.ReadAt(at, lengths.data(), static_cast<int64_t>(sequences * sizeof(int32_t)));
-  at += static_cast<int64_t>(sequences * sizeof(int32_t));
-  index.ReadAt(at, offsets.data(), static_cast<int64_t>(sequences * sizeof(int64_t)));
-  at += static_cast<int64_t>(sequences * sizeof(int64_t));
-  index.ReadAt(at, starts.data(), static_cast<int64_t>(documents * sizeof(int64_t)));
+  const auto read = [&](auto& array, uint64_t count) {
+    array.resize(count);
+    const auto bytes = static_cast<int64_t>(count * sizeof(array[0]));
+    file.ReadAt(at, array.data(), bytes);
+    at += bytes;
+  };
+  read(index.lengths, sequences);
+  read(index.offsets, sequences);
+  read(index.starts, documents);
+  return index;
+}
+
+void OpenMegatron(TokenStream& stream) {
+  const std::string path = IndexPath(stream.file.path());
+  const MegatronIndex index = ReadMegatronIndex(path);
+  stream.type = index.type;
+  TakeRest(stream, 0);
   std::vector<int64_t> sequence_ends = {0};
-  for (size_t i = 0; i < sequences; ++i) {
-    if (lengths[i] < 0 || offsets[i] != sequence_ends.back() * stream.type.bytes) {
+  for (size_t i = 0; i < index.lengths.size(); ++i) {
+    if (index.lengths[i] < 0 || index.offsets[i] != sequence_ends.back() * stream.type.bytes) {
       Fail(ExitCode::kBadData, "{}: sequence {} does not follow the one before it", path, i);
     }
-    sequence_ends.push_back(sequence_ends.back() + lengths[i]);
+    sequence_ends.push_back(sequence_ends.back() + index.lengths[i]);
   }
   if (sequence_ends.back() != stream.count) {
     Fail(ExitCode::kBadData,
@@ -195,9 +209,9 @@ void OpenMegatron(TokenStream& stream) {
          stream.file.path(),
          stream.count);
   }
-  for (const int64_t start : starts) {
-    if (start < 0 || start > static_cast<int64_t>(sequences)) {
-      Fail(ExitCode::kBadData, "{}: a document starts at sequence {} of {}", path, start, sequences);
+  for (const int64_t start : index.starts) {
+    if (start < 0 || start >= static_cast<int64_t>(sequence_ends.size())) {
+      Fail(ExitCode::kBadData, "{}: a document starts at sequence {} of {}", path, start, index.lengths.size());
     }
     const int64_t end = sequence_ends[static_cast<size_t>(start)];
     if (!stream.document_ends.empty() && end < stream.document_ends.back()) {

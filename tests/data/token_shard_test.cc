@@ -91,7 +91,9 @@ TEST(TokenShard, LargeVocabulariesTakeFourBytesAndHashesCoverBlocks) {
   const hid_t file = H5Fopen(path.c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
   const hid_t dataset = H5Dopen2(file, "block_xxh3", H5P_DEFAULT);
   std::vector<uint64_t> hashes(3);
-  ASSERT_EQ(H5Sget_simple_extent_npoints(H5Dget_space(dataset)), 3);
+  const hid_t space = H5Dget_space(dataset);
+  ASSERT_EQ(H5Sget_simple_extent_npoints(space), 3);
+  H5Sclose(space);
   ASSERT_GE(H5Dread(dataset, H5T_NATIVE_UINT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, hashes.data()), 0);
   H5Dclose(dataset);
   H5Fclose(file);
@@ -109,7 +111,9 @@ TEST(TokenShard, HoldsTheDatasetsOfTheContractReadThroughHdf5) {
   const hid_t file = H5Fopen(OnlyShard(folder / "s").c_str(), H5F_ACC_RDONLY, H5P_DEFAULT);
   ASSERT_GE(file, 0);
   const hid_t dataset = H5Dopen2(file, "tokens", H5P_DEFAULT);
-  EXPECT_GT(H5Tequal(H5Dget_type(dataset), H5T_STD_U16LE), 0);
+  const hid_t type = H5Dget_type(dataset);
+  EXPECT_GT(H5Tequal(type, H5T_STD_U16LE), 0);
+  H5Tclose(type);
   EXPECT_EQ(H5Dget_offset(dataset) % 4096, 0U);
   std::vector<int32_t> tokens(Flat(documents).size());
   ASSERT_GE(H5Dread(dataset, H5T_NATIVE_INT32, H5S_ALL, H5S_ALL, H5P_DEFAULT, tokens.data()), 0);
@@ -224,6 +228,9 @@ class ForeignShard : public ::testing::Test {
     ASSERT_GE(H5Dwrite(dataset, H5T_NATIVE_UINT64, H5S_ALL, H5S_ALL, H5P_DEFAULT, zeros.data()), 0);
     H5Dclose(dataset);
     H5Sclose(space);
+    if (properties != H5P_DEFAULT) {
+      H5Pclose(properties);
+    }
     H5Fclose(file_);
     EXPECT_KSA_ERROR(TokenShard(path_), ExitCode::kBadData, part);
   }

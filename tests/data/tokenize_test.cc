@@ -1,7 +1,9 @@
 #include "data/tools/tokenize.h"
 
 #include <algorithm>
+#include <chrono>
 #include <random>
+#include <thread>
 
 #include <gtest/gtest.h>
 
@@ -199,6 +201,7 @@ TEST_F(TokenizeTest, OneAndThreeThreadsGiveIdenticalShards) {
     const TokenizeSummary summary = TokenizeText(options);
     EXPECT_EQ(summary.shards, 3);
     contents.push_back(FolderContents(options.output));
+    std::this_thread::sleep_for(std::chrono::milliseconds(1100));  // nor may the time of writing stand in the files
   }
   EXPECT_TRUE(contents[0] == contents[1]);
   const ShardFolder train(options.output + "/train");
