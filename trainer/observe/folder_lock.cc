@@ -30,8 +30,8 @@ std::string HostName() {
   return gethostname(name.data(), name.size() - 1) == 0 && name[0] != '\0' ? name.data() : "unknown-host";
 }
 
-// Field 22 of /proc/<pid>/stat; 0 when there is no such process, or when it has ended and only waits to be reaped (state
-// Z or X in field 3). The name in field 2 may hold anything, so fields count from its closing parenthesis.
+// Field 22 of /proc/<pid>/stat; 0 when there is no such process, or when it has ended and only waits to be reaped
+// (state Z or X in field 3). The name in field 2 may hold anything, so fields count from its closing parenthesis.
 int64_t StartTime(int64_t pid) {
   std::ifstream file(fmt::format("/proc/{}/stat", pid));
   std::string text;

@@ -25,7 +25,8 @@ void Print(std::FILE* to, const std::string& line) {
 
 }  // namespace
 
-Logger::Logger(int rank) : rank_(rank), terminal_(isatty(STDOUT_FILENO) == 1) {}
+// mpirun gives ranks a terminal of its own as stdout, whatever its output really is, but a pipe as stderr.
+Logger::Logger(int rank) : rank_(rank), terminal_(isatty(STDOUT_FILENO) == 1 && isatty(STDERR_FILENO) == 1) {}
 
 Logger::~Logger() {
   if (bar_shown_) {
@@ -80,6 +81,7 @@ void Logger::Step(const StepReport& report) {
 void Logger::ClearBar() {
   if (bar_shown_) {
     fmt::print("\r\x1b[K");
+    static_cast<void>(std::fflush(stdout));  // before a warning goes to stderr
     bar_shown_ = false;
   }
 }

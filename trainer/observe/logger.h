@@ -24,7 +24,8 @@ class Logger {
   void Info(const std::string& line);
   void Warn(const std::string& line);  // as "warning: ..."
 
-  // The log line of an update; on a terminal a progress bar in its place (the file always gets the line).
+  // The log line of an update; where stdout and stderr are a terminal a progress bar in its place (the file always gets
+  // the line).
   void Step(const StepReport& report);
 
  private:
