@@ -7,6 +7,7 @@
 #include <fmt/core.h>
 
 #include "kernels/core/error.h"
+#include "trainer/commands/ablate.h"
 #include "trainer/commands/bench.h"
 #include "trainer/commands/check.h"
 #include "trainer/commands/ckpt.h"
@@ -28,6 +29,7 @@ int Run(int argc, char** argv) {
   ksa::AddDataCommands(app);
   ksa::AddCkptCommand(app);
   ksa::AddCompareCommand(app);
+  ksa::AddAblateCommand(app);
   ksa::AddBenchCommand(app);
   ksa::AddEvalCommand(app);
   ksa::AddGenerateCommand(app);

@@ -18,11 +18,12 @@ stop_with() {
     sleep 0.05
   done
   case "$action" in
-    file) touch "$work/$run/STOP" ;;
+    STOP) touch "$work/$run/STOP" ;;
     *) kill "-$action" "$pid" ;;
   esac
   wait "$pid" || code=$?
   [ "$code" -eq 85 ] || { cat "$work/stopped.log" >&2; fail "$action: exit code $code instead of 85"; }
+  grep -q "stopped after update [0-9]* by .*$action" "$work/stopped.log" || { cat "$work/stopped.log" >&2; fail "no reason"; }
   [ ! -e "$work/$run/STOP" ] || fail "the STOP file is still there"
 }
 
@@ -31,7 +32,7 @@ stop_with USR1 usr1 "$KSA" train "$config" "${arguments[@]}" --set training.max_
 mapfile -t arguments < <(options term)
 stop_with TERM term "$KSA" train "$config" "${arguments[@]}" --set training.max_steps=100000
 mapfile -t arguments < <(options file)
-stop_with file file "$KSA" train "$config" "${arguments[@]}" --set training.max_steps=100000
+stop_with STOP file "$KSA" train "$config" "${arguments[@]}" --set training.max_steps=100000
 expect_exit 0 train file "$config" --set training.max_steps=100000 --set "training.hard_stop=$(($(steps_written file) + 2))"
 expect_output "resumed from"
 

@@ -5,12 +5,10 @@
 
 #include "model/ksa/parameters.h"
 #include "trainer/config/load.h"
-#include "trainer/loop/progress.h"
 #include "trainer/loop/summary.h"
 #include "trainer/observe/host_memory.h"
 #include "trainer/observe/log_line.h"
 #include "trainer/observe/metrics.h"
-#include "trainer/observe/stop_signal.h"
 #include "trainer/observe/tensorboard.h"
 #include "trainer/optim/schedule.h"
 
@@ -172,22 +170,36 @@ void Trainer::Run() {
   RunUpdates(last);
 }
 
+int64_t Trainer::TokensAnUpdate() const {
+  return int64_t{1} * config_.training.global_batch_size * config_.training.sequence_length;
+}
+
+// The next update; counts it as done. The report lacks timing.
+StepReport Trainer::RunOneUpdate(BatchStream& batches, Progress& progress) {
+  const int64_t update = done_ + 1;
+  const Batch& batch = batches.Next();
+  const double lr = LearningRateAt(update);
+  const UpdateOutcome outcome = updater_.Run(batch, update, lr);
+  if (!outcome.finite) {
+    FailDiverged(update, outcome);
+  }
+  done_ = update;
+  progress.Add(batches.last_wait_ms(), outcome.comm_ms);
+  return {.step = update,
+          .max_steps = config_.training.max_steps,
+          .tokens = update * TokensAnUpdate(),
+          .loss = outcome.loss,
+          .grad_norm = outcome.grad_norm,
+          .lr = lr,
+          .memory = ResidentBytes(),
+          .memory_total = HostMemoryBytes()};
+}
+
 void Trainer::RunOneInMemory() {
   BatchStream batches(dataset_, Share(), done_ + 1, done_ + 1);
-  Progress progress(int64_t{1} * config_.training.global_batch_size * config_.training.sequence_length, done_ + 1);
-  const UpdateOutcome outcome = updater_.Run(batches.Next(), done_ + 1, LearningRateAt(done_ + 1));
+  Progress progress(TokensAnUpdate(), done_ + 1);
+  StepReport report = RunOneUpdate(batches, progress);
   progress.Pause();
-  if (!outcome.finite) {
-    FailDiverged(done_ + 1, outcome);
-  }
-  StepReport report = {.step = done_ + 1,
-                       .max_steps = config_.training.max_steps,
-                       .loss = outcome.loss,
-                       .grad_norm = outcome.grad_norm,
-                       .lr = LearningRateAt(done_ + 1)};
-  report.tokens = report.step * config_.training.global_batch_size * config_.training.sequence_length;
-  report.memory = ResidentBytes();
-  report.memory_total = HostMemoryBytes();
   progress.Fill(report);
   logger_.Info(FormatLogLine(report));
   logger_.Info("dry run: one update done in memory, nothing written");
@@ -201,54 +213,43 @@ void Trainer::RunUpdates(int64_t last) {
   }
   const StopSignal stop(folder_->StopPath());
   BatchStream batches(dataset_, Share(), done_ + 1, last);
-  const int64_t tokens_per_update = int64_t{1} * config_.training.global_batch_size * config_.training.sequence_length;
-  Progress progress(tokens_per_update, last);
+  Progress progress(TokensAnUpdate(), last);
   while (done_ < last) {
-    const int64_t update = done_ + 1;
-    const Batch& batch = batches.Next();
-    const double lr = LearningRateAt(update);
-    const UpdateOutcome outcome = updater_.Run(batch, update, lr);
-    if (!outcome.finite) {
-      FailDiverged(update, outcome);
-    }
-    done_ = update;
-    progress.Add(batches.last_wait_ms(), outcome.comm_ms);
+    StepReport report = RunOneUpdate(batches, progress);
+    // Ranks see a request at different times: they stop together or not at all.
     const bool stopping = runtime_.world().Max(stop.Requested() ? 1 : 0) > 0;
-    const bool ending = update == last || stopping;
+    const bool ending = done_ == last || stopping;
     const int64_t evaluate = config_.evaluation.interval;
     progress.Pause();
-    StepReport report = {.step = update,
-                         .max_steps = config_.training.max_steps,
-                         .tokens = update * tokens_per_update,
-                         .loss = outcome.loss,
-                         .grad_norm = outcome.grad_norm,
-                         .lr = lr};
-    if (evaluate > 0 && (update % evaluate == 0 || update == last)) {
+    if (evaluate > 0 && (done_ % evaluate == 0 || done_ == last)) {
       report.validation_loss = evaluator_.RunAll(
-          config_.evaluation.batches, config_.training.global_batch_size, AnnealMix(config_.model, update));
+          config_.evaluation.batches, config_.training.global_batch_size, AnnealMix(config_.model, done_));
     }
-    if (leader && (ending || update % config_.logging.interval == 0 || !report.validation_loss.empty())) {
-      report.memory = ResidentBytes();
-      report.memory_total = HostMemoryBytes();
+    if (leader && (ending || done_ % config_.logging.interval == 0 || !report.validation_loss.empty())) {
       progress.Fill(report);
       records->Write(report);
       logger_.Step(report);
     }
-    if (ending || update % config_.checkpoint.interval == 0) {
-      Save(update);
+    if (ending || done_ % config_.checkpoint.interval == 0) {
+      Save(done_);
     }
-    if (stopping && update < last) {
-      if (leader) {
-        stop.Consume();
-      }
-      Fail(ExitCode::kStopped,
-           "stopped after update {} by {}; run the same command again to go on",
-           update,
-           stop.Reason());
+    if (stopping && done_ < last) {
+      FailStopped(stop);
     }
     progress.Continue();
   }
   logger_.Info(fmt::format("done: {} updates", done_));
+}
+
+void Trainer::FailStopped(const StopSignal& stop) const {
+  const std::string reason = stop.Reason();
+  if (runtime_.world().rank() == 0) {
+    stop.Consume();
+  }
+  Fail(ExitCode::kStopped,
+       "stopped after update {} by {}; run the same command again to go on",
+       done_,
+       reason.empty() ? "a request to another rank" : reason);
 }
 
 void Trainer::Save(int64_t update) {

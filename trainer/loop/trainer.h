@@ -12,10 +12,13 @@
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/config/config.h"
 #include "trainer/evaluate/validation.h"
+#include "trainer/loop/progress.h"
 #include "trainer/loop/runtime.h"
 #include "trainer/loop/update.h"
 #include "trainer/observe/logger.h"
 #include "trainer/observe/run_folder.h"
+#include "trainer/observe/step_report.h"
+#include "trainer/observe/stop_signal.h"
 #include "trainer/optim/optimizer.h"
 
 namespace ksa {
@@ -41,10 +44,13 @@ class Trainer {
   void LogSummary();
   void RunOneInMemory();
   void RunUpdates(int64_t last);
+  [[nodiscard]] StepReport RunOneUpdate(BatchStream& batches, Progress& progress);
+  [[noreturn]] void FailStopped(const StopSignal& stop) const;
   void Save(int64_t update);
   [[nodiscard]] UpdateShare Share() const;
   [[nodiscard]] int64_t LastUpdate() const;
   [[nodiscard]] double LearningRateAt(int64_t update) const;
+  [[nodiscard]] int64_t TokensAnUpdate() const;
   [[noreturn]] void FailDiverged(int64_t update, const UpdateOutcome& outcome) const;
 
   Config config_;
