@@ -40,4 +40,6 @@ cmake --build --preset "$preset" --parallel "$jobs"
 if $build_only; then
   exit 0
 fi
+# Tests run side by side: OpenMP threads that spin while they wait would take the cores from each other.
+export OMP_WAIT_POLICY=passive
 ctest --preset "$preset" --parallel "$jobs" "$@"
