@@ -1,4 +1,5 @@
 // The `ksa` program: one sub-command a file under trainer/commands.
+#include <csignal>
 #include <cstdio>
 #include <exception>
 #include <new>
@@ -45,6 +46,8 @@ int Run(int argc, char** argv) {
 }  // namespace
 
 int main(int argc, char** argv) {
+  // A file that outgrows its limit is then a failed write with a message, not the end of the process.
+  std::signal(SIGXFSZ, SIG_IGN);
   try {
     return Run(argc, argv);
   } catch (const ksa::Error& error) {

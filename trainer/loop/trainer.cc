@@ -1,6 +1,7 @@
 #include "trainer/loop/trainer.h"
 
 #include <algorithm>
+#include <filesystem>
 #include <utility>
 
 #include "model/ksa/parameters.h"
@@ -17,6 +18,23 @@ namespace {
 
 FlatSharding ShardingOf(const Config& config, const ProcessMesh& mesh) {
   return {mesh.data, mesh.data_rank, config.parallel.zero == 1 && mesh.data > 1};
+}
+
+// Going back in a folder that holds later updates would leave two histories there, and the next start would take the
+// wrong one.
+void RefuseLaterCheckpoints(const std::string& folder, const Checkpoint& given) {
+  if (!std::filesystem::exists(folder)) {
+    return;
+  }
+  for (const std::string& path : ListCheckpoints(folder)) {
+    if (std::filesystem::path(path).filename() > CheckpointFolderName(given.manifest.meta.step)) {
+      Fail(ExitCode::kCannotCreate,
+           "checkpoint.resume goes back to {}, but the run folder holds {}; choose another run.dir, or move the later "
+           "checkpoints away",
+           given.path,
+           path);
+    }
+  }
 }
 
 // Rank 0's records of a run.
@@ -100,7 +118,9 @@ void Trainer::Resume() {
       return;
     }
   } else {
-    AcceptCheckpoint(OpenCheckpoint(options.resume, runtime_.world()));
+    const Checkpoint given = OpenCheckpoint(options.resume, runtime_.world());
+    RefuseLaterCheckpoints(own, given);
+    AcceptCheckpoint(given);
     return;
   }
   store_.Initialize(config_.run.seed, runtime_.stream());
