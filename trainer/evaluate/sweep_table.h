@@ -17,7 +17,7 @@ inline constexpr int kCellNotRun = -1;
 [[nodiscard]] bool IsComplete(const SweepCell& cell);
 
 // A row a cell, read from its configuration and the metrics in its run folder; what is not there yet is unknown.
-// `exit_codes` has one number a cell. Columns: docs/user-guide.md. Those against full attention are unknown when no
+// `exit_codes` has one number a cell. Columns: docs/ablation.md. Those against full attention are unknown when no
 // cell has full layers only.
 [[nodiscard]] Table SummarizeSweep(const Sweep& sweep, const std::vector<int>& exit_codes);
 
