@@ -74,12 +74,14 @@ kill_after() {
     kill -0 "$pid" 2>/dev/null || break
     sleep 0.05
   done
+  # Rank 0 itself, too: the ranks of a killed mpirun live on for a moment, long enough to finish a short run.
+  local holder
+  holder=$(cut -d' ' -f2 "$work/$run/lock") || true
+  kill -KILL "$holder" 2>/dev/null || true
   kill -KILL -- "-$pid" 2>/dev/null || { cat "$work/killed.log" >&2; fail "the run ended before it could be killed"; }
   wait "$pid" 2>/dev/null || true
   # The trainers die a moment later (the ranks of a killed mpirun, within two seconds); those that nobody reaps stay as
   # zombies and must not count.
-  local holder
-  holder=$(cut -d' ' -f2 "$work/$run/lock")
   for _ in $(seq 100); do
     grep -qs '^State:[[:space:]]*[^ZX]' "/proc/$holder/status" || return 0
     sleep 0.1

@@ -147,7 +147,10 @@ std::vector<TableCell> RowOf(const std::string& label,
                                 Known(facts.validation_loss)};
   for (const std::string& source : sources) {
     const auto found = facts.validation_by_source.find(source);
-    row.push_back(found == facts.validation_by_source.end() ? TableCell() : TableCell(found->second));
+    row.emplace_back();
+    if (found != facts.validation_by_source.end()) {
+      row.back() = found->second;
+    }
   }
   row.insert(row.end(), {Known(facts.tokens_per_second), facts.keys_a_query, facts.kv_entries, facts.kv_bytes});
   if (full == nullptr) {
