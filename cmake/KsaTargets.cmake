@@ -19,7 +19,9 @@ function(ksa_library name)
   target_link_libraries(${name} PUBLIC ksa_options fmt::fmt ${ARG_DEPENDS})
   if(KSA_HAVE_CUDA)
     target_compile_definitions(${name} PRIVATE KSA_HAVE_CUDA)
-    target_link_libraries(${name} PRIVATE CUDA::cudart)
+    # fmt 9 takes nvcc for a compiler without constexpr, and then fails at its own checks of format strings.
+    target_compile_definitions(${name} PRIVATE $<$<COMPILE_LANGUAGE:CUDA>:FMT_USE_CONSTEXPR=1>)
+    target_link_libraries(${name} PRIVATE CUDA::cudart_static)
   endif()
 endfunction()
 

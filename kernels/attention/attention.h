@@ -18,6 +18,16 @@
 
 namespace ksa {
 
+// Which implementation runs on a GPU. kAuto takes the fastest that can do the call; naming one that cannot is an Error
+// (kInternal). For benchmarks and tests; the CPU has one and takes kAuto only.
+enum class AttentionPath : int {
+  kAuto,
+  kPlain,  // any even head dim, fp32 and bf16
+  kMma,    // sm_80: mma.sync and cp.async; bf16, head dim 64 and 128
+  kWgmma,  // sm_90a: wgmma and TMA; bf16, head dim 64 and 128
+  kCudnn,  // full causal layers without documents; text queries by cuDNN
+};
+
 struct AttentionForwardArgs {
   TensorView q;    // [nq, h, e]
   TensorView k;    // [nk, g, e]
@@ -26,6 +36,7 @@ struct AttentionForwardArgs {
   TensorView lse;  // [nq, h] out, accumulation type: log of the sum of exponentials of the scaled scores
   SummaryLayout layout;
   AttentionWindow window;
+  AttentionPath path = AttentionPath::kAuto;
   Allocator* allocator = nullptr;  // of scratch, which is freed before the call returns; null: from the system
 };
 
@@ -44,6 +55,7 @@ struct AttentionBackwardArgs {
   TensorView dv;    // [nk, g, e] out
   SummaryLayout layout;
   AttentionWindow window;
+  AttentionPath path = AttentionPath::kAuto;
   Allocator* allocator = nullptr;  // as in forward
 };
 

@@ -1,6 +1,5 @@
 #include "kernels/core/allocator.h"
 
-#include <algorithm>
 #include <cstdlib>
 
 #include "kernels/core/error.h"
@@ -8,12 +7,7 @@
 namespace ksa {
 namespace {
 
-constexpr int64_t kGranularity = 512;
 constexpr size_t kAlignment = 64;
-
-int64_t RoundUp(int64_t bytes) {
-  return std::max<int64_t>(1, (bytes + kGranularity - 1) / kGranularity) * kGranularity;
-}
 
 }  // namespace
 
@@ -27,9 +21,8 @@ PoolAllocator::~PoolAllocator() {
 
 void* PoolAllocator::Allocate(int64_t bytes) {
   KSA_CHECK(bytes >= 0, "cannot allocate {} bytes", bytes);
-  const int64_t size = RoundUp(bytes);
-  use_.current += size;
-  use_.peak = std::max(use_.peak, use_.current);
+  const int64_t size = RoundUpAllocation(bytes);
+  CountTaken(size);
   std::vector<void*>& bin = bins_[size];
   if (!bin.empty()) {
     void* block = bin.back();
@@ -49,8 +42,8 @@ void* PoolAllocator::Allocate(int64_t bytes) {
 }
 
 void PoolAllocator::Free(void* data, int64_t bytes) noexcept {
-  const int64_t size = RoundUp(bytes);
-  use_.current -= size;
+  const int64_t size = RoundUpAllocation(bytes);
+  CountGiven(size);
   bins_[size].push_back(data);
 }
 

@@ -173,6 +173,77 @@ struct SummaryLayout {
   [[nodiscard]] KSA_HOST_DEVICE Range SummarySummaryKeys(int32_t summary) const {
     return {summary / summary_tokens * summary_tokens, summary + 1};
   }
+
+  // --- who is seen by whom: the same rule from the key's side, for kernels that hold keys and pass over queries
+  // The chunk after the last one of the document that `chunk` belongs to.
+  [[nodiscard]] KSA_HOST_DEVICE int32_t DocumentEndChunk(int32_t sequence, int32_t chunk) const {
+    int32_t end = chunks();
+    if (document_first_chunk == nullptr) {
+      return end;
+    }
+    const int32_t first = DocumentChunk(sequence, chunk);
+    int32_t inside = chunk;
+    while (end - inside > 1) {  // first chunks rise with the chunk: bisection
+      const int32_t middle = inside + (end - inside) / 2;
+      if (DocumentChunk(sequence, middle) == first) {
+        inside = middle;
+      } else {
+        end = middle;
+      }
+    }
+    return end;
+  }
+
+  // The row after the last real text token of the document that `chunk` belongs to.
+  [[nodiscard]] KSA_HOST_DEVICE int32_t DocumentEndRow(int32_t sequence, int32_t chunk) const {
+    const int32_t last = DocumentEndChunk(sequence, chunk) - 1;
+    return last * chunk_size + ChunkTokens(sequence, last);
+  }
+
+  // Text queries [begin, end) that see text key j. Empty for a padding row.
+  [[nodiscard]] KSA_HOST_DEVICE Range TextReadersOfText(const AttentionWindow& window,
+                                                        int32_t sequence,
+                                                        int32_t j) const {
+    const int32_t chunk = j / chunk_size;
+    if (j % chunk_size >= ChunkTokens(sequence, chunk)) {
+      return {j, j};
+    }
+    int32_t end = DocumentEndRow(sequence, chunk);
+    if (window.chunks < chunks() - chunk - 1 && (chunk + window.chunks + 1) * chunk_size < end) {
+      end = (chunk + window.chunks + 1) * chunk_size;
+    }
+    if (window.tokens < end - j) {
+      end = j + window.tokens;
+    }
+    return {j, end};
+  }
+
+  // Text queries [begin, end) that see summary key `summary` = c·m + a.
+  [[nodiscard]] KSA_HOST_DEVICE Range TextReadersOfSummary(const AttentionWindow& window,
+                                                           int32_t sequence,
+                                                           int32_t summary) const {
+    const int32_t chunk = summary / summary_tokens;
+    if (!window.summaries || window.chunks >= chunks() - chunk - 1) {
+      return {0, 0};
+    }
+    const int32_t begin = (chunk + window.chunks + 1) * chunk_size;
+    const int32_t end = DocumentEndRow(sequence, chunk);
+    return begin < end ? Range{begin, end} : Range{0, 0};
+  }
+
+  // Summary queries with rows [begin, end) that see text key j: those of its chunk. Empty for a padding row.
+  [[nodiscard]] KSA_HOST_DEVICE Range SummaryReadersOfText(int32_t sequence, int32_t j) const {
+    const int32_t chunk = j / chunk_size;
+    if (chunk >= live_chunks || j % chunk_size >= ChunkTokens(sequence, chunk)) {
+      return {0, 0};
+    }
+    return {chunk * summary_tokens, (chunk + 1) * summary_tokens};
+  }
+
+  // Summary queries [begin, end) that see summary key `summary`: those of its chunk from itself on.
+  [[nodiscard]] KSA_HOST_DEVICE Range SummaryReadersOfSummary(int32_t summary) const {
+    return {summary, (summary / summary_tokens + 1) * summary_tokens};
+  }
 };
 
 // The rule itself, one pair at a time, written from docs/ksa.md and from nothing else: the oracle of the reference

@@ -41,18 +41,26 @@ void ExpectRangesMatch(const SummaryLayout& layout, const AttentionWindow& windo
     const Range text = layout.TextKeys(window, 0, i);
     const Range summary = layout.SummaryKeys(window, 0, i);
     for (int32_t j = 0; j < layout.text_tokens; ++j) {
-      EXPECT_EQ(In(text, j), Visible(layout, window, 0, {false, i}, {false, j})) << "text " << i << " text " << j;
+      const bool visible = Visible(layout, window, 0, {false, i}, {false, j});
+      EXPECT_EQ(In(text, j), visible) << "text " << i << " text " << j;
+      EXPECT_EQ(In(layout.TextReadersOfText(window, 0, j), i), visible) << "text " << i << " text " << j;
     }
     for (int32_t s = 0; s < summaries; ++s) {
-      EXPECT_EQ(In(summary, s), Visible(layout, window, 0, {false, i}, {true, s})) << "text " << i << " sum " << s;
+      const bool visible = Visible(layout, window, 0, {false, i}, {true, s});
+      EXPECT_EQ(In(summary, s), visible) << "text " << i << " sum " << s;
+      EXPECT_EQ(In(layout.TextReadersOfSummary(window, 0, s), i), visible) << "text " << i << " sum " << s;
     }
   }
   for (int32_t q = 0; q < summaries; ++q) {
     for (int32_t j = 0; j < layout.text_tokens; ++j) {
-      EXPECT_EQ(In(layout.SummaryTextKeys(0, q), j), Visible(layout, window, 0, {true, q}, {false, j}));
+      const bool visible = Visible(layout, window, 0, {true, q}, {false, j});
+      EXPECT_EQ(In(layout.SummaryTextKeys(0, q), j), visible);
+      EXPECT_EQ(In(layout.SummaryReadersOfText(0, j), q), visible);
     }
     for (int32_t s = 0; s < summaries; ++s) {
-      EXPECT_EQ(In(layout.SummarySummaryKeys(q), s), Visible(layout, window, 0, {true, q}, {true, s}));
+      const bool visible = Visible(layout, window, 0, {true, q}, {true, s});
+      EXPECT_EQ(In(layout.SummarySummaryKeys(q), s), visible);
+      EXPECT_EQ(In(layout.SummaryReadersOfSummary(s), q), visible);
     }
   }
 }

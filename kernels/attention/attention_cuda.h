@@ -1,0 +1,50 @@
+// The CUDA side of attention: one call is a few kernels, of one or several implementations ("paths").
+//
+// Forward: text queries by the chosen path, summary queries (rows behind layout.text_rows() of q, when it has them) by
+// SummaryForward. Backward, where no kernel adds to what another one wrote and nothing needs atomics:
+//   delta = rowsum(dout · out) of all rows                                     OutputDelta
+//   dq of text queries: holds queries, passes over their keys                  <path>::BackwardQueries
+//   dq of summary queries                                                      SummaryBackwardQueries
+//   dk, dv of text and summary keys: holds keys, passes over the text and the summary queries that see them, for all
+//   query heads of the key/value head                                          <path>::BackwardKeys
+#pragma once
+
+#include "kernels/attention/attention.h"
+
+namespace ksa::cuda_attention {
+
+// Text queries only; `args.q` may hold summary rows behind them, which are not touched.
+namespace plain {
+void ForwardText(const AttentionForwardArgs& args, const Stream& stream);
+void BackwardQueries(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream);
+void BackwardKeys(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream);
+}  // namespace plain
+
+namespace mma {
+[[nodiscard]] bool Supports(DType dtype, int64_t head_dim);
+void ForwardText(const AttentionForwardArgs& args, const Stream& stream);
+void BackwardQueries(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream);
+void BackwardKeys(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream);
+}  // namespace mma
+
+namespace wgmma {
+[[nodiscard]] bool Supports(DType dtype, int64_t head_dim, const Device& device);
+void ForwardText(const AttentionForwardArgs& args, const Stream& stream);
+void BackwardQueries(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream);
+// `scratch` gives partial sums where a long row of queries is split (fixed order of additions).
+void BackwardKeys(const AttentionBackwardArgs& args,
+                  const TensorView& delta,
+                  Allocator& scratch,
+                  const Stream& stream);
+}  // namespace wgmma
+
+// delta [nq, h] fp32: the sum over e of dout · out.
+void OutputDelta(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream);
+
+void SummaryForward(const AttentionForwardArgs& args, const Stream& stream);
+void SummaryBackwardQueries(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream);
+
+void Forward(const AttentionForwardArgs& args, Allocator& scratch, const Stream& stream);
+void Backward(const AttentionBackwardArgs& args, Allocator& scratch, const Stream& stream);
+
+}  // namespace ksa::cuda_attention

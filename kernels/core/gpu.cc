@@ -1,0 +1,168 @@
+#include "kernels/core/gpu.h"
+
+#include <cstdlib>
+#include <cstring>
+
+#include "kernels/core/checks.h"
+#include "kernels/core/gpu_cuda.h"
+#include "kernels/core/op.h"
+
+namespace ksa {
+namespace {
+
+bool Idle(const Stream& stream) {
+  return stream.device.IsCpu() || stream.dry;
+}
+
+void CheckPair(const char* kernel, const TensorView& from, const TensorView& to) {
+  KSA_CHECK(from.dtype == to.dtype && from.size() == to.size(),
+            "{}: from {} {} to {} {}",
+            kernel,
+            NameOf(from.dtype),
+            from.shape.ToString(),
+            NameOf(to.dtype),
+            to.shape.ToString());
+}
+
+}  // namespace
+
+int GpuCount() {
+#ifdef KSA_HAVE_CUDA
+  return cuda::GpuCount();
+#else
+  return 0;
+#endif
+}
+
+GpuInfo QueryGpu(int ordinal) {
+#ifdef KSA_HAVE_CUDA
+  return cuda::QueryGpu(ordinal);
+#else
+  FailDevice("QueryGpu", {DeviceKind::kCuda, ordinal});
+#endif
+}
+
+void Synchronize(const Stream& stream) {
+  if (!Idle(stream)) {
+    KSA_CUDA_OR_FAIL("Synchronize", stream, cuda::Synchronize(stream));
+  }
+}
+
+GpuStream::GpuStream(int ordinal, int threads) {
+  stream_.device = {DeviceKind::kCuda, ordinal};
+  stream_.threads = threads;
+  KSA_CUDA_OR_FAIL("GpuStream", stream_, stream_.handle = cuda::CreateStream(ordinal));
+}
+
+GpuStream::~GpuStream() {
+#ifdef KSA_HAVE_CUDA
+  cuda::DestroyStream(stream_.handle);
+#endif
+}
+
+Event::~Event() {
+#ifdef KSA_HAVE_CUDA
+  if (handle_ != nullptr) {
+    cuda::DestroyEvent(handle_);
+  }
+#endif
+}
+
+void Event::Record(const Stream& stream) {
+  if (Idle(stream)) {
+    return;
+  }
+#ifdef KSA_HAVE_CUDA
+  if (handle_ == nullptr) {
+    handle_ = cuda::CreateEvent();
+  }
+#endif
+  KSA_CUDA_OR_FAIL("Event", stream, cuda::RecordEvent(handle_, stream));
+}
+
+void Event::Wait() const {
+#ifdef KSA_HAVE_CUDA
+  if (handle_ != nullptr) {
+    cuda::WaitForEvent(handle_);
+  }
+#endif
+}
+
+double Event::MillisecondsSince(const Event& start) const {
+  KSA_CHECK(handle_ != nullptr && start.handle_ != nullptr, "an event that was never recorded has no time");
+#ifdef KSA_HAVE_CUDA
+  return cuda::MillisecondsBetween(start.handle_, handle_);
+#else
+  return 0.0;
+#endif
+}
+
+PinnedMemory::PinnedMemory(int64_t bytes) : bytes_(bytes) {
+#ifdef KSA_HAVE_CUDA
+  if (GpuCount() > 0) {
+    data_ = cuda::TakePinned(bytes);
+    return;
+  }
+#endif
+  data_ = std::malloc(static_cast<size_t>(bytes));  // NOLINT(cppcoreguidelines-no-malloc)
+  KSA_CHECK(data_ != nullptr, "no {} bytes of host memory", bytes);
+}
+
+PinnedMemory::~PinnedMemory() {
+#ifdef KSA_HAVE_CUDA
+  if (GpuCount() > 0) {
+    cuda::GivePinned(data_);
+    return;
+  }
+#endif
+  std::free(data_);  // NOLINT(cppcoreguidelines-no-malloc)
+}
+
+void CopyFromHost(const TensorView& from, const TensorView& to, const Stream& stream) {
+  CheckPair("CopyFromHost", from, to);
+  if (from.size() == 0 || (stream.dry && !stream.device.IsCpu())) {
+    return;
+  }
+  if (stream.device.IsCpu()) {
+    std::memcpy(to.data, from.data, static_cast<size_t>(from.bytes()));
+    return;
+  }
+  KSA_CUDA_OR_FAIL("CopyFromHost", stream, cuda::QueueCopy(from.data, to.data, from.bytes(), stream));
+}
+
+void QueueCopyToHost(const TensorView& from, const TensorView& to, const Stream& stream) {
+  CheckPair("CopyToHost", from, to);
+  if (from.size() == 0) {
+    return;
+  }
+  if (stream.device.IsCpu()) {
+    std::memcpy(to.data, from.data, static_cast<size_t>(from.bytes()));
+    return;
+  }
+  if (stream.dry) {
+    std::memset(to.data, 0, static_cast<size_t>(to.bytes()));
+    return;
+  }
+  KSA_CUDA_OR_FAIL("CopyToHost", stream, cuda::QueueCopy(from.data, to.data, from.bytes(), stream));
+}
+
+void CopyToHost(const TensorView& from, const TensorView& to, const Stream& stream) {
+  QueueCopyToHost(from, to, stream);
+  Synchronize(stream);
+}
+
+void* GpuSlabs::Take(int64_t bytes) {
+#ifdef KSA_HAVE_CUDA
+  return cuda::TakeDevice(device_.ordinal, bytes);
+#else
+  FailDevice("GpuSlabs", device_);
+#endif
+}
+
+void GpuSlabs::Give(void* slab) noexcept {
+#ifdef KSA_HAVE_CUDA
+  cuda::GiveDevice(slab);
+#endif
+}
+
+}  // namespace ksa

@@ -1,0 +1,114 @@
+#include "kernels/core/gpu_cuda.h"
+
+#include <string>
+
+#include "kernels/core/cuda.h"
+
+namespace ksa::cuda {
+
+void FailCuda(cudaError_t error, const char* what, const char* file, int line) {
+  const ExitCode code = error == cudaErrorMemoryAllocation ? ExitCode::kOutOfMemory : ExitCode::kInternal;
+  throw DeviceError(code,
+                    fmt::format("CUDA: {} ({}) from {} at {}:{}",
+                                cudaGetErrorString(error),
+                                cudaGetErrorName(error),
+                                what,
+                                file,
+                                line));
+}
+
+int GpuCount() {
+  int count = 0;
+  if (cudaGetDeviceCount(&count) != cudaSuccess) {
+    (void)cudaGetLastError();  // no driver, or no device: not an error of later calls
+    return 0;
+  }
+  return count;
+}
+
+GpuInfo QueryGpu(int ordinal) {
+  cudaDeviceProp properties{};
+  KSA_CUDA_CHECK(cudaGetDeviceProperties(&properties, ordinal));
+  KSA_CUDA_CHECK(cudaSetDevice(ordinal));
+  size_t free = 0;
+  size_t total = 0;
+  KSA_CUDA_CHECK(cudaMemGetInfo(&free, &total));
+  return {.name = properties.name,
+          .total_bytes = static_cast<int64_t>(total),
+          .free_bytes = static_cast<int64_t>(free),
+          .multiprocessors = properties.multiProcessorCount,
+          .major = properties.major,
+          .minor = properties.minor};
+}
+
+void Synchronize(const Stream& stream) {
+  KSA_CUDA_CHECK(cudaStreamSynchronize(Handle(stream)));
+}
+
+void* CreateStream(int ordinal) {
+  cudaStream_t stream = nullptr;
+  KSA_CUDA_CHECK(cudaSetDevice(ordinal));
+  KSA_CUDA_CHECK(cudaStreamCreateWithFlags(&stream, cudaStreamNonBlocking));
+  return stream;
+}
+
+void DestroyStream(void* handle) noexcept {
+  (void)cudaStreamDestroy(static_cast<cudaStream_t>(handle));
+}
+
+void* CreateEvent() {
+  cudaEvent_t event = nullptr;
+  KSA_CUDA_CHECK(cudaEventCreate(&event));
+  return event;
+}
+
+void DestroyEvent(void* handle) noexcept {
+  (void)cudaEventDestroy(static_cast<cudaEvent_t>(handle));
+}
+
+void RecordEvent(void* event, const Stream& stream) {
+  KSA_CUDA_CHECK(cudaEventRecord(static_cast<cudaEvent_t>(event), Handle(stream)));
+}
+
+void WaitForEvent(void* event) {
+  KSA_CUDA_CHECK(cudaEventSynchronize(static_cast<cudaEvent_t>(event)));
+}
+
+double MillisecondsBetween(void* start, void* end) {
+  float milliseconds = 0.0F;
+  KSA_CUDA_CHECK(
+      cudaEventElapsedTime(&milliseconds, static_cast<cudaEvent_t>(start), static_cast<cudaEvent_t>(end)));
+  return milliseconds;
+}
+
+void* TakePinned(int64_t bytes) {
+  void* data = nullptr;
+  KSA_CUDA_CHECK(cudaMallocHost(&data, static_cast<size_t>(bytes)));
+  return data;
+}
+
+void GivePinned(void* data) noexcept {
+  (void)cudaFreeHost(data);
+}
+
+void* TakeDevice(int ordinal, int64_t bytes) {
+  void* data = nullptr;
+  KSA_CUDA_CHECK(cudaSetDevice(ordinal));
+  const cudaError_t error = cudaMalloc(&data, static_cast<size_t>(bytes));
+  if (error == cudaErrorMemoryAllocation) {
+    (void)cudaGetLastError();
+    return nullptr;
+  }
+  KSA_CUDA_CHECK(error);
+  return data;
+}
+
+void GiveDevice(void* data) noexcept {
+  (void)cudaFree(data);
+}
+
+void QueueCopy(const void* from, void* to, int64_t bytes, const Stream& stream) {
+  KSA_CUDA_CHECK(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDefault, Handle(stream)));
+}
+
+}  // namespace ksa::cuda

@@ -1,0 +1,28 @@
+// The CUDA side of gpu.h.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/core/device.h"
+#include "kernels/core/gpu.h"
+
+namespace ksa::cuda {
+
+[[nodiscard]] int GpuCount();
+[[nodiscard]] GpuInfo QueryGpu(int ordinal);
+void Synchronize(const Stream& stream);
+[[nodiscard]] void* CreateStream(int ordinal);
+void DestroyStream(void* handle) noexcept;
+[[nodiscard]] void* CreateEvent();
+void DestroyEvent(void* handle) noexcept;
+void RecordEvent(void* event, const Stream& stream);
+void WaitForEvent(void* event);
+[[nodiscard]] double MillisecondsBetween(void* start, void* end);
+[[nodiscard]] void* TakePinned(int64_t bytes);
+void GivePinned(void* data) noexcept;
+[[nodiscard]] void* TakeDevice(int ordinal, int64_t bytes);  // null when there is not enough
+void GiveDevice(void* data) noexcept;
+// Queues a copy in the direction that the addresses say.
+void QueueCopy(const void* from, void* to, int64_t bytes, const Stream& stream);
+
+}  // namespace ksa::cuda
