@@ -23,33 +23,34 @@ inline void Check(cudaError_t error, const char* what, const char* file, int lin
   return static_cast<cudaStream_t>(stream.handle);
 }
 
+#ifdef __CUDACC__
+
 struct LaunchShape {
   dim3 grid;
   dim3 block;
   size_t shared_bytes = 0;  // dynamic
 };
 
-// Launches `kernel` on a stream, and checks the launch; asks for more than 48 KiB of shared memory where needed. On a dry
-// stream, and with an empty grid, nothing happens. `name` is for messages.
+// Launches `kernel` on a stream, and checks the launch; asks for more than 48 KiB of shared memory where needed. On a
+// dry stream, and with an empty grid, nothing happens. `name` is for messages.
 template <typename... Parameters, typename... Args>
-void Launch(const char* name,
-            const Stream& stream,
-            const LaunchShape& shape,
-            void (*kernel)(Parameters...),
-            Args&&... args) {
+void Launch(
+    const char* name, const Stream& stream, const LaunchShape& shape, void (*kernel)(Parameters...), Args&&... args) {
   if (stream.dry || shape.grid.x == 0 || shape.grid.y == 0 || shape.grid.z == 0) {
     return;
   }
   if (shape.shared_bytes > 48 * 1024) {
-    Check(cudaFuncSetAttribute(
-              kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes)),
-          name,
-          __FILE__,
-          __LINE__);
+    Check(
+        cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shape.shared_bytes)),
+        name,
+        __FILE__,
+        __LINE__);
   }
   kernel<<<shape.grid, shape.block, shape.shared_bytes, Handle(stream)>>>(static_cast<Parameters>(args)...);
   Check(cudaGetLastError(), name, __FILE__, __LINE__);
 }
+
+#endif  // __CUDACC__
 
 }  // namespace ksa::cuda
 

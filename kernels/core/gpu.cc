@@ -48,13 +48,16 @@ void Synchronize(const Stream& stream) {
   }
 }
 
-GpuStream::GpuStream(int ordinal, int threads) {
+GpuStream::GpuStream(int ordinal, int threads) : slabs_(ordinal) {
   stream_.device = {DeviceKind::kCuda, ordinal};
   stream_.threads = threads;
   KSA_CUDA_OR_FAIL("GpuStream", stream_, stream_.handle = cuda::CreateStream(ordinal));
+  resources_ = std::make_unique<StreamResources>(slabs_, kWorkspaceBytes);
+  stream_.resources = resources_.get();
 }
 
 GpuStream::~GpuStream() {
+  resources_.reset();
 #ifdef KSA_HAVE_CUDA
   cuda::DestroyStream(stream_.handle);
 #endif
@@ -149,6 +152,16 @@ void QueueCopyToHost(const TensorView& from, const TensorView& to, const Stream&
 void CopyToHost(const TensorView& from, const TensorView& to, const Stream& stream) {
   QueueCopyToHost(from, to, stream);
   Synchronize(stream);
+}
+
+HostCopy::HostCopy(const TensorView& x, const Stream& stream) : view_(x) {
+  if (x.device.IsCpu()) {
+    return;
+  }
+  bytes_.resize(static_cast<size_t>(x.bytes()));
+  view_.data = bytes_.data();
+  view_.device = {};
+  CopyToHost(x, view_, stream);
 }
 
 void* GpuSlabs::Take(int64_t bytes) {

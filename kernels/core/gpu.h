@@ -3,11 +3,14 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <vector>
 
 #include "kernels/core/arena.h"
 #include "kernels/core/device.h"
 #include "kernels/core/error.h"
+#include "kernels/core/stream_resources.h"
 #include "kernels/core/tensor.h"
 
 namespace ksa {
@@ -33,9 +36,26 @@ struct GpuInfo {
 // Waits until everything queued on the stream is done. No-op on the CPU and on a dry stream.
 void Synchronize(const Stream& stream);
 
-// Owns a stream of a GPU. stream() is what kernels take; `threads` is for the host side of an operation.
+// The slabs of an arena from a GPU's memory.
+class GpuSlabs final : public SlabSource {
+ public:
+  explicit GpuSlabs(int ordinal) : device_{DeviceKind::kCuda, ordinal} {}
+
+  [[nodiscard]] Device device() const override { return device_; }
+
+  [[nodiscard]] void* Take(int64_t bytes) override;
+  void Give(void* slab) noexcept override;
+
+ private:
+  Device device_;
+};
+
+// Owns a stream of a GPU. stream() is what kernels take; `threads` is for the host side of an operation. Takes
+// kWorkspaceBytes of the GPU's memory for the libraries that kernels call.
 class GpuStream {
  public:
+  static constexpr int64_t kWorkspaceBytes = int64_t{64} << 20;
+
   GpuStream(int ordinal, int threads);
   GpuStream(const GpuStream&) = delete;
   GpuStream& operator=(const GpuStream&) = delete;
@@ -44,6 +64,8 @@ class GpuStream {
   [[nodiscard]] const Stream& stream() const { return stream_; }
 
  private:
+  GpuSlabs slabs_;
+  std::unique_ptr<StreamResources> resources_;
   Stream stream_;
 };
 
@@ -81,26 +103,29 @@ class PinnedMemory {
   int64_t bytes_;
 };
 
-// Copies between host memory and where `stream` computes (which may be the host as well). Both have one type and as many
-// elements. CopyFromHost: with pinned memory the copy is queued and `from` must stay until the stream has passed it;
-// with other memory `from` may be reused on return. CopyToHost waits for the stream; from a dry stream come zeros.
+// Copies between host memory and where `stream` computes (which may be the host as well). Both have one type and as
+// many elements. CopyFromHost: with pinned memory the copy is queued and `from` must stay until the stream has passed
+// it; with other memory `from` may be reused on return. CopyToHost waits for the stream; from a dry stream come zeros.
 void CopyFromHost(const TensorView& from, const TensorView& to, const Stream& stream);
 void CopyToHost(const TensorView& from, const TensorView& to, const Stream& stream);
 // The same without the wait: `to` is pinned, and holds the values once the stream has passed this point.
 void QueueCopyToHost(const TensorView& from, const TensorView& to, const Stream& stream);
 
-// The slabs of an arena from a GPU's memory.
-class GpuSlabs final : public SlabSource {
+// Host memory with the contents of a tensor: the tensor's own when it lies there, else a copy.
+class HostCopy {
  public:
-  explicit GpuSlabs(int ordinal) : device_{DeviceKind::kCuda, ordinal} {}
+  HostCopy(const TensorView& x, const Stream& stream);
 
-  [[nodiscard]] Device device() const override { return device_; }
+  [[nodiscard]] const TensorView& view() const { return view_; }
 
-  [[nodiscard]] void* Take(int64_t bytes) override;
-  void Give(void* slab) noexcept override;
+  template <typename T>
+  [[nodiscard]] const T* As() const {
+    return view_.As<T>();
+  }
 
  private:
-  Device device_;
+  std::vector<char> bytes_;
+  TensorView view_;
 };
 
 }  // namespace ksa
