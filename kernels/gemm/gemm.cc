@@ -4,18 +4,20 @@
 
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
+#include "kernels/core/op.h"
 #include "kernels/gemm/gemm_cpu.h"
+#include "kernels/gemm/gemm_cuda.h"
 
 namespace ksa {
 namespace {
 
-cpu::GemmSize Check(const GemmArgs& args, const Stream& stream) {
+GemmSize Check(const GemmArgs& args, const Stream& stream) {
   const ArgumentCheck check("Gemm", stream);
   for (const auto& [name, x] : {std::pair{"a", &args.a}, std::pair{"b", &args.b}, std::pair{"c", &args.c}}) {
     check.Rank(name, *x, 2);
     check.Floating(name, *x);
   }
-  cpu::GemmSize size;
+  GemmSize size;
   size.m = args.transpose_a ? args.a.cols() : args.a.rows();
   size.k = args.transpose_a ? args.a.rows() : args.a.cols();
   size.n = args.transpose_b ? args.b.rows() : args.b.cols();
@@ -32,17 +34,20 @@ cpu::GemmSize Check(const GemmArgs& args, const Stream& stream) {
 }  // namespace
 
 void Gemm(const GemmArgs& args, const Stream& stream) {
-  const cpu::GemmSize size = Check(args, stream);
-  if (!stream.device.IsCpu()) {
-    FailDevice("Gemm", stream.device);
-  }
-  DispatchFloating(args.a.dtype, [&](auto element) {
-    using T = decltype(element);
-    if (args.c.dtype == args.a.dtype) {
-      cpu::Gemm<T, T>(args, size, stream);
-    } else {
-      cpu::Gemm<T, Accumulator<T>>(args, size, stream);
+  const GemmSize size = Check(args, stream);
+  RunOp("Gemm", stream, {args.a.shape, args.b.shape, args.c.shape}, [&] {
+    if (!stream.device.IsCpu()) {
+      KSA_CUDA_OR_FAIL("Gemm", stream, cuda::Gemm(args, size, stream));
+      return;
     }
+    DispatchFloating(args.a.dtype, [&](auto element) {
+      using T = decltype(element);
+      if (args.c.dtype == args.a.dtype) {
+        cpu::Gemm<T, T>(args, size, stream);
+      } else {
+        cpu::Gemm<T, Accumulator<T>>(args, size, stream);
+      }
+    });
   });
 }
 

@@ -1,6 +1,8 @@
 // Matrix products. Weights are stored [out, in] as in y = x W^T.
 #pragma once
 
+#include <cstdint>
+
 #include "kernels/core/device.h"
 #include "kernels/core/tensor.h"
 
@@ -9,7 +11,7 @@ namespace ksa {
 // c [m, n] = alpha · op(a) · op(b) + beta · c, with op(a) [m, k], op(b) [k, n].
 // a and b have one dtype; c has the same, or the accumulation type (fp32 for bf16: weight gradients). Sums are kept in
 // the accumulation type. With beta == 0 the old contents of c are not read. The order of additions depends only on the
-// shapes and on stream.threads.
+// shapes and on stream.threads; on a GPU on the shapes, the alignment of the operands (below 16 bytes) and the device.
 struct GemmArgs {
   TensorView a;  // [m, k], or [k, m] with transpose_a
   TensorView b;  // [k, n], or [n, k] with transpose_b
@@ -21,5 +23,12 @@ struct GemmArgs {
 };
 
 void Gemm(const GemmArgs& args, const Stream& stream);
+
+// m, n, k of a product, taken from its checked arguments.
+struct GemmSize {
+  int64_t m = 0;
+  int64_t n = 0;
+  int64_t k = 0;
+};
 
 }  // namespace ksa

@@ -1,0 +1,13 @@
+// Matrix products on a GPU, through cuBLASLt. fp32 products are true fp32, without TF32; bf16 products are accumulated
+// in fp32 and rounded once. An algorithm is chosen by cuBLASLt's heuristic once for a kind of product (sizes, types,
+// transposes, alignments) and stream, and kept; algorithms whose additions race are left out.
+#pragma once
+
+#include "kernels/core/device.h"
+#include "kernels/gemm/gemm.h"
+
+namespace ksa::cuda {
+
+void Gemm(const GemmArgs& args, const GemmSize& size, const Stream& stream);
+
+}  // namespace ksa::cuda
