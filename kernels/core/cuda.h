@@ -29,6 +29,7 @@ struct LaunchShape {
   dim3 grid;
   dim3 block;
   size_t shared_bytes = 0;  // dynamic
+  unsigned cluster = 1;     // blocks of a cluster, neighbours along x; more than 1 from sm_90 on
 };
 
 // Launches `kernel` on a stream, and checks the launch; asks for more than 48 KiB of shared memory where needed. On a
@@ -46,8 +47,17 @@ void Launch(
         __FILE__,
         __LINE__);
   }
-  kernel<<<shape.grid, shape.block, shape.shared_bytes, Handle(stream)>>>(static_cast<Parameters>(args)...);
-  Check(cudaGetLastError(), name, __FILE__, __LINE__);
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {shape.cluster, 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = shape.grid;
+  config.blockDim = shape.block;
+  config.dynamicSmemBytes = shape.shared_bytes;
+  config.stream = Handle(stream);
+  config.attrs = &cluster;
+  config.numAttrs = shape.cluster > 1 ? 1 : 0;
+  Check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(args)...), name, __FILE__, __LINE__);
 }
 
 #endif  // __CUDACC__

@@ -2,7 +2,9 @@
 
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
+#include "kernels/core/op.h"
 #include "kernels/loss/linear_cross_entropy_cpu.h"
+#include "kernels/loss/linear_cross_entropy_cuda.h"
 
 namespace ksa {
 namespace {
@@ -46,11 +48,14 @@ void CheckTargets(const LinearCrossEntropyArgs& args) {
 
 void LinearCrossEntropy(const LinearCrossEntropyArgs& args, const Stream& stream) {
   Check(args, stream);
-  if (!stream.device.IsCpu()) {
-    FailDevice("LinearCrossEntropy", stream.device);
-  }
-  CheckTargets(args);
-  DispatchFloating(args.x.dtype, [&](auto element) { cpu::LinearCrossEntropy<decltype(element)>(args, stream); });
+  RunOp("LinearCrossEntropy", stream, {args.x.shape, args.weight.shape}, [&] {
+    if (!stream.device.IsCpu()) {
+      KSA_CUDA_OR_FAIL("LinearCrossEntropy", stream, cuda::LinearCrossEntropy(args, stream));
+      return;
+    }
+    CheckTargets(args);
+    DispatchFloating(args.x.dtype, [&](auto element) { cpu::LinearCrossEntropy<decltype(element)>(args, stream); });
+  });
 }
 
 }  // namespace ksa

@@ -1,0 +1,46 @@
+// Clusters of thread blocks (sm_90 and later): barriers, and reading another block's shared memory.
+#pragma once
+
+#include <cstdint>
+
+namespace ksa::cuda {
+
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 900
+
+// What was written to shared memory before ClusterArrive is seen by the blocks of the cluster after ClusterWait. All
+// threads of all blocks take part.
+__device__ inline void ClusterArrive() {
+  asm volatile("barrier.cluster.arrive.release.aligned;" ::: "memory");
+}
+
+__device__ inline void ClusterWait() {
+  asm volatile("barrier.cluster.wait.acquire.aligned;" ::: "memory");
+}
+
+// The value at the place of `x`, a variable in shared memory, in block `rank` of the cluster.
+__device__ inline float ReadFromBlock(const float* x, uint32_t rank) {
+  const auto here = static_cast<uint32_t>(__cvta_generic_to_shared(x));
+  float value;
+  asm volatile(
+      "{\n\t.reg .u32 there;\n\t"
+      "mapa.shared::cluster.u32 there, %1, %2;\n\t"
+      "ld.shared::cluster.f32 %0, [there];\n\t}"
+      : "=f"(value)
+      : "r"(here), "r"(rank)
+      : "memory");
+  return value;
+}
+
+#else  // there are no clusters: blocks are launched alone
+
+__device__ inline void ClusterArrive() {}
+
+__device__ inline void ClusterWait() {}
+
+__device__ inline float ReadFromBlock(const float* x, uint32_t /*rank*/) {
+  return *x;
+}
+
+#endif
+
+}  // namespace ksa::cuda

@@ -1,0 +1,106 @@
+#include "kernels/copy/elementwise.h"
+#include "kernels/core/cuda.h"
+#include "kernels/gemm/gemm.h"
+#include "kernels/loss/linear_cross_entropy_cuda.h"
+#include "kernels/loss/softmax_rows_cuda.h"
+
+namespace ksa::cuda {
+namespace {
+
+constexpr int kSumThreads = 1024;
+
+// One block: thread t adds rows t, t + 1024, ..., and the threads' sums are added pairwise.
+__global__ void __launch_bounds__(kSumThreads) SumLossesKernel(const float* losses, int64_t n, double* out) {
+  __shared__ double sums[kSumThreads];
+  double sum = 0.0;
+  for (int64_t r = threadIdx.x; r < n; r += kSumThreads) {
+    sum += static_cast<double>(losses[r]);
+  }
+  sums[threadIdx.x] = sum;
+  for (unsigned half = kSumThreads / 2; half > 0; half /= 2) {
+    __syncthreads();
+    if (threadIdx.x < half) {
+      sums[threadIdx.x] += sums[threadIdx.x + half];
+    }
+  }
+  if (threadIdx.x == 0) {
+    *out += sums[0];
+  }
+}
+
+// Scratch of one call, for chunks of `rows` rows.
+struct Scratch {
+  Tensor logits;    // [rows, v] fp32
+  Tensor gradient;  // [rows, v] bf16; fp32 gradients take the place of the logits
+  Tensor losses;    // [n] fp32, where the caller does not ask for them
+};
+
+Scratch MakeScratch(const LinearCrossEntropyArgs& args, int64_t rows) {
+  Scratch scratch;
+  const Shape shape{rows, args.weight.rows()};
+  if (rows > 0) {
+    scratch.logits = Tensor::Empty(shape, DType::kF32, *args.allocator);
+    if (!args.dx.empty() && args.x.dtype == DType::kBF16) {
+      scratch.gradient = Tensor::Empty(shape, DType::kBF16, *args.allocator);
+    }
+  }
+  if (args.row_loss.empty()) {
+    scratch.losses = Tensor::Empty({args.x.rows()}, DType::kF32, *args.allocator);
+  }
+  return scratch;
+}
+
+// Rows [first, first + rows).
+void RunChunk(const LinearCrossEntropyArgs& args,
+              const Scratch& scratch,
+              float* losses,
+              int64_t first,
+              int64_t rows,
+              const Stream& stream) {
+  const TensorView x = args.x.Rows(first, rows);
+  const TensorView logits = scratch.logits.view().Rows(0, rows);
+  Gemm({.a = x, .b = args.weight, .c = logits, .transpose_b = true}, stream);
+  TensorView gradient;
+  if (!args.dx.empty()) {
+    gradient = scratch.gradient.empty() ? logits : scratch.gradient.view().Rows(0, rows);
+  }
+  SoftmaxRows({.logits = logits,
+               .targets = args.targets.As<int32_t>() + first,
+               .losses = losses + first,
+               .gradient = gradient,
+               .scale = static_cast<float>(args.grad_scale)},
+              stream);
+  if (args.dx.empty()) {
+    return;
+  }
+  Gemm({.a = gradient, .b = args.weight, .c = args.dx.Rows(first, rows)}, stream);
+  const bool add = args.accumulate || first > 0;
+  Gemm({.a = gradient, .b = x, .c = args.dweight, .transpose_a = true, .beta = add ? 1.0 : 0.0}, stream);
+}
+
+}  // namespace
+
+void LinearCrossEntropy(const LinearCrossEntropyArgs& args, const Stream& stream) {
+  if (args.x.dtype == DType::kF64) {
+    Fail(ExitCode::kInternal, "LinearCrossEntropy: GPUs compute in fp32 and bf16, not in fp64");
+  }
+  const int64_t n = args.x.rows();
+  if (!args.dx.empty() && n == 0 && !args.accumulate) {
+    Zero(args.dweight, stream);
+  }
+  const int64_t chunk = n == 0 ? 0 : ChunkRows(n, args.weight.rows());
+  const Scratch scratch = MakeScratch(args, chunk);
+  float* losses = args.row_loss.empty() ? scratch.losses.As<float>() : args.row_loss.As<float>();
+  for (int64_t first = 0; first < n; first += chunk) {
+    RunChunk(args, scratch, losses, first, std::min(chunk, n - first), stream);
+  }
+  Launch("SumLossesKernel",
+         stream,
+         {.grid = dim3(1), .block = dim3(kSumThreads)},
+         SumLossesKernel,
+         losses,
+         n,
+         args.loss_sum.As<double>());
+}
+
+}  // namespace ksa::cuda

@@ -1,0 +1,311 @@
+#include <algorithm>
+#include <cmath>
+
+#include "kernels/core/cuda.h"
+#include "kernels/device/cluster.cuh"
+#include "kernels/loss/softmax_rows_cuda.h"
+
+namespace ksa::cuda {
+namespace {
+
+constexpr int kThreads = 512;
+constexpr int kWarps = kThreads / 32;
+constexpr int kUnroll = 4;
+constexpr int kMaxCluster = 8;
+
+template <typename G>
+struct Rows {
+  const float* logits;
+  const int32_t* targets;
+  float* losses;
+  G* gradient;  // null: the losses alone
+  int64_t v;
+  int64_t slice;   // elements of a row that a block of the cluster takes
+  int64_t cached;  // of these, elements that stay in shared memory
+  uint32_t cluster;
+  float scale;
+};
+
+// The exponential. Beside bf16 gradients the approximate one is exact enough.
+template <typename G>
+__device__ float Exponential(float x) {
+  return __expf(x);
+}
+
+template <>
+__device__ float Exponential<float>(float x) {
+  return expf(x);
+}
+
+// The sum of exp(x - largest) over some elements x. Elements that are NaN are in the sum.
+struct Partial {
+  float largest;  // -infinity and 0 of none
+  float sum;
+};
+
+template <typename G>
+__device__ Partial Join(const Partial& x, const Partial& y) {
+  const float largest = fmaxf(x.largest, y.largest);
+  const float from_x = x.largest == largest ? x.sum : x.sum * Exponential<G>(x.largest - largest);
+  const float from_y = y.largest == largest ? y.sum : y.sum * Exponential<G>(y.largest - largest);
+  return {largest, from_x + from_y};
+}
+
+// kWidth neighbouring elements.
+template <int kWidth>
+struct Pack;
+
+template <>
+struct Pack<1> {
+  float x[1];
+
+  __device__ void Load(const float* from) { x[0] = __ldcs(from); }
+
+  __device__ void FromCache(const float* from) { x[0] = *from; }
+
+  __device__ void ToCache(float* to) const { *to = x[0]; }
+
+  __device__ void Store(float* to) const { *to = x[0]; }
+
+  __device__ void Store(BFloat16* to) const { *to = BFloat16(x[0]); }
+};
+
+template <>
+struct Pack<4> {
+  float x[4];
+
+  __device__ void Load(const float* from) { *this = __ldcs(reinterpret_cast<const float4*>(from)); }
+
+  __device__ void FromCache(const float* from) { *this = *reinterpret_cast<const float4*>(from); }
+
+  __device__ void ToCache(float* to) const { *reinterpret_cast<float4*>(to) = {x[0], x[1], x[2], x[3]}; }
+
+  __device__ void Store(float* to) const { ToCache(to); }
+
+  __device__ void Store(BFloat16* to) const {
+    *reinterpret_cast<ushort4*>(to) = {
+        BFloat16(x[0]).bits, BFloat16(x[1]).bits, BFloat16(x[2]).bits, BFloat16(x[3]).bits};
+  }
+
+  __device__ Pack& operator=(const float4& from) {
+    x[0] = from.x;
+    x[1] = from.y;
+    x[2] = from.z;
+    x[3] = from.w;
+    return *this;
+  }
+};
+
+template <typename G, int kWidth>
+__device__ void Add(const Pack<kWidth>& pack, Partial& partial) {
+  float largest = pack.x[0];
+#pragma unroll
+  for (int e = 1; e < kWidth; ++e) {
+    largest = fmaxf(largest, pack.x[e]);
+  }
+  if (largest > partial.largest) {
+    partial.sum *= Exponential<G>(partial.largest - largest);
+    partial.largest = largest;
+  }
+#pragma unroll
+  for (int e = 0; e < kWidth; ++e) {
+    partial.sum += Exponential<G>(pack.x[e] - partial.largest);
+  }
+}
+
+// Over the block's slice [begin, end) of a row; what fits stays in `cache`, each element with the thread that read it.
+template <typename G, int kWidth>
+__device__ Partial ReadSlice(const Rows<G>& rows, const float* logits, int64_t begin, int64_t end, float* cache) {
+  Partial partial{-INFINITY, 0.0F};
+  constexpr int64_t kStep = kThreads * kWidth;
+  for (int64_t i = begin + threadIdx.x * kWidth; i < end; i += kUnroll * kStep) {
+    Pack<kWidth> packs[kUnroll];
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      if (i + u * kStep < end) {
+        packs[u].Load(logits + i + u * kStep);
+      }
+    }
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      const int64_t at = i + u * kStep - begin;
+      if (begin + at < end) {
+        Add<G>(packs[u], partial);
+        if (rows.gradient != nullptr && at < rows.cached) {
+          packs[u].ToCache(cache + at);
+        }
+      }
+    }
+  }
+  return partial;
+}
+
+// Over the whole block, in the order of its threads; for all threads.
+template <typename G>
+__device__ Partial JoinBlock(Partial partial, Partial* of_warps) {
+  for (int offset = 1; offset < 32; offset *= 2) {
+    const Partial other{__shfl_xor_sync(0xffffffffU, partial.largest, offset),
+                        __shfl_xor_sync(0xffffffffU, partial.sum, offset)};
+    const bool first = (threadIdx.x & static_cast<unsigned>(offset)) == 0;
+    partial = first ? Join<G>(partial, other) : Join<G>(other, partial);
+  }
+  if (threadIdx.x % 32 == 0) {
+    of_warps[threadIdx.x / 32] = partial;
+  }
+  __syncthreads();
+  Partial all = of_warps[0];
+  for (int w = 1; w < kWarps; ++w) {
+    all = Join<G>(all, of_warps[w]);
+  }
+  return all;
+}
+
+// Over the cluster, in the order of its blocks. The caller ends with ClusterWait: the others may still be reading.
+template <typename G>
+__device__ Partial JoinCluster(const Partial& of_block, Partial* shared, uint32_t cluster) {
+  if (threadIdx.x == 0) {
+    *shared = of_block;
+  }
+  ClusterArrive();
+  ClusterWait();
+  Partial all{ReadFromBlock(&shared->largest, 0), ReadFromBlock(&shared->sum, 0)};
+  for (uint32_t rank = 1; rank < cluster; ++rank) {
+    all = Join<G>(all, {ReadFromBlock(&shared->largest, rank), ReadFromBlock(&shared->sum, rank)});
+  }
+  ClusterArrive();
+  return all;
+}
+
+template <typename G, int kWidth>
+__device__ void WriteSlice(
+    const Rows<G>& rows, int64_t row, int64_t begin, int64_t end, const float* cache, const Partial& all) {
+  const float* logits = rows.logits + row * rows.v;
+  G* gradient = rows.gradient + row * rows.v;
+  const int32_t target = rows.targets[row];
+  const float factor = target < rows.v ? rows.scale / all.sum : NAN;
+#pragma unroll 4
+  for (int64_t i = begin + threadIdx.x * kWidth; i < end; i += kThreads * kWidth) {
+    Pack<kWidth> pack;
+    if (i - begin < rows.cached) {
+      pack.FromCache(cache + (i - begin));
+    } else {
+      pack.Load(logits + i);
+    }
+#pragma unroll
+    for (int e = 0; e < kWidth; ++e) {
+      const float softmax = Exponential<G>(pack.x[e] - all.largest) * factor;
+      pack.x[e] = i + e == target ? softmax - rows.scale : softmax;
+    }
+    pack.Store(gradient + i);
+  }
+}
+
+template <typename G, int kWidth>
+__device__ void ZeroSlice(const Rows<G>& rows, int64_t row, int64_t begin, int64_t end) {
+  G* gradient = rows.gradient + row * rows.v;
+  const Pack<kWidth> zero{};
+  for (int64_t i = begin + threadIdx.x * kWidth; i < end; i += kThreads * kWidth) {
+    zero.Store(gradient + i);
+  }
+}
+
+// A cluster of blocks takes one row.
+template <typename G, int kWidth>
+__global__ void __launch_bounds__(kThreads) SoftmaxRowsKernel(const Rows<G> rows) {
+  extern __shared__ __align__(16) float cache[];
+  __shared__ Partial of_warps[kWarps];
+  __shared__ Partial of_block;
+  const uint32_t rank = blockIdx.x % rows.cluster;
+  const int64_t row = blockIdx.x / rows.cluster;
+  const int64_t begin = min(rank * rows.slice, rows.v);
+  const int64_t end = min(begin + rows.slice, rows.v);
+  const float* logits = rows.logits + row * rows.v;
+  const int32_t target = rows.targets[row];
+  const bool first = rank == 0 && threadIdx.x == 0;
+  if (target < 0) {
+    if (rows.gradient != nullptr) {
+      ZeroSlice<G, kWidth>(rows, row, begin, end);
+    }
+    if (first) {
+      rows.losses[row] = 0.0F;
+    }
+    return;
+  }
+  // Read before the gradient may be written over it.
+  const float target_logit = first && target < rows.v ? logits[target] : NAN;
+  Partial all = JoinBlock<G>(ReadSlice<G, kWidth>(rows, logits, begin, end, cache), of_warps);
+  if (rows.cluster > 1) {
+    all = JoinCluster<G>(all, &of_block, rows.cluster);
+  }
+  if (first) {
+    rows.losses[row] = logf(all.sum) - (target_logit - all.largest);
+  }
+  if (rows.gradient != nullptr) {
+    WriteSlice<G, kWidth>(rows, row, begin, end, cache, all);
+  }
+  if (rows.cluster > 1) {
+    ClusterWait();
+  }
+}
+
+struct DeviceLimits {
+  int major = 0;
+  int shared_bytes = 0;
+};
+
+DeviceLimits LimitsOf(const Device& device) {
+  DeviceLimits limits;
+  KSA_CUDA_CHECK(cudaDeviceGetAttribute(&limits.major, cudaDevAttrComputeCapabilityMajor, device.ordinal));
+  KSA_CUDA_CHECK(cudaDeviceGetAttribute(&limits.shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device.ordinal));
+  return limits;
+}
+
+template <typename G, int kWidth>
+void LaunchRows(const SoftmaxRowsArgs& args, const Stream& stream) {
+  const int64_t n = args.logits.rows();
+  const int64_t v = args.logits.cols();
+  const DeviceLimits limits = LimitsOf(stream.device);
+  // Two blocks a multiprocessor, so that one reads while the other writes.
+  constexpr int64_t kPackBytes = 4 * 4;
+  const int64_t target_bytes = limits.shared_bytes / 2 - 2048;
+  int64_t cluster = 1;
+  while (limits.major >= 9 && cluster < kMaxCluster && v * 4 > cluster * target_bytes) {
+    cluster *= 2;
+  }
+  const int64_t slice = ((v + cluster - 1) / cluster + 3) / 4 * 4;
+  const int64_t most = limits.shared_bytes - 2048;
+  const int64_t cached = args.gradient.empty() ? 0 : std::min(slice, most / kPackBytes * 4);
+  const Rows<G> rows{.logits = args.logits.As<float>(),
+                     .targets = args.targets,
+                     .losses = args.losses,
+                     .gradient = args.gradient.As<G>(),
+                     .v = v,
+                     .slice = slice,
+                     .cached = cached,
+                     .cluster = static_cast<uint32_t>(cluster),
+                     .scale = args.scale};
+  Launch("SoftmaxRowsKernel",
+         stream,
+         {.grid = dim3(static_cast<unsigned>(n * cluster)),
+          .block = dim3(kThreads),
+          .shared_bytes = static_cast<size_t>(4 * cached),
+          .cluster = static_cast<unsigned>(cluster)},
+         SoftmaxRowsKernel<G, kWidth>,
+         rows);
+}
+
+}  // namespace
+
+void SoftmaxRows(const SoftmaxRowsArgs& args, const Stream& stream) {
+  if (stream.dry) {
+    return;
+  }
+  const bool packs = args.logits.cols() % 4 == 0;
+  if (args.gradient.dtype == DType::kBF16) {
+    packs ? LaunchRows<BFloat16, 4>(args, stream) : LaunchRows<BFloat16, 1>(args, stream);
+  } else {
+    packs ? LaunchRows<float, 4>(args, stream) : LaunchRows<float, 1>(args, stream);
+  }
+}
+
+}  // namespace ksa::cuda
