@@ -1,9 +1,11 @@
 #include "kernels/attention/attention.h"
 
 #include "kernels/attention/attention_cpu.h"
+#include "kernels/attention/attention_cuda.h"
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/core/error.h"
+#include "kernels/core/op.h"
 #include "kernels/core/parallel.h"
 
 namespace ksa {
@@ -63,10 +65,14 @@ void CheckShared(const ArgumentCheck& check, const Args& args) {
             "attention: the scratch allocator is of another device than q");
 }
 
-void RequireCpu(const char* kernel, const Stream& stream) {
-  if (!stream.device.IsCpu()) {
-    FailDevice(kernel, stream.device);
-  }
+template <typename Args>
+void CheckOnGpu(const Args& args) {
+  KSA_CHECK(args.allocator != nullptr, "attention on a GPU takes its scratch from an allocator; none was given");
+}
+
+template <typename Args>
+void CheckOnCpu(const Args& args) {
+  KSA_CHECK(args.path == AttentionPath::kAuto, "attention on the CPU has one implementation; its path is kAuto");
 }
 
 }  // namespace
@@ -74,11 +80,18 @@ void RequireCpu(const char* kernel, const Stream& stream) {
 void AttentionForward(const AttentionForwardArgs& args, const Stream& stream) {
   const ArgumentCheck check("AttentionForward", stream);
   CheckShared(check, args);
-  RequireCpu("AttentionForward", stream);
-  PoolAllocator own;
-  Allocator& scratch = args.allocator == nullptr ? own : *args.allocator;
-  DispatchFloating(args.q.dtype, [&](auto element) {
-    cpu_attention::Forward<decltype(element)>(args, ThreadsFor(stream, args.q.size()), scratch);
+  RunOp("AttentionForward", stream, {args.q.shape, args.k.shape}, [&] {
+    if (!stream.device.IsCpu()) {
+      CheckOnGpu(args);
+      KSA_CUDA_OR_FAIL("AttentionForward", stream, cuda_attention::Forward(args, *args.allocator, stream));
+      return;
+    }
+    CheckOnCpu(args);
+    PoolAllocator own;
+    Allocator& scratch = args.allocator == nullptr ? own : *args.allocator;
+    DispatchFloating(args.q.dtype, [&](auto element) {
+      cpu_attention::Forward<decltype(element)>(args, ThreadsFor(stream, args.q.size()), scratch);
+    });
   });
 }
 
@@ -89,11 +102,18 @@ void AttentionBackward(const AttentionBackwardArgs& args, const Stream& stream) 
   check.Tensor("dq", args.dq, args.q.dtype, args.q.shape);
   check.Tensor("dk", args.dk, args.q.dtype, args.k.shape);
   check.Tensor("dv", args.dv, args.q.dtype, args.k.shape);
-  RequireCpu("AttentionBackward", stream);
-  PoolAllocator own;
-  Allocator& scratch = args.allocator == nullptr ? own : *args.allocator;
-  DispatchFloating(args.q.dtype, [&](auto element) {
-    cpu_attention::Backward<decltype(element)>(args, ThreadsFor(stream, args.q.size()), scratch);
+  RunOp("AttentionBackward", stream, {args.q.shape, args.k.shape}, [&] {
+    if (!stream.device.IsCpu()) {
+      CheckOnGpu(args);
+      KSA_CUDA_OR_FAIL("AttentionBackward", stream, cuda_attention::Backward(args, *args.allocator, stream));
+      return;
+    }
+    CheckOnCpu(args);
+    PoolAllocator own;
+    Allocator& scratch = args.allocator == nullptr ? own : *args.allocator;
+    DispatchFloating(args.q.dtype, [&](auto element) {
+      cpu_attention::Backward<decltype(element)>(args, ThreadsFor(stream, args.q.size()), scratch);
+    });
   });
 }
 

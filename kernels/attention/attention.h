@@ -22,7 +22,7 @@ namespace ksa {
 // (kInternal). For benchmarks and tests; the CPU has one and takes kAuto only.
 enum class AttentionPath : int {
   kAuto,
-  kPlain,  // any even head dim, fp32 and bf16
+  kPlain,  // any head dim up to 1024, fp32 and bf16
   kMma,    // sm_80: mma.sync and cp.async; bf16, head dim 64 and 128
   kWgmma,  // sm_90a: wgmma and TMA; bf16, head dim 64 and 128
   kCudnn,  // full causal layers without documents; text queries by cuDNN
@@ -37,7 +37,8 @@ struct AttentionForwardArgs {
   SummaryLayout layout;
   AttentionWindow window;
   AttentionPath path = AttentionPath::kAuto;
-  Allocator* allocator = nullptr;  // of scratch, which is freed before the call returns; null: from the system
+  Allocator* allocator =
+      nullptr;  // of scratch, which is freed before the call returns; null (CPU only): from the system
 };
 
 void AttentionForward(const AttentionForwardArgs& args, const Stream& stream);

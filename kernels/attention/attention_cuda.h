@@ -43,6 +43,9 @@ void OutputDelta(const AttentionBackwardArgs& args, const TensorView& delta, con
 
 void SummaryForward(const AttentionForwardArgs& args, const Stream& stream);
 void SummaryBackwardQueries(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream);
+// For layers whose text sees no summaries, after a kernel that knows text alone wrote dk and dv of the text keys: adds
+// to them what the summary queries contribute, and writes dk and dv of the summary keys.
+void SummaryAddToKeys(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream);
 
 void Forward(const AttentionForwardArgs& args, Allocator& scratch, const Stream& stream);
 void Backward(const AttentionBackwardArgs& args, Allocator& scratch, const Stream& stream);

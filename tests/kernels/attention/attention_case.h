@@ -139,11 +139,11 @@ struct AttentionTensors {
   }
 
   [[nodiscard]] AttentionForwardArgs Forward(const AttentionCase& c, Allocator* scratch) const {
-    return {q, k, v, out, lse, c.Layout(), c.window, scratch};
+    return {q, k, v, out, lse, c.Layout(), c.window, AttentionPath::kAuto, scratch};
   }
 
   [[nodiscard]] AttentionBackwardArgs Backward(const AttentionCase& c, Allocator* scratch) const {
-    return {q, k, v, out, lse, dout, dq, dk, dv, c.Layout(), c.window, scratch};
+    return {q, k, v, out, lse, dout, dq, dk, dv, c.Layout(), c.window, AttentionPath::kAuto, scratch};
   }
 
   void Run(const AttentionCase& c, const Stream& stream, Allocator* scratch) const {
@@ -151,7 +151,7 @@ struct AttentionTensors {
     AttentionBackward(Backward(c, scratch), stream);
   }
 
- private:
+  // New ones, of the sizes of the inputs.
   void MakeOutputs(Allocator& allocator) {
     const DType dtype = q.dtype();
     out = Tensor::Empty(q.shape(), dtype, allocator);

@@ -1,0 +1,414 @@
+// Summary queries, which see their own chunk alone: bound by reading its keys and values, once. Every other head dim
+// and type than bf16 with 64 or 128 goes through the plain path.
+//
+// A warp takes one chunk and one key/value head, all its summary queries after another (their keys are in the L1 cache
+// then). Runs of e / 8 lanes hold a row, so a warp reads 2 or 4 keys at a time, and several such in one go.
+#include <cstdint>
+
+#include "kernels/attention/attention_cuda.h"
+#include "kernels/attention/attention_device.cuh"
+#include "kernels/attention/attention_octet.cuh"
+#include "kernels/attention/attention_plain.h"
+#include "kernels/core/cuda.h"
+#include "kernels/core/error.h"
+
+namespace ksa::cuda_attention {
+namespace {
+
+constexpr int kWarps = 4;           // a block
+constexpr float kNothing = -1e30F;  // a largest score before there is any; finite, so that differences are
+
+bool HasFastKernel(const TensorView& q) {
+  return q.dtype == DType::kBF16 && (q.shape[2] == 64 || q.shape[2] == 128);
+}
+
+struct Tensors {
+  Problem problem;
+  const BFloat16* q;
+  const BFloat16* k;
+  const BFloat16* v;
+  BFloat16* out;  // forward
+  float* lse;
+  const BFloat16* dout;  // the rest: backward
+  const float* delta;
+  BFloat16* dq;
+  BFloat16* dk;
+  BFloat16* dv;
+};
+
+// How the lanes of a warp share rows of kDim elements, and which chunk and key/value head the warp has.
+template <int kDim>
+struct Work {
+  static constexpr int kLanes = kDim / 8;
+  static constexpr int kRuns = 32 / kLanes;
+  static constexpr int kBatch = kDim == 128 ? 5 : 3;  // keys of a run taken together: 8 and a summary in one go
+
+  const Problem& problem;
+  int run = static_cast<int>(threadIdx.x) / kLanes;
+  int offset = static_cast<int>(threadIdx.x) % kLanes * 8;  // of the lane's elements in a row
+  int group;
+  int32_t tokens;   // of the chunk
+  int64_t text;     // row of its first one
+  int64_t summary;  // row of its first summary
+
+  __device__ Work(const Problem& p, int64_t index) : problem(p), group(static_cast<int>(index % p.groups)) {
+    const SummaryLayout& layout = p.layout;
+    const int64_t chunk_index = index / p.groups;
+    const auto sequence = static_cast<int32_t>(chunk_index / layout.live_chunks);
+    const auto chunk = static_cast<int32_t>(chunk_index % layout.live_chunks);
+    tokens = layout.ChunkTokens(sequence, chunk);
+    text = layout.TextRow(sequence, chunk * layout.chunk_size);
+    summary = layout.SummaryRow(sequence, chunk * layout.summary_tokens);
+  }
+
+  // Where the lane's part of key j of the chunk lies: its text, then its summaries.
+  __device__ int64_t Key(int32_t j) const {
+    const int64_t row = j < tokens ? text + j : summary + (j - tokens);
+    return (row * problem.groups + group) * kDim + offset;
+  }
+
+  // Index into lse and delta of query a of query head `member` of the group.
+  __device__ int64_t Query(int a, int member) const {
+    return (summary + a) * problem.heads + group * problem.share + member;
+  }
+};
+
+__device__ inline int64_t WarpIndex() {
+  return int64_t{blockIdx.x} * kWarps + threadIdx.y;
+}
+
+__device__ inline int64_t WarpCount(const Problem& problem) {
+  return int64_t{problem.layout.sequences} * problem.layout.live_chunks * problem.groups;
+}
+
+// Loads keys j, j + kRuns, ... of the run, zeros where there are no more.
+template <int kDim>
+__device__ void LoadBatch(const Work<kDim>& work, const BFloat16* from, int32_t j, int32_t count, uint4* to) {
+#pragma unroll
+  for (int i = 0; i < Work<kDim>::kBatch; ++i) {
+    const int32_t key = j + i * Work<kDim>::kRuns;
+    to[i] = key < count ? LoadOctet(from + work.Key(key)) : make_uint4(0, 0, 0, 0);
+  }
+}
+
+// The online softmax of a run's keys.
+struct RunSoftmax {
+  float max = kNothing;
+  float sum = 0.0F;
+  Octet out;
+
+  __device__ void Rescale(float next) {
+    const float shrink = exp2f(max - next);
+    max = next;
+    sum *= shrink;
+    out.Scale(shrink);
+  }
+};
+
+template <int kDim>
+__device__ void AddKeys(const Work<kDim>& work, const Tensors& t, const Octet& q, int32_t count, RunSoftmax& softmax) {
+  constexpr int kBatch = Work<kDim>::kBatch;
+  constexpr int kRuns = Work<kDim>::kRuns;
+  for (int32_t base = 0; base < count; base += kBatch * kRuns) {
+    const int32_t first = base + work.run;
+    uint4 k[kBatch];
+    uint4 v[kBatch];
+    LoadBatch(work, t.k, first, count, k);
+    LoadBatch(work, t.v, first, count, v);
+    float score[kBatch];
+    float next = softmax.max;
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      score[i] = Dot<Work<kDim>::kLanes>(q, Octet(k[i]));
+      next = first + i * kRuns < count ? fmaxf(next, score[i]) : next;
+    }
+    softmax.Rescale(next);
+#pragma unroll
+    for (int i = 0; i < kBatch; ++i) {
+      const float weight = first + i * kRuns < count ? exp2f(score[i] - next) : 0.0F;
+      softmax.sum += weight;
+      softmax.out.Add(weight, Octet(v[i]));
+    }
+  }
+}
+
+// Joins the runs of a warp: afterwards every one has the whole.
+template <int kLanes>
+__device__ void JoinRuns(RunSoftmax& softmax) {
+#pragma unroll
+  for (int lane = kLanes; lane < 32; lane *= 2) {
+    softmax.Rescale(fmaxf(softmax.max, __shfl_xor_sync(0xffffffffU, softmax.max, lane)));
+    softmax.sum += __shfl_xor_sync(0xffffffffU, softmax.sum, lane);
+#pragma unroll
+    for (float& element : softmax.out.x) {
+      element += __shfl_xor_sync(0xffffffffU, element, lane);
+    }
+  }
+}
+
+template <int kDim>
+__global__ void __launch_bounds__(32 * kWarps) SummaryForwardKernel(Tensors t) {
+  if (WarpIndex() >= WarpCount(t.problem)) {
+    return;
+  }
+  const Work<kDim> work(t.problem, WarpIndex());
+  for (int a = 0; a < t.problem.layout.summary_tokens; ++a) {
+    for (int member = 0; member < t.problem.share; ++member) {
+      const int64_t at = work.Query(a, member);
+      Octet q(LoadOctet(t.q + at * kDim + work.offset));
+      q.Scale(t.problem.scale_log2);
+      RunSoftmax softmax;
+      AddKeys(work, t, q, work.tokens + a + 1, softmax);
+      JoinRuns<Work<kDim>::kLanes>(softmax);
+      if (work.run == 0) {
+        softmax.out.Scale(1.0F / softmax.sum);
+        softmax.out.Store(t.out + at * kDim + work.offset);
+      }
+      if (threadIdx.x == 0) {
+        t.lse[at] = (softmax.max + log2f(softmax.sum)) * kLn2;
+      }
+    }
+  }
+}
+
+template <int kDim>
+__global__ void __launch_bounds__(32 * kWarps) SummaryBackwardQueriesKernel(Tensors t) {
+  constexpr int kBatch = Work<kDim>::kBatch;
+  constexpr int kRuns = Work<kDim>::kRuns;
+  constexpr int kLanes = Work<kDim>::kLanes;
+  if (WarpIndex() >= WarpCount(t.problem)) {
+    return;
+  }
+  const Work<kDim> work(t.problem, WarpIndex());
+  for (int a = 0; a < t.problem.layout.summary_tokens; ++a) {
+    for (int member = 0; member < t.problem.share; ++member) {
+      const int64_t at = work.Query(a, member);
+      Octet q(LoadOctet(t.q + at * kDim + work.offset));
+      q.Scale(t.problem.scale_log2);
+      const Octet dout(LoadOctet(t.dout + at * kDim + work.offset));
+      const float lse = t.lse[at] * kLog2E;
+      const float delta = t.delta[at];
+      const int32_t count = work.tokens + a + 1;
+      Octet dq;
+      for (int32_t base = 0; base < count; base += kBatch * kRuns) {
+        const int32_t first = base + work.run;
+        uint4 k[kBatch];
+        uint4 v[kBatch];
+        LoadBatch(work, t.k, first, count, k);
+        LoadBatch(work, t.v, first, count, v);
+#pragma unroll
+        for (int i = 0; i < kBatch; ++i) {
+          const float weight = exp2f(Dot<kLanes>(q, Octet(k[i])) - lse);
+          const float dweight = Dot<kLanes>(dout, Octet(v[i]));
+          dq.Add(first + i * kRuns < count ? weight * (dweight - delta) : 0.0F, Octet(k[i]));
+        }
+      }
+#pragma unroll
+      for (int lane = kLanes; lane < 32; lane *= 2) {
+#pragma unroll
+        for (float& element : dq.x) {
+          element += __shfl_xor_sync(0xffffffffU, element, lane);
+        }
+      }
+      if (work.run == 0) {
+        dq.Scale(t.problem.scale);
+        dq.Store(t.dq + at * kDim + work.offset);
+      }
+    }
+  }
+}
+
+// Gradients of the keys of a chunk, each run holding one at a time. What is there of the text keys already is added to.
+template <int kDim>
+__global__ void __launch_bounds__(32 * kWarps) SummaryAddToKeysKernel(Tensors t) {
+  constexpr int kRuns = Work<kDim>::kRuns;
+  constexpr int kLanes = Work<kDim>::kLanes;
+  if (WarpIndex() >= WarpCount(t.problem)) {
+    return;
+  }
+  const Work<kDim> work(t.problem, WarpIndex());
+  const int m = t.problem.layout.summary_tokens;
+  const int32_t count = work.tokens + m;
+  for (int32_t base = 0; base < count; base += kRuns) {
+    const int32_t key = min(base + work.run, count - 1);  // idle runs repeat the last one, for the sums over lanes
+    const int64_t at_key = work.Key(key);
+    const Octet k(LoadOctet(t.k + at_key));
+    const Octet v(LoadOctet(t.v + at_key));
+    const int32_t first_query = key - work.tokens;  // a summary key is seen from itself on
+    Octet dk;
+    Octet dv;
+    for (int a = 0; a < m; ++a) {
+      for (int member = 0; member < t.problem.share; ++member) {
+        const int64_t at = work.Query(a, member);
+        const Octet q(LoadOctet(t.q + at * kDim + work.offset));
+        const Octet dout(LoadOctet(t.dout + at * kDim + work.offset));
+        const float score = Dot<kLanes>(q, k) * t.problem.scale_log2;
+        const float weight = a >= first_query ? exp2f(score - t.lse[at] * kLog2E) : 0.0F;
+        const float dweight = Dot<kLanes>(dout, v);
+        dv.Add(weight, dout);
+        dk.Add(weight * (dweight - t.delta[at]) * t.problem.scale, q);
+      }
+    }
+    if (key < work.tokens) {
+      dk.Add(1.0F, Octet(LoadOctet(t.dk + at_key)));
+      dv.Add(1.0F, Octet(LoadOctet(t.dv + at_key)));
+    }
+    __syncwarp();  // all have read before one writes: idle runs hold the last key too
+    if (base + work.run < count) {
+      dk.Store(t.dk + at_key);
+      dv.Store(t.dv + at_key);
+    }
+  }
+}
+
+// delta of one (row, head) a run of kDim / 8 lanes.
+template <int kDim>
+__global__ void __launch_bounds__(256)
+    OutputDeltaKernel(const BFloat16* dout, const BFloat16* out, float* delta, int64_t count) {
+  constexpr int kLanes = kDim / 8;
+  const int64_t thread = int64_t{blockIdx.x} * 256 + threadIdx.x;
+  const int64_t at = thread / kLanes;
+  if (thread - threadIdx.x % 32 >= count * kLanes) {
+    return;  // whole warps
+  }
+  const bool real = at < count;
+  const int64_t element = real ? thread * 8 : 0;
+  const float sum = Dot<kLanes>(Octet(LoadOctet(dout + element)), Octet(LoadOctet(out + element)));
+  if (real && threadIdx.x % kLanes == 0) {
+    delta[at] = sum;
+  }
+}
+
+// The same for any head dim and type: a warp each.
+template <typename T>
+__global__ void __launch_bounds__(256)
+    PlainOutputDeltaKernel(const T* dout, const T* out, float* delta, int64_t count, int dim) {
+  const int64_t at = int64_t{blockIdx.x} * 8 + threadIdx.x / 32;
+  if (at >= count) {
+    return;
+  }
+  const int lane = static_cast<int>(threadIdx.x) % 32;
+  float sum = 0.0F;
+  for (int d = lane; d < dim; d += 32) {
+    sum = fmaf(static_cast<float>(dout[at * dim + d]), static_cast<float>(out[at * dim + d]), sum);
+  }
+  sum = SumOver<32>(sum);
+  if (lane == 0) {
+    delta[at] = sum;
+  }
+}
+
+cuda::LaunchShape Blocks(int64_t items, int64_t per_block, dim3 block) {
+  return {dim3(static_cast<unsigned>((items + per_block - 1) / per_block)), block};
+}
+
+cuda::LaunchShape OneWarpAChunk(const Problem& p) {
+  return Blocks(int64_t{p.layout.sequences} * p.layout.live_chunks * p.groups, kWarps, dim3(32, kWarps));
+}
+
+template <typename Kernel>
+void LaunchByDim(const char* name, const Tensors& t, const Stream& stream, Kernel kernel64, Kernel kernel128) {
+  cuda::Launch(name, stream, OneWarpAChunk(t.problem), t.problem.dim == 64 ? kernel64 : kernel128, t);
+}
+
+Tensors BackwardTensors(const AttentionBackwardArgs& args, const TensorView& delta) {
+  return {.problem = MakeProblem(args),
+          .q = args.q.As<BFloat16>(),
+          .k = args.k.As<BFloat16>(),
+          .v = args.v.As<BFloat16>(),
+          .out = nullptr,
+          .lse = args.lse.As<float>(),
+          .dout = args.dout.As<BFloat16>(),
+          .delta = delta.As<float>(),
+          .dq = args.dq.As<BFloat16>(),
+          .dk = args.dk.As<BFloat16>(),
+          .dv = args.dv.As<BFloat16>()};
+}
+
+template <typename Args>
+bool HasSummaryQueries(const Args& args) {
+  return args.q.rows() > args.layout.text_rows();
+}
+
+}  // namespace
+
+void OutputDelta(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream) {
+  const int64_t count = delta.size();
+  const auto dim = static_cast<int>(args.q.shape[2]);
+  if (HasFastKernel(args.q)) {
+    cuda::Launch("OutputDeltaKernel",
+                 stream,
+                 Blocks(count * dim / 8, 256, dim3(256)),
+                 dim == 64 ? OutputDeltaKernel<64> : OutputDeltaKernel<128>,
+                 args.dout.As<BFloat16>(),
+                 args.out.As<BFloat16>(),
+                 delta.As<float>(),
+                 count);
+    return;
+  }
+  const auto plain = [&](auto element) {
+    using T = decltype(element);
+    cuda::Launch("PlainOutputDeltaKernel",
+                 stream,
+                 Blocks(count, 8, dim3(256)),
+                 PlainOutputDeltaKernel<T>,
+                 args.dout.As<T>(),
+                 args.out.As<T>(),
+                 delta.As<float>(),
+                 count,
+                 dim);
+  };
+  if (args.q.dtype == DType::kF32) {
+    plain(float{});
+  } else {
+    plain(BFloat16{});
+  }
+}
+
+void SummaryForward(const AttentionForwardArgs& args, const Stream& stream) {
+  if (!HasSummaryQueries(args)) {
+    return;
+  }
+  if (!HasFastKernel(args.q)) {
+    plain::ForwardRows(args, args.layout.text_rows(), args.layout.summary_rows(), stream);
+    return;
+  }
+  const Tensors t = {.problem = MakeProblem(args),
+                     .q = args.q.As<BFloat16>(),
+                     .k = args.k.As<BFloat16>(),
+                     .v = args.v.As<BFloat16>(),
+                     .out = args.out.As<BFloat16>(),
+                     .lse = args.lse.As<float>()};
+  LaunchByDim("SummaryForwardKernel", t, stream, SummaryForwardKernel<64>, SummaryForwardKernel<128>);
+}
+
+void SummaryBackwardQueries(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream) {
+  if (!HasSummaryQueries(args)) {
+    return;
+  }
+  if (!HasFastKernel(args.q)) {
+    plain::BackwardQueryRows(args, delta, args.layout.text_rows(), args.layout.summary_rows(), stream);
+    return;
+  }
+  LaunchByDim("SummaryBackwardQueriesKernel",
+              BackwardTensors(args, delta),
+              stream,
+              SummaryBackwardQueriesKernel<64>,
+              SummaryBackwardQueriesKernel<128>);
+}
+
+void SummaryAddToKeys(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream) {
+  KSA_CHECK(!args.window.summaries || LiveChunks(args.layout.chunks(), args.window.chunks) == 0,
+            "attention: summary keys that text sees get their gradients from BackwardKeys");
+  if (!HasSummaryQueries(args) || !HasFastKernel(args.q)) {
+    plain::AddSummaryQueriesToKeys(args, delta, stream);
+    return;
+  }
+  LaunchByDim("SummaryAddToKeysKernel",
+              BackwardTensors(args, delta),
+              stream,
+              SummaryAddToKeysKernel<64>,
+              SummaryAddToKeysKernel<128>);
+}
+
+}  // namespace ksa::cuda_attention

@@ -1,0 +1,289 @@
+// Attention on the GPU, every path of it, against the CPU in fp64 and in the same type.
+#include "kernels/attention/attention.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <fmt/core.h>
+
+#include "tests/gpu/attention_case_list.h"
+#include "tests/gpu/support.h"
+
+namespace ksa::testing {
+namespace {
+
+struct PathName {
+  AttentionPath path;
+  const char* name;
+};
+
+constexpr PathName kPaths[] = {{AttentionPath::kPlain, "Plain"}};
+
+bool TakesTensorCores(const AttentionCase& c, DType dtype) {
+  return dtype == DType::kBF16 && (c.dim == 64 || c.dim == 128);
+}
+
+// cuDNN does full layers without documents.
+bool Supports(AttentionPath path, const AttentionCase& c, DType dtype) {
+  const bool full = c.window.chunks == AttentionWindow::kUnlimited && c.window.tokens == AttentionWindow::kUnlimited;
+  switch (path) {
+    case AttentionPath::kCudnn:
+      return TakesTensorCores(c, dtype) && full && c.first_chunk.empty();
+    case AttentionPath::kMma:
+    case AttentionPath::kWgmma:
+      return TakesTensorCores(c, dtype);
+    default:
+      return true;
+  }
+}
+
+std::string RowName(const SummaryLayout& layout, int64_t row) {
+  if (row < layout.text_rows()) {
+    return fmt::format("text {} of sequence {}", row % layout.text_tokens, row / layout.text_tokens);
+  }
+  const int64_t summary = (row - layout.text_rows()) % layout.live_summaries();
+  return fmt::format("summary {} of chunk {} of sequence {}",
+                     summary % layout.summary_tokens,
+                     summary / layout.summary_tokens,
+                     (row - layout.text_rows()) / layout.live_summaries());
+}
+
+using Values = std::vector<double>;
+
+// Root of the mean square of `count` elements from `first` on; of their difference from `exact` when it is given.
+double Rms(const Values& x, const Values* exact, int64_t first, int64_t count) {
+  double sum = 0.0;
+  for (auto i = static_cast<size_t>(first); i < static_cast<size_t>(first + count); ++i) {
+    const double value = x[i] - (exact == nullptr ? 0.0 : (*exact)[i]);
+    sum += value * value;
+  }
+  return std::sqrt(sum / static_cast<double>(std::max<int64_t>(1, count)));
+}
+
+// Compares one output [rows, heads, e] of a path with the CPU's.
+//
+// Whole tensor: the root mean square error is at most twice that of the CPU in the same type. Tensor cores round the
+// softmax weights and their gradients to bf16, which costs as much again as rounding the result does: a factor of 1.4
+// on random numbers. Each row of a head: the same plus one rounding of its magnitude, since a few elements may be exact
+// by luck; a key that is missing among a thousand moves its row by eight times that.
+//
+// `floor`: what rounding leaves of sums that cancel (the gradient of a query that sees one key is 0).
+class Comparison {
+ public:
+  Comparison(const SummaryLayout& layout, std::string_view what, double floor)
+      : layout_(layout), what_(what), floor_(floor) {}
+
+  void Expect(const TensorView& actual, const TensorView& plain, const TensorView& exact) const {
+    const Values got = ToDouble(actual);
+    const Values same_type = ToDouble(plain);
+    const Values want = ToDouble(exact);
+    const int64_t size = exact.size();
+    const int64_t dim = exact.shape[2];
+    const double magnitude = Rms(want, nullptr, 0, size);
+    EXPECT_LE(Rms(got, &want, 0, size), 2.0 * Rms(same_type, &want, 0, size) + floor_) << what_ << " as a whole";
+    for (int64_t i = 0; i < size; i += dim) {
+      const double scale = std::max(magnitude, Rms(want, nullptr, i, dim));
+      const double allowed = 2.0 * Rms(same_type, &want, i, dim) + UnitRoundoff(actual.dtype) * scale + floor_;
+      const double error = Rms(got, &want, i, dim);
+      if (!(error <= allowed)) {
+        const int64_t worst = Worst(got, want, i, dim);
+        const int64_t row = i / dim / exact.shape[1];
+        ADD_FAILURE() << what_ << " [row " << row << " (" << RowName(layout_, row) << "), head "
+                      << i / dim % exact.shape[1] << ", e " << worst - i << "]: expected "
+                      << want[static_cast<size_t>(worst)] << ", got " << got[static_cast<size_t>(worst)]
+                      << "; the row errs by " << error << ", allowed " << allowed;
+        return;
+      }
+    }
+  }
+
+ private:
+  static int64_t Worst(const Values& actual, const Values& exact, int64_t first, int64_t count) {
+    int64_t worst = first;
+    double largest = -1.0;
+    for (int64_t i = first; i < first + count; ++i) {
+      const double error = std::abs(actual[static_cast<size_t>(i)] - exact[static_cast<size_t>(i)]);
+      if (!(error <= largest)) {
+        worst = i;
+        largest = std::isnan(error) ? HUGE_VAL : error;
+      }
+    }
+    return worst;
+  }
+
+  SummaryLayout layout_;
+  std::string_view what_;
+  double floor_;
+};
+
+class AttentionGpu : public GpuTest, public ::testing::WithParamInterface<PathName> {
+ protected:
+  // Forward and backward on the GPU; the results in host memory.
+  AttentionTensors Run(const AttentionCase& c, const AttentionTensors& inputs, AttentionPath path) {
+    SummaryLayout layout = c.Layout();
+    const Tensor first = Upload(c.first_chunk);
+    const Tensor tokens = Upload(c.chunk_tokens);
+    layout.document_first_chunk = first.As<int32_t>();
+    layout.chunk_tokens = tokens.As<int32_t>();
+    AttentionTensors own = inputs;
+    own.MakeOutputs(device());
+    for (Tensor* x : {&own.q, &own.k, &own.v, &own.dout}) {
+      *x = ToGpu(*x);
+    }
+    AttentionForward({own.q, own.k, own.v, own.out, own.lse, layout, c.window, path, &device()}, stream());
+    AttentionBackward(
+        {own.q, own.k, own.v, own.out, own.lse, own.dout, own.dq, own.dk, own.dv, layout, c.window, path, &device()},
+        stream());
+    Synchronize(stream());
+    for (Tensor* x : {&own.q, &own.k, &own.v, &own.dout, &own.out, &own.lse, &own.dq, &own.dk, &own.dv}) {
+      *x = ToCpu(*x);
+    }
+    return own;
+  }
+
+  void ExpectMatchesTheCpu(const AttentionCase& c, DType dtype) {
+    SCOPED_TRACE(c.Describe());
+    const AttentionTensors plain(c, dtype, host());
+    const AttentionTensors exact(plain, DType::kF64, host());
+    const Stream cpu = {.device = {}, .threads = 16};
+    plain.Run(c, cpu, nullptr);
+    exact.Run(c, cpu, nullptr);
+    const AttentionTensors actual = Run(c, plain, GetParam().path);
+    ExpectSameLse(c, actual.lse, exact.lse, dtype);
+    // Products of standard normal rows are of the order of sqrt(e); they are rounded in fp32, and dq and dk are sums of
+    // such differences times 1/sqrt(e).
+    const double floor = 1e-6;
+    Comparison(c.layout, "out", floor).Expect(actual.out, plain.out, exact.out);
+    Comparison(c.layout, "dq", floor).Expect(actual.dq, plain.dq, exact.dq);
+    Comparison(c.layout, "dk", floor).Expect(actual.dk, plain.dk, exact.dk);
+    Comparison(c.layout, "dv", floor).Expect(actual.dv, plain.dv, exact.dv);
+    ExpectUnseenAreZero(actual, exact);
+    const AttentionTensors again = Run(c, plain, GetParam().path);
+    ExpectSameBits(again.out, actual.out, "out of a second run");
+    ExpectSameBits(again.lse, actual.lse, "lse of a second run");
+    ExpectSameBits(again.dq, actual.dq, "dq of a second run");
+    ExpectSameBits(again.dk, actual.dk, "dk of a second run");
+    ExpectSameBits(again.dv, actual.dv, "dv of a second run");
+  }
+
+  void ExpectMatchTheCpu(const std::vector<AttentionCase>& cases) {
+    for (const AttentionCase& c : cases) {
+      for (const DType dtype : {DType::kBF16, DType::kF32}) {
+        if (Supports(GetParam().path, c, dtype)) {
+          ExpectMatchesTheCpu(c, dtype);
+        }
+      }
+    }
+  }
+
+ private:
+  Tensor Upload(const std::vector<int32_t>& values) {
+    if (values.empty()) {
+      return {};
+    }
+    const Tensor copy = Tensor::Empty({static_cast<int64_t>(values.size())}, DType::kI32, host());
+    std::copy(values.begin(), values.end(), copy.As<int32_t>());
+    return ToGpu(copy);
+  }
+
+  // lse errs by the rounding of scores of its own size; tensor cores keep two bits less of a sum than fp32 has.
+  void ExpectSameLse(const AttentionCase& c, const TensorView& actual, const TensorView& exact, DType dtype) {
+    const double unit = dtype == DType::kBF16 ? 4e-6 : 1e-6;
+    const int64_t heads = exact.shape[1];
+    for (int64_t i = 0; i < exact.size(); ++i) {
+      const double want = ElementAt(exact, i);
+      const double got = ElementAt(actual, i);
+      if (!(got == want || std::abs(got - want) <= unit * std::max(1.0, std::abs(want)))) {
+        ADD_FAILURE() << "lse [row " << i / heads << " (" << RowName(c.layout, i / heads) << "), head " << i % heads
+                      << "]: expected " << want << ", got " << got;
+        return;
+      }
+    }
+  }
+
+  // Rows without keys have no output and no dq; keys without readers no dk and dv. Exactly.
+  static void ExpectUnseenAreZero(const AttentionTensors& actual, const AttentionTensors& exact) {
+    const int64_t dim = exact.q.shape()[2];
+    const Values out = ToDouble(actual.out);
+    const Values dq = ToDouble(actual.dq);
+    const Values dk = ToDouble(actual.dk);
+    const Values dv = ToDouble(actual.dv);
+    const Values exact_dv = ToDouble(exact.dv);
+    for (int64_t i = 0; i < exact.lse.size(); ++i) {
+      if (std::isinf(ElementAt(exact.lse, i))) {
+        EXPECT_EQ(Rms(out, nullptr, i * dim, dim), 0.0) << "out of row " << i / exact.lse.shape()[1];
+        EXPECT_EQ(Rms(dq, nullptr, i * dim, dim), 0.0) << "dq of row " << i / exact.lse.shape()[1];
+      }
+    }
+    for (int64_t i = 0; i < exact.dv.size(); i += dim) {
+      if (Rms(exact_dv, nullptr, i, dim) == 0.0) {
+        EXPECT_EQ(Rms(dk, nullptr, i, dim), 0.0) << "dk of row " << i / dim / exact.dk.shape()[1];
+        EXPECT_EQ(Rms(dv, nullptr, i, dim), 0.0) << "dv of row " << i / dim / exact.dk.shape()[1];
+      }
+    }
+  }
+};
+
+TEST_P(AttentionGpu, KsaLayers) {
+  ExpectMatchTheCpu(KsaCases());
+}
+
+TEST_P(AttentionGpu, WindowEdges) {
+  ExpectMatchTheCpu(WindowEdgeCases());
+}
+
+TEST_P(AttentionGpu, OtherLayers) {
+  ExpectMatchTheCpu(OtherWindowCases());
+}
+
+TEST_P(AttentionGpu, Heads) {
+  ExpectMatchTheCpu(HeadCases());
+}
+
+TEST_P(AttentionGpu, Documents) {
+  ExpectMatchTheCpu(DocumentCases());
+}
+
+TEST_P(AttentionGpu, OddHeadDims) {
+  ExpectMatchTheCpu(OddHeadDimCases());
+}
+
+INSTANTIATE_TEST_SUITE_P(Paths, AttentionGpu, ::testing::ValuesIn(kPaths), [](const auto& path) {
+  return path.param.name;
+});
+
+class AttentionGpuErrors : public GpuTest {
+ protected:
+  // The message with which forward refuses a case in a type on a path.
+  std::string Refusal(const AttentionCase& c, DType dtype, AttentionPath path) {
+    AttentionTensors tensors(c, dtype, host());
+    for (Tensor* x : {&tensors.q, &tensors.k, &tensors.v, &tensors.out, &tensors.lse}) {
+      *x = ToGpu(*x);
+    }
+    try {
+      AttentionForward(
+          {tensors.q, tensors.k, tensors.v, tensors.out, tensors.lse, c.Layout(), c.window, path, &device()}, stream());
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kInternal);
+      return error.what();
+    }
+    return "";
+  }
+};
+
+TEST_F(AttentionGpuErrors, APathThatCannotDoTheCallSaysWhy) {
+  const AttentionCase c = GpuCase({20, 8, 1, 2, 1, 64}, AttentionWindow::Ksa(1));
+  EXPECT_NE(Refusal(c, DType::kF64, AttentionPath::kAuto).find("takes fp32 and bf16, not fp64"), std::string::npos);
+  EXPECT_NE(Refusal(c, DType::kF32, AttentionPath::kMma).find("cannot run on path 'mma'"), std::string::npos);
+  EXPECT_NE(Refusal(c, DType::kF32, AttentionPath::kWgmma).find("cannot run on path 'wgmma'"), std::string::npos);
+  EXPECT_NE(Refusal(c, DType::kBF16, AttentionPath::kCudnn).find("cannot run on path 'cudnn'"), std::string::npos);
+  EXPECT_EQ(Refusal(c, DType::kF32, AttentionPath::kAuto), "");
+}
+
+}  // namespace
+}  // namespace ksa::testing
