@@ -1,39 +1,42 @@
 #include "kernels/copy/elementwise.h"
 
 #include "kernels/copy/elementwise_cpu.h"
+#include "kernels/copy/elementwise_cuda.h"
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
+#include "kernels/core/op.h"
 
 namespace ksa {
-namespace {
-
-void RequireCpu(const char* kernel, const Stream& stream) {
-  if (!stream.device.IsCpu()) {
-    FailDevice(kernel, stream.device);
-  }
-}
-
-}  // namespace
 
 void Copy(const TensorView& from, const TensorView& to, const Stream& stream) {
   const ArgumentCheck check("Copy", stream);
   check.Elements("from", from, from.dtype, from.size());
   check.Elements("to", to, to.dtype, from.size());
-  RequireCpu("Copy", stream);
-  if (from.dtype == DType::kI32 && to.dtype == DType::kI32) {
-    cpu::Copy<int32_t, int32_t>(from, to, stream);
-    return;
-  }
-  DispatchFloating(from.dtype, [&](auto source) {
-    DispatchFloating(to.dtype, [&](auto target) { cpu::Copy<decltype(source), decltype(target)>(from, to, stream); });
+  RunOp("Copy", stream, {from.shape}, [&] {
+    if (!stream.device.IsCpu()) {
+      KSA_CUDA_OR_FAIL("Copy", stream, cuda::Copy(from, to, stream));
+      return;
+    }
+    if (from.dtype == DType::kI32 && to.dtype == DType::kI32) {
+      cpu::Copy<int32_t, int32_t>(from, to, stream);
+      return;
+    }
+    DispatchFloating(from.dtype, [&](auto source) {
+      DispatchFloating(to.dtype, [&](auto target) { cpu::Copy<decltype(source), decltype(target)>(from, to, stream); });
+    });
   });
 }
 
 void Zero(const TensorView& x, const Stream& stream) {
   const ArgumentCheck check("Zero", stream);
   check.Elements("x", x, x.dtype, x.size());
-  RequireCpu("Zero", stream);
-  cpu::Zero(x, stream);
+  RunOp("Zero", stream, {x.shape}, [&] {
+    if (!stream.device.IsCpu()) {
+      KSA_CUDA_OR_FAIL("Zero", stream, cuda::Zero(x, stream));
+      return;
+    }
+    cpu::Zero(x, stream);
+  });
 }
 
 void Add(const TensorView& a, const TensorView& b, const TensorView& y, const Stream& stream) {
@@ -42,8 +45,13 @@ void Add(const TensorView& a, const TensorView& b, const TensorView& y, const St
   check.Elements("a", a, a.dtype, a.size());
   check.Elements("b", b, a.dtype, a.size());
   check.Elements("y", y, a.dtype, a.size());
-  RequireCpu("Add", stream);
-  DispatchFloating(a.dtype, [&](auto element) { cpu::Add<decltype(element)>(a, b, y, stream); });
+  RunOp("Add", stream, {a.shape}, [&] {
+    if (!stream.device.IsCpu()) {
+      KSA_CUDA_OR_FAIL("Add", stream, cuda::Add(a, b, y, stream));
+      return;
+    }
+    DispatchFloating(a.dtype, [&](auto element) { cpu::Add<decltype(element)>(a, b, y, stream); });
+  });
 }
 
 void Axpby(double a, const TensorView& x, double b, const TensorView& y, const Stream& stream) {
@@ -51,17 +59,28 @@ void Axpby(double a, const TensorView& x, double b, const TensorView& y, const S
   check.Floating("x", x);
   check.Elements("x", x, x.dtype, x.size());
   check.Elements("y", y, x.dtype, x.size());
-  RequireCpu("Axpby", stream);
-  DispatchFloating(x.dtype, [&](auto element) { cpu::Axpby<decltype(element)>(a, x, b, y, stream); });
+  RunOp("Axpby", stream, {x.shape}, [&] {
+    if (!stream.device.IsCpu()) {
+      KSA_CUDA_OR_FAIL("Axpby", stream, cuda::Axpby(a, x, b, y, stream));
+      return;
+    }
+    DispatchFloating(x.dtype, [&](auto element) { cpu::Axpby<decltype(element)>(a, x, b, y, stream); });
+  });
 }
 
-void SumOfSquares(const TensorView& x, const TensorView& out, const Stream& stream) {
+void SumOfSquares(const TensorView& x, const TensorView& out, const Stream& stream, Allocator* allocator) {
   const ArgumentCheck check("SumOfSquares", stream);
   check.Floating("x", x);
   check.Elements("x", x, x.dtype, x.size());
   check.Elements("out", out, DType::kF64, 1);
-  RequireCpu("SumOfSquares", stream);
-  DispatchFloating(x.dtype, [&](auto element) { cpu::SumOfSquares<decltype(element)>(x, out, stream); });
+  RunOp("SumOfSquares", stream, {x.shape}, [&] {
+    if (!stream.device.IsCpu()) {
+      KSA_CUDA_OR_FAIL(
+          "SumOfSquares", stream, cuda::SumOfSquares(x, out, RequireScratch("SumOfSquares", allocator), stream));
+      return;
+    }
+    DispatchFloating(x.dtype, [&](auto element) { cpu::SumOfSquares<decltype(element)>(x, out, stream); });
+  });
 }
 
 }  // namespace ksa

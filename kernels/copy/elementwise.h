@@ -1,6 +1,7 @@
 // Copies, casts, sums and reductions. Tensors of one call have the same number of elements; their shapes may differ.
 #pragma once
 
+#include "kernels/core/allocator.h"
 #include "kernels/core/device.h"
 #include "kernels/core/tensor.h"
 
@@ -19,7 +20,8 @@ void Add(const TensorView& a, const TensorView& b, const TensorView& y, const St
 void Axpby(double a, const TensorView& x, double b, const TensorView& y, const Stream& stream);
 
 // Writes the sum of squares of x (accumulated in fp64 in an order that depends on the size alone) to out [1], fp64.
-// Non-finite elements make the result non-finite.
-void SumOfSquares(const TensorView& x, const TensorView& out, const Stream& stream);
+// Non-finite elements make the result non-finite. A GPU needs `allocator` for scratch of [size / 32768] fp64, which is
+// freed before the call returns; the CPU does not use it.
+void SumOfSquares(const TensorView& x, const TensorView& out, const Stream& stream, Allocator* allocator = nullptr);
 
 }  // namespace ksa

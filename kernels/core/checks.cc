@@ -94,6 +94,13 @@ void ArgumentCheck::Within(std::string_view name, int64_t value, int64_t first, 
   }
 }
 
+Allocator& RequireScratch(std::string_view kernel, Allocator* allocator) {
+  if (allocator == nullptr) {
+    Fail(ExitCode::kInternal, "{}: on a GPU it needs an allocator for scratch, none was given", kernel);
+  }
+  return *allocator;
+}
+
 void FailDevice(std::string_view kernel, const Device& device) {
   Fail(ExitCode::kInternal,
        "{} was asked to run on {} {}, but this build has no such kernel; run on the CPU or build with CUDA",

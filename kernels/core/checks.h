@@ -3,6 +3,7 @@
 
 #include <string_view>
 
+#include "kernels/core/allocator.h"
 #include "kernels/core/device.h"
 #include "kernels/core/tensor.h"
 
@@ -37,6 +38,9 @@ class ArgumentCheck {
   std::string_view kernel_;
   Device device_;
 };
+
+// The allocator of a call that needs scratch: an Error(kInternal) when there is none.
+[[nodiscard]] Allocator& RequireScratch(std::string_view kernel, Allocator* allocator);
 
 // A kernel was asked to run on a device it was not built for.
 [[noreturn]] void FailDevice(std::string_view kernel, const Device& device);

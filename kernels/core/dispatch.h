@@ -37,4 +37,19 @@ void DispatchAccumulator(DType dtype, const Function& function) {
   Fail(ExitCode::kInternal, "expected a tensor of fp64 or fp32, got {}", NameOf(dtype));
 }
 
+// The same for what GPUs compute in, float and BFloat16; fp64 runs on the CPU alone.
+template <typename Function>
+void DispatchGpu(DType dtype, const Function& function) {
+  switch (dtype) {
+    case DType::kF32:
+      return function(float{});
+    case DType::kBF16:
+      return function(BFloat16{});
+    case DType::kF64:
+    case DType::kI32:
+      break;
+  }
+  Fail(ExitCode::kInternal, "expected a tensor of fp32 or bf16 on a GPU, got {}; fp64 runs on the CPU", NameOf(dtype));
+}
+
 }  // namespace ksa

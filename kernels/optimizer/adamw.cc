@@ -2,7 +2,9 @@
 
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
+#include "kernels/core/op.h"
 #include "kernels/optimizer/adamw_cpu.h"
+#include "kernels/optimizer/adamw_cuda.h"
 
 namespace ksa {
 
@@ -18,13 +20,17 @@ void AdamW(const AdamWArgs& args, const Stream& stream) {
   if (!args.compute.empty()) {
     check.Elements("compute", args.compute, DType::kBF16, n);
   }
+  check.Optional("grad_scale", args.grad_scale, DType::kF64, {1});
   if (args.step < 1) {
     Fail(ExitCode::kInternal, "AdamW: step is {}, updates count from 1", args.step);
   }
-  if (!stream.device.IsCpu()) {
-    FailDevice("AdamW", stream.device);
-  }
-  DispatchAccumulator(args.weight.dtype, [&](auto element) { cpu::AdamW<decltype(element)>(args, stream); });
+  RunOp("AdamW", stream, {args.weight.shape}, [&] {
+    if (!stream.device.IsCpu()) {
+      KSA_CUDA_OR_FAIL("AdamW", stream, cuda::AdamW(args, stream));
+      return;
+    }
+    DispatchAccumulator(args.weight.dtype, [&](auto element) { cpu::AdamW<decltype(element)>(args, stream); });
+  });
 }
 
 }  // namespace ksa

@@ -14,12 +14,14 @@ struct AdamWArgs {
   TensorView exp_avg;     // [n] in and out
   TensorView exp_avg_sq;  // [n] in and out
   TensorView compute{};   // [n] bf16 copy of the weight, out; empty when the master weights are the compute weights
+  // [1] fp64: the clipping factor (ClipScale), so that the gradient used is grad_scale · grad. Empty: 1. Where it is
+  // not finite nothing is written: the update is skipped.
+  TensorView grad_scale{};
   double lr = 0.0;
   double beta1 = 0.9;
   double beta2 = 0.95;
   double eps = 1e-8;
   double weight_decay = 0.0;  // 0 for parameters that do not decay
-  double grad_scale = 1.0;    // the clipping factor: the gradient used is grad_scale · grad
   int64_t step = 1;           // updates count from 1 (bias correction)
 };
 

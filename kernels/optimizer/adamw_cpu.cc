@@ -10,7 +10,7 @@ namespace {
 // The scalars of one update, computed in double.
 template <typename A>
 struct Factors {
-  explicit Factors(const AdamWArgs& args)
+  Factors(const AdamWArgs& args, double scale)
       : decay(static_cast<A>(1.0 - args.lr * args.weight_decay)),
         beta1(static_cast<A>(args.beta1)),
         rest1(static_cast<A>(1.0 - args.beta1)),
@@ -19,7 +19,7 @@ struct Factors {
         step_size(static_cast<A>(args.lr / (1.0 - std::pow(args.beta1, static_cast<double>(args.step))))),
         correction(static_cast<A>(std::sqrt(1.0 - std::pow(args.beta2, static_cast<double>(args.step))))),
         eps(static_cast<A>(args.eps)),
-        grad_scale(static_cast<A>(args.grad_scale)) {}
+        grad_scale(static_cast<A>(scale)) {}
 
   A decay;
   A beta1;
@@ -36,7 +36,11 @@ struct Factors {
 
 template <typename A>
 void AdamW(const AdamWArgs& args, const Stream& stream) {
-  const Factors<A> f(args);
+  const double scale = args.grad_scale.empty() ? 1.0 : *args.grad_scale.As<double>();
+  if (!std::isfinite(scale)) {
+    return;
+  }
+  const Factors<A> f(args, scale);
   A* weight = args.weight.As<A>();
   const A* grad = args.grad.As<A>();
   A* exp_avg = args.exp_avg.As<A>();

@@ -25,6 +25,8 @@ struct Problem {
     for (int64_t i = 0; i < n; ++i) {
       testing::SetElement(exp_avg_sq, i, std::abs(testing::ElementAt(exp_avg_sq, i)));
     }
+    grad_scale = Tensor::Empty({1}, DType::kF64, memory);
+    *grad_scale.As<double>() = 0.37;
     if (with_compute) {
       compute = Tensor::Empty({n}, DType::kBF16, memory);
     }
@@ -36,17 +38,17 @@ struct Problem {
             .exp_avg = exp_avg.view().Rows(first, count),
             .exp_avg_sq = exp_avg_sq.view().Rows(first, count),
             .compute = compute.empty() ? TensorView{} : compute.view().Rows(first, count),
+            .grad_scale = grad_scale,
             .lr = 3e-3,
             .beta1 = 0.9,
             .beta2 = 0.95,
             .eps = 1e-8,
             .weight_decay = 0.1,
-            .grad_scale = 0.37,
             .step = 7};
   }
 
   int64_t n;
-  Tensor weight, grad, exp_avg, exp_avg_sq, compute;
+  Tensor weight, grad, exp_avg, exp_avg_sq, compute, grad_scale;
 };
 
 // The paper's update with PyTorch's order, one parameter at a time.
@@ -56,7 +58,7 @@ void Update(const AdamWArgs& a, size_t i, BoundedValues& weight, BoundedValues& 
   const auto t = static_cast<long double>(a.step);
   const long double beta1 = a.beta1;
   const long double beta2 = a.beta2;
-  const Bounded g = testing::Exact(a.grad)[i] * c(a.grad_scale);
+  const Bounded g = testing::Exact(a.grad)[i] * c(*a.grad_scale.As<double>());
   weight[i] = weight[i] * c(1.0L - static_cast<long double>(a.lr) * a.weight_decay);
   m[i] = c(beta1) * m[i] + c(1.0L - beta1) * g;
   v[i] = c(beta2) * v[i] + c(1.0L - beta2) * g * g;
@@ -142,6 +144,26 @@ TEST(AdamW, RangesAndThreadsDoNotMatter) {
   }
 }
 
+// A loss or norm that is not finite leaves everything as it was, compute weights included.
+TEST(AdamW, SkipsTheUpdateWhenTheFactorIsNotFinite) {
+  for (const DType dtype : {DType::kF64, DType::kF32}) {
+    for (const double bad : {std::nan(""), HUGE_VAL, -HUGE_VAL}) {
+      GuardAllocator memory;
+      const Problem p(113, dtype, true, memory);
+      *p.grad_scale.As<double>() = bad;
+      const std::vector<Tensor> state = {p.weight, p.exp_avg, p.exp_avg_sq, p.compute};
+      std::vector<Tensor> before;
+      for (const Tensor& x : state) {
+        before.push_back(testing::Clone(x, memory));
+      }
+      AdamW(p.Args(0, 113), {});
+      for (size_t i = 0; i < state.size(); ++i) {
+        testing::ExpectSameBits(state[i], before[i], "what a skipped update must not write");
+      }
+    }
+  }
+}
+
 TEST(AdamW, RefusesWrongArguments) {
   GuardAllocator memory;
   const Problem p(5, DType::kF32, false, memory);
@@ -153,6 +175,9 @@ TEST(AdamW, RefusesWrongArguments) {
   EXPECT_THROW(AdamW(args, {}), Error);
   args = p.Args(0, 5);
   args.weight = testing::Normal("bf16", {5}, DType::kBF16, memory);
+  EXPECT_THROW(AdamW(args, {}), Error);
+  args = p.Args(0, 5);
+  args.grad_scale = testing::Normal("narrow", {1}, DType::kF32, memory);
   EXPECT_THROW(AdamW(args, {}), Error);
 }
 
