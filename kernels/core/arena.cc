@@ -33,6 +33,9 @@ void ArenaAllocator::AddSlab(int64_t bytes) {
          static_cast<double>(bytes) / (1 << 30),
          static_cast<double>(reserved_) / (1 << 30));
   }
+  if (slabs_.empty()) {
+    first_slab_ = bytes;
+  }
   slabs_.push_back(slab);
   free_.emplace(slab, bytes);
   reserved_ += bytes;
@@ -44,7 +47,7 @@ void* ArenaAllocator::Allocate(int64_t bytes) {
   const auto fits = [size](const auto& block) { return block.second >= size; };
   auto found = std::find_if(free_.begin(), free_.end(), fits);
   if (found == free_.end()) {
-    AddSlab(size);
+    AddSlab(std::max(size, kSlabBytes));
     found = std::find_if(free_.begin(), free_.end(), fits);
   }
   char* block = found->first;
@@ -53,7 +56,7 @@ void* ArenaAllocator::Allocate(int64_t bytes) {
   if (rest > 0) {
     free_.emplace(block + size, rest);
   }
-  if (block >= slabs_.front()) {
+  if (block >= slabs_.front() && block < slabs_.front() + first_slab_) {
     extent_ = std::max<int64_t>(extent_, block + size - slabs_.front());
   }
   CountTaken(size);

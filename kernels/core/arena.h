@@ -42,8 +42,8 @@ class ImaginarySlabs final : public SlabSource {
 // stream that uses the memory: a block may be handed out again while kernels that read it are still queued there.
 class ArenaAllocator final : public Allocator {
  public:
-  // Takes `first_slab` bytes at once (0: at the first request), and more slabs only if they turn out too small.
-  // Error(kOutOfMemory) when the source has none. `source` must outlive it.
+  // Takes `first_slab` bytes at once (0: at the first request), and more slabs, of kSlabBytes or what a request needs,
+  // only if they turn out too small. Error(kOutOfMemory) when the source has none. `source` must outlive it.
   explicit ArenaAllocator(SlabSource& source, int64_t first_slab = 0);
   ~ArenaAllocator() override;
 
@@ -51,6 +51,8 @@ class ArenaAllocator final : public Allocator {
 
   [[nodiscard]] void* Allocate(int64_t bytes) override;
   void Free(void* data, int64_t bytes) noexcept override;
+
+  static constexpr int64_t kSlabBytes = int64_t{256} << 20;
 
   [[nodiscard]] int64_t reserved_bytes() const override { return reserved_; }
 
@@ -62,6 +64,7 @@ class ArenaAllocator final : public Allocator {
 
   SlabSource& source_;
   std::vector<char*> slabs_;
+  int64_t first_slab_ = 0;
   std::map<char*, int64_t> free_;  // block -> bytes
   int64_t reserved_ = 0;
   int64_t extent_ = 0;

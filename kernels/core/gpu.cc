@@ -164,7 +164,7 @@ HostCopy::HostCopy(const TensorView& x, const Stream& stream) : view_(x) {
   CopyToHost(x, view_, stream);
 }
 
-void* GpuSlabs::Take(int64_t bytes) {
+void* GpuSlabs::Take([[maybe_unused]] int64_t bytes) {
 #ifdef KSA_HAVE_CUDA
   return cuda::TakeDevice(device_.ordinal, bytes);
 #else
@@ -172,7 +172,7 @@ void* GpuSlabs::Take(int64_t bytes) {
 #endif
 }
 
-void GpuSlabs::Give(void* slab) noexcept {
+void GpuSlabs::Give([[maybe_unused]] void* slab) noexcept {
 #ifdef KSA_HAVE_CUDA
   cuda::GiveDevice(slab);
 #endif

@@ -120,7 +120,7 @@ void LinearCrossEntropy(const LinearCrossEntropyArgs& args, const Stream& stream
       BackwardChunk<T>(args, part, first, stream);
     }
   }
-  args.loss_sum.As<double>()[0] = total;
+  args.loss_sum.As<double>()[0] += total;
 }
 
 template void LinearCrossEntropy<double>(const LinearCrossEntropyArgs&, const Stream&);

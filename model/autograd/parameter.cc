@@ -6,6 +6,8 @@
 #include <utility>
 
 #include "kernels/copy/elementwise.h"
+#include "kernels/core/dispatch.h"
+#include "kernels/core/gpu.h"
 #include "kernels/core/philox.h"
 
 namespace ksa {
@@ -21,12 +23,22 @@ TensorView Slice(const TensorView& flat, int64_t offset, const Shape& shape) {
   return flat.Rows(offset, shape.size()).Reshape(shape);
 }
 
-template <typename T>
-void FillNormal(T* out, int64_t size, uint64_t key, double std, int threads) {
+// The initial values of a parameter, a pure function of (seed, name, element).
+void FillInitial(const ParameterSpec& spec, uint64_t seed, int threads, const TensorView& values) {
+  const uint64_t key = NamedKey(seed, spec.name);
+  const double std = spec.init_std;
+  DispatchAccumulator(values.dtype, [&](auto element) {
+    using T = decltype(element);
+    T* out = values.As<T>();
+    if (std == 0.0) {
+      std::fill_n(out, values.size(), T{1});
+      return;
+    }
 #pragma omp parallel for num_threads(threads) schedule(static)
-  for (int64_t i = 0; i < size; ++i) {
-    out[i] = static_cast<T>(NormalAt(key, static_cast<uint64_t>(i)) * std);
-  }
+    for (int64_t i = 0; i < values.size(); ++i) {
+      out[i] = static_cast<T>(NormalAt(key, static_cast<uint64_t>(i)) * std);
+    }
+  });
 }
 
 }  // namespace
@@ -56,15 +68,21 @@ std::string_view NameOf(ParameterKind kind) {
 ParameterStore::ParameterStore(std::vector<ParameterSpec> specs,
                                DType compute,
                                Allocator& allocator,
-                               const FlatSharding& sharding)
-    : compute_(compute) {
-  int64_t offset = 0;
+                               const FlatSharding& sharding,
+                               const Stream& stream)
+    : compute_(compute), allocator_(allocator) {
   for (ParameterSpec& spec : specs) {
-    Parameter parameter;
-    parameter.spec = std::move(spec);
-    parameter.offset = offset;
-    offset += RoundUp(parameter.spec.shape.size(), kAlignment);
-    parameters_.push_back(std::move(parameter));
+    parameters_.push_back({.spec = std::move(spec)});
+  }
+  int64_t offset = 0;
+  for (const bool decays : {true, false}) {
+    for (Parameter& parameter : parameters_) {
+      if (parameter.spec.decays == decays) {
+        parameter.offset = offset;
+        offset += RoundUp(parameter.spec.shape.size(), kAlignment);
+      }
+    }
+    decay_end_ = decays ? offset : decay_end_;
   }
   padded_size_ = RoundUp(offset, kAlignment * sharding.parts);
   const int64_t part = padded_size_ / sharding.parts;
@@ -72,12 +90,17 @@ ParameterStore::ParameterStore(std::vector<ParameterSpec> specs,
   shard_ = sharding.shard_optimizer ? write_range_ : FlatRange{0, padded_size_};
 
   // Zeroed, so that the padding between parameters stays zero in weights, gradients and moments for good.
-  weights_ = Tensor::Zeros({padded_size_}, compute_, allocator);
-  grads_ = Tensor::Zeros({padded_size_}, state_dtype(), allocator);
-  exp_avg_ = Tensor::Zeros({shard_.size()}, state_dtype(), allocator);
-  exp_avg_sq_ = Tensor::Zeros({shard_.size()}, state_dtype(), allocator);
+  const auto zeros = [&](int64_t size, DType dtype) {
+    Tensor tensor = Tensor::Empty({size}, dtype, allocator);
+    Zero(tensor, stream);
+    return tensor;
+  };
+  weights_ = zeros(padded_size_, compute_);
+  grads_ = zeros(padded_size_, state_dtype());
+  exp_avg_ = zeros(shard_.size(), state_dtype());
+  exp_avg_sq_ = zeros(shard_.size(), state_dtype());
   if (has_separate_master()) {
-    master_ = Tensor::Zeros({shard_.size()}, state_dtype(), allocator);
+    master_ = zeros(shard_.size(), state_dtype());
   }
   for (Parameter& parameter : parameters_) {
     parameter.value = Slice(weights_, parameter.offset, parameter.spec.shape);
@@ -93,36 +116,27 @@ void ParameterStore::Initialize(uint64_t seed, const Stream& stream) {
   // Drawn in the state type, one parameter at a time; a bf16 run rounds the same numbers that an fp32 run starts from.
   PoolAllocator scratch;
   for (const Parameter& parameter : parameters_) {
-    const ParameterSpec& spec = parameter.spec;
-    const int64_t size = spec.shape.size();
-    const Tensor values = Tensor::Empty({size}, state_dtype(), scratch);
-    const uint64_t key = NamedKey(seed, spec.name);
-    if (spec.init_std == 0.0) {
-      if (state_dtype() == DType::kF64) {
-        std::fill_n(values.As<double>(), size, 1.0);
-      } else {
-        std::fill_n(values.As<float>(), size, 1.0F);
-      }
-    } else if (state_dtype() == DType::kF64) {
-      FillNormal(values.As<double>(), size, key, spec.init_std, stream.threads);
-    } else {
-      FillNormal(values.As<float>(), size, key, spec.init_std, stream.threads);
+    const Tensor values = Tensor::Empty({parameter.spec.shape.size()}, state_dtype(), scratch);
+    if (!stream.dry) {
+      FillInitial(parameter.spec, seed, stream.threads, values);
     }
-    SetMaster(parameter, {0, size}, values, stream);
-    Copy(values, parameter.value.Reshape({size}), stream);
+    SetWeights(parameter, values, stream);
   }
 }
 
-void ParameterStore::SetMaster(const Parameter& parameter,
-                               FlatRange range,
-                               const TensorView& values,
-                               const Stream& stream) {
-  const int64_t begin = std::max(parameter.offset + range.begin, shard_.begin);
-  const int64_t end = std::min(parameter.offset + range.end, shard_.end);
-  if (begin < end) {
-    Copy(values.Rows(begin - parameter.offset - range.begin, end - begin),
-         master().Rows(begin - shard_.begin, end - begin),
-         stream);
+void ParameterStore::SetWeights(const Parameter& parameter, const TensorView& values, const Stream& stream) {
+  Tensor uploaded;
+  TensorView local = values;
+  if (!stream.device.IsCpu()) {
+    uploaded = Tensor::Empty(values.shape, values.dtype, allocator_);
+    CopyFromHost(values, uploaded, stream);
+    local = uploaded;
+  }
+  Copy(local, parameter.value.Reshape({values.size()}), stream);
+  const int64_t begin = std::max(parameter.offset, shard_.begin);
+  const int64_t end = std::min(parameter.offset + values.size(), shard_.end);
+  if (has_separate_master() && begin < end) {
+    Copy(local.Rows(begin - parameter.offset, end - begin), master_.Rows(begin - shard_.begin, end - begin), stream);
   }
 }
 

@@ -75,18 +75,23 @@ struct FlatSharding {
 
 class ParameterStore {
  public:
-  // Memory comes from `allocator`, which must outlive the store.
+  // Memory comes from `allocator`, which must outlive the store; `stream` computes there. Parameters that decay come
+  // first in the flat buffers, so that an update is one pass over each of the two kinds.
   ParameterStore(std::vector<ParameterSpec> specs,
                  DType compute,
                  Allocator& allocator,
-                 const FlatSharding& sharding = {});
+                 const FlatSharding& sharding = {},
+                 const Stream& stream = {});
 
   // Initial values: a pure function of (seed, parameter name, element).
   void Initialize(uint64_t seed, const Stream& stream);
 
-  // Sets the master weights of the elements `range` of a parameter to `values` [range.size()], as far as they lie in
-  // this rank's shard.
-  void SetMaster(const Parameter& parameter, FlatRange range, const TensorView& values, const Stream& stream);
+  // The elements of the flat buffers whose parameters decay: [0, decay_end()).
+  [[nodiscard]] int64_t decay_end() const { return decay_end_; }
+
+  // Sets a whole parameter to `values` [its size], state dtype, in host memory: the weights, and of the master weights what
+  // lies in this rank's shard.
+  void SetWeights(const Parameter& parameter, const TensorView& values, const Stream& stream);
 
   [[nodiscard]] std::vector<Parameter>& parameters() { return parameters_; }
 
@@ -131,7 +136,9 @@ class ParameterStore {
  private:
   std::vector<Parameter> parameters_;
   DType compute_;
+  Allocator& allocator_;
   int64_t padded_size_ = 0;
+  int64_t decay_end_ = 0;
   FlatRange shard_;
   FlatRange write_range_;
   Tensor weights_;

@@ -1,6 +1,7 @@
 #include "model/ksa/model.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "kernels/gemm/gemm.h"
 #include "kernels/rope/qk_norm_rope.h"
@@ -139,8 +140,9 @@ Var KsaModel::Hidden(const ExecContext& cx, const Input& input) {
   return RmsNorm(cx, x, x.rows(), store_.Get("model.norm.weight"), nullptr, config_.rms_norm_eps);
 }
 
-CrossEntropyResult KsaModel::Loss(const ExecContext& cx, const Var& hidden, const Tensor& targets, double grad_scale) {
-  return LinearCrossEntropyLoss(cx, TensorEnter(cx, hidden), *head_, targets, grad_scale);
+CrossEntropyResult KsaModel::Loss(
+    const ExecContext& cx, const Var& hidden, const Tensor& targets, double grad_scale, Tensor loss_sum) {
+  return LinearCrossEntropyLoss(cx, TensorEnter(cx, hidden), *head_, targets, grad_scale, std::move(loss_sum));
 }
 
 Tensor KsaModel::Logits(const ExecContext& cx, const Tensor& hidden) {

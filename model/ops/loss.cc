@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "kernels/copy/elementwise.h"
 #include "kernels/loss/linear_cross_entropy.h"
 #include "model/autograd/checks.h"
 
@@ -24,17 +25,20 @@ class LossNode final : public Node {
 }  // namespace
 
 CrossEntropyResult LinearCrossEntropyLoss(
-    const ExecContext& cx, const Var& x, Parameter& head, const Tensor& targets, double grad_scale) {
+    const ExecContext& cx, const Var& x, Parameter& head, const Tensor& targets, double grad_scale, Tensor loss_sum) {
   const bool sharded = head.spec.tensor == Placement::Sharded(0);
   RequireTensorPlacement("cross-entropy", x, sharded ? Placement::Entered() : Placement::Replicated());
+  if (loss_sum.empty()) {
+    loss_sum = cx.Empty({1}, DType::kF64);
+    Zero(loss_sum, cx.stream);
+  }
   CrossEntropyResult result;
   result.row_loss = cx.Empty({x.rows()}, AccumulationType(x.value.dtype()));
-  Tensor sum = cx.Empty({1}, DType::kF64);
   LinearCrossEntropyArgs args = {.x = x.value,
                                  .weight = head.value,
                                  .targets = targets,
                                  .row_loss = result.row_loss,
-                                 .loss_sum = sum,
+                                 .loss_sum = loss_sum,
                                  .grad_scale = grad_scale,
                                  .allocator = cx.allocator};
   Tensor dx;
@@ -48,7 +52,7 @@ CrossEntropyResult LinearCrossEntropyLoss(
   Placements placement;
   placement[MeshAxis::kData] = Placement::Partial();
   placement[MeshAxis::kContext] = Placement::Partial();
-  result.loss_sum = Result(cx, std::move(sum), placement);
+  result.loss_sum = Result(cx, std::move(loss_sum), placement);
   if (cx.tape != nullptr) {
     cx.tape->Record(std::make_unique<LossNode>(x.slot, std::move(dx)));
   }

@@ -66,7 +66,7 @@ void LoadWeights(const H5Reader& file, const std::string& group, ParameterStore&
     }
     const Tensor values = Tensor::Empty({parameter.spec.shape.size()}, DType::kF64, allocator);
     std::copy(dataset.values.begin(), dataset.values.end(), values.As<double>());
-    store.SetMaster(parameter, {0, values.size()}, values, {});
+    store.SetWeights(parameter, values, {});
   }
   for (const std::string& name : left) {
     report.Fail(fmt::format("the model has no parameter {}", name));

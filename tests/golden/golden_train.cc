@@ -52,7 +52,7 @@ class TrainRun {
     std::vector<double> norms;
     std::vector<double> rates;
     for (int64_t update = 1; update <= config_.training.max_steps; ++update) {
-      store_.BeginUpdate();
+      optimizer_.BeginUpdate({});
       double loss = 0.0;
       for (int32_t first = 0; first < config_.training.global_batch_size; first += config_.training.micro_batch_size) {
         loss += MicroBatch(update, first);

@@ -10,6 +10,7 @@
 #include "data/shards/hdf5_handle.h"
 #include "data/shards/streamed_hash.h"
 #include "kernels/core/error.h"
+#include "kernels/core/gpu.h"
 
 namespace ksa {
 namespace {
@@ -44,7 +45,7 @@ void WriteFrame(const std::string& path, const std::vector<PieceDataset>& datase
   Hdf5Handle file(
       context, H5Fcreate(path.c_str(), H5F_ACC_EXCL, H5P_DEFAULT, access.id()), H5Fclose, "creating the file");
   for (const PieceDataset& dataset : datasets) {
-    CreateDataset(context, file.id(), dataset.name.c_str(), StoredType(dataset.dtype), dataset.count);
+    CreateDataset(context, file.id(), dataset.name.c_str(), StoredType(dataset.values.dtype), dataset.values.size());
   }
   CreateDataset(context, file.id(), kFrameHash, H5T_STD_U64LE, 1);
   context.Check(H5Fflush(file.id(), H5F_SCOPE_LOCAL), "flushing");
@@ -84,13 +85,14 @@ File OpenRegular(const std::string& path) {
 
 }  // namespace
 
-void WritePieceFile(const std::string& path, const std::vector<PieceDataset>& datasets) {
+void WritePieceFile(const std::string& path, const std::vector<PieceDataset>& datasets, const Stream& stream) {
   PrepareHdf5();
   WriteFrame(path, datasets);
   PieceFile frame(path);
   File file = File::OpenForWriting(path);
   for (const PieceDataset& dataset : datasets) {
-    file.WriteAt(frame.places_.at(dataset.name).offset, dataset.data, dataset.bytes());
+    const HostCopy values(dataset.values, stream);
+    file.WriteAt(frame.places_.at(dataset.name).offset, values.view().data, values.view().bytes());
   }
   const uint64_t hash = frame.FrameHash();
   file.WriteAt(frame.places_.at(kFrameHash).offset, &hash, sizeof hash);

@@ -13,21 +13,18 @@
 #include <vector>
 
 #include "data/shards/posix_file.h"
-#include "kernels/core/dtype.h"
+#include "kernels/core/tensor.h"
 
 namespace ksa {
 
 struct PieceDataset {
   std::string name;
-  DType dtype = DType::kF32;   // kF32 or kF64
-  const void* data = nullptr;  // the elements, when writing
-  int64_t count = 0;           // elements
-
-  [[nodiscard]] int64_t bytes() const { return count * SizeOf(dtype); }
+  TensorView values;  // fp32 or fp64, on any device
 };
 
-// Writes the file and flushes it to disk. Error(kIo).
-void WritePieceFile(const std::string& path, const std::vector<PieceDataset>& datasets);
+// Writes the file and flushes it to disk; what lies on a device is copied from there by `stream`, a dataset at a time.
+// Error(kIo).
+void WritePieceFile(const std::string& path, const std::vector<PieceDataset>& datasets, const Stream& stream);
 
 class PieceFile {
  public:
@@ -46,7 +43,7 @@ class PieceFile {
   static constexpr int64_t kChunkBytes = int64_t{4} << 20;
 
  private:
-  friend void WritePieceFile(const std::string& path, const std::vector<PieceDataset>& datasets);
+  friend void WritePieceFile(const std::string& path, const std::vector<PieceDataset>& datasets, const Stream& stream);
 
   struct Place {
     int64_t offset = 0;

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cstddef>
-#include <cstring>
 #include <map>
 #include <utility>
 
@@ -11,6 +10,7 @@
 #include "data/shards/posix_file.h"
 #include "kernels/copy/elementwise.h"
 #include "kernels/core/error.h"
+#include "kernels/core/gpu.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/piece_file.h"
 #include "trainer/checkpoint/tiling.h"
@@ -32,12 +32,21 @@ struct PieceJob {
 
 using Jobs = std::map<std::string, std::vector<PieceJob>>;  // by file, so that each is opened once
 
+// `from` lies in host memory, `to` where the stream computes.
 void CopyElements(const TensorView& from, const TensorView& to, const Stream& stream) {
   if (from.dtype == to.dtype) {
-    std::memcpy(to.data, from.data, static_cast<size_t>(from.bytes()));
-  } else {
-    Copy(from, to, stream);
+    CopyFromHost(from, to, stream);
+    return;
   }
+  const Stream host{.threads = stream.threads};
+  if (to.device.IsCpu()) {
+    Copy(from, to, host);
+    return;
+  }
+  PoolAllocator scratch;
+  const Tensor narrow = Tensor::Empty(from.shape, to.dtype, scratch);
+  Copy(from, narrow, host);
+  CopyFromHost(narrow, to, stream);
 }
 
 // `chunk` holds elements [first, first + count) of the job's piece.

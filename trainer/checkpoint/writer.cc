@@ -14,6 +14,7 @@
 
 #include "data/shards/posix_file.h"
 #include "kernels/core/error.h"
+#include "kernels/core/gpu.h"
 #include "trainer/checkpoint/agree.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/folder.h"
@@ -35,11 +36,16 @@ std::vector<int64_t> DimsOf(const Shape& shape) {
 // One checkpoint in the making, on one rank.
 class Saver {
  public:
-  Saver(const ParameterStore& store, Communicator& world, const CheckpointMeta& meta, const SaveOptions& options)
+  Saver(const ParameterStore& store,
+        Communicator& world,
+        const CheckpointMeta& meta,
+        const SaveOptions& options,
+        const Stream& stream)
       : store_(store),
         world_(world),
         meta_(meta),
         options_(options),
+        stream_(stream),
         temporary_(TemporaryName(options.folder, meta.step, meta.run_id)) {}
 
   std::string Save() {
@@ -85,7 +91,6 @@ class Saver {
         {{"weights/", store_.master()}, {"exp_avg/", store_.exp_avg()}, {"exp_avg_sq/", store_.exp_avg_sq()}}};
     std::vector<TensorEntry> tensors;
     for (const auto& [prefix, buffer] : kinds) {
-      KSA_CHECK(buffer.device.IsCpu(), "checkpoints are written from host memory");
       for (const Parameter& parameter : store_.parameters()) {
         TensorEntry tensor;
         tensor.name = std::string(prefix) + parameter.spec.name;
@@ -93,16 +98,17 @@ class Saver {
         tensor.shape = DimsOf(parameter.spec.shape);
         const FlatRange share = ShareOf(parameter);
         if (share.begin < share.end) {
-          const TensorView values = buffer.Rows(parameter.offset + share.begin - store_.shard().begin, share.size());
+          const TensorView part = buffer.Rows(parameter.offset + share.begin - store_.shard().begin, share.size());
+          const HostCopy values(part, stream_);
           TensorPiece piece;
           piece.offset.assign(tensor.shape.size(), 0);
           piece.shape = tensor.shape;
           piece.flat = share;
           piece.file = FileName();
           piece.dataset = tensor.name;
-          piece.xxh3 = XXH3_64bits(values.data, static_cast<size_t>(values.bytes()));
+          piece.xxh3 = XXH3_64bits(values.view().data, static_cast<size_t>(part.bytes()));
           tensor.pieces.push_back(std::move(piece));
-          datasets.push_back({tensor.name, tensor.dtype, values.data, share.size()});
+          datasets.push_back({tensor.name, part});
         }
         tensors.push_back(std::move(tensor));
       }
@@ -119,7 +125,7 @@ class Saver {
     std::vector<TensorEntry> tensors = PlanTensors(datasets);
     if (!datasets.empty()) {
       const std::string path = temporary_ + "/" + FileName();
-      WritePieceFile(path, datasets);
+      WritePieceFile(path, datasets, stream_);
       Recheck(path, tensors);
     }
     Report(SaveStage::kTensorsWritten);
@@ -201,6 +207,7 @@ class Saver {
   Communicator& world_;
   const CheckpointMeta& meta_;
   const SaveOptions& options_;
+  const Stream& stream_;
   std::string temporary_;
 };
 
@@ -213,10 +220,11 @@ int64_t CheckpointBytes(const ParameterStore& store) {
 std::string SaveCheckpoint(const ParameterStore& store,
                            Communicator& world,
                            const CheckpointMeta& meta,
-                           const SaveOptions& options) {
+                           const SaveOptions& options,
+                           const Stream& stream) {
   KSA_CHECK(!meta.run_id.empty() && meta.step >= 0 && options.keep_last >= 1 && !options.folder.empty(),
             "a checkpoint needs a run, a step, a folder and keep_last >= 1");
-  return Saver(store, world, meta, options).Save();
+  return Saver(store, world, meta, options, stream).Save();
 }
 
 }  // namespace ksa

@@ -4,16 +4,20 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <type_traits>
+#include <utility>
 #include <vector>
 
 #include <fmt/core.h>
 
 #include "kernels/attention/attention.h"
 #include "kernels/core/dispatch.h"
+#include "kernels/core/gpu.h"
 #include "kernels/core/philox.h"
 #include "model/ksa/cost.h"
 #include "trainer/commands/bench.h"
 #include "trainer/commands/bench_report.h"
+#include "trainer/commands/device_option.h"
 
 namespace ksa {
 namespace {
@@ -21,41 +25,90 @@ namespace {
 constexpr const char* kExamples = R"(Examples:
   ksa bench attention
   ksa bench attention --text-tokens 4096 --chunk-size 16 --window-chunks 64 --full-causal 4096
-  ksa bench attention --heads 8 --kv-heads 2 --threads 2 --dtype bf16 --json attention.json
+  ksa bench attention --device cpu --heads 8 --kv-heads 2 --threads 2 --dtype bf16 --json attention.json
+  ksa bench attention --device cuda --paths wgmma mma --kv-heads 8 --heads 32
 
 Inputs are standard normal numbers; every time is the median of --repeat runs after one to warm up. A pair is a visible
-(query, key) pair of one head; useful operations are 4 (forward) and 10 (backward) times the head dimension a pair.)";
+(query, key) pair of one head; useful operations are 4 (forward) and 10 (backward) times the head dimension a pair.
+Defaults: on the CPU 2 heads of 64 in fp32, on a GPU 16 heads of 128 in bf16; there full causal attention is the fastest
+there is (cuDNN where the program was built with it), and ksa runs on every path that can.)";
 
 struct AttentionOptions {
-  std::vector<int32_t> text_tokens = {2048, 8192, 32768};
-  std::vector<int32_t> full_causal = {8192};
+  std::vector<int32_t> text_tokens;
+  std::vector<int32_t> full_causal;
+  std::vector<AttentionPath> paths;
   int32_t chunk_size = 8;
   int32_t window_chunks = 128;
   int32_t summary_tokens = 1;
-  int32_t heads = 2;
-  std::optional<int32_t> kv_heads;
-  int32_t head_dim = 64;
-  int threads = 1;
-  int repeat = 3;
-  DType dtype = DType::kF32;
+  int32_t heads = 0;
+  int32_t kv_heads = 0;
+  int32_t head_dim = 0;
+  int repeat = 0;
+  std::optional<DType> dtype;
+  DeviceOption device;
   std::optional<std::string> json;
+
+  // Fills in what was not given.
+  void SetDefaults(bool gpu) {
+    const auto set = [](auto& value, auto fallback) {
+      if (value == std::remove_reference_t<decltype(value)>{}) {
+        value = std::move(fallback);
+      }
+    };
+    const std::vector<int32_t> gpu_tokens = {8192, 32768, 131072};
+    set(text_tokens, gpu ? gpu_tokens : std::vector<int32_t>{2048, 8192, 32768});
+    set(full_causal, gpu ? gpu_tokens : std::vector<int32_t>{8192});
+    set(paths, gpu ? std::vector{AttentionPath::kMma, AttentionPath::kWgmma} : std::vector{AttentionPath::kAuto});
+    set(heads, gpu ? 16 : 2);
+    set(kv_heads, int32_t{heads});
+    set(head_dim, gpu ? 128 : 64);
+    set(repeat, gpu ? 20 : 3);
+    set(dtype, std::optional(gpu ? DType::kBF16 : DType::kF32));
+    std::erase(full_causal, 0);
+  }
 };
 
-Tensor RandomNormal(const std::string& name, const Shape& shape, DType dtype, Allocator& allocator) {
-  Tensor x = Tensor::Empty(shape, dtype, allocator);
+const std::map<std::string, AttentionPath>& PathNames() {
+  static const std::map<std::string, AttentionPath> names = {{"auto", AttentionPath::kAuto},
+                                                             {"plain", AttentionPath::kPlain},
+                                                             {"mma", AttentionPath::kMma},
+                                                             {"wgmma", AttentionPath::kWgmma},
+                                                             {"cudnn", AttentionPath::kCudnn}};
+  return names;
+}
+
+std::string NameOf(AttentionPath path) {
+  for (const auto& [name, value] : PathNames()) {
+    if (value == path) {
+      return name;
+    }
+  }
+  return "unknown";
+}
+
+// Normal numbers from a pool: large tensors repeat it.
+Tensor RandomNormal(const std::string& name, const Shape& shape, DType dtype, Runtime& runtime) {
+  constexpr int64_t kPool = 1 << 20;
+  PoolAllocator host;
+  const Tensor values = Tensor::Empty(shape, dtype, host);
   const uint64_t key = NamedKey(1234, name);
   DispatchFloating(dtype, [&](auto element) {
     using T = decltype(element);
-    for (int64_t i = 0; i < x.size(); ++i) {
-      x.As<T>()[i] = static_cast<T>(static_cast<Accumulator<T>>(NormalAt(key, static_cast<uint64_t>(i))));
+    T* out = values.As<T>();
+    for (int64_t i = 0; i < values.size(); ++i) {
+      out[i] = i < kPool ? static_cast<T>(static_cast<Accumulator<T>>(NormalAt(key, static_cast<uint64_t>(i))))
+                         : out[i - kPool];
     }
   });
+  Tensor x = Tensor::Empty(shape, dtype, runtime.allocator());
+  CopyFromHost(values, x, runtime.stream());
   return x;
 }
 
 struct AttentionRun {
   bool full = false;
   int32_t tokens = 0;
+  AttentionPath path = AttentionPath::kAuto;
   int64_t pairs = 0;  // of one head
   Timing forward;
   Timing backward;
@@ -63,36 +116,43 @@ struct AttentionRun {
   [[nodiscard]] double Milliseconds() const { return forward.median + backward.median; }
 };
 
-AttentionRun RunAttention(const AttentionOptions& options, bool full, int32_t tokens) {
+AttentionRun RunAttention(
+    const AttentionOptions& options, Runtime& runtime, bool full, int32_t tokens, AttentionPath path) {
   SummaryLayout layout = {.text_tokens = tokens, .chunk_size = options.chunk_size};
   const AttentionWindow window = full ? AttentionWindow::Full() : AttentionWindow::Ksa(options.window_chunks);
   if (!full) {
     layout.summary_tokens = options.summary_tokens;
     layout.live_chunks = LiveChunks(layout.chunks(), options.window_chunks);
   }
-  PoolAllocator allocator;
-  const Stream stream = {.threads = options.threads};
-  const int64_t kv_heads = options.kv_heads.value_or(options.heads);
+  Allocator& allocator = runtime.allocator();
+  const DType dtype = *options.dtype;
   const Shape queries = {layout.rows(), options.heads, options.head_dim};
-  const Shape keys = {layout.rows(), kv_heads, options.head_dim};
-  const Tensor q = RandomNormal("q", queries, options.dtype, allocator);
-  const Tensor k = RandomNormal("k", keys, options.dtype, allocator);
-  const Tensor v = RandomNormal("v", keys, options.dtype, allocator);
-  const Tensor dout = RandomNormal("dout", queries, options.dtype, allocator);
-  const auto empty = [&](const Shape& shape) { return Tensor::Empty(shape, options.dtype, allocator); };
+  const Shape keys = {layout.rows(), options.kv_heads, options.head_dim};
+  const Tensor q = RandomNormal("q", queries, dtype, runtime);
+  const Tensor k = RandomNormal("k", keys, dtype, runtime);
+  const Tensor v = RandomNormal("v", keys, dtype, runtime);
+  const Tensor dout = RandomNormal("dout", queries, dtype, runtime);
+  const auto empty = [&](const Shape& shape) { return Tensor::Empty(shape, dtype, allocator); };
   const Tensor out = empty(queries);
-  const Tensor lse = Tensor::Empty({layout.rows(), options.heads}, AccumulationType(options.dtype), allocator);
+  const Tensor lse = Tensor::Empty({layout.rows(), options.heads}, AccumulationType(dtype), allocator);
   const Tensor dq = empty(queries);
   const Tensor dk = empty(keys);
   const Tensor dv = empty(keys);
-  AttentionRun run = {.full = full, .tokens = tokens};
+  AttentionRun run = {.full = full, .tokens = tokens, .path = path};
   run.pairs = CountTextPairs(layout, window).Total() + CountLiveSummaries(layout, options.window_chunks).pairs;
-  run.forward = Measure(options.repeat, [&] {
-    AttentionForward(
-        {.q = q, .k = k, .v = v, .out = out, .lse = lse, .layout = layout, .window = window, .allocator = &allocator},
-        stream);
+  run.forward = Measure(options.repeat, runtime.stream(), [&] {
+    AttentionForward({.q = q,
+                      .k = k,
+                      .v = v,
+                      .out = out,
+                      .lse = lse,
+                      .layout = layout,
+                      .window = window,
+                      .path = path,
+                      .allocator = &allocator},
+                     runtime.stream());
   });
-  run.backward = Measure(options.repeat, [&] {
+  run.backward = Measure(options.repeat, runtime.stream(), [&] {
     AttentionBackward({.q = q,
                        .k = k,
                        .v = v,
@@ -104,8 +164,9 @@ AttentionRun RunAttention(const AttentionOptions& options, bool full, int32_t to
                        .dv = dv,
                        .layout = layout,
                        .window = window,
+                       .path = path,
                        .allocator = &allocator},
-                      stream);
+                      runtime.stream());
   });
   return run;
 }
@@ -114,6 +175,7 @@ void AddRow(const AttentionOptions& options, const AttentionRun& run, Table& tab
   const double pairs = static_cast<double>(run.pairs) * options.heads;
   const double gflop = static_cast<double>(options.head_dim) * pairs * 1e-9;
   table.AddRow({std::string(run.full ? "full causal" : "ksa"),
+                NameOf(run.path),
                 int64_t{run.tokens},
                 static_cast<double>(run.pairs) / run.tokens,
                 run.Milliseconds(),
@@ -133,7 +195,7 @@ std::vector<Finding> Compare(const std::vector<AttentionRun>& runs) {
   std::map<int32_t, const AttentionRun*> ksa;
   for (const AttentionRun& run : runs) {
     if (!run.full) {
-      ksa[run.tokens] = &run;
+      ksa[run.tokens] = &run;  // of the last path
     }
   }
   if (ksa.size() > 1) {
@@ -162,31 +224,41 @@ std::vector<Finding> Compare(const std::vector<AttentionRun>& runs) {
   return findings;
 }
 
-void BenchAttention(const AttentionOptions& options) {
-  if (options.heads % options.kv_heads.value_or(options.heads) != 0) {
-    Fail(ExitCode::kUsage, "--heads {} is not a multiple of --kv-heads {}", options.heads, *options.kv_heads);
+void BenchAttention(AttentionOptions options) {
+  const std::unique_ptr<Communicator> self = MakeSelfCommunicator();
+  Runtime runtime(*self, options.device.Options(options.dtype.value_or(DType::kF32)));
+  const bool gpu = runtime.gpu().has_value();
+  options.SetDefaults(gpu);
+  if (options.heads % options.kv_heads != 0) {
+    Fail(ExitCode::kUsage, "--heads {} is not a multiple of --kv-heads {}", options.heads, options.kv_heads);
   }
   BenchReport report = {"attention",
-                        options.threads,
+                        DeviceName(runtime),
+                        runtime.stream().threads,
                         Table({{"mask", "mask", 0},
+                               {"path", "path", 0},
                                {"text_tokens", "T", 0},
                                {"keys_a_query", "keys/query", 0},
-                               {"milliseconds", "fwd+bwd ms", 1},
-                               {"forward_milliseconds", "fwd ms", 1},
-                               {"backward_milliseconds", "bwd ms", 1},
-                               {"forward_milliseconds_min", "min", 1},
-                               {"backward_milliseconds_min", "min", 1},
-                               {"nanoseconds_a_pair", "ns/pair", 3},
+                               {"milliseconds", "fwd+bwd ms", gpu ? 3 : 1},
+                               {"forward_milliseconds", "fwd ms", gpu ? 3 : 1},
+                               {"backward_milliseconds", "bwd ms", gpu ? 3 : 1},
+                               {"forward_milliseconds_min", "min", gpu ? 3 : 1},
+                               {"backward_milliseconds_min", "min", gpu ? 3 : 1},
+                               {"nanoseconds_a_pair", "ns/pair", gpu ? 6 : 3},
                                {"useful_gflops", "GFLOP/s", 1},
                                {"useful_gflops_forward", "fwd", 1},
                                {"useful_gflops_backward", "bwd", 1}}),
                         {}};
   std::vector<AttentionRun> runs;
-  for (const bool full : {false, true}) {
-    for (const int32_t tokens : full ? options.full_causal : options.text_tokens) {
-      runs.push_back(RunAttention(options, full, tokens));
+  for (const AttentionPath path : options.paths) {
+    for (const int32_t tokens : options.text_tokens) {
+      runs.push_back(RunAttention(options, runtime, false, tokens, path));
       AddRow(options, runs.back(), report.table);
     }
+  }
+  for (const int32_t tokens : options.full_causal) {
+    runs.push_back(RunAttention(options, runtime, true, tokens, AttentionPath::kAuto));
+    AddRow(options, runs.back(), report.table);
   }
   report.findings = Compare(runs);
   Publish(report, options.json);
@@ -196,32 +268,30 @@ void BenchAttention(const AttentionOptions& options) {
 
 void AddBenchAttentionCommand(CLI::App& bench) {
   const auto options = std::make_shared<AttentionOptions>();
+  options->device.threads = 1;
   CLI::App* command = bench.add_subcommand("attention", "Forward and backward of attention, KSA beside full causal");
   const CLI::Range sizes(1, 1 << 22);
-  const auto add = [&](const char* name, auto& value, const char* help) {
-    return command->add_option(name, value, help)->capture_default_str();
-  };
-  add("--text-tokens", options->text_tokens, "lengths T for KSA")->check(sizes);
-  add("--full-causal", options->full_causal, "lengths for our own full causal attention; 0: none")
+  command->add_option("--text-tokens", options->text_tokens, "lengths T for KSA")->check(sizes);
+  command->add_option("--full-causal", options->full_causal, "lengths for full causal attention; 0: none")
       ->check(CLI::Range(0, 1 << 22));
-  add("--chunk-size", options->chunk_size, "k")->check(sizes);
-  add("--window-chunks", options->window_chunks, "w")->check(CLI::Range(0, 1 << 22));
-  add("--summary-tokens", options->summary_tokens, "m")->check(CLI::Range(1, 64));
-  add("--heads", options->heads, "query heads")->check(CLI::Range(1, 1024));
+  command->add_option("--paths", options->paths, "GPU implementations of ksa: auto, plain, mma, wgmma")
+      ->transform(CLI::CheckedTransformer(PathNames()));
+  command->add_option("--chunk-size", options->chunk_size, "k")->check(sizes)->capture_default_str();
+  command->add_option("--window-chunks", options->window_chunks, "w")
+      ->check(CLI::Range(0, 1 << 22))
+      ->capture_default_str();
+  command->add_option("--summary-tokens", options->summary_tokens, "m")->check(CLI::Range(1, 64))->capture_default_str();
+  command->add_option("--heads", options->heads, "query heads")->check(CLI::Range(1, 1024));
   command->add_option("--kv-heads", options->kv_heads, "key/value heads [as many as --heads]")
       ->check(CLI::Range(1, 1024));
-  add("--head-dim", options->head_dim, "even")->check(CLI::Range(2, 1024));
-  add("--threads", options->threads, "cores to use")->check(CLI::Range(1, 1024));
-  add("--repeat", options->repeat, "runs to take the median of")->check(CLI::Range(1, 1000));
+  command->add_option("--head-dim", options->head_dim, "even")->check(CLI::Range(2, 1024));
+  command->add_option("--repeat", options->repeat, "runs to take the median of")->check(CLI::Range(1, 1000));
   const std::map<std::string, DType> types = {{"fp32", DType::kF32}, {"bf16", DType::kBF16}, {"fp64", DType::kF64}};
-  command->add_option("--dtype", options->dtype, "fp32, bf16 or fp64 [fp32]")
-      ->transform(CLI::CheckedTransformer(types));
+  command->add_option("--dtype", options->dtype, "fp32, bf16 or fp64")->transform(CLI::CheckedTransformer(types));
+  AddDeviceOption(*command, options->device);
   command->add_option("--json", options->json, "also write the results to this file")->type_name("FILE");
   command->footer(kExamples);
-  command->callback([options] {
-    std::erase(options->full_causal, 0);
-    BenchAttention(*options);
-  });
+  command->callback([options] { BenchAttention(*options); });
 }
 
 }  // namespace ksa

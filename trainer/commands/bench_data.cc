@@ -139,6 +139,7 @@ void AddLoading(const DataOptions& options, const std::string& name, const std::
 
 void BenchData(const DataOptions& options) {
   BenchReport report = {"data",
+                        CpuName(),
                         1,
                         Table({{"work", "work", 0},
                                {"tokenizer", "tokenizer", 0},

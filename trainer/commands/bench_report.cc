@@ -9,17 +9,25 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/core/error.h"
+#include "kernels/core/gpu.h"
 
 namespace ksa {
 
-Timing Measure(int repeats, const std::function<void()>& function) {
+Timing Measure(int repeats, const Stream& stream, const std::function<void()>& function) {
   using Clock = std::chrono::steady_clock;
   function();
+  Synchronize(stream);
   std::vector<double> times;
   for (int i = 0; i < repeats; ++i) {
+    Event start;
+    Event end;
     const Clock::time_point begin = Clock::now();
+    start.Record(stream);
     function();
-    times.push_back(std::chrono::duration<double, std::milli>(Clock::now() - begin).count());
+    end.Record(stream);
+    end.Wait();
+    const double wall = std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
+    times.push_back(stream.device.IsCpu() ? wall : end.MillisecondsSince(start));
   }
   return {Median(times), *std::min_element(times.begin(), times.end())};
 }
@@ -42,6 +50,10 @@ std::string CpuName() {
   return "unknown CPU";
 }
 
+std::string DeviceName(const Runtime& runtime) {
+  return runtime.gpu().has_value() ? runtime.gpu()->name : CpuName();
+}
+
 std::string CommandLine() {
   std::ifstream file("/proc/self/cmdline", std::ios::binary);
   std::string line((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
@@ -56,11 +68,10 @@ std::string CommandLine() {
 }
 
 void Publish(const BenchReport& report, const std::optional<std::string>& json_path) {
-  const std::string device = CpuName();
   const std::string command = CommandLine();
   fmt::print("{}\n{}, {} thread{}\n\n{}",
              command,
-             device,
+             report.device,
              report.threads,
              report.threads == 1 ? "" : "s",
              report.table.Text());
@@ -73,7 +84,7 @@ void Publish(const BenchReport& report, const std::optional<std::string>& json_p
     return;
   }
   nlohmann::ordered_json json = {{"benchmark", report.benchmark},
-                                 {"device", device},
+                                 {"device", report.device},
                                  {"threads", report.threads},
                                  {"command", command},
                                  {"rows", nlohmann::ordered_json::parse(report.table.Json())}};

@@ -6,24 +6,30 @@
 #include <string>
 #include <vector>
 
+#include "kernels/core/device.h"
+#include "trainer/loop/runtime.h"
 #include "trainer/observe/table.h"
 
 namespace ksa {
 
-// Wall times of repeated runs, in milliseconds.
+// Times of repeated runs, in milliseconds.
 struct Timing {
   double median = 0.0;
   double least = 0.0;
 };
 
-// Runs `function` once to warm up, then `repeats` times.
-[[nodiscard]] Timing Measure(int repeats, const std::function<void()>& function);
+// Runs `function` once to warm up, then `repeats` times: wall time on the CPU, on a device the time between events
+// around it on the stream.
+[[nodiscard]] Timing Measure(int repeats, const Stream& stream, const std::function<void()>& function);
 
 // Of at least one value; of an even number of values the mean of the two in the middle.
 [[nodiscard]] double Median(std::vector<double> values);
 
 // The processor's name as the system knows it; "unknown CPU" where it doesn't say.
 [[nodiscard]] std::string CpuName();
+
+// The GPU's name, or the processor's.
+[[nodiscard]] std::string DeviceName(const Runtime& runtime);
 
 // The command line of this process, the program without its folder.
 [[nodiscard]] std::string CommandLine();
@@ -37,7 +43,8 @@ struct Finding {
 
 struct BenchReport {
   std::string benchmark;  // "attention"
-  int threads = 1;
+  std::string device;     // DeviceName, CpuName
+  int threads = 1;        // of the host
   Table table;
   std::vector<Finding> findings;
 };

@@ -1,6 +1,6 @@
 // `ksa bench step`: whole training steps of a model on random tokens.
 #include <algorithm>
-#include <chrono>
+#include <cmath>
 #include <map>
 #include <memory>
 #include <optional>
@@ -11,13 +11,14 @@
 
 #include "kernels/core/philox.h"
 #include "model/ksa/cost.h"
-#include "model/ksa/parameters.h"
 #include "trainer/commands/bench.h"
 #include "trainer/commands/bench_report.h"
+#include "trainer/commands/device_option.h"
 #include "trainer/commands/set_option.h"
 #include "trainer/config/load.h"
 #include "trainer/loop/runtime.h"
-#include "trainer/loop/update.h"
+#include "trainer/loop/training_state.h"
+#include "trainer/observe/device_peaks.h"
 #include "trainer/observe/host_memory.h"
 
 namespace ksa {
@@ -40,8 +41,8 @@ struct StepOptions {
   std::vector<std::string> sets;
   std::vector<int32_t> sequence_lengths;
   int32_t micro_batch_size = 1;
-  int threads = 0;
-  DType precision = DType::kF32;
+  DeviceOption device;
+  std::optional<DType> precision;  // none: fp32 on the CPU, bf16 on a GPU
   Recompute recompute = Recompute::kNone;
   int steps = 5;
   bool with_full = false;
@@ -56,6 +57,8 @@ struct StepRun {
   double keys = 0.0;    // a text query
   int64_t parameters = 0;
   Timing time;
+  Timing forward_backward;           // forward, loss and backward alone
+  std::optional<double> peak_flops;  // of the device, a second
   double first_loss = 0.0;
   int64_t peak_memory = 0;
   int64_t growth = 0;  // of anonymous memory
@@ -88,21 +91,23 @@ StepRun RunSteps(const StepOptions& options,
                  const std::string& pattern,
                  int32_t length) {
   const std::unique_ptr<Communicator> world = MakeSelfCommunicator();
-  Runtime runtime(*world, 1, options.threads);
-  ParameterStore store(ParameterSpecs(model_config), options.precision, runtime.allocator());
-  store.Initialize(1234, runtime.stream());
-  KsaModel model(model_config, store, runtime.allocator(), runtime.stream(), length);
-  OptimizerConfig optimizer_config;
-  optimizer_config.lr = 1e-4;
-  Optimizer optimizer(optimizer_config, store, *runtime.mesh().data_group, runtime.allocator());
-  Updater updater(runtime, model, optimizer, options.micro_batch_size, options.recompute);
+  Runtime runtime(*world, options.device.Options(options.precision.value_or(DType::kF32)));
+  const DType fallback = runtime.gpu().has_value() ? DType::kBF16 : DType::kF32;
+  const TrainingConfig training = {.sequence_length = length,
+                                   .global_batch_size = options.micro_batch_size,
+                                   .micro_batch_size = options.micro_batch_size,
+                                   .precision = options.precision.value_or(fallback),
+                                   .recompute = options.recompute};
+  const OptimizerConfig optimizer_config = {.lr = 1e-4};
+  TrainingState state(model_config, training, optimizer_config, {}, runtime);
+  state.store.Initialize(1234, runtime.stream());
   const Batch batch = RandomBatch(model_config, options.micro_batch_size, length);
 
   StepRun run = {.pattern = pattern, .length = length};
   int64_t update = 0;
   const auto step = [&] {
     ++update;
-    const UpdateOutcome outcome = updater.Run(batch, update, optimizer_config.lr);
+    const UpdateOutcome outcome = state.updater.Run(batch, update, optimizer_config.lr);
     if (!outcome.finite) {
       Fail(ExitCode::kDiverged, "step {} is not finite (loss {})", update, outcome.loss);
     }
@@ -112,17 +117,26 @@ StepRun RunSteps(const StepOptions& options,
     step();
   }
   int64_t anonymous = 0;
-  run.time = Measure(options.steps, [&] {
+  run.time = Measure(options.steps, runtime.stream(), [&] {
     step();
     anonymous = update == kWarmUpSteps ? AnonymousBytes() : anonymous;
   });
   run.growth = AnonymousBytes() - anonymous;
   run.peak_memory = runtime.allocator().use().peak;
-  run.parameters = store.element_count();
+  if (runtime.gpu().has_value()) {
+    run.peak_flops = PeakFlops(runtime.gpu()->name, *training.precision);
+  }
+  run.forward_backward = Measure(options.steps, runtime.stream(), [&] { state.updater.RunGradients(batch); });
+  run.parameters = state.store.element_count();
   run.tokens = static_cast<double>(batch.target_count);
   run.flops = CountForwardFlops(model_config, MakeLayout(model_config, options.micro_batch_size, length)).Total();
   run.keys = KeysPerTextQuery(model_config, length);
   return run;
+}
+
+// n/a: NaN, which the table knows.
+double Percent(std::optional<double> share) {
+  return share.has_value() ? 100.0 * *share : std::nan("");
 }
 
 void AddRow(const StepRun& run, Table& table) {
@@ -133,7 +147,11 @@ void AddRow(const StepRun& run, Table& table) {
                 run.TokensPerSecond(),
                 run.time.median,
                 run.time.least,
+                run.forward_backward.median,
+                run.tokens / (run.forward_backward.median * 1e-3),
                 3.0 * run.flops / (run.time.median * 1e-3) * 1e-9,
+                Percent(Mfu(run.flops, run.time.median * 1e-3, run.peak_flops)),
+                Percent(Mfu(run.flops, run.forward_backward.median * 1e-3, run.peak_flops)),
                 run.first_loss,
                 static_cast<double>(run.peak_memory) / (1 << 20),
                 static_cast<double>(run.growth) / (1 << 20)});
@@ -141,8 +159,10 @@ void AddRow(const StepRun& run, Table& table) {
 
 void BenchStep(const StepOptions& options) {
   const std::unique_ptr<Communicator> world = MakeSelfCommunicator();
+  const Runtime runtime(*world, options.device.Options(options.precision.value_or(DType::kF32)));
   BenchReport report = {"step",
-                        Runtime(*world, 1, options.threads).stream().threads,
+                        DeviceName(runtime),
+                        runtime.stream().threads,
                         Table({{"pattern", "model", 0},
                                {"text_tokens", "T", 0},
                                {"parameters", "parameters", 0},
@@ -150,7 +170,11 @@ void BenchStep(const StepOptions& options) {
                                {"tokens_per_second", "tokens/s", 1},
                                {"milliseconds", "step ms", 1},
                                {"milliseconds_min", "min", 1},
+                               {"forward_backward_milliseconds", "fwd+bwd ms", 1},
+                               {"forward_backward_tokens_per_second", "fwd+bwd tokens/s", 1},
                                {"useful_gflops", "GFLOP/s", 1},
+                               {"mfu", "MFU %", 1},
+                               {"forward_backward_mfu", "fwd+bwd MFU %", 1},
                                {"first_loss", "first loss", 4},
                                {"memory_mib", "peak MiB", 1},
                                {"memory_growth_mib", "growth MiB", 2}}),
@@ -185,10 +209,9 @@ void AddBenchStepCommand(CLI::App& bench) {
   command->add_option("--micro-batch-size", options->micro_batch_size, "sequences a step")
       ->check(CLI::Range(1, 1 << 16))
       ->capture_default_str();
-  command->add_option("--threads", options->threads, "cores to use [all this process may use]")
-      ->check(CLI::Range(1, 1024));
+  AddDeviceOption(*command, options->device);
   const std::map<std::string, DType> types = {{"fp32", DType::kF32}, {"bf16", DType::kBF16}, {"fp64", DType::kF64}};
-  command->add_option("--precision", options->precision, "fp32, bf16 or fp64 [fp32]")
+  command->add_option("--precision", options->precision, "fp32, bf16 or fp64 [fp32 on the CPU, bf16 on a GPU]")
       ->transform(CLI::CheckedTransformer(types));
   const std::map<std::string, Recompute> recompute = {{"none", Recompute::kNone},
                                                       {"attention", Recompute::kAttention},

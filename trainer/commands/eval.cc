@@ -21,7 +21,7 @@ struct EvalOptions {
   int64_t samples = 0;          // 0: all
   int32_t sequence_length = 0;  // 0: the run's
   int32_t micro_batch_size = 4;
-  int threads = 0;
+  DeviceOption device;
   std::string json;
 };
 
@@ -73,7 +73,7 @@ void WriteJson(const std::string& path, const EvaluationSums& sums) {
 }
 
 void Eval(const EvalOptions& options) {
-  LoadedModel loaded(options.checkpoint, options.threads);
+  LoadedModel loaded(options.checkpoint, options.device);
   DatasetConfig data = DatasetConfigOf(loaded.config());
   data.train.clear();
   data.validation = {{options.data, "data"}};
@@ -118,7 +118,7 @@ void AddEvalCommand(CLI::App& app) {
       ->check(CLI::PositiveNumber);
   command->add_option("--micro-batch-size", options->micro_batch_size, "samples a forward pass")
       ->check(CLI::PositiveNumber);
-  command->add_option("--threads", options->threads, "cores to use; default: all")->check(CLI::PositiveNumber);
+  AddDeviceOption(*command, options->device);
   command->add_option("--json", options->json, "write the loss at every position to FILE")->type_name("FILE");
   command->footer(
       "Examples:\n"

@@ -9,6 +9,7 @@
 #include <fmt/core.h>
 
 #include "kernels/copy/elementwise.h"
+#include "kernels/core/gpu.h"
 #include "trainer/commands/session.h"
 #include "trainer/evaluate/sampling.h"
 
@@ -20,7 +21,7 @@ struct GenerateOptions {
   std::string prompt;
   int64_t max_tokens = 200;
   SamplingOptions sampling;
-  int threads = 0;
+  DeviceOption device;
 };
 
 // Logits after the last of `ids`, over the ids of text alone. The whole context is computed again for every token.
@@ -28,18 +29,19 @@ std::vector<double> NextLogits(LoadedModel& loaded, const std::vector<int32_t>& 
   const ExecContext cx = loaded.runtime().Context();
   const auto length = static_cast<int32_t>(ids.size());
   const Tensor tokens = cx.Empty({length}, DType::kI32);
-  std::copy(ids.begin(), ids.end(), tokens.As<int32_t>());
+  CopyFromHost({const_cast<int32_t*>(ids.data()), DType::kI32, {}, {length}}, tokens, cx.stream);
   const Var hidden = loaded.model().Hidden(
       cx, {.ids = tokens, .layout = MakeLayout(loaded.config().model, 1, length), .mix = loaded.mix()});
   const Tensor logits = loaded.model().Logits(cx, hidden.value.Rows(length - 1, 1));
-  const Tensor wide = cx.Empty(logits.shape(), DType::kF64);
-  Copy(logits, wide, cx.stream);
-  const double* first = wide.As<double>();
-  return {first, first + loaded.config().model.vocab_size};
+  const HostCopy row(logits, cx.stream);
+  std::vector<double> wide(static_cast<size_t>(logits.size()));
+  Copy(row.view(), {wide.data(), DType::kF64, {}, {logits.size()}}, {});
+  wide.resize(static_cast<size_t>(loaded.config().model.vocab_size));
+  return wide;
 }
 
 void Generate(const GenerateOptions& options) {
-  LoadedModel loaded(options.checkpoint, options.threads);
+  LoadedModel loaded(options.checkpoint, options.device);
   const std::unique_ptr<Tokenizer> tokenizer = loaded.OpenRunTokenizer();
   std::vector<int32_t> ids;
   tokenizer->Encode(options.prompt, ids);
@@ -80,7 +82,7 @@ void AddGenerateCommand(CLI::App& app) {
       ->capture_default_str()
       ->check(CLI::NonNegativeNumber);
   command->add_option("--seed", options->sampling.seed, "of the random choices")->capture_default_str();
-  command->add_option("--threads", options->threads, "cores to use; default: all")->check(CLI::PositiveNumber);
+  AddDeviceOption(*command, options->device);
   command->footer(
       "Examples:\n"
       "  ksa generate runs/quickstart --prompt 'The history of ' --max-tokens 300 --temperature 0.8\n"

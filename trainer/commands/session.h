@@ -8,6 +8,7 @@
 #include "model/ksa/model.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/config/config.h"
+#include "trainer/commands/device_option.h"
 #include "trainer/loop/runtime.h"
 
 namespace ksa {
@@ -16,8 +17,8 @@ namespace ksa {
 class LoadedModel {
  public:
   // `path`: a checkpoint, a run folder or its checkpoints folder. Errors as OpenCheckpoint, and kBadData when the
-  // configuration in it cannot be read. `threads` 0: all cores this process may use.
-  LoadedModel(const std::string& path, int threads);
+  // configuration in it cannot be read, and kConfig when it cannot run on the device that is asked for.
+  LoadedModel(const std::string& path, const DeviceOption& device);
 
   [[nodiscard]] const Checkpoint& checkpoint() const { return checkpoint_; }
 
@@ -33,10 +34,10 @@ class LoadedModel {
   [[nodiscard]] std::unique_ptr<Tokenizer> OpenRunTokenizer() const;
 
  private:
-  std::unique_ptr<Communicator> world_;
-  Runtime runtime_;
   Checkpoint checkpoint_;
   Config config_;
+  std::unique_ptr<Communicator> world_;
+  Runtime runtime_;
   std::unique_ptr<ParameterStore> store_;
   std::unique_ptr<KsaModel> model_;
 };

@@ -3,8 +3,10 @@
 #include <chrono>
 #include <cstdio>
 #include <memory>
+#include <optional>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <fmt/core.h>
@@ -12,6 +14,7 @@
 #include "parallel/comm/mpi.h"
 #include "trainer/commands/set_option.h"
 #include "trainer/config/load.h"
+#include "trainer/loop/memory_plan.h"
 #include "trainer/loop/trainer.h"
 
 namespace ksa {
@@ -21,6 +24,7 @@ struct TrainOptions {
   std::string config;
   std::vector<std::string> sets;
   bool dry_run = false;
+  std::optional<std::string> trace;
 };
 
 // Prints an error and ends every rank with its code. Errors that all ranks see are printed once: the others wait for
@@ -36,21 +40,36 @@ struct TrainOptions {
   MpiSession::Abort(error.code());
 }
 
+// On a GPU memory is planned first, so that a run that does not fit ends here and not in the middle of a step.
+void TrainOnDevice(const Config& config, const TrainOptions& options, Communicator& world, int local_size) {
+  RuntimeOptions runtime_options = {.local_size = local_size,
+                                    .threads = config.run.threads.value_or(0),
+                                    .deterministic = config.run.deterministic};
+  TrainerOptions trainer_options = {.dry_run = options.dry_run, .trace = options.trace};
+  if (config.run.device == DeviceChoice::kCuda) {
+    const MemoryPlan plan = PlanMemory(config, world.size());
+    CheckFits(plan, QueryGpu(0));
+    runtime_options.device = DeviceKind::kCuda;
+    runtime_options.device_bytes = plan.ArenaBytes();
+    trainer_options.memory_table = plan.Table();
+  }
+  Runtime runtime(world, runtime_options);
+  Trainer(config, runtime, std::move(trainer_options)).Run();
+}
+
 void Train(const TrainOptions& options) {
   LoadedConfig loaded = LoadConfig(options.config, options.sets);
-  ResolveDevice(loaded.config, false);
   const MpiSession mpi;
   const std::unique_ptr<Communicator> world = mpi.World();
   try {
+    ResolveDevice(loaded.config, world->size() == 1 && GpuCount() > 0);
     CheckAgainstRanks(loaded.config, world->size());
     if (world->rank() == 0) {
       for (const std::string& warning : loaded.warnings) {
         fmt::print(stderr, "{}: warning: {}\n", options.config, warning);
       }
     }
-    Runtime runtime(*world, mpi.local_size(), loaded.config.run.threads.value_or(0));
-    Trainer trainer(loaded.config, runtime, options.dry_run);
-    trainer.Run();
+    TrainOnDevice(loaded.config, options, *world, mpi.local_size());
   } catch (const Error& error) {
     // A stop is agreed on by all ranks, which leave in good order; anything else may have hit one rank alone.
     if (world->size() == 1 || error.code() == ExitCode::kStopped) {
@@ -69,9 +88,11 @@ void AddTrainCommand(CLI::App& app) {
   AddSetOption(*command, options->sets, "replace a value: key=value, as often as needed");
   command->add_flag(
       "--dry-run", options->dry_run, "everything up to update 1, then one update in memory; writes nothing");
+  command->add_option("--trace", options->trace, "write a Chrome trace of the third update to FILE")->type_name("FILE");
   command->footer(
       "Examples:\n"
       "  ksa train configs/train/quickstart.yaml\n"
+      "  ksa train configs/train/ksa_1b9_8k.yaml --dry-run --trace step.json\n"
       "  ksa train configs/train/quickstart.yaml --set optimizer.lr=1e-3 --set run.name=lower\n"
       "  mpirun -np 2 --bind-to none ksa train configs/train/quickstart.yaml\n"
       "The same line again resumes from the newest checkpoint that verifies. SIGUSR1, SIGTERM or a file STOP in the "

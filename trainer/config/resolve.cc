@@ -49,6 +49,9 @@ void ResolveDevice(Config& config, bool cuda_available) {
     const bool cuda = BuildHasCuda() && cuda_available && config.training.precision != DType::kF64;
     config.run.device = cuda ? DeviceChoice::kCuda : DeviceChoice::kCpu;
   }
+  if (config.run.device == DeviceChoice::kCuda && !cuda_available) {
+    Fail(ExitCode::kConfig, "run.device: cuda, but no GPU is visible; use auto or cpu, or look at nvidia-smi");
+  }
   if (!config.training.precision) {
     config.training.precision = config.run.device == DeviceChoice::kCuda ? DType::kBF16 : DType::kF32;
   }
@@ -74,6 +77,9 @@ void CheckAgainstRanks(Config& config, int world_size) {
                     parallel.context,
                     world_size,
                     *parallel.data * model_ranks));
+  }
+  if (config.run.device == DeviceChoice::kCuda && world_size > 1) {
+    problems.push_back(fmt::format("run.device: cuda runs with one rank, not with {}; start one, or use cpu", world_size));
   }
   const int32_t data = parallel.data.value_or(std::max(1, world_size / model_ranks));
   const int64_t unit = int64_t{config.training.micro_batch_size} * data;

@@ -2,7 +2,8 @@
 
 #include <algorithm>
 
-#include "trainer/loop/micro_batch.h"
+#include "kernels/core/dispatch.h"
+#include "kernels/core/gpu.h"
 
 namespace ksa {
 namespace {
@@ -49,18 +50,16 @@ EvaluationSums Evaluator::Run(size_t source, int64_t samples, double mix) {
 
 void Evaluator::AddBatch(const Batch& batch, double mix, EvaluationSums& sums) {
   const ExecContext cx = runtime_.Context();
-  const MicroBatch micro = Slice(cx, model_.config(), batch, 0, batch.samples);
+  upload_.Load(cx, batch);
+  const MicroBatch micro = upload_.Slice(model_.config(), 0, batch.samples);
   const Var hidden = model_.Hidden(cx, {.ids = micro.ids, .layout = micro.layout, .mix = mix});
   const CrossEntropyResult result = model_.Loss(cx, hidden, micro.targets, 1.0);
-  sums.loss += *result.loss_sum.value.As<double>();
+  sums.loss += *HostCopy(result.loss_sum.value, cx.stream).As<double>();
   sums.targets += batch.target_count;
-  const int32_t* targets = micro.targets.As<int32_t>();
-  const int64_t rows = micro.targets.size();
-  if (result.row_loss.dtype() == DType::kF64) {
-    AddRowLosses(result.row_loss.As<double>(), targets, rows, sums);
-  } else {
-    AddRowLosses(result.row_loss.As<float>(), targets, rows, sums);
-  }
+  const HostCopy row_loss(result.row_loss, cx.stream);
+  DispatchAccumulator(result.row_loss.dtype(), [&](auto element) {
+    AddRowLosses(row_loss.As<decltype(element)>(), batch.targets.data(), micro.targets.size(), sums);
+  });
 }
 
 std::map<std::string, double> Evaluator::RunAll(int64_t batches, int64_t global_batch_size, double mix) {

@@ -8,6 +8,7 @@
 
 #include "data/loader/dataset.h"
 #include "model/ksa/model.h"
+#include "trainer/loop/micro_batch.h"
 #include "trainer/loop/runtime.h"
 
 namespace ksa {
@@ -41,6 +42,7 @@ class Evaluator {
   const Dataset& dataset_;
   int32_t micro_batch_size_;
   Batch batch_;
+  BatchUpload upload_;
 };
 
 }  // namespace ksa

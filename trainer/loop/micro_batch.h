@@ -1,9 +1,11 @@
-// A slice of a batch as the model takes it.
+// A batch where the model runs, and slices of it as the model takes them.
 #pragma once
 
 #include <cstdint>
+#include <memory>
 
 #include "data/loader/batch.h"
+#include "kernels/core/gpu.h"
 #include "model/autograd/context.h"
 #include "model/ksa/model.h"
 
@@ -15,8 +17,24 @@ struct MicroBatch {
   SummaryLayout layout;
 };
 
-// Samples [first, first + count) of `batch`, which must outlive the result (its chunk arrays are not copied).
-[[nodiscard]] MicroBatch Slice(
-    const ExecContext& cx, const ModelConfig& model, const Batch& batch, int32_t first, int32_t count);
+// Copies batches to the device: one transfer each, out of pinned memory and queued on the stream, so that the host does
+// not wait for it. On the CPU it is a copy.
+class BatchUpload {
+ public:
+  // Slices of the batch before become invalid. `batch` need not outlive the call.
+  void Load(const ExecContext& cx, const Batch& batch);
+
+  // Samples [first, first + count) of the batch loaded last; shares its memory.
+  [[nodiscard]] MicroBatch Slice(const ModelConfig& model, int32_t first, int32_t count) const;
+
+ private:
+  int32_t samples_ = 0;
+  int32_t sequence_length_ = 0;
+  int32_t chunks_ = 0;
+  bool documents_ = false;
+  Tensor values_;  // int32: ids [n, T], targets [n, T], then with documents first chunk [n, C], chunk tokens [n, C]
+  std::unique_ptr<PinnedMemory> staging_;
+  Event copied_;  // the staging memory is free again
+};
 
 }  // namespace ksa

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "model/ksa/cost.h"
+
 namespace ksa {
 namespace {
 
@@ -11,13 +13,18 @@ double Milliseconds(std::chrono::steady_clock::duration duration) {
 
 }  // namespace
 
-Progress::Progress(int64_t tokens_per_update, int64_t last_update)
-    : tokens_per_update_(tokens_per_update), last_update_(last_update), start_(Clock::now()), span_start_(start_) {}
+Progress::Progress(int64_t tokens_per_update, int64_t last_update, std::optional<double> peak_flops)
+    : tokens_per_update_(tokens_per_update),
+      last_update_(last_update),
+      peak_flops_(peak_flops),
+      start_(Clock::now()),
+      span_start_(start_) {}
 
-void Progress::Add(double data_wait_ms, double comm_wait_ms) {
+void Progress::Add(double data_wait_ms, double comm_wait_ms, double forward_flops) {
   ++span_updates_;
   data_wait_ms_ += data_wait_ms;
   comm_wait_ms_ += comm_wait_ms;
+  forward_flops_ += forward_flops;
 }
 
 void Progress::Pause() {
@@ -35,12 +42,14 @@ void Progress::Fill(StepReport& report) {
       report.step_ms > 0.0 ? static_cast<double>(tokens_per_update_) / report.step_ms * 1e3 : 0.0;
   report.data_wait_ms = data_wait_ms_ / updates;
   report.comm_wait_ms = comm_wait_ms_ / updates;
+  report.mfu = Mfu(forward_flops_, span_ms_ / 1e3, peak_flops_);
   report.seconds = Milliseconds(Clock::now() - start_) / 1e3;
   report.eta_seconds = static_cast<double>(last_update_ - report.step) * report.step_ms / 1e3;
   span_ms_ = 0.0;
   span_updates_ = 0;
   data_wait_ms_ = 0.0;
   comm_wait_ms_ = 0.0;
+  forward_flops_ = 0.0;
 }
 
 }  // namespace ksa

@@ -1,15 +1,61 @@
 #include "trainer/loop/runtime.h"
 
+#include <cstdlib>
+#include <string_view>
+
 #include "trainer/loop/cores.h"
+#include "trainer/observe/host_memory.h"
 
 namespace ksa {
+namespace {
 
-Runtime::Runtime(Communicator& world, int local_size, int threads) : mesh_(ProcessMesh::DataParallel(world)) {
-  stream_.threads = threads > 0 ? threads : AvailableCores(local_size);
+// More than any device has: a plan's arena grows into it.
+constexpr int64_t kImaginaryBytes = int64_t{1} << 50;
+
+bool DebugSync() {
+  const char* value = std::getenv("KSA_DEBUG_SYNC");
+  return value != nullptr && std::string_view(value) != "0";
+}
+
+}  // namespace
+
+Runtime::Runtime(Communicator& world, const RuntimeOptions& options) : mesh_(ProcessMesh::DataParallel(world)) {
+  const int threads = options.threads > 0 ? options.threads : AvailableCores(options.local_size);
+  stream_.threads = threads;
+  stream_.deterministic = options.deterministic;
+  if (options.device == DeviceKind::kCpu) {
+    allocator_ = std::make_unique<PoolAllocator>();
+    return;
+  }
+  int64_t first_slab = options.device_bytes;
+  if (options.dry) {
+    stream_.device = {DeviceKind::kCuda, 0};
+    stream_.dry = true;
+    slabs_ = std::make_unique<ImaginarySlabs>(stream_.device);
+    first_slab = kImaginaryBytes;
+  } else {
+    constexpr int kOrdinal = 0;  // one GPU a process, for now
+    gpu_ = QueryGpu(kOrdinal);
+    gpu_stream_ = std::make_unique<GpuStream>(kOrdinal, threads);
+    stream_ = gpu_stream_->stream();
+    stream_.deterministic = options.deterministic;
+    slabs_ = std::make_unique<GpuSlabs>(kOrdinal);
+  }
+  stream_.synchronous = DebugSync();
+  auto arena = std::make_unique<ArenaAllocator>(*slabs_, first_slab);
+  arena_ = arena.get();
+  allocator_ = std::move(arena);
+}
+
+MemoryStatus Runtime::Memory() const {
+  if (!gpu_.has_value()) {
+    return {ResidentBytes(), HostMemoryBytes()};
+  }
+  return {allocator_->use().peak + GpuStream::kWorkspaceBytes, gpu_->total_bytes};
 }
 
 ExecContext Runtime::Context() {
-  return {.stream = stream_, .allocator = &allocator_, .mesh = &mesh_};
+  return {.stream = stream_, .allocator = allocator_.get(), .mesh = &mesh_};
 }
 
 }  // namespace ksa

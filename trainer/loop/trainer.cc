@@ -4,21 +4,18 @@
 #include <filesystem>
 #include <utility>
 
-#include "model/ksa/parameters.h"
+#include "model/ksa/cost.h"
 #include "trainer/config/load.h"
 #include "trainer/loop/summary.h"
-#include "trainer/observe/host_memory.h"
+#include "trainer/observe/device_peaks.h"
 #include "trainer/observe/log_line.h"
 #include "trainer/observe/metrics.h"
 #include "trainer/observe/tensorboard.h"
+#include "trainer/observe/trace.h"
 #include "trainer/optim/schedule.h"
 
 namespace ksa {
 namespace {
-
-FlatSharding ShardingOf(const Config& config, const ProcessMesh& mesh) {
-  return {mesh.data, mesh.data_rank, config.parallel.zero == 1 && mesh.data > 1};
-}
 
 // Going back in a folder that holds later updates would leave two histories there, and the next start would take the
 // wrong one.
@@ -70,24 +67,23 @@ DatasetConfig DatasetConfigOf(const Config& config) {
           .seed = config.run.seed};
 }
 
-Trainer::Trainer(const Config& config, Runtime& runtime, bool dry_run)
+Trainer::Trainer(const Config& config, Runtime& runtime, TrainerOptions options)
     : config_(config),
       runtime_(runtime),
-      dry_run_(dry_run),
+      options_(std::move(options)),
       logger_(runtime.world().rank()),
       dataset_(DatasetConfigOf(config)),
-      store_(ParameterSpecs(config.model),
-             *config.training.precision,
-             runtime.allocator(),
-             ShardingOf(config, runtime.mesh())),
-      model_(config_.model, store_, runtime.allocator(), runtime.stream(), config.training.sequence_length),
-      optimizer_(config_.optimizer, store_, *runtime.mesh().data_group, runtime.allocator()),
-      updater_(runtime, model_, optimizer_, config.training.micro_batch_size, config.training.recompute),
-      evaluator_(runtime, model_, dataset_, config.training.micro_batch_size) {
-  if (!dry_run_) {
+      state_(config_.model,
+             config_.training,
+             config_.optimizer,
+             ShardingOf(config.parallel, runtime.mesh()),
+             runtime),
+      evaluator_(runtime, state_.model, dataset_, config.training.micro_batch_size) {
+  if (!options_.dry_run) {
     OpenRunFolder();
   }
   Resume();
+  started_ = done_;
 }
 
 void Trainer::OpenRunFolder() {
@@ -123,10 +119,10 @@ void Trainer::Resume() {
     AcceptCheckpoint(given);
     return;
   }
-  store_.Initialize(config_.run.seed, runtime_.stream());
+  state_.store.Initialize(config_.run.seed, runtime_.stream());
   if (options.load.has_value()) {
     const Checkpoint source = OpenCheckpoint(*options.load, runtime_.world());
-    LoadInto(store_, source, LoadParts::kWeights, runtime_.stream());
+    LoadInto(state_.store, source, LoadParts::kWeights, runtime_.stream());
     logger_.Info(fmt::format("weights of {}", source.path));
   }
 }
@@ -148,7 +144,7 @@ void Trainer::AcceptCheckpoint(const Checkpoint& checkpoint) {
          meta.data_fingerprint,
          dataset_.Fingerprint());
   }
-  LoadInto(store_, checkpoint, LoadParts::kWeightsAndMoments, runtime_.stream());
+  LoadInto(state_.store, checkpoint, LoadParts::kWeightsAndMoments, runtime_.stream());
   done_ = meta.step;
   logger_.Info(fmt::format("resumed from {}: {} updates done", checkpoint.path, done_));
 }
@@ -168,8 +164,11 @@ double Trainer::LearningRateAt(int64_t update) const {
 }
 
 void Trainer::LogSummary() {
-  for (const std::string& line : StartSummary(config_, store_, dataset_, runtime_)) {
+  for (const std::string& line : StartSummary(config_, state_.store, dataset_, runtime_)) {
     logger_.Info(line);
+  }
+  if (!options_.memory_table.empty()) {
+    logger_.Info("device memory, planned:\n" + options_.memory_table);
   }
 }
 
@@ -183,7 +182,7 @@ void Trainer::Run() {
     logger_.Info(fmt::format("the run is complete: {} of {} updates done", done_, config_.training.max_steps));
     return;
   }
-  if (dry_run_) {
+  if (options_.dry_run) {
     RunOneInMemory();
     return;
   }
@@ -199,28 +198,67 @@ StepReport Trainer::RunOneUpdate(BatchStream& batches, Progress& progress) {
   const int64_t update = done_ + 1;
   const Batch& batch = batches.Next();
   const double lr = LearningRateAt(update);
-  const UpdateOutcome outcome = updater_.Run(batch, update, lr);
+  const UpdateOutcome outcome = RunTraced(batch, update, lr);
   if (!outcome.finite) {
     FailDiverged(update, outcome);
   }
   done_ = update;
-  progress.Add(batches.last_wait_ms(), outcome.comm_ms);
+  progress.Add(batches.last_wait_ms(), outcome.comm_ms, ForwardFlopsOf(batch));
   return {.step = update,
           .max_steps = config_.training.max_steps,
           .tokens = update * TokensAnUpdate(),
           .loss = outcome.loss,
           .grad_norm = outcome.grad_norm,
-          .lr = lr,
-          .memory = ResidentBytes(),
-          .memory_total = HostMemoryBytes()};
+          .lr = lr};
+}
+
+// Of this rank's samples. Without documents every batch costs the same.
+double Trainer::ForwardFlopsOf(const Batch& batch) const {
+  const bool documents = !batch.chunk_tokens.empty();
+  return CountForwardFlops(config_.model,
+                           MakeLayout(config_.model,
+                                      batch.samples,
+                                      batch.sequence_length,
+                                      documents ? batch.document_first_chunk.data() : nullptr,
+                                      documents ? batch.chunk_tokens.data() : nullptr))
+      .Total();
+}
+
+std::optional<double> Trainer::PeakOfRank() const {
+  return runtime_.gpu().has_value() ? PeakFlops(runtime_.gpu()->name, *config_.training.precision) : std::nullopt;
+}
+
+// One update; a trace of it is written when it is the one that was asked for.
+UpdateOutcome Trainer::RunTraced(const Batch& batch, int64_t update, double lr) {
+  constexpr int64_t kTraced = 3;  // the first ones choose algorithms and load code
+  if (!options_.trace.has_value() || update != std::min(started_ + kTraced, options_.dry_run ? update : LastUpdate())) {
+    return state_.updater.Run(batch, update, lr);
+  }
+  ChromeTrace trace;
+  runtime_.SetTracer(&trace);
+  const UpdateOutcome outcome = state_.updater.Run(batch, update, lr);
+  runtime_.SetTracer(nullptr);
+  if (runtime_.world().rank() == 0) {
+    trace.Write(*options_.trace);
+    logger_.Info(fmt::format("trace of update {}: {}", update, *options_.trace));
+  }
+  return outcome;
+}
+
+// Timing, memory and utilisation of a report about the updates since the last one.
+void Trainer::FillReport(Progress& progress, StepReport& report) {
+  progress.Fill(report);
+  const MemoryStatus memory = runtime_.Memory();
+  report.memory = memory.used;
+  report.memory_total = memory.total;
 }
 
 void Trainer::RunOneInMemory() {
   BatchStream batches(dataset_, Share(), done_ + 1, done_ + 1);
-  Progress progress(TokensAnUpdate(), done_ + 1);
+  Progress progress(TokensAnUpdate(), done_ + 1, PeakOfRank());
   StepReport report = RunOneUpdate(batches, progress);
   progress.Pause();
-  progress.Fill(report);
+  FillReport(progress, report);
   logger_.Info(FormatLogLine(report));
   logger_.Info("dry run: one update done in memory, nothing written");
 }
@@ -233,7 +271,7 @@ void Trainer::RunUpdates(int64_t last) {
   }
   const StopSignal stop(folder_->StopPath());
   BatchStream batches(dataset_, Share(), done_ + 1, last);
-  Progress progress(TokensAnUpdate(), last);
+  Progress progress(TokensAnUpdate(), last, PeakOfRank());
   while (done_ < last) {
     StepReport report = RunOneUpdate(batches, progress);
     // Ranks see a request at different times: they stop together or not at all.
@@ -246,7 +284,7 @@ void Trainer::RunUpdates(int64_t last) {
           config_.evaluation.batches, config_.training.global_batch_size, AnnealMix(config_.model, done_));
     }
     if (leader && (ending || done_ % config_.logging.interval == 0 || !report.validation_loss.empty())) {
-      progress.Fill(report);
+      FillReport(progress, report);
       records->Write(report);
       logger_.Step(report);
     }
@@ -283,10 +321,11 @@ void Trainer::Save(int64_t update) {
                                .configuration = RenderConfig(config_),
                                .data_fingerprint = dataset_.Fingerprint()};
   const std::string path =
-      SaveCheckpoint(store_,
+      SaveCheckpoint(state_.store,
                      runtime_.world(),
                      meta,
-                     {.folder = folder_->CheckpointFolder(), .keep_last = config_.checkpoint.keep_last});
+                     {.folder = folder_->CheckpointFolder(), .keep_last = config_.checkpoint.keep_last},
+                     runtime_.stream());
   logger_.Info(fmt::format("checkpoint {}", path));
 }
 

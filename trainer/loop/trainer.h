@@ -8,30 +8,34 @@
 
 #include "data/loader/batch_stream.h"
 #include "data/loader/dataset.h"
-#include "model/ksa/model.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/config/config.h"
 #include "trainer/evaluate/validation.h"
 #include "trainer/loop/progress.h"
 #include "trainer/loop/runtime.h"
-#include "trainer/loop/update.h"
+#include "trainer/loop/training_state.h"
 #include "trainer/observe/logger.h"
 #include "trainer/observe/run_folder.h"
 #include "trainer/observe/step_report.h"
 #include "trainer/observe/stop_signal.h"
-#include "trainer/optim/optimizer.h"
 
 namespace ksa {
 
 // What the data module needs of a configuration.
 [[nodiscard]] DatasetConfig DatasetConfigOf(const Config& config);
 
+struct TrainerOptions {
+  bool dry_run = false;             // nothing is ever written, but the trace
+  std::optional<std::string> trace;  // write a trace of one update to this file: the third, or the last if there are fewer
+  std::string memory_table;         // of the plan for a GPU; logged with the summary
+};
+
 class Trainer {
  public:
   // Opens the data, makes the model and its state, and finds out where to start. `config` is resolved for this world
-  // (ResolveDevice, CheckAgainstRanks). With `dry_run` nothing is ever written. Errors: kConfig (a resume that is not
-  // allowed), kBadData, kMissingInput, kCannotCreate, kOutOfMemory.
-  Trainer(const Config& config, Runtime& runtime, bool dry_run);
+  // (ResolveDevice, CheckAgainstRanks). Errors: kConfig (a resume that is not allowed), kBadData, kMissingInput,
+  // kCannotCreate, kOutOfMemory.
+  Trainer(const Config& config, Runtime& runtime, TrainerOptions options);
 
   // Trains to the end, to hard_stop or to a request to stop, which is Error(kStopped) after the checkpoint is written.
   // Error(kDiverged) when loss or gradient norm stop being finite.
@@ -45,6 +49,10 @@ class Trainer {
   void RunOneInMemory();
   void RunUpdates(int64_t last);
   [[nodiscard]] StepReport RunOneUpdate(BatchStream& batches, Progress& progress);
+  [[nodiscard]] UpdateOutcome RunTraced(const Batch& batch, int64_t update, double lr);
+  void FillReport(Progress& progress, StepReport& report);
+  [[nodiscard]] double ForwardFlopsOf(const Batch& batch) const;
+  [[nodiscard]] std::optional<double> PeakOfRank() const;
   [[noreturn]] void FailStopped(const StopSignal& stop) const;
   void Save(int64_t update);
   [[nodiscard]] UpdateShare Share() const;
@@ -55,16 +63,14 @@ class Trainer {
 
   Config config_;
   Runtime& runtime_;
-  bool dry_run_;
+  TrainerOptions options_;
   Logger logger_;
   Dataset dataset_;
   std::optional<RunFolder> folder_;  // none in a dry run
-  ParameterStore store_;
-  KsaModel model_;
-  Optimizer optimizer_;
-  Updater updater_;
+  TrainingState state_;
   Evaluator evaluator_;
-  int64_t done_ = 0;  // updates done
+  int64_t done_ = 0;     // updates done
+  int64_t started_ = 0;  // updates done when this attempt began
 };
 
 }  // namespace ksa

@@ -6,6 +6,7 @@
 #include "data/loader/batch.h"
 #include "model/autograd/tape.h"
 #include "model/ksa/model.h"
+#include "trainer/loop/micro_batch.h"
 #include "trainer/loop/runtime.h"
 #include "trainer/optim/optimizer.h"
 
@@ -28,14 +29,18 @@ class Updater {
   // number of targets of the whole global batch.
   UpdateOutcome Run(const Batch& batch, int64_t update, double lr);
 
+  // Forward, loss and backward alone, for benchmarks. Gradients are those of the mean over the batch's targets.
+  void RunGradients(const Batch& batch);
+
  private:
-  [[nodiscard]] double AccumulateGradients(const Batch& batch, double mix, double grad_scale);
+  void AccumulateGradients(const Batch& batch, double mix, double grad_scale);
 
   Runtime& runtime_;
   KsaModel& model_;
   Optimizer& optimizer_;
   int32_t micro_batch_size_;
   Recompute recompute_;
+  BatchUpload upload_;
   Tape tape_;
 };
 

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
+#include <utility>
 
 #include "kernels/copy/elementwise.h"
 #include "kernels/optimizer/adamw.h"
+#include "kernels/optimizer/clip_scale.h"
 
 namespace ksa {
 namespace {
@@ -20,7 +22,18 @@ Optimizer::Optimizer(const OptimizerConfig& config,
                      ParameterStore& store,
                      Communicator& data_group,
                      Allocator& allocator)
-    : config_(config), store_(store), group_(data_group), partial_(Tensor::Empty({1}, DType::kF64, allocator)) {}
+    : config_(config),
+      store_(store),
+      group_(data_group),
+      allocator_(allocator),
+      stats_(Tensor::Empty({2}, DType::kF64, allocator)),
+      scale_(Tensor::Empty({1}, DType::kF64, allocator)),
+      read_back_(2 * SizeOf(DType::kF64)) {}
+
+void Optimizer::BeginUpdate(const Stream& stream) {
+  store_.BeginUpdate();
+  Zero(stats_, stream);
+}
 
 UpdateResult Optimizer::Step(double lr, int64_t update, const Stream& stream) {
   UpdateResult result;
@@ -28,20 +41,26 @@ UpdateResult Optimizer::Step(double lr, int64_t update, const Stream& stream) {
   auto start = std::chrono::steady_clock::now();
   ReduceGradients();
   result.comm_ms += MillisecondsSince(start);
-  result.grad_norm = std::sqrt(SquaredNorm(stream));
-  result.applied = std::isfinite(result.grad_norm);
-  if (!result.applied) {
-    return result;
-  }
-  const double clip = config_.clip_grad_norm;
-  const double scale = clip > 0.0 ? std::min(1.0, clip / (result.grad_norm + 1e-6)) : 1.0;
-  ApplyAdamW(lr, update, scale, stream);
-  store_.CastMasterToWeights(stream);
+  // Every rank sums the range it writes to checkpoints, so that each element counts once and the sum of the ranks'
+  // parts is the same whether the gradients were scattered or not.
+  const FlatRange range = store_.write_range();
+  SumOfSquares(store_.grads().Rows(range.begin, range.size()), stats_.Rows(1, 1), stream, &allocator_);
+  start = std::chrono::steady_clock::now();
+  group_.AllReduceSum(stats_);
+  result.comm_ms += MillisecondsSince(start);
+  ClipScale({.stats = stats_, .scale = scale_, .clip = config_.clip_grad_norm}, stream);
+  ApplyAdamW(lr, update, stream);
   start = std::chrono::steady_clock::now();
   if (store_.shard().size() < store_.padded_size()) {
     group_.AllGather(store_.weights());
   }
   result.comm_ms += MillisecondsSince(start);
+
+  const TensorView stats{read_back_.data(), DType::kF64, {}, {2}};
+  CopyToHost(stats_, stats, stream);
+  result.loss_sum = stats.As<double>()[0];
+  result.grad_norm = std::sqrt(stats.As<double>()[1]);
+  result.applied = std::isfinite(result.loss_sum) && std::isfinite(result.grad_norm);
   return result;
 }
 
@@ -56,19 +75,13 @@ void Optimizer::ReduceGradients() {
   }
 }
 
-double Optimizer::SquaredNorm(const Stream& stream) {
-  // Every rank sums the range it writes to checkpoints, so that each element counts once and the sum of the ranks'
-  // parts is the same whether the gradients were scattered or not.
-  const FlatRange range = store_.write_range();
-  SumOfSquares(store_.grads().Rows(range.begin, range.size()), partial_, stream);
-  return group_.Sum(*partial_.As<double>());
-}
-
-void Optimizer::ApplyAdamW(double lr, int64_t update, double grad_scale, const Stream& stream) {
+void Optimizer::ApplyAdamW(double lr, int64_t update, const Stream& stream) {
   const FlatRange shard = store_.shard();
-  for (const Parameter& parameter : store_.parameters()) {
-    const int64_t begin = std::max(parameter.offset, shard.begin);
-    const int64_t end = std::min(parameter.offset + parameter.spec.shape.size(), shard.end);
+  const FlatRange decaying = {0, store_.decay_end()};
+  const FlatRange others = {store_.decay_end(), store_.padded_size()};
+  for (const auto& [range, weight_decay] : {std::pair{decaying, config_.weight_decay}, std::pair{others, 0.0}}) {
+    const int64_t begin = std::max(range.begin, shard.begin);
+    const int64_t end = std::min(range.end, shard.end);
     if (begin >= end) {
       continue;
     }
@@ -77,12 +90,13 @@ void Optimizer::ApplyAdamW(double lr, int64_t update, double grad_scale, const S
            .grad = store_.grads().Rows(begin, end - begin),
            .exp_avg = local(store_.exp_avg()),
            .exp_avg_sq = local(store_.exp_avg_sq()),
+           .compute = store_.has_separate_master() ? store_.weights().Rows(begin, end - begin) : TensorView{},
+           .grad_scale = scale_,
            .lr = lr,
            .beta1 = config_.beta1,
            .beta2 = config_.beta2,
            .eps = config_.eps,
-           .weight_decay = parameter.spec.decays ? config_.weight_decay : 0.0,
-           .grad_scale = grad_scale,
+           .weight_decay = weight_decay,
            .step = update},
           stream);
   }

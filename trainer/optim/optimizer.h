@@ -5,6 +5,7 @@
 
 #include "kernels/core/allocator.h"
 #include "kernels/core/device.h"
+#include "kernels/core/gpu.h"
 #include "model/autograd/parameter.h"
 #include "parallel/comm/communicator.h"
 #include "trainer/config/config.h"
@@ -13,29 +14,39 @@ namespace ksa {
 
 // What an update did, the same on every rank.
 struct UpdateResult {
+  double loss_sum = 0.0;   // over the targets of the global batch
   double grad_norm = 0.0;  // global, before clipping
-  bool applied = true;     // false: the norm was not finite, and nothing changed
+  bool applied = true;     // false: loss or norm was not finite, and nothing changed
   double comm_ms = 0.0;    // spent in collectives
 };
 
 class Optimizer {
  public:
-  // `store` and `data_group` must outlive it. `allocator` gives a little scratch.
+  // `store` and `data_group` must outlive it. `allocator` gives a little memory where the store lies.
   Optimizer(const OptimizerConfig& config, ParameterStore& store, Communicator& data_group, Allocator& allocator);
 
+  // Call before the first micro-batch.
+  void BeginUpdate(const Stream& stream);
+
+  // [1] fp64, where the store lies: this rank's loss sum, which micro-batches add to.
+  [[nodiscard]] Tensor loss_sum() const { return stats_.Rows(0, 1); }
+
   // Call after the last micro-batch's backward. store.grads() hold this rank's part of the gradient sum. `update`
-  // counts from 1.
+  // counts from 1. Everything is queued on the stream, clipping and the decision to apply included; the read-back of
+  // loss and norm at the end is the one time in an update that the host waits for the device.
   UpdateResult Step(double lr, int64_t update, const Stream& stream);
 
  private:
   void ReduceGradients();
-  [[nodiscard]] double SquaredNorm(const Stream& stream);
-  void ApplyAdamW(double lr, int64_t update, double grad_scale, const Stream& stream);
+  void ApplyAdamW(double lr, int64_t update, const Stream& stream);
 
   OptimizerConfig config_;
   ParameterStore& store_;
   Communicator& group_;
-  Tensor partial_;  // [1] fp64
+  Allocator& allocator_;
+  Tensor stats_;  // [2] fp64: loss sum, sum of squares of the gradients
+  Tensor scale_;  // [1] fp64: the clipping factor, NaN when the update must not be applied
+  PinnedMemory read_back_;
 };
 
 }  // namespace ksa

@@ -35,6 +35,7 @@ struct Problem {
   }
 
   void Run(bool backward, bool accumulate, const Stream& stream = {}) const {
+    loss_sum.As<double>()[0] = 0.0;
     LinearCrossEntropy({.x = x,
                         .weight = weight,
                         .targets = targets,

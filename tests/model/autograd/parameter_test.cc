@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <limits>
+#include <map>
 
 #include "tests/support/kernel_test.h"
 
@@ -23,15 +24,20 @@ TEST(ParameterStoreTest, ParametersLieInTheFlatBuffers) {
   ParameterStore store(Specs(), DType::kBF16, allocator);
   EXPECT_EQ(store.element_count(), 35 + 5 + 150 + 1);
   EXPECT_EQ(store.state_dtype(), DType::kF32);
-  int64_t end = 0;
+  std::map<int64_t, int64_t> places;  // first element -> the one after the last
   for (const Parameter& parameter : store.parameters()) {
-    EXPECT_GE(parameter.offset, end) << parameter.spec.name << " overlaps its neighbour";
-    end = parameter.offset + parameter.spec.shape.size();
+    places[parameter.offset] = parameter.offset + parameter.spec.shape.size();
     EXPECT_EQ(parameter.value.dtype, DType::kBF16);
     EXPECT_EQ(parameter.grad.dtype, DType::kF32);
     EXPECT_EQ(parameter.value.shape, parameter.spec.shape);
     EXPECT_EQ(parameter.value.data, store.weights().As<BFloat16>() + parameter.offset);
     EXPECT_EQ(parameter.grad.data, store.grads().As<float>() + parameter.offset);
+  }
+  EXPECT_EQ(places.size(), store.parameters().size());
+  int64_t end = 0;
+  for (const auto& [first, last] : places) {
+    EXPECT_GE(first, end) << "overlaps its neighbour";
+    end = last;
   }
   EXPECT_LE(end, store.padded_size());
 }
@@ -164,19 +170,26 @@ TEST(ParameterStoreTest, ShardsOfTheMasterWeightsAreThoseOfTheWhole) {
   }
 }
 
-TEST(ParameterStoreTest, SetMasterWritesARangeAsFarAsItLiesInTheShard) {
+TEST(ParameterStoreTest, SetWeightsWritesAParameterAndItsShareOfTheMasters) {
   testing::GuardAllocator allocator;
-  const Tensor values = testing::Normal("values", {40}, DType::kF32, allocator);
-  ParameterStore whole(Specs(), DType::kF32, allocator, {.parts = 4, .rank = 0});
-  whole.SetMaster(whole.Get("matrix"), {20, 60}, values, {});
-  testing::ExpectSameBits(whole.Get("matrix").value.Reshape({150}).Rows(20, 40), values, "the range");
-  EXPECT_EQ(ElementAt(whole.Get("matrix").value, 19), 0.0);
-  EXPECT_EQ(ElementAt(whole.Get("matrix").value, 60), 0.0);
+  const Tensor values = testing::Normal("values", {150}, DType::kF32, allocator);
+  ParameterStore whole(Specs(), DType::kBF16, allocator, {.parts = 4, .rank = 0});
+  whole.SetWeights(whole.Get("matrix"), values, {});
+  testing::ExpectSameBits(whole.master().Rows(whole.Get("matrix").offset, 150), values, "the parameter");
   for (int rank = 0; rank < 4; ++rank) {
-    ParameterStore part(Specs(), DType::kF32, allocator, {.parts = 4, .rank = rank, .shard_optimizer = true});
-    part.SetMaster(part.Get("matrix"), {20, 60}, values, {});
+    ParameterStore part(Specs(), DType::kBF16, allocator, {.parts = 4, .rank = rank, .shard_optimizer = true});
+    part.SetWeights(part.Get("matrix"), values, {});
     testing::ExpectSameBits(
         part.master(), whole.master().Rows(part.shard().begin, part.shard().size()), "a rank's part");
+    testing::ExpectSameBits(part.weights(), whole.weights(), "weights");
+  }
+}
+
+TEST(ParameterStoreTest, ParametersThatDecayComeFirst) {
+  testing::GuardAllocator allocator;
+  const ParameterStore store(Specs(), DType::kF32, allocator);
+  for (const Parameter& parameter : store.parameters()) {
+    EXPECT_EQ(parameter.offset < store.decay_end(), parameter.spec.decays) << parameter.spec.name;
   }
 }
 

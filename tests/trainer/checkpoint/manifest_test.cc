@@ -261,7 +261,7 @@ TEST(BoxPieces, AreReadLikeAnyOther) {
     piece.dataset = fmt::format("{}/{}", tensor.name, piece.flat.begin);
     piece.xxh3 = XXH3_64bits(values.data(), values.size() * sizeof(float));
     contents.push_back(std::move(values));
-    files[file].push_back({piece.dataset, DType::kF32, contents.back().data(), piece.size()});
+    files[file].push_back({piece.dataset, {contents.back().data(), DType::kF32, {}, {piece.size()}}});
     tensor.pieces.push_back(piece);
   };
   const std::vector<std::pair<Kind, std::string>> kinds{
@@ -274,7 +274,7 @@ TEST(BoxPieces, AreReadLikeAnyOther) {
     manifest.tensors.push_back(tensor);
   }
   for (const auto& [file, datasets] : files) {
-    WritePieceFile(folder + "/" + file, datasets);
+    WritePieceFile(folder + "/" + file, datasets, {});
   }
   Spill(folder + "/manifest.json", RenderManifest(manifest));
   const Checkpoint checkpoint = OpenCheckpoint(folder);

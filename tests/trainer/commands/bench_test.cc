@@ -52,7 +52,7 @@ TEST(BenchReport, Medians) {
   EXPECT_EQ(Median({4.0, 1.0, 2.0, 3.0}), 2.5);
   EXPECT_THROW(static_cast<void>(Median({})), Error);
   int calls = 0;
-  const Timing timing = Measure(4, [&calls] { ++calls; });
+  const Timing timing = Measure(4, Stream{}, [&calls] { ++calls; });
   EXPECT_EQ(calls, 5);
   EXPECT_LE(timing.least, timing.median);
 }

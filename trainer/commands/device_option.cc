@@ -1,0 +1,27 @@
+#include "trainer/commands/device_option.h"
+
+#include "kernels/core/gpu.h"
+#include "trainer/config/load.h"
+
+namespace ksa {
+
+RuntimeOptions DeviceOption::Options(DType precision) const {
+  Config config;
+  config.run.device = device == "cuda" ? DeviceChoice::kCuda : device == "cpu" ? DeviceChoice::kCpu : DeviceChoice::kAuto;
+  config.training.precision = precision;
+  ResolveDevice(config, GpuCount() > 0);
+  const bool cuda = config.run.device == DeviceChoice::kCuda;
+  if (cuda && precision == DType::kF64) {
+    Fail(ExitCode::kConfig, "fp64 runs on the CPU only; use --device cpu");
+  }
+  return {.device = cuda ? DeviceKind::kCuda : DeviceKind::kCpu, .threads = threads};
+}
+
+void AddDeviceOption(CLI::App& command, DeviceOption& option) {
+  command.add_option("--device", option.device, "auto (a GPU where there is one), cpu or cuda")
+      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
+      ->capture_default_str();
+  command.add_option("--threads", option.threads, "cores to use; default: all")->check(CLI::Range(1, 1024));
+}
+
+}  // namespace ksa

@@ -1,0 +1,99 @@
+#include "trainer/loop/memory_plan.h"
+
+#include <array>
+#include <utility>
+
+#include "parallel/comm/communicator.h"
+#include "trainer/loop/training_state.h"
+#include "trainer/observe/log_line.h"
+
+namespace ksa {
+namespace {
+
+// The driver loads kernels and libraries' code at their first use.
+constexpr int64_t kCodeBytes = int64_t{512} << 20;
+
+// Samples of one rank, as the loader would make them.
+Batch BlankBatch(const Config& config, int64_t samples) {
+  Batch batch;
+  batch.samples = static_cast<int32_t>(samples);
+  batch.sequence_length = config.training.sequence_length;
+  const int32_t k = config.model.ChunkSize();
+  batch.chunks = (batch.sequence_length + k - 1) / k;
+  batch.inputs.resize(static_cast<size_t>(samples * batch.sequence_length));
+  batch.targets.resize(batch.inputs.size());
+  if (config.data.document_mask) {
+    batch.document_first_chunk.resize(static_cast<size_t>(samples * batch.chunks));
+    batch.chunk_tokens.resize(batch.document_first_chunk.size());
+  }
+  batch.target_count = samples * batch.sequence_length;
+  return batch;
+}
+
+// A forward pass without gradients, as validation runs it.
+void Evaluate(const Config& config, Runtime& runtime, TrainingState& state) {
+  const ExecContext cx = runtime.Context();
+  BatchUpload upload;
+  upload.Load(cx, BlankBatch(config, config.training.micro_batch_size));
+  const MicroBatch micro = upload.Slice(config.model, 0, config.training.micro_batch_size);
+  const Var hidden = state.model.Hidden(cx, {.ids = micro.ids, .layout = micro.layout});
+  static_cast<void>(state.model.Loss(cx, hidden, micro.targets, 1.0));
+}
+
+}  // namespace
+
+MemoryPlan PlanMemory(const Config& config, int data_ranks) {
+  const std::unique_ptr<Communicator> self = MakeSelfCommunicator();
+  Runtime runtime(*self, {.device = DeviceKind::kCuda, .dry = true});
+  const FlatSharding sharding = {data_ranks, 0, config.parallel.zero == 1 && data_ranks > 1};
+  TrainingState state(config.model, config.training, config.optimizer, sharding, runtime);
+  state.store.Initialize(config.run.seed, runtime.stream());
+  const int64_t samples = config.training.global_batch_size / data_ranks;
+  state.updater.Run(BlankBatch(config, samples), 1, config.optimizer.lr);
+  if (config.evaluation.interval > 0) {
+    Evaluate(config, runtime, state);
+  }
+  MemoryPlan plan = {.weights = state.store.weights().bytes(),
+                     .gradients = state.store.grads().bytes(),
+                     .master_weights = state.store.has_separate_master() ? state.store.master().bytes() : 0,
+                     .moments = 2 * state.store.exp_avg().bytes(),
+                     .libraries = kCodeBytes + GpuStream::kWorkspaceBytes};
+  const int64_t peak = runtime.allocator().use().peak;
+  plan.activations = peak - plan.weights - plan.gradients - plan.master_weights - plan.moments;
+  plan.unused = runtime.arena()->extent() - peak;
+  return plan;
+}
+
+std::string MemoryPlan::Table() const {
+  const std::array<std::pair<const char*, int64_t>, 8> rows{{{"weights", weights},
+                                                             {"gradients", gradients},
+                                                             {"master weights", master_weights},
+                                                             {"moments", moments},
+                                                             {"activations and scratch", activations},
+                                                             {"gaps between them", unused},
+                                                             {"libraries", libraries},
+                                                             {"in all", Total()}}};
+  std::string text;
+  for (const auto& [name, bytes] : rows) {
+    text += fmt::format("  {:<24} {:>10}\n", name, FormatBytes(bytes));
+  }
+  text.pop_back();
+  return text;
+}
+
+void CheckFits(const MemoryPlan& plan, const GpuInfo& gpu) {
+  if (plan.Total() <= gpu.free_bytes) {
+    return;
+  }
+  Fail(ExitCode::kOutOfMemory,
+       "the run needs {} of device memory, {} has {} free of {}\n{}\nlower training.micro_batch_size or "
+       "training.sequence_length, set training.recompute: block, or spread the optimizer state over more data ranks "
+       "(parallel.zero: 1)",
+       FormatBytes(plan.Total()),
+       gpu.name,
+       FormatBytes(gpu.free_bytes),
+       FormatBytes(gpu.total_bytes),
+       plan.Table());
+}
+
+}  // namespace ksa

@@ -1,0 +1,38 @@
+// What a run will take of a GPU's memory, found by running one update on imaginary memory: the same code, the same
+// requests in the same order, no GPU needed.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "kernels/core/gpu.h"
+#include "trainer/config/config.h"
+
+namespace ksa {
+
+// Bytes. The arena holds everything but `libraries`.
+struct MemoryPlan {
+  int64_t weights = 0;         // compute type
+  int64_t gradients = 0;
+  int64_t master_weights = 0;  // 0: the weights themselves
+  int64_t moments = 0;
+  int64_t activations = 0;     // saved tensors, gradients of activations, logits, scratch: the rest, at the worst moment
+  int64_t unused = 0;          // between blocks
+  int64_t libraries = 0;       // workspace and code of libraries, outside of the arena
+
+  [[nodiscard]] int64_t ArenaBytes() const {
+    return weights + gradients + master_weights + moments + activations + unused;
+  }
+
+  [[nodiscard]] int64_t Total() const { return ArenaBytes() + libraries; }
+
+  [[nodiscard]] std::string Table() const;  // a line a segment, and the sum
+};
+
+// Of rank 0 of `data_ranks`.
+[[nodiscard]] MemoryPlan PlanMemory(const Config& config, int data_ranks);
+
+// Error(kOutOfMemory) with the table and what to change, when the plan does not fit into the GPU's free memory.
+void CheckFits(const MemoryPlan& plan, const GpuInfo& gpu);
+
+}  // namespace ksa
