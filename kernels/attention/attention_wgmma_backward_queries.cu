@@ -38,13 +38,12 @@ struct QueriesConsumer {
     device::WgmmaCommit();
   }
 
-  // Weight gradients of the tile whose scores are under way, then weights from its scores, while that runs.
+  // Weight gradients of the tile whose scores are done; exponentials are computed while that product runs.
   __device__ __forceinline__ void Weigh(float (&scores)[64], const RowKeys* rows, int32_t t, const RowInputs& inputs) {
     float gradients[64];
+    device::WgmmaFence();
     IssueScores<kHeadDim>(gradients, douts, device::Advance(values, slot.stage() * Shared::Tile::kBytes));
     device::WgmmaCommit();
-    device::WgmmaWait<1>();
-    device::Pin(scores);
     // Plan and rows stay in shared memory: registers are scarce here.
     if (shared.plan.NeedsMask(t)) {
       const RowKeys both[2] = {rows[0], rows[8]};
@@ -98,6 +97,8 @@ struct QueriesConsumer {
       AwaitValues();
       device::WgmmaFence();
       StartScores(scores);
+      device::WgmmaWait<0>();
+      device::Pin(scores);
       Weigh(scores, rows, 0, inputs);
       PackWeights(weights, scores);
     }
@@ -109,7 +110,8 @@ struct QueriesConsumer {
       device::WgmmaFence();
       StartSums(sums, weights, t > 1);
       StartScores(scores);
-      device::WgmmaWait<1>();  // frees the registers of the weights for the weight gradients
+      device::WgmmaWait<0>();  // frees the registers of the weights for the weight gradients
+      device::Pin(scores);
       FinishSums(sums, weights);
       Weigh(scores, rows, t, inputs);
       PackWeights(weights, scores);
