@@ -1,8 +1,10 @@
 #include "kernels/activation/swiglu.h"
 
 #include "kernels/activation/swiglu_cpu.h"
+#include "kernels/activation/swiglu_cuda.h"
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
+#include "kernels/core/op.h"
 
 namespace ksa {
 
@@ -12,10 +14,13 @@ void SwigluForward(const SwigluForwardArgs& args, const Stream& stream) {
   for (const auto& [name, x] : {std::pair{"gate", &args.gate}, std::pair{"up", &args.up}, std::pair{"y", &args.y}}) {
     check.Tensor(name, *x, args.gate.dtype, args.gate.shape);
   }
-  if (!stream.device.IsCpu()) {
-    FailDevice("SwigluForward", stream.device);
-  }
-  DispatchFloating(args.gate.dtype, [&](auto element) { cpu::SwigluForward<decltype(element)>(args, stream); });
+  RunOp("SwigluForward", stream, {args.gate.shape}, [&] {
+    if (!stream.device.IsCpu()) {
+      KSA_CUDA_OR_FAIL("SwigluForward", stream, cuda::SwigluForward(args, stream));
+      return;
+    }
+    DispatchFloating(args.gate.dtype, [&](auto element) { cpu::SwigluForward<decltype(element)>(args, stream); });
+  });
 }
 
 void SwigluBackward(const SwigluBackwardArgs& args, const Stream& stream) {
@@ -28,10 +33,13 @@ void SwigluBackward(const SwigluBackwardArgs& args, const Stream& stream) {
                                 std::pair{"dup", &args.dup}}) {
     check.Tensor(name, *x, args.gate.dtype, args.gate.shape);
   }
-  if (!stream.device.IsCpu()) {
-    FailDevice("SwigluBackward", stream.device);
-  }
-  DispatchFloating(args.gate.dtype, [&](auto element) { cpu::SwigluBackward<decltype(element)>(args, stream); });
+  RunOp("SwigluBackward", stream, {args.gate.shape}, [&] {
+    if (!stream.device.IsCpu()) {
+      KSA_CUDA_OR_FAIL("SwigluBackward", stream, cuda::SwigluBackward(args, stream));
+      return;
+    }
+    DispatchFloating(args.gate.dtype, [&](auto element) { cpu::SwigluBackward<decltype(element)>(args, stream); });
+  });
 }
 
 }  // namespace ksa

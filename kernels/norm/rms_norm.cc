@@ -2,7 +2,9 @@
 
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
+#include "kernels/core/op.h"
 #include "kernels/norm/rms_norm_cpu.h"
+#include "kernels/norm/rms_norm_cuda.h"
 
 namespace ksa {
 namespace {
@@ -22,6 +24,12 @@ void Check(const RmsNormForwardArgs& args, const Stream& stream) {
   if (!args.weight_summary.empty()) {
     check.Within("split", args.split, 0, n);
   }
+  if (!args.residual.empty()) {
+    check.Rank("residual", args.residual, 2);
+    check.Within("rows of residual", args.residual.rows(), 0, n);
+    check.Tensor("residual", args.residual, dtype, {args.residual.rows(), d});
+    check.Tensor("sum_out", args.sum_out, dtype, {n, d});
+  }
 }
 
 void Check(const RmsNormBackwardArgs& args, const Stream& stream) {
@@ -36,6 +44,7 @@ void Check(const RmsNormBackwardArgs& args, const Stream& stream) {
   check.Tensor("rstd", args.rstd, AccumulationType(dtype), {n});
   check.Tensor("weight", args.weight, dtype, {d});
   check.Optional("weight_summary", args.weight_summary, dtype, {d});
+  check.Optional("dx_residual", args.dx_residual, dtype, {n, d});
   check.Tensor("dx", args.dx, dtype, {n, d});
   check.Optional("dweight", args.dweight, AccumulationType(dtype), {d});
   check.Optional("dweight_summary", args.dweight_summary, AccumulationType(dtype), {d});
@@ -48,18 +57,24 @@ void Check(const RmsNormBackwardArgs& args, const Stream& stream) {
 
 void RmsNormForward(const RmsNormForwardArgs& args, const Stream& stream) {
   Check(args, stream);
-  if (!stream.device.IsCpu()) {
-    FailDevice("RmsNormForward", stream.device);
-  }
-  DispatchFloating(args.x.dtype, [&](auto element) { cpu::RmsNormForward<decltype(element)>(args, stream); });
+  RunOp("RmsNormForward", stream, {args.x.shape}, [&] {
+    if (!stream.device.IsCpu()) {
+      KSA_CUDA_OR_FAIL("RmsNormForward", stream, cuda::RmsNormForward(args, stream));
+      return;
+    }
+    DispatchFloating(args.x.dtype, [&](auto element) { cpu::RmsNormForward<decltype(element)>(args, stream); });
+  });
 }
 
 void RmsNormBackward(const RmsNormBackwardArgs& args, const Stream& stream) {
   Check(args, stream);
-  if (!stream.device.IsCpu()) {
-    FailDevice("RmsNormBackward", stream.device);
-  }
-  DispatchFloating(args.x.dtype, [&](auto element) { cpu::RmsNormBackward<decltype(element)>(args, stream); });
+  RunOp("RmsNormBackward", stream, {args.x.shape}, [&] {
+    if (!stream.device.IsCpu()) {
+      KSA_CUDA_OR_FAIL("RmsNormBackward", stream, cuda::RmsNormBackward(args, stream));
+      return;
+    }
+    DispatchFloating(args.x.dtype, [&](auto element) { cpu::RmsNormBackward<decltype(element)>(args, stream); });
+  });
 }
 
 }  // namespace ksa

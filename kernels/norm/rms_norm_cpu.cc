@@ -1,6 +1,7 @@
 #include "kernels/norm/rms_norm_cpu.h"
 
 #include <cmath>
+#include <cstring>
 
 #include "kernels/core/parallel.h"
 #include "kernels/core/vector_math.h"
@@ -14,6 +15,7 @@ struct BackwardRow {
   const T* dy;
   const T* x;
   const T* weight;
+  const T* dx_residual;  // or null; may be dx
   T* dx;
   A rstd;
   A* sums;
@@ -28,10 +30,25 @@ struct BackwardRow {
       const A normed = static_cast<A>(x[i]) * scale;
       const A g = static_cast<A>(dy[i]);
       sums[i] += g * normed;
-      dx[i] = static_cast<T>(scale * (g * static_cast<A>(weight[i]) - normed * mean));
+      const T own = static_cast<T>(scale * (g * static_cast<A>(weight[i]) - normed * mean));
+      dx[i] = dx_residual == nullptr ? own : static_cast<T>(static_cast<A>(dx_residual[i]) + static_cast<A>(own));
     }
   }
 };
+
+// sum = x + residual, or x where there is none. Any two of them may be the same row.
+template <typename T>
+void AddRow(const T* x, const T* residual, int64_t d, T* sum) {
+  using A = Accumulator<T>;
+  if (residual == nullptr) {
+    std::memmove(sum, x, static_cast<size_t>(d) * sizeof(T));
+    return;
+  }
+#pragma omp simd
+  for (int64_t i = 0; i < d; ++i) {
+    sum[i] = static_cast<T>(static_cast<A>(x[i]) + static_cast<A>(residual[i]));
+  }
+}
 
 }  // namespace
 
@@ -41,8 +58,14 @@ void RmsNormForward(const RmsNormForwardArgs& args, const Stream& stream) {
   const int64_t d = args.x.cols();
   const T* weight_text = args.weight.As<T>();
   const T* weight_summary = args.weight_summary.empty() ? weight_text : args.weight_summary.As<T>();
+  const int64_t residual_rows = args.residual.empty() ? 0 : args.residual.rows();
   ParallelFor(stream, args.x.rows(), d, [&](int64_t r) {
     const T* x = args.x.As<T>() + r * d;
+    if (!args.residual.empty()) {
+      T* sum = args.sum_out.As<T>() + r * d;
+      AddRow(x, r < residual_rows ? args.residual.As<T>() + r * d : nullptr, d, sum);
+      x = sum;
+    }
     T* y = args.y.As<T>() + r * d;
     const T* weight = r < args.split ? weight_text : weight_summary;
     const A squares = SumOf<A>(d, [&](int64_t i) { return static_cast<A>(x[i]) * static_cast<A>(x[i]); });
@@ -60,11 +83,13 @@ void RmsNormBackward(const RmsNormBackwardArgs& args, const Stream& stream) {
   using A = Accumulator<T>;
   const int64_t n = args.x.rows();
   const int64_t d = args.x.cols();
+  const T* add_to = args.dx_residual.As<T>();
   const auto segment = [&](int64_t first, int64_t last, const TensorView& weight, const TensorView& out, bool add) {
     const auto add_row = [&](int64_t r, A* sums) {
       BackwardRow<T, A>{.dy = args.dy.As<T>() + r * d,
                         .x = args.x.As<T>() + r * d,
                         .weight = weight.As<T>(),
+                        .dx_residual = add_to == nullptr ? nullptr : add_to + r * d,
                         .dx = args.dx.As<T>() + r * d,
                         .rstd = args.rstd.As<A>()[r],
                         .sums = sums}

@@ -25,6 +25,7 @@ class RmsNormNode final : public Node {
     args.dweight = weight_->grad;
     args.accumulate = weight_->Accumulate();
     args.split = split_;
+    args.allocator = cx.allocator;
     if (summary_ != nullptr) {
       args.weight_summary = summary_->value;
       args.dweight_summary = summary_->grad;

@@ -1,0 +1,143 @@
+#include <algorithm>
+
+#include "kernels/core/checks.h"
+#include "kernels/core/cuda.h"
+#include "kernels/core/dispatch.h"
+#include "kernels/norm/rms_norm_cuda.h"
+#include "kernels/norm/rms_norm_device.cuh"
+
+namespace ksa::cuda {
+namespace {
+
+// Whether rows can be read 16 bytes at a time.
+template <typename T>
+bool Vectorisable(int64_t d, std::initializer_list<const void*> tensors) {
+  return d % device::kVectorElements<T> == 0 &&
+         std::all_of(tensors.begin(), tensors.end(), [](const void* data) { return device::IsAligned16(data); });
+}
+
+// Calls run.operator()<kVectors, kWarps>() with the smallest registers that hold a row of `d` elements; false: none
+// does.
+template <typename T, typename Run>
+bool WithRowShape(int64_t d, const Run& run) {
+  constexpr int64_t kPerWarp = 32 * device::kVectorElements<T>;
+  const int64_t vectors = (d + kPerWarp - 1) / kPerWarp;
+  if (vectors <= 1) {
+    run.template operator()<1, 1>();
+  } else if (vectors <= 2) {
+    run.template operator()<2, 1>();
+  } else if (vectors <= 4) {
+    run.template operator()<4, 1>();
+  } else if (vectors <= 8) {
+    run.template operator()<8, 1>();
+  } else if (vectors <= 16) {
+    run.template operator()<4, 4>();
+  } else if (vectors <= 32) {
+    run.template operator()<8, 4>();
+  } else {
+    return false;
+  }
+  return true;
+}
+
+template <typename T>
+void Forward(const RmsNormForwardArgs& args, const Stream& stream) {
+  const int64_t n = args.x.rows();
+  const int64_t d = args.x.cols();
+  const bool two = !args.weight_summary.empty();
+  const norm::Forward<T> p{.x = args.x.As<T>(),
+                           .residual = args.residual.As<T>(),
+                           .sum = args.residual.empty() ? nullptr : args.sum_out.As<T>(),
+                           .weight = args.weight.As<T>(),
+                           .weight_summary = two ? args.weight_summary.As<T>() : args.weight.As<T>(),
+                           .y = args.y.As<T>(),
+                           .rstd = args.rstd.As<float>(),
+                           .n = n,
+                           .d = d,
+                           .residual_rows = args.residual.empty() ? 0 : args.residual.rows(),
+                           .split = two ? args.split : n,
+                           .eps = static_cast<float>(args.eps)};
+  const auto vectors = [&]<int kVectors, int kWarps>() {
+    constexpr int kRows = norm::kBlockWarps / kWarps;
+    const LaunchShape shape = {dim3(static_cast<unsigned>((n + kRows - 1) / kRows)), dim3(32 * norm::kBlockWarps)};
+    Launch("RmsNormForward", stream, shape, norm::ForwardKernel<T, kVectors, kWarps>, p);
+  };
+  const bool wide = Vectorisable<T>(d, {p.x, p.residual, p.sum, p.weight, p.weight_summary, p.y});
+  if (!wide || !WithRowShape<T>(d, vectors)) {
+    const LaunchShape shape = {dim3(static_cast<unsigned>(n)), dim3(norm::kAnyThreads)};
+    Launch("RmsNormForward", stream, shape, norm::ForwardAnyKernel<T>, p);
+  }
+}
+
+// How many blocks share the rows of each weight; as many as 132 processors hold at once, and fixed, for the blocks'
+// partial sums make the result.
+struct BackwardGrid {
+  static constexpr int64_t kBlocks = 264;
+
+  BackwardGrid(int64_t n, int64_t split) {
+    const int64_t rest = n - split;
+    const int64_t share = n == 0 ? 0 : std::clamp<int64_t>(kBlocks * split / n, split > 0, kBlocks - (rest > 0));
+    text = std::min(share, (split + norm::kBlockWarps - 1) / norm::kBlockWarps);
+    summary = std::min(kBlocks - share, (rest + norm::kBlockWarps - 1) / norm::kBlockWarps);
+  }
+
+  int64_t text = 0;
+  int64_t summary = 0;
+};
+
+template <typename T>
+void Backward(const RmsNormBackwardArgs& args, const Stream& stream) {
+  const int64_t n = args.x.rows();
+  const int64_t d = args.x.cols();
+  const bool two = !args.weight_summary.empty();
+  const bool sums = !args.dweight.empty() || (two && !args.dweight_summary.empty());
+  const int64_t split = two ? args.split : n;
+  const BackwardGrid grid(n, split);
+  Tensor partials;
+  if (sums) {
+    Allocator& scratch = RequireScratch("RmsNormBackward", args.allocator);
+    partials = Tensor::Empty({grid.text + grid.summary, d}, DType::kF32, scratch);
+  }
+  const norm::Backward<T> p{.dy = args.dy.As<T>(),
+                            .x = args.x.As<T>(),
+                            .rstd = args.rstd.As<float>(),
+                            .weight = args.weight.As<T>(),
+                            .weight_summary = two ? args.weight_summary.As<T>() : args.weight.As<T>(),
+                            .dx_residual = args.dx_residual.As<T>(),
+                            .dx = args.dx.As<T>(),
+                            .partials = partials.As<float>(),
+                            .n = n,
+                            .d = d,
+                            .split = split,
+                            .text_blocks = grid.text};
+  const auto blocks = dim3(static_cast<unsigned>(grid.text + grid.summary));
+  const auto vectors = [&]<int kVectors, int kWarps>() {
+    const LaunchShape shape = {blocks, dim3(32 * norm::kBlockWarps)};
+    Launch("RmsNormBackward", stream, shape, norm::BackwardKernel<T, kVectors, kWarps>, p);
+  };
+  const bool wide = Vectorisable<T>(d, {p.dy, p.x, p.weight, p.weight_summary, p.dx_residual, p.dx});
+  if (!wide || !WithRowShape<T>(d, vectors)) {
+    Launch("RmsNormBackward", stream, {blocks, dim3(norm::kAnyThreads)}, norm::BackwardAnyKernel<T>, p);
+  }
+  const auto finish = [&](const TensorView& out, int64_t first, int64_t count, bool accumulate) {
+    if (!out.empty()) {
+      device::ColumnSums("RmsNormBackward", p.partials + first * d, count, d, out.As<float>(), accumulate, stream);
+    }
+  };
+  finish(args.dweight, 0, grid.text, args.accumulate);
+  if (two) {
+    finish(args.dweight_summary, grid.text, grid.summary, args.accumulate_summary);
+  }
+}
+
+}  // namespace
+
+void RmsNormForward(const RmsNormForwardArgs& args, const Stream& stream) {
+  DispatchGpu(args.x.dtype, [&](auto element) { Forward<decltype(element)>(args, stream); });
+}
+
+void RmsNormBackward(const RmsNormBackwardArgs& args, const Stream& stream) {
+  DispatchGpu(args.x.dtype, [&](auto element) { Backward<decltype(element)>(args, stream); });
+}
+
+}  // namespace ksa::cuda

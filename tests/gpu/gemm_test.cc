@@ -1,0 +1,154 @@
+// Matrix products on the GPU against those on the CPU.
+#include "kernels/gemm/gemm.h"
+
+#include <vector>
+
+#include <fmt/core.h>
+#include <gtest/gtest.h>
+
+#include "kernels/core/arena.h"
+#include "tests/gpu/support.h"
+
+namespace ksa {
+namespace {
+
+using testing::ExpectAsAccurate;
+using testing::Normal;
+
+struct Types {
+  DType in;
+  DType out;
+};
+
+constexpr Types kTypes[] = {{DType::kF32, DType::kF32}, {DType::kBF16, DType::kBF16}, {DType::kBF16, DType::kF32}};
+
+// Odd extents, single rows and columns, whole tiles, and an inner extent long enough to be split.
+constexpr GemmSize kSizes[] = {{1, 1, 1},
+                               {1, 7, 3},
+                               {7, 1, 1033},
+                               {113, 67, 129},
+                               {1033, 7, 65},
+                               {5, 1032, 33},
+                               {128, 256, 64},
+                               {200, 136, 72},
+                               {64, 64, 8192},
+                               {3, 5, 0}};
+
+class GpuGemmTest : public testing::GpuTest {
+ protected:
+  struct Operands {
+    Tensor a, b, c;  // on the host
+  };
+
+  Operands MakeOperands(const GemmSize& s, const Types& types, bool ta, bool tb) {
+    return {Normal("a", ta ? Shape{s.k, s.m} : Shape{s.m, s.k}, types.in, host()),
+            Normal("b", tb ? Shape{s.n, s.k} : Shape{s.k, s.n}, types.in, host()),
+            Normal("c", {s.m, s.n}, types.out, host())};
+  }
+
+  // c of the CPU, computed and left in `types`.
+  Tensor OnCpu(const Operands& x, const Types& types, const GemmArgs& how) {
+    GemmArgs args = how;
+    const Tensor a = Cast(x.a, types.in);
+    const Tensor b = Cast(x.b, types.in);
+    Tensor c = Cast(x.c, types.out);
+    args.a = a;
+    args.b = b;
+    args.c = c;
+    Gemm(args, {});
+    return c;
+  }
+
+  void Compare(const GemmSize& s, const Types& types, const GemmArgs& how) {
+    SCOPED_TRACE(fmt::format("[{}, {}, {}] {} to {}, {}{}, alpha {} beta {}",
+                             s.m,
+                             s.n,
+                             s.k,
+                             NameOf(types.in),
+                             NameOf(types.out),
+                             how.transpose_a ? "T" : "N",
+                             how.transpose_b ? "T" : "N",
+                             how.alpha,
+                             how.beta));
+    const Operands x = MakeOperands(s, types, how.transpose_a, how.transpose_b);
+    const Tensor exact = OnCpu(x, {DType::kF64, DType::kF64}, how);
+    const Tensor plain = OnCpu(x, types, how);
+    const Tensor a = ToGpu(x.a);
+    const Tensor b = ToGpu(x.b);
+    GemmArgs args = how;
+    args.a = a;
+    args.b = b;
+    const auto run = [&]() -> std::vector<Tensor> {
+      // With beta 0 the old contents, NaN here, are not read.
+      Tensor c = how.beta == 0.0 ? Tensor::Empty({s.m, s.n}, types.out, device()) : ToGpu(x.c);
+      args.c = c;
+      Gemm(args, stream());
+      return {c};
+    };
+    ExpectAsAccurate(ToCpu(run().front()), plain, exact, "c");
+    ExpectRepeats(run);
+  }
+};
+
+TEST_F(GpuGemmTest, AgreesWithTheCpu) {
+  for (const GemmSize& size : kSizes) {
+    for (const Types& types : kTypes) {
+      for (const bool ta : {false, true}) {
+        for (const bool tb : {false, true}) {
+          Compare(size, types, {.transpose_a = ta, .transpose_b = tb});
+        }
+      }
+    }
+  }
+}
+
+TEST_F(GpuGemmTest, ScalesAndAccumulates) {
+  for (const Types& types : kTypes) {
+    Compare({113, 67, 129}, types, {.alpha = -0.5, .beta = 1.0});
+    Compare({200, 136, 72}, types, {.transpose_a = true, .beta = 1.0});
+    Compare({64, 64, 8192}, types, {.transpose_a = true, .alpha = 2.0, .beta = 0.25});
+    Compare({3, 5, 0}, types, {.beta = 0.5});
+  }
+}
+
+TEST_F(GpuGemmTest, EmptyResultsAreFine) {
+  for (const Types& types : kTypes) {
+    Compare({0, 5, 3}, types, {});
+    Compare({5, 0, 3}, types, {});
+  }
+}
+
+// Rows of an odd length: views from the second row on are aligned to one element only.
+TEST_F(GpuGemmTest, TakesUnalignedViews) {
+  const GemmSize s{31, 45, 77};
+  for (const Types& types : kTypes) {
+    const Operands x = MakeOperands({s.m + 1, s.n, s.k}, types, false, false);
+    const Operands part{x.a.Rows(1, s.m), x.b, x.c.Rows(1, s.m)};
+    const Tensor exact = OnCpu(part, {DType::kF64, DType::kF64}, {});
+    const Tensor plain = OnCpu(part, types, {});
+    const Tensor a = ToGpu(x.a);
+    const Tensor b = ToGpu(x.b);
+    const Tensor c = ToGpu(x.c);
+    Gemm({.a = a.view().Rows(1, s.m), .b = b, .c = c.view().Rows(1, s.m)}, stream());
+    const Tensor result = ToCpu(c);
+    ExpectAsAccurate(result.Rows(1, s.m), plain, exact, "c");
+    testing::ExpectSameBits(result.Rows(0, 1), x.c.Rows(0, 1), "the row before c");
+  }
+}
+
+TEST_F(GpuGemmTest, RefusesDoubles) {
+  const Tensor x = ToGpu(Normal("x", {4, 4}, DType::kF64, host()));
+  EXPECT_THROW(Gemm({.a = x, .b = x, .c = x}, stream()), Error);
+}
+
+// A dry stream touches neither memory nor a driver, so this runs on any machine.
+TEST(GpuGemmDryTest, ComputesNothing) {
+  const Stream dry{.device = {DeviceKind::kCuda, 0}, .dry = true};
+  ImaginarySlabs slabs(dry.device);
+  ArenaAllocator arena(slabs);
+  const Tensor x = Tensor::Empty({8, 8}, DType::kBF16, arena);
+  Gemm({.a = x, .b = x, .c = x}, dry);
+}
+
+}  // namespace
+}  // namespace ksa
