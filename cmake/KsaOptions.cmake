@@ -4,6 +4,8 @@ option(KSA_SANITIZE "AddressSanitizer and UndefinedBehaviorSanitizer" OFF)
 option(KSA_WERROR "Warnings are errors (CI and launch/test.sh --werror)" OFF)
 set(KSA_CUDA AUTO CACHE STRING "CUDA kernels: ON, OFF, or AUTO (ON where a CUDA compiler is found)")
 set_property(CACHE KSA_CUDA PROPERTY STRINGS ON OFF AUTO)
+set(KSA_CUDNN AUTO CACHE STRING "Full causal attention by cuDNN: ON, OFF, or AUTO (ON where it is found)")
+set_property(CACHE KSA_CUDNN PROPERTY STRINGS ON OFF AUTO)
 
 set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)

@@ -32,11 +32,19 @@ namespace wgmma {
 void ForwardText(const AttentionForwardArgs& args, const Stream& stream);
 void BackwardQueries(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream);
 // `scratch` gives partial sums where a long row of queries is split (fixed order of additions).
-void BackwardKeys(const AttentionBackwardArgs& args,
-                  const TensorView& delta,
-                  Allocator& scratch,
-                  const Stream& stream);
+void BackwardKeys(const AttentionBackwardArgs& args, const TensorView& delta, Allocator& scratch, const Stream& stream);
 }  // namespace wgmma
+
+// Text that sees all text before it, without documents and summaries; bf16, head dim 64 and 128, at least 128 tokens.
+// Supports is false in a build without cuDNN. The deterministic backward needs memory for all pairs of a head (see
+// there) and is refused where that is too much.
+namespace cudnn {
+[[nodiscard]] bool Supports(const AttentionForwardArgs& args);
+[[nodiscard]] bool Supports(const AttentionBackwardArgs& args, bool deterministic);
+void ForwardText(const AttentionForwardArgs& args, Allocator& scratch, const Stream& stream);
+// Writes dq, dk and dv of the text rows as if there were no summary queries.
+void BackwardText(const AttentionBackwardArgs& args, Allocator& scratch, bool deterministic, const Stream& stream);
+}  // namespace cudnn
 
 // delta [nq, h] fp32: the sum over e of dout · out.
 void OutputDelta(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream);
