@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what building and testing ksa needs, with apt, on Debian 12 and Ubuntu 24.04 (the names are the same in both).
-# Does nothing when all is there. Without root and without sudo it prints the command to run, and stops.
+# Does nothing when all is there. Without root and without sudo it prints the command to run, and stops. Where there is a
+# CUDA compiler it also fetches the headers of cuDNN's graph API, with pip, into build/cudnn-frontend.
 set -euo pipefail
 
 usage() {
@@ -11,6 +12,7 @@ usage: launch/bootstrap.sh [--dev] [--list]
 EOF
 }
 
+cudnn_frontend_version=1.18.0
 packages=(
   build-essential cmake ninja-build ccache pkgconf git
   libopenmpi-dev openmpi-bin       # ranks
@@ -35,6 +37,28 @@ if $list_only; then
   exit 0
 fi
 
+# They are a part of a Python package, of which nothing else is taken. Never a reason to stop: without them full attention
+# layers run on ksa's own kernels.
+fetch_cudnn_headers() {
+  local root wheel
+  root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+  if ! command -v nvcc >/dev/null || [ -f "$root/build/cudnn-frontend/include/cudnn_frontend.h" ]; then
+    return 0
+  fi
+  scratch=$(mktemp -d)
+  trap 'rm -rf "$scratch"' EXIT
+  if python3 -m pip --quiet --disable-pip-version-check download --no-deps --only-binary=:all: --python-version 3.12 \
+      --implementation cp --platform "manylinux_2_28_$(uname -m)" --dest "$scratch" \
+      "nvidia-cudnn-frontend==$cudnn_frontend_version" &&
+    wheel=$(echo "$scratch"/*.whl) && python3 -m zipfile -e "$wheel" "$scratch/unpacked" &&
+    mkdir -p "$root/build/cudnn-frontend" && cp -r "$scratch/unpacked/include" "$root/build/cudnn-frontend/"; then
+    echo "bootstrap: fetched the headers of cuDNN's graph API $cudnn_frontend_version"
+  else
+    echo "bootstrap: could not fetch the headers of cuDNN's graph API (pip and a network are needed); a CUDA build will" \
+      "run full attention layers on ksa's own kernels, unless cudnn_frontend.h is installed otherwise" >&2
+  fi
+}
+
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
   echo "bootstrap: this script knows apt only (Debian 12, Ubuntu 24.04). ksa needs these packages or their like:" >&2
   printf '  %s\n' "${packages[@]}" >&2
@@ -47,6 +71,7 @@ for package in "${packages[@]}"; do
   grep -qx "installed $package" <<<"$installed" || missing+=("$package")
 done
 if [ ${#missing[@]} -eq 0 ]; then
+  fetch_cudnn_headers
   exit 0
 fi
 
@@ -74,3 +99,4 @@ if ! apt install --yes --no-install-recommends "${missing[@]}"; then
   echo "bootstrap: on Ubuntu the 'universe' component has to be enabled; apt's own message is above" >&2
   exit 1
 fi
+fetch_cudnn_headers

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# launch/bootstrap.sh with dpkg-query, apt-get, id and sudo replaced by small programs that note how they were called.
+# launch/bootstrap.sh with dpkg-query, apt-get, id, sudo and python3 replaced by small programs that note how they were
+# called. It runs in a tree of its own, where it finds the headers of cuDNN's graph API, or not.
 set -euo pipefail
 
-bootstrap=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../launch" && pwd)/bootstrap.sh
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-mkdir "$folder/bin"
+mkdir -p "$folder/bin" "$folder/tree/launch"
+bootstrap=$folder/tree/launch/bootstrap.sh
+headers=$folder/tree/build/cudnn-frontend/include
+cp "$(dirname "${BASH_SOURCE[0]}")/../../launch/bootstrap.sh" "$bootstrap"
 failures=0
 all_packages=$("$bootstrap" --list)
 
@@ -18,6 +21,9 @@ program() {
 # `sudo -n true` gives.
 machine() {
   : >"$folder/calls"
+  mkdir -p "$headers"
+  touch "$headers/cudnn_frontend.h"
+  program nvcc "exit 0"
   program id "echo $1"
   program dpkg-query "grep -vx '${2:-none}' <<<'$all_packages' | sed 's/^/installed /'; echo 'config-files ${2:-none}'; exit 1"
   program apt-get "echo \"apt-get \$*\" >>'$folder/calls'; case \"\$*\" in *update*) exit \${UPDATE_STATUS:-0} ;; esac
@@ -56,5 +62,21 @@ machine 0 libhdf5-dev 1
 UPDATE_STATUS=100 expect "no network, but the package at hand: installed" 0 "apt-get update failed" "$install"
 machine 0 libhdf5-dev 1
 INSTALL_STATUS=100 expect "apt cannot install: exit 1 and the names" 1 "could not install: libhdf5-dev" "$install"
+
+machine 1000 "" 1
+rm -r "$headers"
+program python3 "exit 1"
+expect "no pip or no network: says so, and goes on" 0 "could not fetch the headers of cuDNN's graph API" ""
+machine 1000 "" 1
+rm -r "$headers"
+program python3 "case \"\$*\" in
+  *'pip '*download*nvidia-cudnn-frontend==*) echo download >>'$folder/calls'; touch \"\$(sed 's/.*--dest \\([^ ]*\\).*/\\1/' <<<\"\$*\")/a.whl\" ;;
+  *zipfile*) mkdir -p \"\$5/include\" \"\$5/cudnn\"; touch \"\$5/include/cudnn_frontend.h\" ;;
+esac"
+expect "a CUDA compiler: fetches cuDNN's headers" 0 "fetched the headers of cuDNN's graph API" "download"
+if [ ! -f "$headers/cudnn_frontend.h" ] || [ -e "$headers/../cudnn" ]; then
+  echo "FAILED: the headers, and they alone, are in build/cudnn-frontend"
+  failures=$((failures + 1))
+fi
 
 exit $((failures > 0))
