@@ -53,6 +53,12 @@ struct QueriesConsumer {
     for (int j = 0; j < 64; ++j) {
       scores[j] = Exp2(fmaf(scores[j], scale_log2, -inputs.lse_log2[j / 2 % 2]));
     }
+    float some[16];
+#pragma unroll
+    for (int j = 0; j < 16; ++j) {
+      some[j] = scores[4 * j + 3];
+    }
+    HoldWaitFor(some, &shared.queries_empty);
     device::WgmmaWait<0>();
     device::Pin(gradients);
     ReleaseSlot(&shared.values_empty[slot.stage()]);

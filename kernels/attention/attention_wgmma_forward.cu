@@ -172,6 +172,7 @@ struct Consumer {
         MaskScores(scores, rows, plan.IsText(t), plan.First(t));
       }
       Softmax<false>(scores, state, factor, scale_log2);
+      HoldWaitFor(state.sum, &shared.queries_empty);
       FinishSums(sums, weights);
       Rescale(sums, factor);
       PackWeights(weights, scores);

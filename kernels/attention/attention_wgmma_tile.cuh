@@ -288,6 +288,21 @@ __device__ __forceinline__ void ReleaseSlot(uint64_t* empty) {
   }
 }
 
+// Keeps a wait for products behind the arithmetic that gives `values`, which are never negative: they depend on nothing
+// that the wait brings, and the assembler would move the wait before them, so that nothing ran beside the products. It
+// does not move it across another barrier's instruction; this one is never executed.
+template <int kCount>
+__device__ __forceinline__ void HoldWaitFor(const float (&values)[kCount], uint64_t* barrier) {
+  float least = values[0];
+#pragma unroll
+  for (int i = 1; i < kCount; ++i) {
+    least = fminf(least, values[i]);
+  }
+  if (least < -1.0F) {
+    device::Arrive(barrier);
+  }
+}
+
 // scores [64, 128] = rows of `queries` · keysᵀ; `queries` is the descriptor of this warpgroup's 64 rows.
 template <int kHeadDim>
 __device__ __forceinline__ void IssueScores(float (&scores)[64], uint64_t queries, uint64_t keys) {
