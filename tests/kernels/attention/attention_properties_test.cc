@@ -196,6 +196,7 @@ TEST(AttentionProperties, RefusesWrongArguments) {
       {"5 rows; the layout has 23 rows, 20 of text", [&](auto& a) { a.q = a.q.Rows(0, 5); }},
       {"q holds summary rows but k and v hold text rows only", [&](auto& a) { a.k = a.k.Rows(0, 20); }},
       {"a window of -1 chunks", [&](auto& a) { a.window.chunks = -1; }},
+      {"its path is kAuto", [&](auto& a) { a.path = AttentionPath::kPlain; }},
       {"only 0 are live",
        [&](auto& a) {
          a.layout.live_chunks = 0;
