@@ -2,13 +2,13 @@
 #include <string_view>
 
 #include "kernels/attention/attention_cuda.h"
-#include "kernels/core/cuda.h"
 #include "kernels/core/error.h"
 
 namespace ksa::cuda_attention {
 namespace {
 
-constexpr AttentionPath kFastestFirst[] = {AttentionPath::kPlain};
+constexpr AttentionPath kFastestFirst[] = {
+    AttentionPath::kCudnn, AttentionPath::kWgmma, AttentionPath::kMma, AttentionPath::kPlain};
 
 std::string_view NameOf(AttentionPath path) {
   switch (path) {
@@ -26,25 +26,43 @@ std::string_view NameOf(AttentionPath path) {
   return "unknown";
 }
 
+bool CudnnSupports(const AttentionForwardArgs& args) {
+  return cudnn::Supports(args);
+}
+
+bool CudnnSupports(const AttentionBackwardArgs& args) {
+  return cudnn::Supports(args, /*deterministic=*/true);
+}
+
 // Why a path cannot do the call; empty when it can.
 template <typename Args>
-std::string_view Refusal(AttentionPath path, const Args& /*args*/, const Stream& /*stream*/) {
+std::string_view Refusal(AttentionPath path, const Args& args) {
+  const DType dtype = args.q.dtype;
+  const int64_t head_dim = args.q.shape[2];
   switch (path) {
+    case AttentionPath::kCudnn:
+      return CudnnSupports(args) ? "" : "it needs cuDNN, bf16, head dim 64 or 128, and a full layer without documents";
+    case AttentionPath::kWgmma:
+      return wgmma::Supports(dtype, head_dim, args.q.device)
+                 ? ""
+                 : "it needs bf16, head dim 64 or 128, and a GPU of compute capability 9.0";
+    case AttentionPath::kMma:
+      return mma::Supports(dtype, head_dim) ? "" : "it needs bf16 and head dim 64 or 128";
     case AttentionPath::kPlain:
-      return "";
-    default:
-      return "it is not in this build";
+    case AttentionPath::kAuto:
+      break;
   }
+  return "";
 }
 
 // The path that the call names, or the fastest that can do it.
 template <typename Args>
-AttentionPath Choose(const Args& args, const Stream& stream) {
+AttentionPath Choose(const Args& args) {
   KSA_CHECK(args.q.dtype == DType::kF32 || args.q.dtype == DType::kBF16,
             "attention on a GPU takes fp32 and bf16, not {}",
             ksa::NameOf(args.q.dtype));
   if (args.path != AttentionPath::kAuto) {
-    const std::string_view refusal = Refusal(args.path, args, stream);
+    const std::string_view refusal = Refusal(args.path, args);
     KSA_CHECK(refusal.empty(),
               "attention of {} with q {} cannot run on path '{}': {}",
               ksa::NameOf(args.q.dtype),
@@ -54,17 +72,45 @@ AttentionPath Choose(const Args& args, const Stream& stream) {
     return args.path;
   }
   for (const AttentionPath path : kFastestFirst) {
-    if (Refusal(path, args, stream).empty()) {
+    if (Refusal(path, args).empty()) {
       return path;
     }
   }
   return AttentionPath::kPlain;
 }
 
+// cuDNN knows the text alone, and computes the delta of its rows itself.
+void BackwardByCudnn(const AttentionBackwardArgs& args, Allocator& scratch, const Stream& stream) {
+  cudnn::BackwardText(args, scratch, /*deterministic=*/true, stream);
+  const int64_t text = args.layout.text_rows();
+  if (args.k.rows() == text) {
+    return;
+  }
+  const Tensor delta = Tensor::Empty(args.lse.shape, DType::kF32, scratch);
+  const int64_t summaries = args.q.rows() - text;
+  if (summaries > 0) {
+    AttentionBackwardArgs rows = args;
+    rows.out = args.out.Rows(text, summaries);
+    rows.dout = args.dout.Rows(text, summaries);
+    OutputDelta(rows, delta.Rows(text, summaries), stream);
+  }
+  SummaryBackwardQueries(args, delta, stream);
+  SummaryAddToKeys(args, delta, stream);
+}
+
 }  // namespace
 
-void Forward(const AttentionForwardArgs& args, Allocator& /*scratch*/, const Stream& stream) {
-  switch (Choose(args, stream)) {
+void Forward(const AttentionForwardArgs& args, Allocator& scratch, const Stream& stream) {
+  switch (Choose(args)) {
+    case AttentionPath::kCudnn:
+      cudnn::ForwardText(args, scratch, stream);
+      break;
+    case AttentionPath::kWgmma:
+      wgmma::ForwardText(args, stream);
+      break;
+    case AttentionPath::kMma:
+      mma::ForwardText(args, stream);
+      break;
     default:
       plain::ForwardText(args, stream);
       break;
@@ -73,16 +119,28 @@ void Forward(const AttentionForwardArgs& args, Allocator& /*scratch*/, const Str
 }
 
 void Backward(const AttentionBackwardArgs& args, Allocator& scratch, const Stream& stream) {
-  const AttentionPath path = Choose(args, stream);
+  const AttentionPath path = Choose(args);
+  if (path == AttentionPath::kCudnn) {
+    BackwardByCudnn(args, scratch, stream);
+    return;
+  }
   const Tensor delta = Tensor::Empty(args.lse.shape, DType::kF32, scratch);
   OutputDelta(args, delta, stream);
+  SummaryBackwardQueries(args, delta, stream);
   switch (path) {
+    case AttentionPath::kWgmma:
+      wgmma::BackwardQueries(args, delta, stream);
+      mma::BackwardKeys(args, delta, stream);
+      break;
+    case AttentionPath::kMma:
+      mma::BackwardQueries(args, delta, stream);
+      mma::BackwardKeys(args, delta, stream);
+      break;
     default:
       plain::BackwardQueries(args, delta, stream);
       plain::BackwardKeys(args, delta, stream);
       break;
   }
-  SummaryBackwardQueries(args, delta, stream);
 }
 
 }  // namespace ksa::cuda_attention

@@ -250,8 +250,8 @@ __global__ void __launch_bounds__(32 * kWarps) PlainBackwardKeysKernel(Backward<
       AddReaders(p, readers.first[part], readers.count[part], head, k, v, dk, dv);
     }
   }
-  StoreRow(dk, dim, kLn2, p.dk + at * dim);
-  StoreRow(dv, dim, 1.0F, p.dv + at * dim);
+  StoreRow(dk, dim, kLn2, p.dk + at);
+  StoreRow(dv, dim, 1.0F, p.dv + at);
 }
 
 // Calls function with the slots a lane needs for this head dim, as std::integral_constant.
