@@ -68,6 +68,13 @@ Tensor Tape::TakeGrad(int slot) {
   return slot < 0 ? Tensor() : std::exchange(slots_[static_cast<size_t>(slot)], Tensor());
 }
 
+Tensor Tape::TakeSumToAddTo(int slot) {
+  if (slot < 0 || slots_[static_cast<size_t>(slot)].shared()) {
+    return {};
+  }
+  return TakeGrad(slot);
+}
+
 void Tape::Backward(const ExecContext& cx, const Var& root, Tensor grad) {
   KSA_CHECK(cx.tape == this, "backward runs with the context of its own tape");
   AddGrad(cx, root.slot, std::move(grad));

@@ -43,15 +43,20 @@ class LinearNode final : public Node {
     if (dy.empty()) {
       return;
     }
-    Tensor dx;
-    if (x_.slot >= 0) {
+    Tensor dx = cx.tape->TakeSumToAddTo(x_.slot);
+    const double dx_beta = dx.empty() ? 0.0 : 1.0;
+    if (x_.slot >= 0 && dx.empty()) {
       dx = cx.Empty(x_.value.shape(), x_.value.dtype());
     }
     for (const Segment& segment : segments_) {
       const TensorView dy_rows = dy.view().Rows(segment.first, segment.count);
       const TensorView x_rows = x_.value.view().Rows(segment.first, segment.count);
       if (!dx.empty()) {
-        Gemm({.a = dy_rows, .b = segment.weight->value, .c = dx.view().Rows(segment.first, segment.count)}, cx.stream);
+        Gemm({.a = dy_rows,
+              .b = segment.weight->value,
+              .c = dx.view().Rows(segment.first, segment.count),
+              .beta = dx_beta},
+             cx.stream);
       }
       const double beta = segment.weight->Accumulate() ? 1.0 : 0.0;
       Gemm({.a = dy_rows, .b = x_rows, .c = segment.weight->grad, .transpose_a = true, .beta = beta}, cx.stream);

@@ -20,8 +20,13 @@ class RmsNormNode final : public Node {
     if (dy.empty()) {
       return;
     }
-    Tensor dx = cx.Empty(x_.value.shape(), x_.value.dtype());
+    Tensor dx = cx.tape->TakeSumToAddTo(x_.slot);
+    const bool add = !dx.empty();
+    if (!add) {
+      dx = cx.Empty(x_.value.shape(), x_.value.dtype());
+    }
     RmsNormBackwardArgs args = {.dy = dy, .x = x_.value, .rstd = rstd_, .weight = weight_->value, .dx = dx};
+    args.dx_residual = add ? dx.view() : TensorView{};
     args.dweight = weight_->grad;
     args.accumulate = weight_->Accumulate();
     args.split = split_;
