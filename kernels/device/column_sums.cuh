@@ -8,7 +8,7 @@
 namespace ksa::device {
 
 // Threads of a block: 32 neighbouring columns times kColumnSlices slices of the rows.
-inline constexpr int kColumnSlices = 16;
+inline constexpr int kColumnSlices = 32;
 
 // out[c] = (accumulate ? out[c] : 0) + sum over r of partials[r, c], partials [rows, cols]. Slice s adds rows s, s +
 // 16,

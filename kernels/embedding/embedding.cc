@@ -2,7 +2,9 @@
 
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
+#include "kernels/core/op.h"
 #include "kernels/embedding/embedding_cpu.h"
+#include "kernels/embedding/embedding_cuda.h"
 
 namespace ksa {
 namespace {
@@ -36,11 +38,14 @@ void EmbeddingForward(const EmbeddingForwardArgs& args, const Stream& stream) {
   if (args.layout.summary_rows() > 0) {
     check.Tensor("summary_table", args.summary_table, dtype, {args.layout.summary_tokens, d});
   }
-  if (!stream.device.IsCpu()) {
-    FailDevice("EmbeddingForward", stream.device);
-  }
-  CheckIds("EmbeddingForward", args.ids, args.table.rows());
-  DispatchFloating(dtype, [&](auto element) { cpu::EmbeddingForward<decltype(element)>(args, stream); });
+  RunOp("EmbeddingForward", stream, {args.ids.shape, args.table.shape}, [&] {
+    if (!stream.device.IsCpu()) {
+      KSA_CUDA_OR_FAIL("EmbeddingForward", stream, cuda::EmbeddingForward(args, stream));
+      return;
+    }
+    CheckIds("EmbeddingForward", args.ids, args.table.rows());
+    DispatchFloating(dtype, [&](auto element) { cpu::EmbeddingForward<decltype(element)>(args, stream); });
+  });
 }
 
 void EmbeddingBackward(const EmbeddingBackwardArgs& args, const Stream& stream) {
@@ -53,11 +58,14 @@ void EmbeddingBackward(const EmbeddingBackwardArgs& args, const Stream& stream) 
   check.Elements("ids", args.ids, DType::kI32, args.layout.text_rows());
   check.Tensor("dtable", args.dtable, AccumulationType(dtype), args.dtable.shape);
   check.Optional("dsummary_table", args.dsummary_table, AccumulationType(dtype), {args.layout.summary_tokens, d});
-  if (!stream.device.IsCpu()) {
-    FailDevice("EmbeddingBackward", stream.device);
-  }
-  CheckIds("EmbeddingBackward", args.ids, args.dtable.rows());
-  DispatchFloating(dtype, [&](auto element) { cpu::EmbeddingBackward<decltype(element)>(args, stream); });
+  RunOp("EmbeddingBackward", stream, {args.dy.shape, args.dtable.shape}, [&] {
+    if (!stream.device.IsCpu()) {
+      KSA_CUDA_OR_FAIL("EmbeddingBackward", stream, cuda::EmbeddingBackward(args, stream));
+      return;
+    }
+    CheckIds("EmbeddingBackward", args.ids, args.dtable.rows());
+    DispatchFloating(dtype, [&](auto element) { cpu::EmbeddingBackward<decltype(element)>(args, stream); });
+  });
 }
 
 }  // namespace ksa

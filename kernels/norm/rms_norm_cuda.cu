@@ -69,21 +69,8 @@ void Forward(const RmsNormForwardArgs& args, const Stream& stream) {
   }
 }
 
-// How many blocks share the rows of each weight; as many as 132 processors hold at once, and fixed, for the blocks'
-// partial sums make the result.
-struct BackwardGrid {
-  static constexpr int64_t kBlocks = 264;
-
-  BackwardGrid(int64_t n, int64_t split) {
-    const int64_t rest = n - split;
-    const int64_t share = n == 0 ? 0 : std::clamp<int64_t>(kBlocks * split / n, split > 0, kBlocks - (rest > 0));
-    text = std::min(share, (split + norm::kBlockWarps - 1) / norm::kBlockWarps);
-    summary = std::min(kBlocks - share, (rest + norm::kBlockWarps - 1) / norm::kBlockWarps);
-  }
-
-  int64_t text = 0;
-  int64_t summary = 0;
-};
+// As many blocks as 132 processors hold at once.
+constexpr int64_t kBackwardBlocks = 264;
 
 template <typename T>
 void Backward(const RmsNormBackwardArgs& args, const Stream& stream) {
@@ -91,12 +78,11 @@ void Backward(const RmsNormBackwardArgs& args, const Stream& stream) {
   const int64_t d = args.x.cols();
   const bool two = !args.weight_summary.empty();
   const bool sums = !args.dweight.empty() || (two && !args.dweight_summary.empty());
-  const int64_t split = two ? args.split : n;
-  const BackwardGrid grid(n, split);
+  const device::Segments segments(n, two ? args.split : n, kBackwardBlocks, norm::kBlockWarps);
   Tensor partials;
   if (sums) {
     Allocator& scratch = RequireScratch("RmsNormBackward", args.allocator);
-    partials = Tensor::Empty({grid.text + grid.summary, d}, DType::kF32, scratch);
+    partials = Tensor::Empty({segments.blocks(), d}, DType::kF32, scratch);
   }
   const norm::Backward<T> p{.dy = args.dy.As<T>(),
                             .x = args.x.As<T>(),
@@ -106,11 +92,9 @@ void Backward(const RmsNormBackwardArgs& args, const Stream& stream) {
                             .dx_residual = args.dx_residual.As<T>(),
                             .dx = args.dx.As<T>(),
                             .partials = partials.As<float>(),
-                            .n = n,
                             .d = d,
-                            .split = split,
-                            .text_blocks = grid.text};
-  const auto blocks = dim3(static_cast<unsigned>(grid.text + grid.summary));
+                            .segments = segments};
+  const auto blocks = dim3(static_cast<unsigned>(segments.blocks()));
   const auto vectors = [&]<int kVectors, int kWarps>() {
     const LaunchShape shape = {blocks, dim3(32 * norm::kBlockWarps)};
     Launch("RmsNormBackward", stream, shape, norm::BackwardKernel<T, kVectors, kWarps>, p);
@@ -124,9 +108,9 @@ void Backward(const RmsNormBackwardArgs& args, const Stream& stream) {
       device::ColumnSums("RmsNormBackward", p.partials + first * d, count, d, out.As<float>(), accumulate, stream);
     }
   };
-  finish(args.dweight, 0, grid.text, args.accumulate);
+  finish(args.dweight, 0, segments.first_blocks, args.accumulate);
   if (two) {
-    finish(args.dweight_summary, grid.text, grid.summary, args.accumulate_summary);
+    finish(args.dweight_summary, segments.first_blocks, segments.second_blocks, args.accumulate_summary);
   }
 }
 

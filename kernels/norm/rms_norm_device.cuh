@@ -6,6 +6,7 @@
 
 #include "kernels/device/column_sums.cuh"
 #include "kernels/device/reduce.cuh"
+#include "kernels/device/segments.cuh"
 #include "kernels/device/vector.cuh"
 
 namespace ksa::cuda::norm {
@@ -39,29 +40,8 @@ struct Backward {
   const T* dx_residual;  // or null
   T* dx;
   float* partials;  // [blocks, d], or null: weights' gradients are not wanted
-  int64_t n;
   int64_t d;
-  int64_t split;
-  int64_t text_blocks;  // blocks [0, text_blocks) take rows [0, split), the others the rest
-};
-
-// The rows of one block: first, first + step, ... before last.
-struct BlockRows {
-  template <typename T>
-  __device__ BlockRows(const Backward<T>& p, int rows_at_once) {
-    const bool text = blockIdx.x < p.text_blocks;
-    const int64_t blocks = text ? p.text_blocks : gridDim.x - p.text_blocks;
-    const int64_t block = text ? blockIdx.x : blockIdx.x - p.text_blocks;
-    first = (text ? 0 : p.split) + block * rows_at_once;
-    last = text ? p.split : p.n;
-    step = blocks * rows_at_once;
-    summary = !text;
-  }
-
-  int64_t first;
-  int64_t last;
-  int64_t step;
-  bool summary;
+  device::Segments segments;  // text rows and summary rows
 };
 
 // The sum over the threads that hold one row.
@@ -215,8 +195,8 @@ __global__ void __launch_bounds__(32 * kBlockWarps, 2) BackwardKernel(const Back
   constexpr int N = device::kVectorElements<T>;
   constexpr int kThreads = 32 * kWarps;
   __shared__ float shared[kWarps];
-  const BlockRows rows(p, kBlockWarps / kWarps);
-  const T* weight = rows.summary ? p.weight_summary : p.weight;
+  const device::BlockRows rows(p.segments, kBlockWarps / kWarps);
+  const T* weight = rows.second ? p.weight_summary : p.weight;
   const int64_t first = int64_t{threadIdx.x % kThreads} * N;
   const auto at = [&](int j) { return first + int64_t{j} * (kThreads * N); };
   float sums[kVectors][N] = {};
@@ -294,8 +274,8 @@ __global__ void __launch_bounds__(32 * kBlockWarps, 2) BackwardKernel(const Back
 template <typename T>
 __global__ void __launch_bounds__(kAnyThreads) BackwardAnyKernel(const Backward<T> p) {
   __shared__ float shared[kAnyThreads / 32];
-  const BlockRows rows(p, 1);
-  const T* weight = rows.summary ? p.weight_summary : p.weight;
+  const device::BlockRows rows(p.segments, 1);
+  const T* weight = rows.second ? p.weight_summary : p.weight;
   float* sums = p.partials == nullptr ? nullptr : p.partials + blockIdx.x * p.d;
   for (int64_t i = threadIdx.x; i < p.d && sums != nullptr; i += kAnyThreads) {
     sums[i] = 0.0F;

@@ -71,11 +71,12 @@ struct AdamWOp {
     float w[N];
 #pragma unroll
     for (int e = 0; e < N; ++e) {
-      const float g = r.grad[e] * scale;
-      m[e] = f.beta1 * r.exp_avg[e] + f.rest1 * g;
-      v[e] = f.beta2 * r.exp_avg_sq[e] + f.rest2 * g * g;
-      const float denominator = sqrtf(v[e]) / f.correction + f.eps;
-      w[e] = r.weight[e] * f.decay - f.step_size * (m[e] / denominator);
+      // Roundings are spelt out: how many elements a thread has must not change them.
+      const float g = __fmul_rn(r.grad[e], scale);
+      m[e] = __fmaf_rn(f.rest1, g, __fmul_rn(f.beta1, r.exp_avg[e]));
+      v[e] = __fmaf_rn(__fmul_rn(f.rest2, g), g, __fmul_rn(f.beta2, r.exp_avg_sq[e]));
+      const float denominator = __fadd_rn(__fdiv_rn(__fsqrt_rn(v[e]), f.correction), f.eps);
+      w[e] = __fmaf_rn(-f.step_size, __fdiv_rn(m[e], denominator), __fmul_rn(r.weight[e], f.decay));
     }
     Vector<float, N> out;
     out.Set(m);

@@ -2,7 +2,9 @@
 
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
+#include "kernels/core/op.h"
 #include "kernels/rope/qk_norm_rope_cpu.h"
+#include "kernels/rope/qk_norm_rope_cuda.h"
 
 namespace ksa {
 namespace {
@@ -25,6 +27,14 @@ void CheckPositions(const Call& call) {
   const int64_t positions = call.table.rows();
   if (positions >= call.layout.text_tokens) {
     return;  // no position reaches the sequence's length
+  }
+  const bool documents = call.layout.document_first_chunk != nullptr || call.layout.chunk_tokens != nullptr;
+  if (documents && !call.x.device.IsCpu()) {
+    Fail(ExitCode::kInternal,
+         "{}: the table ends at {}, a sequence has {} tokens; with documents on a GPU the table must hold them all",
+         call.kernel,
+         positions,
+         call.layout.text_tokens);
   }
   for (int64_t r = 0; r < call.x.rows(); ++r) {
     const int32_t position = call.layout.Position(r + call.first_row);
@@ -76,10 +86,14 @@ void FillRopeTable(const TensorView& table, double theta, const Stream& stream) 
   if (!(theta > 0.0)) {
     Fail(ExitCode::kInternal, "FillRopeTable: theta is {}, it should be positive", theta);
   }
-  if (!stream.device.IsCpu()) {
-    FailDevice("FillRopeTable", stream.device);
-  }
-  DispatchAccumulator(table.dtype, [&](auto element) { cpu::FillRopeTable<decltype(element)>(table, theta, stream); });
+  RunOp("FillRopeTable", stream, {table.shape}, [&] {
+    if (!stream.device.IsCpu()) {
+      KSA_CUDA_OR_FAIL("FillRopeTable", stream, cuda::FillRopeTable(table, theta, stream));
+      return;
+    }
+    DispatchAccumulator(table.dtype,
+                        [&](auto element) { cpu::FillRopeTable<decltype(element)>(table, theta, stream); });
+  });
 }
 
 void QkNormRopeForward(const QkNormRopeForwardArgs& args, const Stream& stream) {
@@ -95,10 +109,13 @@ void QkNormRopeForward(const QkNormRopeForwardArgs& args, const Stream& stream) 
              args.first_row,
              args.split});
   check.Tensor("y", args.y, args.x.dtype, args.x.shape);
-  if (!stream.device.IsCpu()) {
-    FailDevice("QkNormRopeForward", stream.device);
-  }
-  DispatchFloating(args.x.dtype, [&](auto element) { cpu::QkNormRopeForward<decltype(element)>(args, stream); });
+  RunOp("QkNormRopeForward", stream, {args.x.shape}, [&] {
+    if (!stream.device.IsCpu()) {
+      KSA_CUDA_OR_FAIL("QkNormRopeForward", stream, cuda::QkNormRopeForward(args, stream));
+      return;
+    }
+    DispatchFloating(args.x.dtype, [&](auto element) { cpu::QkNormRopeForward<decltype(element)>(args, stream); });
+  });
 }
 
 void QkNormRopeBackward(const QkNormRopeBackwardArgs& args, const Stream& stream) {
@@ -119,10 +136,13 @@ void QkNormRopeBackward(const QkNormRopeBackwardArgs& args, const Stream& stream
   const Shape weight_shape = {x.shape[2]};
   check.Optional("dweight", args.dweight, AccumulationType(x.dtype), weight_shape);
   check.Optional("dweight_summary", args.dweight_summary, AccumulationType(x.dtype), weight_shape);
-  if (!stream.device.IsCpu()) {
-    FailDevice("QkNormRopeBackward", stream.device);
-  }
-  DispatchFloating(x.dtype, [&](auto element) { cpu::QkNormRopeBackward<decltype(element)>(args, stream); });
+  RunOp("QkNormRopeBackward", stream, {args.dy.shape}, [&] {
+    if (!stream.device.IsCpu()) {
+      KSA_CUDA_OR_FAIL("QkNormRopeBackward", stream, cuda::QkNormRopeBackward(args, stream));
+      return;
+    }
+    DispatchFloating(x.dtype, [&](auto element) { cpu::QkNormRopeBackward<decltype(element)>(args, stream); });
+  });
 }
 
 }  // namespace ksa

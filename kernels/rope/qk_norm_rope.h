@@ -4,10 +4,14 @@
 // half-split form: (x1, x2) -> (x1 cos - x2 sin, x2 cos + x1 sin) with x1 the first e/2 elements of a head and angle
 // position · theta^(-2i/e) (Su et al. 2021; the "rotate half" of Llama and Qwen). The norm is over e, weight [e];
 // rows from `split` on use weight_summary when there is one.
+//
+// A row that stands beyond the table is an Error. Where documents lie on a GPU nobody looks at them: the table must
+// then have an entry for every position that a sequence could have, layout.text_tokens.
 #pragma once
 
 #include <cstdint>
 
+#include "kernels/core/allocator.h"
 #include "kernels/core/device.h"
 #include "kernels/core/summary_layout.h"
 #include "kernels/core/tensor.h"
@@ -21,7 +25,7 @@ struct QkNormRopeForwardArgs {
   TensorView x;                 // [n, h, e]; 2 <= e <= 1024
   TensorView weight{};          // [e], or empty: no norm
   TensorView weight_summary{};  // [e] or empty
-  TensorView table;             // [positions, e/2, 2] accumulation type; an Error when a row stands beyond it
+  TensorView table;             // [positions, e/2, 2] accumulation type
   TensorView y;                 // [n, h, e] out, may not alias x
   TensorView rstd{};            // [n, h] out, accumulation type; empty without norm
   SummaryLayout layout;
@@ -47,6 +51,8 @@ struct QkNormRopeBackwardArgs {
   int64_t split = 0;
   bool accumulate = true;
   bool accumulate_summary = true;
+  // Of scratch for the weights' gradients on a GPU, freed before the call returns. The CPU does not use it.
+  Allocator* allocator = nullptr;
 };
 
 void QkNormRopeBackward(const QkNormRopeBackwardArgs& args, const Stream& stream);

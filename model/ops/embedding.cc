@@ -43,7 +43,8 @@ class EmbeddingNode final : public Node {
                        .dy = dy,
                        .dtable = spec_.table->grad,
                        .dsummary_table = SummaryRowsOf(spec_, own, spec_.table->grad),
-                       .layout = spec_.layout},
+                       .layout = spec_.layout,
+                       .allocator = cx.allocator},
                       cx.stream);
   }
 

@@ -31,7 +31,8 @@ class QkNormRopeNode final : public Node {
                                    .dx = Heads(dx, spec_.head_dim),
                                    .layout = spec_.layout,
                                    .first_row = spec_.first_row,
-                                   .split = spec_.split};
+                                   .split = spec_.split,
+                                   .allocator = cx.allocator};
     if (spec_.weight != nullptr) {
       args.rstd = rstd_;
       args.weight = spec_.weight->value;

@@ -1,0 +1,141 @@
+#include <algorithm>
+#include <initializer_list>
+
+#include "kernels/core/checks.h"
+#include "kernels/core/cuda.h"
+#include "kernels/core/dispatch.h"
+#include "kernels/device/column_sums.cuh"
+#include "kernels/rope/qk_norm_rope_cuda.h"
+#include "kernels/rope/qk_norm_rope_device.cuh"
+
+namespace ksa::cuda {
+namespace {
+
+constexpr int kTableThreads = 256;
+
+// One thread a position and frequency.
+__global__ void __launch_bounds__(kTableThreads)
+    FillRopeTableKernel(float* table, int64_t size, int64_t half, double theta) {
+  const int64_t at = int64_t{blockIdx.x} * kTableThreads + threadIdx.x;
+  if (at < size) {
+    const double frequency = pow(theta, -static_cast<double>(at % half) / static_cast<double>(half));
+    const double angle = static_cast<double>(at / half) * frequency;
+    table[2 * at] = static_cast<float>(cos(angle));
+    table[2 * at + 1] = static_cast<float>(sin(angle));
+  }
+}
+
+// Whether a power of two of lanes holds a head, one vector of each half a lane.
+template <typename T>
+bool Vectorisable(int64_t e, std::initializer_list<const void*> tensors) {
+  const int64_t lanes = e / 2 / device::kVectorElements<T>;
+  const bool whole = lanes * 2 * device::kVectorElements<T> == e;
+  return whole && lanes >= 1 && lanes <= 32 && (lanes & (lanes - 1)) == 0 &&
+         std::all_of(tensors.begin(), tensors.end(), [](const void* data) { return device::IsAligned16(data); });
+}
+
+template <typename T>
+void Forward(const QkNormRopeForwardArgs& args, const Stream& stream) {
+  const bool norm = !args.weight.empty();
+  const bool two = !args.weight_summary.empty();
+  const int64_t n = args.x.rows();
+  const rope::Forward<T> p{.x = args.x.As<T>(),
+                           .weight = args.weight.As<T>(),
+                           .weight_summary = two ? args.weight_summary.As<T>() : args.weight.As<T>(),
+                           .table = args.table.As<float>(),
+                           .y = args.y.As<T>(),
+                           .rstd = norm ? args.rstd.As<float>() : nullptr,
+                           .layout = args.layout,
+                           .n = n,
+                           .first_row = args.first_row,
+                           .split = two ? args.split : n,
+                           .h = static_cast<int>(args.x.shape[1]),
+                           .e = static_cast<int>(args.x.shape[2]),
+                           .eps = static_cast<float>(args.eps)};
+  if (!Vectorisable<T>(p.e, {p.x, p.weight, p.weight_summary, p.table, p.y})) {
+    const LaunchShape shape = {dim3(static_cast<unsigned>(n)), dim3(32)};
+    Launch("QkNormRopeForward", stream, shape, rope::ForwardAnyKernel<T>, p);
+    return;
+  }
+  const auto blocks = static_cast<unsigned>((n + rope::kBlockWarps - 1) / rope::kBlockWarps);
+  const LaunchShape shape = {dim3(blocks), dim3(32 * rope::kBlockWarps)};
+  if (norm) {
+    Launch("QkNormRopeForward", stream, shape, rope::ForwardKernel<T, true>, p);
+  } else {
+    Launch("QkNormRopeForward", stream, shape, rope::ForwardKernel<T, false>, p);
+  }
+}
+
+// As many blocks as 132 processors hold at once.
+constexpr int64_t kBackwardBlocks = 528;
+
+template <typename T>
+void LaunchBackward(const rope::Backward<T>& p, const Stream& stream) {
+  const dim3 blocks(static_cast<unsigned>(p.segments.blocks()));
+  if (!Vectorisable<T>(p.e, {p.dy, p.x, p.weight, p.weight_summary, p.table, p.dx})) {
+    Launch("QkNormRopeBackward", stream, {blocks, dim3(32)}, rope::BackwardAnyKernel<T>, p);
+  } else if (p.weight != nullptr) {
+    Launch("QkNormRopeBackward", stream, {blocks, dim3(32 * rope::kBlockWarps)}, rope::BackwardKernel<T, true>, p);
+  } else {
+    Launch("QkNormRopeBackward", stream, {blocks, dim3(32 * rope::kBlockWarps)}, rope::BackwardKernel<T, false>, p);
+  }
+}
+
+template <typename T>
+void Backward(const QkNormRopeBackwardArgs& args, const Stream& stream) {
+  const bool norm = !args.weight.empty();
+  const bool two = norm && !args.weight_summary.empty();
+  const bool sums = norm && (!args.dweight.empty() || (two && !args.dweight_summary.empty()));
+  const int64_t n = args.dy.rows();
+  const int64_t e = args.dy.shape[2];
+  const device::Segments segments(n, two ? args.split : n, kBackwardBlocks, rope::kBlockWarps);
+  Tensor partials;
+  if (sums) {
+    partials = Tensor::Empty({segments.blocks(), e}, DType::kF32, RequireScratch("QkNormRopeBackward", args.allocator));
+  }
+  const rope::Backward<T> p{.dy = args.dy.As<T>(),
+                            .x = norm ? args.x.As<T>() : nullptr,
+                            .rstd = norm ? args.rstd.As<float>() : nullptr,
+                            .weight = args.weight.As<T>(),
+                            .weight_summary = two ? args.weight_summary.As<T>() : args.weight.As<T>(),
+                            .table = args.table.As<float>(),
+                            .dx = args.dx.As<T>(),
+                            .partials = partials.As<float>(),
+                            .layout = args.layout,
+                            .segments = segments,
+                            .first_row = args.first_row,
+                            .h = static_cast<int>(args.dy.shape[1]),
+                            .e = static_cast<int>(e)};
+  LaunchBackward(p, stream);
+  const auto finish = [&](const TensorView& out, int64_t first, int64_t count, bool accumulate) {
+    if (norm && !out.empty()) {
+      device::ColumnSums("QkNormRopeBackward", p.partials + first * e, count, e, out.As<float>(), accumulate, stream);
+    }
+  };
+  finish(args.dweight, 0, segments.first_blocks, args.accumulate);
+  if (two) {
+    finish(args.dweight_summary, segments.first_blocks, segments.second_blocks, args.accumulate_summary);
+  }
+}
+
+}  // namespace
+
+void FillRopeTable(const TensorView& table, double theta, const Stream& stream) {
+  if (table.dtype != DType::kF32) {
+    Fail(ExitCode::kInternal, "FillRopeTable: on a GPU the table is fp32, this one is {}", NameOf(table.dtype));
+  }
+  const int64_t size = table.size() / 2;
+  const auto blocks = static_cast<unsigned>((size + kTableThreads - 1) / kTableThreads);
+  const LaunchShape shape = {dim3(blocks), dim3(kTableThreads)};
+  Launch("FillRopeTable", stream, shape, FillRopeTableKernel, table.As<float>(), size, table.shape[1], theta);
+}
+
+void QkNormRopeForward(const QkNormRopeForwardArgs& args, const Stream& stream) {
+  DispatchGpu(args.x.dtype, [&](auto element) { Forward<decltype(element)>(args, stream); });
+}
+
+void QkNormRopeBackward(const QkNormRopeBackwardArgs& args, const Stream& stream) {
+  DispatchGpu(args.dy.dtype, [&](auto element) { Backward<decltype(element)>(args, stream); });
+}
+
+}  // namespace ksa::cuda

@@ -1,0 +1,354 @@
+// Times every row-wise kernel on GPU 0 at the sizes of the 1.9B model with 8K tokens, against a copy in the same run.
+//
+// Columns: milliseconds of a call (the median of 7 batches of 10 calls queued at once), GB/s of the bytes that the
+// operation has to move, and that as a share of the copy's. Calls take turns over as many sets of tensors as it takes
+// to find none of them in the cache.
+#include <algorithm>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include <fmt/core.h>
+
+#include "kernels/activation/swiglu.h"
+#include "kernels/copy/elementwise.h"
+#include "kernels/core/gpu.h"
+#include "kernels/embedding/embedding.h"
+#include "kernels/norm/rms_norm.h"
+#include "kernels/optimizer/adamw.h"
+#include "kernels/rope/qk_norm_rope.h"
+
+namespace ksa {
+namespace {
+
+constexpr int64_t kRows = 9088;  // 8192 of text, 896 of summaries
+constexpr int64_t kText = 8192;
+constexpr int64_t kModel = 2048;
+constexpr int64_t kFeedForward = 6144;
+constexpr int64_t kHeads = 16;
+constexpr int64_t kHeadDim = 128;
+constexpr int64_t kVocabulary = 151936;
+constexpr int64_t kParameters = 2'233'000'000;
+constexpr int kBatches = 7;
+constexpr int kBatchCalls = 10;
+constexpr int64_t kCacheBytes = int64_t{60} << 20;
+
+class Bench {
+ public:
+  Bench() : queue_(0, 1), slabs_(0), memory_(slabs_) {}
+
+  [[nodiscard]] const Stream& stream() const { return queue_.stream(); }
+
+  [[nodiscard]] Allocator& memory() { return memory_; }
+
+  // Small numbers of both signs, the same block of them again and again.
+  Tensor Values(const Shape& shape, DType dtype) {
+    Tensor x = Tensor::Empty(shape, dtype, memory_);
+    PoolAllocator host;
+    const int64_t block = std::min<int64_t>(x.size(), 1 << 20);
+    const Tensor numbers = Tensor::Empty({block}, DType::kF32, host);
+    for (int64_t i = 0; i < block; ++i) {
+      numbers.As<float>()[i] = static_cast<float>((i * 7919) % 2003 - 1001) / 1001.0F;
+    }
+    const Tensor typed = Tensor::Empty({block}, dtype, host);
+    Copy(numbers, typed, {});
+    const TensorView flat = x.view().Reshape({x.size()});
+    for (int64_t first = 0; first < x.size(); first += block) {
+      const int64_t count = std::min(block, x.size() - first);
+      CopyFromHost(typed.Rows(0, count), flat.Rows(first, count), stream());
+      Synchronize(stream());
+    }
+    return x;
+  }
+
+  Tensor Empty(const Shape& shape, DType dtype) { return Tensor::Empty(shape, dtype, memory_); }
+
+  // `call(i)`: the operation on its set i; `bytes`: what one call has to move.
+  void Run(const std::string& name, double bytes, const std::function<void(int)>& call) {
+    std::vector<double> milliseconds;
+    int calls = 0;
+    for (int batch = 0; batch < kBatches + 1; ++batch) {
+      Event begin;
+      Event end;
+      begin.Record(stream());
+      for (int i = 0; i < kBatchCalls; ++i) {
+        call(calls++);
+      }
+      end.Record(stream());
+      end.Wait();
+      if (batch > 0) {
+        milliseconds.push_back(end.MillisecondsSince(begin) / kBatchCalls);
+      }
+    }
+    std::sort(milliseconds.begin(), milliseconds.end());
+    const double median = milliseconds[milliseconds.size() / 2];
+    const double rate = bytes / median * 1e-6;
+    copy_rate_ = copy_rate_ == 0.0 ? rate : copy_rate_;
+    fmt::print("{:<40}{:>10.4f} ms{:>9.0f} GB/s{:>7.1f} %\n", name, median, rate, 100.0 * rate / copy_rate_);
+  }
+
+ private:
+  GpuStream queue_;
+  GpuSlabs slabs_;
+  ArenaAllocator memory_;
+  double copy_rate_ = 0.0;
+};
+
+// Sets of tensors that calls take turns over.
+template <typename T>
+class Turns {
+ public:
+  Turns(double bytes, const std::function<T()>& make) {
+    const auto count = std::max<int64_t>(2, static_cast<int64_t>(static_cast<double>(kCacheBytes) / bytes) + 2);
+    for (int64_t i = 0; i < count; ++i) {
+      sets_.push_back(make());
+    }
+  }
+
+  const T& operator[](int i) const { return sets_[static_cast<size_t>(i) % sets_.size()]; }
+
+ private:
+  std::vector<T> sets_;
+};
+
+SummaryLayout Layout() {
+  return {.sequences = 1, .text_tokens = kText, .chunk_size = 8, .summary_tokens = 1, .live_chunks = kRows - kText};
+}
+
+void Elementwise(Bench& b) {
+  {
+    const Tensor from = b.Values({int64_t{1} << 29}, DType::kBF16);
+    const Tensor to = b.Empty({int64_t{1} << 29}, DType::kBF16);
+    b.Run("Copy 1 GiB (the measure)", 0x1p31, [&](int) { Copy(from, to, b.stream()); });
+    const Tensor wide = b.Values({int64_t{1} << 28}, DType::kF32);
+    b.Run("Copy fp32 to bf16, 256 Mi", 6.0 * 0x1p28, [&](int) { Copy(wide, to.Rows(0, 1 << 28), b.stream()); });
+    b.Run("Copy bf16 to fp32, 256 Mi", 6.0 * 0x1p28, [&](int) { Copy(from.Rows(0, 1 << 28), wide, b.stream()); });
+    b.Run("Zero 1 GiB", 0x1p30, [&](int) { Zero(to, b.stream()); });
+  }
+  const double bytes = 2.0 * kRows * kModel;
+  const Turns<Tensor> x(bytes, [&] { return b.Values({kRows, kModel}, DType::kBF16); });
+  b.Run("Copy [9088, 2048]", 2.0 * bytes, [&](int i) { Copy(x[2 * i], x[2 * i + 1], b.stream()); });
+  b.Run("Add [9088, 2048]", 3.0 * bytes, [&](int i) { Add(x[3 * i], x[3 * i + 1], x[3 * i + 2], b.stream()); });
+  b.Run("Axpby [9088, 2048]", 3.0 * bytes, [&](int i) { Axpby(0.5, x[2 * i], 0.5, x[2 * i + 1], b.stream()); });
+}
+
+void Norm(Bench& b) {
+  struct Set {
+    Tensor x, residual, sum, y, rstd;
+  };
+
+  const double bytes = 2.0 * kRows * kModel;
+  const Tensor weight = b.Values({kModel}, DType::kBF16);
+  const Tensor dweight = b.Values({2, kModel}, DType::kF32);
+  const Turns<Set> sets(3.0 * bytes, [&] {
+    return Set{.x = b.Values({kRows, kModel}, DType::kBF16),
+               .residual = b.Values({kRows, kModel}, DType::kBF16),
+               .sum = b.Empty({kRows, kModel}, DType::kBF16),
+               .y = b.Values({kRows, kModel}, DType::kBF16),
+               .rstd = b.Empty({kRows}, DType::kF32)};
+  });
+  b.Run("RmsNormForward", 2.0 * bytes, [&](int i) {
+    const Set& s = sets[i];
+    RmsNormForward({.x = s.x, .weight = weight, .weight_summary = weight, .y = s.y, .rstd = s.rstd, .split = kText},
+                   b.stream());
+  });
+  b.Run("RmsNormForward with residual", 4.0 * bytes, [&](int i) {
+    const Set& s = sets[i];
+    RmsNormForward({.x = s.x,
+                    .residual = s.residual,
+                    .sum_out = s.sum,
+                    .weight = weight,
+                    .weight_summary = weight,
+                    .y = s.y,
+                    .rstd = s.rstd,
+                    .split = kText},
+                   b.stream());
+  });
+  const auto backward = [&](const Set& s, const TensorView& past) {
+    RmsNormBackward({.dy = s.y,
+                     .x = s.x,
+                     .rstd = s.rstd,
+                     .weight = weight,
+                     .weight_summary = weight,
+                     .dx_residual = past,
+                     .dx = s.sum,
+                     .dweight = dweight.view().Rows(0, 1).Reshape({kModel}),
+                     .dweight_summary = dweight.view().Rows(1, 1).Reshape({kModel}),
+                     .split = kText,
+                     .allocator = &b.memory()},
+                    b.stream());
+  };
+  b.Run("RmsNormBackward", 3.0 * bytes, [&](int i) { backward(sets[i], {}); });
+  b.Run("RmsNormBackward with residual", 4.0 * bytes, [&](int i) { backward(sets[i], sets[i].residual); });
+}
+
+void Rope(Bench& b) {
+  struct Set {
+    Tensor x, y, dx, rstd;
+  };
+
+  const Shape shape{kRows, kHeads, kHeadDim};
+  const double bytes = 2.0 * kRows * kModel;
+  const Tensor weight = b.Values({kHeadDim}, DType::kBF16);
+  const Tensor dweight = b.Values({kHeadDim}, DType::kF32);
+  const Tensor table = b.Empty({kText, kHeadDim / 2, 2}, DType::kF32);
+  b.Run("FillRopeTable 8192", static_cast<double>(table.view().bytes()), [&](int) {
+    FillRopeTable(table, 1e6, b.stream());
+  });
+  const Turns<Set> sets(2.0 * bytes, [&] {
+    return Set{.x = b.Values(shape, DType::kBF16),
+               .y = b.Values(shape, DType::kBF16),
+               .dx = b.Empty(shape, DType::kBF16),
+               .rstd = b.Empty({kRows, kHeads}, DType::kF32)};
+  });
+  for (const bool norm : {true, false}) {
+    const TensorView w = norm ? weight.view() : TensorView{};
+    b.Run(norm ? "QkNormRopeForward" : "Rope forward", 2.0 * bytes, [&](int i) {
+      const Set& s = sets[i];
+      QkNormRopeForward(
+          {.x = s.x, .weight = w, .table = table, .y = s.y, .rstd = s.rstd, .layout = Layout(), .split = kText},
+          b.stream());
+    });
+    b.Run(norm ? "QkNormRopeBackward" : "Rope backward", (norm ? 3.0 : 2.0) * bytes, [&](int i) {
+      const Set& s = sets[i];
+      QkNormRopeBackward({.dy = s.y,
+                          .x = s.x,
+                          .rstd = s.rstd,
+                          .weight = w,
+                          .table = table,
+                          .dx = s.dx,
+                          .dweight = norm ? dweight.view() : TensorView{},
+                          .layout = Layout(),
+                          .split = kText,
+                          .allocator = &b.memory()},
+                         b.stream());
+    });
+  }
+}
+
+void Activation(Bench& b) {
+  struct Set {
+    Tensor gate, up, dy, dgate, dup;
+  };
+
+  const Shape shape{kRows, kFeedForward};
+  const double bytes = 2.0 * kRows * kFeedForward;
+  const Turns<Set> sets(3.0 * bytes, [&] {
+    return Set{.gate = b.Values(shape, DType::kBF16),
+               .up = b.Values(shape, DType::kBF16),
+               .dy = b.Values(shape, DType::kBF16),
+               .dgate = b.Empty(shape, DType::kBF16),
+               .dup = b.Empty(shape, DType::kBF16)};
+  });
+  b.Run("SwigluForward", 3.0 * bytes, [&](int i) {
+    SwigluForward({.gate = sets[i].gate, .up = sets[i].up, .y = sets[i].dgate}, b.stream());
+  });
+  b.Run("SwigluBackward", 5.0 * bytes, [&](int i) {
+    const Set& s = sets[i];
+    SwigluBackward({.dy = s.dy, .gate = s.gate, .up = s.up, .dgate = s.dgate, .dup = s.dup}, b.stream());
+  });
+}
+
+// Token numbers: `vocabulary` of them in equal shares, or one for all.
+Tensor Ids(Bench& b, int64_t rows, int64_t vocabulary) {
+  PoolAllocator host;
+  const Tensor numbers = Tensor::Empty({rows}, DType::kI32, host);
+  for (int64_t i = 0; i < rows; ++i) {
+    numbers.As<int32_t>()[i] = static_cast<int32_t>(i * 7919 % vocabulary);
+  }
+  Tensor ids = b.Empty({rows}, DType::kI32);
+  CopyFromHost(numbers, ids, b.stream());
+  Synchronize(b.stream());
+  return ids;
+}
+
+void EmbeddingOf(Bench& b, const char* name, int64_t text, int64_t vocabulary, int64_t used, int64_t d) {
+  const SummaryLayout layout = {.sequences = 1,
+                                .text_tokens = static_cast<int32_t>(text),
+                                .chunk_size = 8,
+                                .summary_tokens = 1,
+                                .live_chunks = static_cast<int32_t>(text / 8 - 128)};
+  const Tensor table = b.Values({vocabulary, d}, DType::kBF16);
+  const Tensor dtable = b.Values({vocabulary, d}, DType::kF32);
+  const Tensor summary = b.Values({1, d}, DType::kBF16);
+  const Tensor dsummary = b.Values({1, d}, DType::kF32);
+  const Tensor ids = Ids(b, text, used);
+  const double bytes = 2.0 * static_cast<double>(layout.rows() * d);
+  const Turns<Tensor> y(bytes, [&] { return b.Values({layout.rows(), d}, DType::kBF16); });
+  b.Run(fmt::format("EmbeddingForward {}", name), 2.0 * bytes, [&](int i) {
+    EmbeddingForward({.ids = ids, .table = table, .summary_table = summary, .y = y[i], .layout = layout}, b.stream());
+  });
+  const auto touched = static_cast<double>(std::min(used, text) * d);
+  b.Run(fmt::format("EmbeddingBackward {}", name), bytes + 8.0 * touched, [&](int i) {
+    EmbeddingBackward({.ids = ids,
+                       .dy = y[i],
+                       .dtable = dtable,
+                       .dsummary_table = dsummary,
+                       .layout = layout,
+                       .allocator = &b.memory()},
+                      b.stream());
+  });
+}
+
+void Embeddings(Bench& b) {
+  EmbeddingOf(b, "8K, all different", kText, kVocabulary, kVocabulary, kModel);
+  EmbeddingOf(b, "8K, 1000 tokens", kText, kVocabulary, 1000, kModel);
+  EmbeddingOf(b, "32K, all different", 4 * kText, kVocabulary, kVocabulary, kModel);
+  EmbeddingOf(b, "32K, bytes", 4 * kText, 257, 257, 512);
+  EmbeddingOf(b, "32K, one token", 4 * kText, kVocabulary, 1, kModel);
+}
+
+void Updates(Bench& b) {
+  const Tensor grad = b.Values({kParameters}, DType::kF32);
+  const Tensor out = b.Empty({1}, DType::kF64);
+  b.Run("SumOfSquares, 2.23e9", 4.0 * kParameters, [&](int) { SumOfSquares(grad, out, b.stream(), &b.memory()); });
+  const Tensor weight = b.Values({kParameters}, DType::kF32);
+  const Tensor exp_avg = b.Values({kParameters}, DType::kF32);
+  const Tensor exp_avg_sq = b.Values({kParameters}, DType::kF32);
+  Axpby(0.0, exp_avg_sq, 0.0, exp_avg_sq, b.stream());
+  const Tensor compute = b.Empty({kParameters}, DType::kBF16);
+  PoolAllocator host;
+  const Tensor one = Tensor::Empty({1}, DType::kF64, host);
+  *one.As<double>() = 0.5;
+  const Tensor scale = b.Empty({1}, DType::kF64);
+  CopyFromHost(one, scale, b.stream());
+  b.Run("AdamW, 2.23e9, with the bf16 copy", 30.0 * kParameters, [&](int i) {
+    AdamW({.weight = weight,
+           .grad = grad,
+           .exp_avg = exp_avg,
+           .exp_avg_sq = exp_avg_sq,
+           .compute = compute,
+           .grad_scale = scale,
+           .lr = 1e-3,
+           .step = i + 1},
+          b.stream());
+  });
+}
+
+int Main() {
+  if (GpuCount() == 0) {
+    fmt::print("no GPU\n");
+    return 0;
+  }
+  fmt::print("{}\n", QueryGpu(0).name);
+  Bench bench;
+  Elementwise(bench);
+  Norm(bench);
+  Rope(bench);
+  Activation(bench);
+  Embeddings(bench);
+  Updates(bench);
+  return 0;
+}
+
+}  // namespace
+}  // namespace ksa
+
+int main() {
+  try {
+    return ksa::Main();
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "{}\n", error.what());
+    return 1;
+  }
+}
