@@ -1,13 +1,17 @@
 #include <algorithm>
 #include <cmath>
+#include <type_traits>
 
 #include "kernels/core/cuda.h"
 #include "kernels/device/cluster.cuh"
+#include "kernels/loss/softmax_partial.cuh"
 #include "kernels/loss/softmax_rows_cuda.h"
+#include "kernels/loss/softmax_stream.cuh"
 
 namespace ksa::cuda {
 namespace {
 
+// Any rows: a cluster of blocks starts for each.
 constexpr int kThreads = 512;
 constexpr int kWarps = kThreads / 32;
 constexpr int kUnroll = 4;
@@ -26,30 +30,9 @@ struct Rows {
   float scale;
 };
 
-// The exponential. Beside bf16 gradients the approximate one is exact enough.
+// Whether gradients of this type deserve exact exponentials.
 template <typename G>
-__device__ float Exponential(float x) {
-  return __expf(x);
-}
-
-template <>
-__device__ float Exponential<float>(float x) {
-  return expf(x);
-}
-
-// The sum of exp(x - largest) over some elements x. Elements that are NaN are in the sum.
-struct Partial {
-  float largest;  // -infinity and 0 of none
-  float sum;
-};
-
-template <typename G>
-__device__ Partial Join(const Partial& x, const Partial& y) {
-  const float largest = fmaxf(x.largest, y.largest);
-  const float from_x = x.largest == largest ? x.sum : x.sum * Exponential<G>(x.largest - largest);
-  const float from_y = y.largest == largest ? y.sum : y.sum * Exponential<G>(y.largest - largest);
-  return {largest, from_x + from_y};
-}
+constexpr bool kExact = std::is_same_v<G, float>;
 
 // kWidth neighbouring elements.
 template <int kWidth>
@@ -104,12 +87,12 @@ __device__ void Add(const Pack<kWidth>& pack, Partial& partial) {
     largest = fmaxf(largest, pack.x[e]);
   }
   if (largest > partial.largest) {
-    partial.sum *= Exponential<G>(partial.largest - largest);
+    partial.sum *= Exponential<kExact<G>>(partial.largest - largest);
     partial.largest = largest;
   }
 #pragma unroll
   for (int e = 0; e < kWidth; ++e) {
-    partial.sum += Exponential<G>(pack.x[e] - partial.largest);
+    partial.sum += Exponential<kExact<G>>(pack.x[e] - partial.largest);
   }
 }
 
@@ -140,42 +123,6 @@ __device__ Partial ReadSlice(const Rows<G>& rows, const float* logits, int64_t b
   return partial;
 }
 
-// Over the whole block, in the order of its threads; for all threads.
-template <typename G>
-__device__ Partial JoinBlock(Partial partial, Partial* of_warps) {
-  for (int offset = 1; offset < 32; offset *= 2) {
-    const Partial other{__shfl_xor_sync(0xffffffffU, partial.largest, offset),
-                        __shfl_xor_sync(0xffffffffU, partial.sum, offset)};
-    const bool first = (threadIdx.x & static_cast<unsigned>(offset)) == 0;
-    partial = first ? Join<G>(partial, other) : Join<G>(other, partial);
-  }
-  if (threadIdx.x % 32 == 0) {
-    of_warps[threadIdx.x / 32] = partial;
-  }
-  __syncthreads();
-  Partial all = of_warps[0];
-  for (int w = 1; w < kWarps; ++w) {
-    all = Join<G>(all, of_warps[w]);
-  }
-  return all;
-}
-
-// Over the cluster, in the order of its blocks. The caller ends with ClusterWait: the others may still be reading.
-template <typename G>
-__device__ Partial JoinCluster(const Partial& of_block, Partial* shared, uint32_t cluster) {
-  if (threadIdx.x == 0) {
-    *shared = of_block;
-  }
-  ClusterArrive();
-  ClusterWait();
-  Partial all{ReadFromBlock(&shared->largest, 0), ReadFromBlock(&shared->sum, 0)};
-  for (uint32_t rank = 1; rank < cluster; ++rank) {
-    all = Join<G>(all, {ReadFromBlock(&shared->largest, rank), ReadFromBlock(&shared->sum, rank)});
-  }
-  ClusterArrive();
-  return all;
-}
-
 template <typename G, int kWidth>
 __device__ void WriteSlice(
     const Rows<G>& rows, int64_t row, int64_t begin, int64_t end, const float* cache, const Partial& all) {
@@ -193,7 +140,7 @@ __device__ void WriteSlice(
     }
 #pragma unroll
     for (int e = 0; e < kWidth; ++e) {
-      const float softmax = Exponential<G>(pack.x[e] - all.largest) * factor;
+      const float softmax = Exponential<kExact<G>>(pack.x[e] - all.largest) * factor;
       pack.x[e] = i + e == target ? softmax - rows.scale : softmax;
     }
     pack.Store(gradient + i);
@@ -233,9 +180,10 @@ __global__ void __launch_bounds__(kThreads) SoftmaxRowsKernel(const Rows<G> rows
   }
   // Read before the gradient may be written over it.
   const float target_logit = first && target < rows.v ? logits[target] : NAN;
-  Partial all = JoinBlock<G>(ReadSlice<G, kWidth>(rows, logits, begin, end, cache), of_warps);
+  Partial all = JoinBlock<kExact<G>, kWarps>(ReadSlice<G, kWidth>(rows, logits, begin, end, cache), of_warps);
   if (rows.cluster > 1) {
-    all = JoinCluster<G>(all, &of_block, rows.cluster);
+    all = JoinCluster<kExact<G>>(all, &of_block, rows.cluster);
+    ClusterArrive();
   }
   if (first) {
     rows.losses[row] = logf(all.sum) - (target_logit - all.largest);
@@ -244,7 +192,7 @@ __global__ void __launch_bounds__(kThreads) SoftmaxRowsKernel(const Rows<G> rows
     WriteSlice<G, kWidth>(rows, row, begin, end, cache, all);
   }
   if (rows.cluster > 1) {
-    ClusterWait();
+    ClusterWait();  // nobody reads this block's sums any more
   }
 }
 
@@ -298,6 +246,10 @@ void LaunchRows(const SoftmaxRowsArgs& args, const Stream& stream) {
 
 void SoftmaxRows(const SoftmaxRowsArgs& args, const Stream& stream) {
   if (stream.dry) {
+    return;
+  }
+  if (CanStreamSoftmax(args, stream)) {
+    StreamSoftmax(args, stream);
     return;
   }
   const bool packs = args.logits.cols() % 4 == 0;

@@ -34,6 +34,14 @@ constexpr GemmSize kSizes[] = {{1, 1, 1},
                                {64, 64, 8192},
                                {3, 5, 0}};
 
+// Tensor cores add 16 products at a time to the sum and cut off what does not fit into fp32, always towards zero: the
+// sum may lose two roundings a step, k / 8 in all, where the plain sum rounds to nearest. A thirtieth of that is
+// allowed.
+double Roundings(const GemmSize& size, const Types& types) {
+  const bool tensor_cores = types.in == DType::kBF16 && types.out == DType::kF32;
+  return tensor_cores ? 1.0 + static_cast<double>(size.k) / 8.0 / 30.0 : 1.0;
+}
+
 class GpuGemmTest : public testing::GpuTest {
  protected:
   struct Operands {
@@ -85,7 +93,7 @@ class GpuGemmTest : public testing::GpuTest {
       Gemm(args, stream());
       return {c};
     };
-    ExpectAsAccurate(ToCpu(run().front()), plain, exact, "c");
+    ExpectAsAccurate(ToCpu(run().front()), plain, exact, "c", Roundings(s, types));
     ExpectRepeats(run);
   }
 };
