@@ -131,6 +131,12 @@ TEST_F(GpuLossTest, AgreesWithTheCpu) {
   }
 }
 
+// Clusters that stay on the GPU take several rows each.
+TEST_F(GpuLossTest, LongRows) {
+  Compare({70, 8, 8196}, DType::kBF16, true, true);
+  Compare({1, 8, 8192}, DType::kBF16, true, false);
+}
+
 TEST_F(GpuLossTest, WritesTheWeightGradientWhenItDoesNotAccumulate) {
   Compare({113, 24, 1033}, DType::kBF16, true, false);
 }
@@ -171,6 +177,13 @@ TEST_F(GpuLossTest, ATargetOutsideTheVocabularyGivesNan) {
   EXPECT_TRUE(std::isnan(ToCpu(results.loss_sum).As<double>()[0]));
   EXPECT_TRUE(std::isnan(testing::ElementAt(ToCpu(results.dx), 16)));
   EXPECT_FALSE(std::isnan(testing::ElementAt(ToCpu(results.row_loss), 0)));
+
+  const Problem rows = MakeProblem({40, 8, 8196}, DType::kBF16);
+  rows.targets.As<int32_t>()[1] = 8196;
+  const Results long_rows = OnGpu(rows, true, true);
+  EXPECT_TRUE(std::isnan(testing::ElementAt(ToCpu(long_rows.row_loss), 1)));
+  EXPECT_TRUE(std::isnan(testing::ElementAt(ToCpu(long_rows.dx), 8)));
+  EXPECT_FALSE(std::isnan(testing::ElementAt(ToCpu(long_rows.row_loss), 17)));
 }
 
 TEST(GpuLossDryTest, TakesItsScratchWithoutAGpu) {
