@@ -26,22 +26,24 @@ std::string_view NameOf(AttentionPath path) {
   return "unknown";
 }
 
-bool CudnnSupports(const AttentionForwardArgs& args) {
+bool CudnnSupports(const AttentionForwardArgs& args, const Stream& /*stream*/) {
   return cudnn::Supports(args);
 }
 
-bool CudnnSupports(const AttentionBackwardArgs& args) {
-  return cudnn::Supports(args, /*deterministic=*/true);
+bool CudnnSupports(const AttentionBackwardArgs& args, const Stream& stream) {
+  return cudnn::Supports(args, stream.deterministic);
 }
 
 // Why a path cannot do the call; empty when it can.
 template <typename Args>
-std::string_view Refusal(AttentionPath path, const Args& args) {
+std::string_view Refusal(AttentionPath path, const Args& args, const Stream& stream) {
   const DType dtype = args.q.dtype;
   const int64_t head_dim = args.q.shape[2];
   switch (path) {
     case AttentionPath::kCudnn:
-      return CudnnSupports(args) ? "" : "it needs cuDNN, bf16, head dim 64 or 128, and a full layer without documents";
+      return CudnnSupports(args, stream)
+                 ? ""
+                 : "it needs cuDNN, bf16, head dim 64 or 128, and a full layer without documents";
     case AttentionPath::kWgmma:
       return wgmma::Supports(dtype, head_dim, args.q.device)
                  ? ""
@@ -57,12 +59,12 @@ std::string_view Refusal(AttentionPath path, const Args& args) {
 
 // The path that the call names, or the fastest that can do it.
 template <typename Args>
-AttentionPath Choose(const Args& args) {
+AttentionPath Choose(const Args& args, const Stream& stream) {
   KSA_CHECK(args.q.dtype == DType::kF32 || args.q.dtype == DType::kBF16,
             "attention on a GPU takes fp32 and bf16, not {}",
             ksa::NameOf(args.q.dtype));
   if (args.path != AttentionPath::kAuto) {
-    const std::string_view refusal = Refusal(args.path, args);
+    const std::string_view refusal = Refusal(args.path, args, stream);
     KSA_CHECK(refusal.empty(),
               "attention of {} with q {} cannot run on path '{}': {}",
               ksa::NameOf(args.q.dtype),
@@ -72,7 +74,7 @@ AttentionPath Choose(const Args& args) {
     return args.path;
   }
   for (const AttentionPath path : kFastestFirst) {
-    if (Refusal(path, args).empty()) {
+    if (Refusal(path, args, stream).empty()) {
       return path;
     }
   }
@@ -81,7 +83,7 @@ AttentionPath Choose(const Args& args) {
 
 // cuDNN knows the text alone, and computes the delta of its rows itself.
 void BackwardByCudnn(const AttentionBackwardArgs& args, Allocator& scratch, const Stream& stream) {
-  cudnn::BackwardText(args, scratch, /*deterministic=*/true, stream);
+  cudnn::BackwardText(args, scratch, stream.deterministic, stream);
   const int64_t text = args.layout.text_rows();
   if (args.k.rows() == text) {
     return;
@@ -101,7 +103,7 @@ void BackwardByCudnn(const AttentionBackwardArgs& args, Allocator& scratch, cons
 }  // namespace
 
 void Forward(const AttentionForwardArgs& args, Allocator& scratch, const Stream& stream) {
-  switch (Choose(args)) {
+  switch (Choose(args, stream)) {
     case AttentionPath::kCudnn:
       cudnn::ForwardText(args, scratch, stream);
       break;
@@ -119,7 +121,7 @@ void Forward(const AttentionForwardArgs& args, Allocator& scratch, const Stream&
 }
 
 void Backward(const AttentionBackwardArgs& args, Allocator& scratch, const Stream& stream) {
-  const AttentionPath path = Choose(args);
+  const AttentionPath path = Choose(args, stream);
   if (path == AttentionPath::kCudnn) {
     BackwardByCudnn(args, scratch, stream);
     return;
