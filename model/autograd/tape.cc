@@ -68,11 +68,14 @@ Tensor Tape::TakeGrad(int slot) {
   return slot < 0 ? Tensor() : std::exchange(slots_[static_cast<size_t>(slot)], Tensor());
 }
 
-Tensor Tape::TakeSumToAddTo(int slot) {
-  if (slot < 0 || slots_[static_cast<size_t>(slot)].shared()) {
-    return {};
+Tensor Tape::TakeSumToAddTo(const ExecContext& cx, int slot) {
+  Tensor sum = TakeGrad(slot);
+  if (sum.shared()) {
+    Tensor fresh = cx.Empty(sum.shape(), sum.dtype());
+    Copy(sum, fresh, cx.stream);
+    sum = std::move(fresh);
   }
-  return TakeGrad(slot);
+  return sum;
 }
 
 void Tape::Backward(const ExecContext& cx, const Var& root, Tensor grad) {

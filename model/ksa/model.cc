@@ -9,19 +9,8 @@
 #include "model/ksa/parameters.h"
 #include "model/ops/collectives.h"
 #include "model/ops/embedding.h"
-#include "model/ops/norm.h"
-#include "model/ops/rows.h"
 
 namespace ksa {
-namespace {
-
-// `block` now, or again in backward when `recompute` says so.
-template <typename Block>
-Var Run(const ExecContext& cx, const Var& x, bool recompute, const Block& block) {
-  return recompute ? Recomputed(cx, x, block) : block(cx, x);
-}
-
-}  // namespace
 
 SummaryLayout MakeLayout(const ModelConfig& config,
                          int32_t sequences,
@@ -83,13 +72,13 @@ WeightPair KsaModel::Pair(int32_t layer, const char* name, const char* summary_n
   return {store_.Find(LayerParameterName(layer, name)), store_.Find(LayerParameterName(layer, summary_name))};
 }
 
-Var KsaModel::RunLayer(const ExecContext& cx, const Var& x, size_t index, const Input& input) {
+Residual KsaModel::RunLayer(const ExecContext& cx, const Residual& x, size_t index, const Input& input) {
   const Layer& layer = layers_[index];
   const int64_t text_rows = input.layout.text_rows();
   SummaryRole role = layer.summaries_attend ? SummaryRole::kAttend : SummaryRole::kBypass;
   if (static_cast<int32_t>(index) == config_.LastKsaLayer()) {
     role = SummaryRole::kKeysOnly;
-  } else if (x.rows() == text_rows) {
+  } else if (x.x.rows() == text_rows) {
     role = SummaryRole::kBypass;
   }
   const BlockSpec spec = {.layout = input.layout,
@@ -99,18 +88,18 @@ Var KsaModel::RunLayer(const ExecContext& cx, const Var& x, size_t index, const 
                           .rope_table = rope_table_,
                           .head_dim = config_.head_dim,
                           .eps = config_.rms_norm_eps};
-  const auto attention = [&layer, spec](const ExecContext& inner, const Var& in) {
-    return AttentionBlock(inner, in, layer.attention, spec);
+  const auto run = [&layer, spec, text_rows, recompute = input.recompute](const ExecContext& inner, const Residual& in) {
+    const Residual attended =
+        AttentionBlock(inner, in, layer.attention, spec, recompute == Recompute::kAttention);
+    const int64_t active_rows = spec.role == SummaryRole::kAttend ? attended.x.rows() : text_rows;
+    return MlpBlock(inner, attended, layer.mlp, active_rows, spec.eps, recompute == Recompute::kMlp);
   };
-  const auto mlp = [&layer, spec, text_rows](const ExecContext& inner, const Var& in) {
-    return MlpBlock(inner, in, layer.mlp, spec.role == SummaryRole::kAttend ? in.rows() : text_rows, spec.eps);
-  };
-  if (input.recompute == Recompute::kBlock) {
-    return Recomputed(
-        cx, x, [attention, mlp](const ExecContext& inner, const Var& in) { return mlp(inner, attention(inner, in)); });
+  if (input.recompute != Recompute::kBlock) {
+    return run(cx, x);
   }
-  const Var attended = Run(cx, x, input.recompute == Recompute::kAttention, attention);
-  return Run(cx, attended, input.recompute == Recompute::kMlp, mlp);
+  // Kept for backward: one tensor, the sum between layers.
+  return {Recomputed(
+      cx, Sum(cx, x), [run](const ExecContext& inner, const Var& in) { return Sum(inner, run(inner, {in})); })};
 }
 
 Var KsaModel::Hidden(const ExecContext& cx, const Input& input) {
@@ -120,24 +109,27 @@ Var KsaModel::Hidden(const ExecContext& cx, const Input& input) {
             "a sequence of {} tokens, but the model was made for {}",
             layout.text_tokens,
             rope_table_.rows());
-  Var x = TensorReduce(cx,
-                       Embedding(cx,
-                                 input.ids,
-                                 {.layout = layout,
-                                  .table = &store_.Get("model.embed_tokens.weight"),
-                                  .summary_table = store_.Find("summary_embedding.weight"),
-                                  .vocab_size = config_.vocab_size}));
-  if (input.trace != nullptr) {
-    input.trace->push_back(x);
-  }
+  Residual x = {TensorReduce(cx,
+                             Embedding(cx,
+                                       input.ids,
+                                       {.layout = layout,
+                                        .table = &store_.Get("model.embed_tokens.weight"),
+                                        .summary_table = store_.Find("summary_embedding.weight"),
+                                        .vocab_size = config_.vocab_size}))};
+  const auto trace = [&] {
+    if (input.trace != nullptr) {
+      x = {Sum(cx, x)};
+      input.trace->push_back(x.x);
+    }
+  };
+  trace();
   for (size_t i = 0; i < layers_.size(); ++i) {
     x = RunLayer(cx, x, i, input);
-    if (input.trace != nullptr) {
-      input.trace->push_back(x);
-    }
+    trace();
   }
-  x = Rows(cx, x, 0, layout.text_rows());
-  return RmsNorm(cx, x, x.rows(), store_.Get("model.norm.weight"), nullptr, config_.rms_norm_eps);
+  const int64_t text_rows = layout.text_rows();
+  const WeightPair norm = {&store_.Get("model.norm.weight"), nullptr};
+  return NormOfSum(cx, x, text_rows, norm, text_rows, config_.rms_norm_eps).normed;
 }
 
 CrossEntropyResult KsaModel::Loss(

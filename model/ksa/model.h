@@ -65,7 +65,7 @@ class KsaModel {
   };
 
   [[nodiscard]] WeightPair Pair(int32_t layer, const char* name, const char* summary_name);
-  [[nodiscard]] Var RunLayer(const ExecContext& cx, const Var& x, size_t index, const Input& input);
+  [[nodiscard]] Residual RunLayer(const ExecContext& cx, const Residual& x, size_t index, const Input& input);
 
   ModelConfig config_;
   ParameterStore& store_;

@@ -1,9 +1,9 @@
 #include "model/layers/block.h"
 
+#include "model/autograd/recompute.h"
 #include "model/ops/attention.h"
 #include "model/ops/collectives.h"
 #include "model/ops/linear.h"
-#include "model/ops/norm.h"
 #include "model/ops/rope.h"
 #include "model/ops/rows.h"
 #include "model/ops/swiglu.h"
@@ -55,28 +55,73 @@ Var Project(const ExecContext& cx, const Var& x, const Projection& projection, c
   return MixRows(cx, y, NormAndRope(cx, base, projection, spec, text_rows, false), text_rows, spec.mix);
 }
 
-}  // namespace
-
-Var AttentionBlock(const ExecContext& cx, const Var& x, const AttentionWeights& weights, const BlockSpec& spec) {
+// Normed rows -> what attention adds to the residual stream.
+Var AttentionDelta(const ExecContext& cx, const Var& normed, const AttentionWeights& weights, const BlockSpec& spec) {
+  const Var entered = TensorEnter(cx, normed);
   const int64_t text_rows = spec.layout.text_rows();
-  const Var in = spec.role == SummaryRole::kBypass ? Rows(cx, x, 0, text_rows) : x;
-  Parameter* norm_summary = in.rows() > text_rows ? weights.norm.summary : nullptr;
-  const Var normed = TensorEnter(cx, RmsNorm(cx, in, text_rows, *weights.norm.text, norm_summary, spec.eps));
-  const Var queries = spec.role == SummaryRole::kKeysOnly ? Rows(cx, normed, 0, text_rows) : normed;
+  const Var queries = spec.role == SummaryRole::kKeysOnly ? Rows(cx, entered, 0, text_rows) : entered;
   const Var q = Project(cx, queries, {&weights.q, &weights.q_norm, true}, spec);
-  const Var k = Project(cx, normed, {&weights.k, &weights.k_norm, true}, spec);
-  const Var v = Project(cx, normed, {&weights.v, nullptr, false}, spec);
+  const Var k = Project(cx, entered, {&weights.k, &weights.k_norm, true}, spec);
+  const Var v = Project(cx, entered, {&weights.v, nullptr, false}, spec);
   const Var attended =
       Attention(cx, q, k, v, {.layout = spec.layout, .window = spec.window, .head_dim = spec.head_dim});
-  const Var delta = TensorReduce(cx, Linear(cx, attended, *weights.out));
-  return AddRows(cx, spec.role == SummaryRole::kKeysOnly ? Rows(cx, x, 0, text_rows) : x, delta);
+  return TensorReduce(cx, Linear(cx, attended, *weights.out));
 }
 
-Var MlpBlock(const ExecContext& cx, const Var& x, const MlpWeights& weights, int64_t active_rows, double eps) {
-  const Var in = Rows(cx, x, 0, active_rows);
-  const Var normed = TensorEnter(cx, RmsNorm(cx, in, active_rows, *weights.norm, nullptr, eps));
-  const Var hidden = Swiglu(cx, Linear(cx, normed, *weights.gate), Linear(cx, normed, *weights.up));
-  return AddRows(cx, x, TensorReduce(cx, Linear(cx, hidden, *weights.down)));
+Var MlpDelta(const ExecContext& cx, const Var& normed, const MlpWeights& weights) {
+  const Var entered = TensorEnter(cx, normed);
+  const Var hidden = Swiglu(cx, Linear(cx, entered, *weights.gate), Linear(cx, entered, *weights.up));
+  return TensorReduce(cx, Linear(cx, hidden, *weights.down));
+}
+
+// `block` now, or again in backward.
+template <typename Block>
+Var Run(const ExecContext& cx, const Var& x, bool recompute, const Block& block) {
+  return recompute ? Recomputed(cx, x, block) : block(cx, x);
+}
+
+}  // namespace
+
+Var Sum(const ExecContext& cx, const Residual& in) {
+  return in.delta.value.empty() ? in.x : AddRows(cx, in.x, in.delta);
+}
+
+NormedSum NormOfSum(
+    const ExecContext& cx, const Residual& in, int64_t active_rows, const WeightPair& weight, int64_t split, double eps) {
+  Parameter* summary = active_rows > split ? weight.summary : nullptr;
+  const int64_t rows = in.x.rows();
+  if (!in.delta.value.empty() && in.delta.rows() == rows && active_rows == rows) {
+    return AddRmsNorm(cx, in.x, in.delta, split, *weight.text, summary, eps);
+  }
+  const Var sum = Sum(cx, in);
+  return {sum, RmsNorm(cx, Rows(cx, sum, 0, active_rows), split, *weight.text, summary, eps)};
+}
+
+Residual AttentionBlock(const ExecContext& cx,
+                        const Residual& in,
+                        const AttentionWeights& weights,
+                        const BlockSpec& spec,
+                        bool recompute) {
+  const int64_t text_rows = spec.layout.text_rows();
+  const int64_t active_rows = spec.role == SummaryRole::kBypass ? text_rows : in.x.rows();
+  const NormedSum norm = NormOfSum(cx, in, active_rows, weights.norm, text_rows, spec.eps);
+  const Var delta = Run(cx, norm.normed, recompute, [weights, spec](const ExecContext& inner, const Var& normed) {
+    return AttentionDelta(inner, normed, weights, spec);
+  });
+  return {spec.role == SummaryRole::kKeysOnly ? Rows(cx, norm.sum, 0, text_rows) : norm.sum, delta};
+}
+
+Residual MlpBlock(const ExecContext& cx,
+                  const Residual& in,
+                  const MlpWeights& weights,
+                  int64_t active_rows,
+                  double eps,
+                  bool recompute) {
+  const NormedSum norm = NormOfSum(cx, in, active_rows, {weights.norm, nullptr}, active_rows, eps);
+  const Var delta = Run(cx, norm.normed, recompute, [weights](const ExecContext& inner, const Var& normed) {
+    return MlpDelta(inner, normed, weights);
+  });
+  return {norm.sum, delta};
 }
 
 }  // namespace ksa

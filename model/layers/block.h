@@ -1,9 +1,13 @@
 // One transformer block of the Qwen3 kind: x + attention(norm(x)), then x + mlp(norm(x)), on segregated rows.
+//
+// A block takes the sum of the block before it and norms it in one pass over memory, so between blocks the residual stream
+// is a pair: x and what is still to be added.
 #pragma once
 
 #include "kernels/core/summary_layout.h"
 #include "model/autograd/parameter.h"
 #include "model/autograd/tape.h"
+#include "model/ops/norm.h"
 
 namespace ksa {
 
@@ -47,14 +51,35 @@ struct BlockSpec {
   double eps = 1e-6;
 };
 
-// x [n, d] -> [n, d], or [text rows, d] with kKeysOnly. Tensor axis: Replicated in and out.
-[[nodiscard]] Var AttentionBlock(const ExecContext& cx,
-                                 const Var& x,
-                                 const AttentionWeights& weights,
-                                 const BlockSpec& spec);
+// The residual stream: x [n, d] plus `delta` [r, d], r <= n, which is added to the first rows. An empty delta is nothing.
+// Tensor axis: Replicated.
+struct Residual {
+  Var x;
+  Var delta{};
+};
 
-// x [n, d] -> [n, d]; only the first `active_rows` rows run through the MLP.
-[[nodiscard]] Var MlpBlock(
-    const ExecContext& cx, const Var& x, const MlpWeights& weights, int64_t active_rows, double eps);
+// x + delta.
+[[nodiscard]] Var Sum(const ExecContext& cx, const Residual& in);
+
+// The norm before a block, of the first `active_rows` rows of the sum, beside the sum of all rows.
+[[nodiscard]] NormedSum NormOfSum(
+    const ExecContext& cx, const Residual& in, int64_t active_rows, const WeightPair& weight, int64_t split, double eps);
+
+// n rows in and out, or text rows out with kKeysOnly. With `recompute` only the normed rows and attention's output are
+// kept for backward.
+[[nodiscard]] Residual AttentionBlock(const ExecContext& cx,
+                                      const Residual& in,
+                                      const AttentionWeights& weights,
+                                      const BlockSpec& spec,
+                                      bool recompute = false);
+
+// n rows in and out; only the first `active_rows` rows run through the MLP. With `recompute` only the normed rows are kept
+// for backward.
+[[nodiscard]] Residual MlpBlock(const ExecContext& cx,
+                                const Residual& in,
+                                const MlpWeights& weights,
+                                int64_t active_rows,
+                                double eps,
+                                bool recompute = false);
 
 }  // namespace ksa

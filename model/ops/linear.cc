@@ -43,7 +43,7 @@ class LinearNode final : public Node {
     if (dy.empty()) {
       return;
     }
-    Tensor dx = cx.tape->TakeSumToAddTo(x_.slot);
+    Tensor dx = cx.tape->TakeSumToAddTo(cx, x_.slot);
     const double dx_beta = dx.empty() ? 0.0 : 1.0;
     if (x_.slot >= 0 && dx.empty()) {
       dx = cx.Empty(x_.value.shape(), x_.value.dtype());

@@ -8,64 +8,144 @@
 namespace ksa {
 namespace {
 
+// What forward and backward share.
+struct NormSpec {
+  int64_t split = 0;
+  Parameter* weight = nullptr;
+  Parameter* summary = nullptr;  // or null
+  double eps = 0.0;
+};
+
+void Forward(const ExecContext& cx, RmsNormForwardArgs args, const NormSpec& spec) {
+  args.weight = spec.weight->value;
+  args.split = spec.split;
+  args.eps = spec.eps;
+  if (spec.summary != nullptr) {
+    args.weight_summary = spec.summary->value;
+  }
+  RmsNormForward(args, cx.stream);
+}
+
+// The gradient of what was normed, x: `residual` (or nothing, when empty) plus what comes through the norm. It is written
+// into `residual` where nobody else reads that.
+Tensor Backward(const ExecContext& cx,
+                const Tensor& dy,
+                const Tensor& x,
+                const Tensor& rstd,
+                const NormSpec& spec,
+                Tensor residual) {
+  Tensor dx = residual.empty() || residual.shared() ? cx.Empty(x.shape(), x.dtype()) : residual;
+  RmsNormBackwardArgs args = {.dy = dy,
+                              .x = x,
+                              .rstd = rstd,
+                              .weight = spec.weight->value,
+                              .dx_residual = residual,
+                              .dx = dx,
+                              .dweight = spec.weight->grad,
+                              .split = spec.split,
+                              .accumulate = spec.weight->Accumulate(),
+                              .allocator = cx.allocator};
+  if (spec.summary != nullptr) {
+    args.weight_summary = spec.summary->value;
+    args.dweight_summary = spec.summary->grad;
+    args.accumulate_summary = spec.summary->Accumulate();
+  }
+  RmsNormBackward(args, cx.stream);
+  return dx;
+}
+
 class RmsNormNode final : public Node {
  public:
-  RmsNormNode(Var x, int out, Tensor rstd, int64_t split, Parameter* weight, Parameter* weight_summary)
-      : x_(std::move(x)), out_(out), rstd_(std::move(rstd)), split_(split), weight_(weight), summary_(weight_summary) {}
+  RmsNormNode(Var x, int out, Tensor rstd, const NormSpec& spec)
+      : x_(std::move(x)), out_(out), rstd_(std::move(rstd)), spec_(spec) {}
 
   [[nodiscard]] const char* name() const override { return "RMSNorm"; }
 
   void Backward(const ExecContext& cx) override {
     const Tensor dy = cx.tape->TakeGrad(out_);
-    if (dy.empty()) {
-      return;
+    if (!dy.empty()) {
+      Tensor sum = cx.tape->TakeGrad(x_.slot);
+      cx.tape->AddGrad(cx, x_.slot, ksa::Backward(cx, dy, x_.value, rstd_, spec_, std::move(sum)));
     }
-    Tensor dx = cx.tape->TakeSumToAddTo(x_.slot);
-    const bool add = !dx.empty();
-    if (!add) {
-      dx = cx.Empty(x_.value.shape(), x_.value.dtype());
-    }
-    RmsNormBackwardArgs args = {.dy = dy, .x = x_.value, .rstd = rstd_, .weight = weight_->value, .dx = dx};
-    args.dx_residual = add ? dx.view() : TensorView{};
-    args.dweight = weight_->grad;
-    args.accumulate = weight_->Accumulate();
-    args.split = split_;
-    args.allocator = cx.allocator;
-    if (summary_ != nullptr) {
-      args.weight_summary = summary_->value;
-      args.dweight_summary = summary_->grad;
-      args.accumulate_summary = summary_->Accumulate();
-    }
-    RmsNormBackward(args, cx.stream);
-    cx.tape->AddGrad(cx, x_.slot, std::move(dx));
   }
 
  private:
   Var x_;
   int out_;
   Tensor rstd_;  // [n]
-  int64_t split_;
-  Parameter* weight_;
-  Parameter* summary_;
+  NormSpec spec_;
 };
+
+class AddRmsNormNode final : public Node {
+ public:
+  AddRmsNormNode(int x, int delta, Var sum, int out, Tensor rstd, const NormSpec& spec)
+      : x_(x), delta_(delta), sum_(std::move(sum)), out_(out), rstd_(std::move(rstd)), spec_(spec) {}
+
+  [[nodiscard]] const char* name() const override { return "add and RMSNorm"; }
+
+  void Backward(const ExecContext& cx) override {
+    Tensor dsum = cx.tape->TakeGrad(sum_.slot);
+    const Tensor dy = cx.tape->TakeGrad(out_);
+    if (!dy.empty()) {
+      dsum = ksa::Backward(cx, dy, sum_.value, rstd_, spec_, std::move(dsum));
+    }
+    cx.tape->AddGrad(cx, delta_, dsum);
+    cx.tape->AddGrad(cx, x_, std::move(dsum));
+  }
+
+ private:
+  int x_;
+  int delta_;
+  Var sum_;
+  int out_;
+  Tensor rstd_;  // [n]
+  NormSpec spec_;
+};
+
+void CheckPlacement(const Var& x) {
+  if (x.placement[MeshAxis::kTensor] != Placement::Sharded(0)) {
+    RequireTensorPlacement("RMSNorm", x, Placement::Replicated());
+  }
+}
 
 }  // namespace
 
 Var RmsNorm(
     const ExecContext& cx, const Var& x, int64_t split, Parameter& weight, Parameter* weight_summary, double eps) {
-  if (x.placement[MeshAxis::kTensor] != Placement::Sharded(0)) {
-    RequireTensorPlacement("RMSNorm", x, Placement::Replicated());
-  }
+  CheckPlacement(x);
+  const NormSpec spec = {split, &weight, weight_summary, eps};
   Tensor y = cx.Empty(x.value.shape(), x.value.dtype());
   Tensor rstd = cx.Empty({x.rows()}, AccumulationType(x.value.dtype()));
-  RmsNormForwardArgs args = {.x = x.value, .weight = weight.value, .y = y, .rstd = rstd, .split = split, .eps = eps};
-  if (weight_summary != nullptr) {
-    args.weight_summary = weight_summary->value;
-  }
-  RmsNormForward(args, cx.stream);
+  Forward(cx, {.x = x.value, .y = y, .rstd = rstd}, spec);
   Var out = Result(cx, std::move(y), x.placement);
   if (cx.tape != nullptr) {
-    cx.tape->Record(std::make_unique<RmsNormNode>(x, out.slot, std::move(rstd), split, &weight, weight_summary));
+    cx.tape->Record(std::make_unique<RmsNormNode>(x, out.slot, std::move(rstd), spec));
+  }
+  return out;
+}
+
+NormedSum AddRmsNorm(const ExecContext& cx,
+                     const Var& x,
+                     const Var& delta,
+                     int64_t split,
+                     Parameter& weight,
+                     Parameter* weight_summary,
+                     double eps) {
+  CheckPlacement(x);
+  RequireSamePlacement("add and RMSNorm", x, delta);
+  KSA_CHECK(x.value.shape() == delta.value.shape(),
+            "add and RMSNorm: shapes {} and {}",
+            x.value.shape().ToString(),
+            delta.value.shape().ToString());
+  const NormSpec spec = {split, &weight, weight_summary, eps};
+  Tensor sum = cx.Empty(x.value.shape(), x.value.dtype());
+  Tensor y = cx.Empty(x.value.shape(), x.value.dtype());
+  Tensor rstd = cx.Empty({x.rows()}, AccumulationType(x.value.dtype()));
+  Forward(cx, {.x = x.value, .residual = delta.value, .sum_out = sum, .y = y, .rstd = rstd}, spec);
+  NormedSum out = {Result(cx, std::move(sum), x.placement), Result(cx, std::move(y), x.placement)};
+  if (cx.tape != nullptr) {
+    cx.tape->Record(
+        std::make_unique<AddRmsNormNode>(x.slot, delta.slot, out.sum, out.normed.slot, std::move(rstd), spec));
   }
   return out;
 }

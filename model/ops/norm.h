@@ -11,4 +11,18 @@ namespace ksa {
 [[nodiscard]] Var RmsNorm(
     const ExecContext& cx, const Var& x, int64_t split, Parameter& weight, Parameter* weight_summary, double eps);
 
+struct NormedSum {
+  Var sum;
+  Var normed;
+};
+
+// sum = x + delta [n, d] and RmsNorm of it in one pass over memory; the same numbers as AddRows and RmsNorm.
+[[nodiscard]] NormedSum AddRmsNorm(const ExecContext& cx,
+                                   const Var& x,
+                                   const Var& delta,
+                                   int64_t split,
+                                   Parameter& weight,
+                                   Parameter* weight_summary,
+                                   double eps);
+
 }  // namespace ksa

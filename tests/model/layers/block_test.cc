@@ -93,6 +93,11 @@ class AttentionBlockTest : public ::testing::Test {
             .eps = 0.1};
   }
 
+  Var Run(const Var& x, const AttentionWeights& weights, const BlockSpec& spec) {
+    const ExecContext cx = test_.Context();
+    return Sum(cx, AttentionBlock(cx, {x}, weights, spec));
+  }
+
   void ExpectGradients(SummaryRole role, int64_t rows) {
     for (const Own& own : kOwn) {
       for (const double mix : {1.0, 0.5, 0.0}) {
@@ -103,7 +108,7 @@ class AttentionBlockTest : public ::testing::Test {
         const AttentionWeights weights = Weights(own);
         const BlockSpec spec = Spec(role, mix);
         test_.ExpectGradients({Input({rows, kDim})}, [&](const ExecContext& cx, const Vars& x) {
-          return AttentionBlock(cx, x[0], weights, spec);
+          return Sum(cx, AttentionBlock(cx, {x[0]}, weights, spec));
         });
       }
     }
@@ -133,8 +138,8 @@ TEST_F(AttentionBlockTest, KeysOnlyIsTheTextOfAttend) {
   const Var x = test_.Constant("x", Input({Layout().rows(), kDim}));
   for (const double mix : {1.0, 0.5, 0.0}) {
     const AttentionWeights weights = Weights(kOwn[5]);
-    const Var all = AttentionBlock(test_.Context(), x, weights, Spec(SummaryRole::kAttend, mix));
-    const Var text = AttentionBlock(test_.Context(), x, weights, Spec(SummaryRole::kKeysOnly, mix));
+    const Var all = Run(x, weights, Spec(SummaryRole::kAttend, mix));
+    const Var text = Run(x, weights, Spec(SummaryRole::kKeysOnly, mix));
     EXPECT_EQ(all.rows(), Layout().rows());
     EXPECT_EQ(text.rows(), Layout().text_rows());
     EXPECT_LT(testing::RelativeDifference(ToDouble(text.value), ToDouble(all.value.Rows(0, text.rows()))), 1e-14);
@@ -143,7 +148,7 @@ TEST_F(AttentionBlockTest, KeysOnlyIsTheTextOfAttend) {
 
 TEST_F(AttentionBlockTest, BypassLeavesSummariesUntouched) {
   const Var x = test_.Constant("x", Input({Layout().rows(), kDim}));
-  const Var y = AttentionBlock(test_.Context(), x, Weights(kOwn[5]), Spec(SummaryRole::kBypass, 1.0));
+  const Var y = Run(x, Weights(kOwn[5]), Spec(SummaryRole::kBypass, 1.0));
   const int64_t text = Layout().text_rows();
   const int64_t summaries = Layout().summary_rows();
   testing::ExpectSameBits(y.value.Rows(text, summaries), x.value.Rows(text, summaries), "summary rows");
@@ -153,7 +158,7 @@ TEST_F(AttentionBlockTest, BypassLeavesSummariesUntouched) {
 TEST_F(AttentionBlockTest, TheMixGoesFromOwnToBase) {
   const Var x = test_.Constant("x", Input({Layout().rows(), kDim}));
   const auto run = [&](const Own& own, double mix) {
-    return ToDouble(AttentionBlock(test_.Context(), x, Weights(own), Spec(SummaryRole::kAttend, mix)).value);
+    return ToDouble(Run(x, Weights(own), Spec(SummaryRole::kAttend, mix)).value);
   };
   EXPECT_EQ(run(kOwn[3], 0.0), run(kOwn[0], 1.0)) << "at 0 the own projections are dead";
   EXPECT_LT(testing::RelativeDifference(run(kOwn[3], 1.0 - 1e-14), run(kOwn[3], 1.0)), 1e-12) << "continuous at 1";
@@ -177,15 +182,38 @@ class MlpBlockTest : public ::testing::Test {
 TEST_F(MlpBlockTest, Gradients) {
   for (const int64_t active : {3, 5}) {
     test_.ExpectGradients({Input({5, kDim})}, [&](const ExecContext& cx, const Vars& x) {
-      return MlpBlock(cx, x[0], Weights(), active, 0.1);
+      return Sum(cx, MlpBlock(cx, {x[0]}, Weights(), active, 0.1));
     });
   }
 }
 
+// What is still to be added to the residual stream, in all rows and in some.
+TEST_F(MlpBlockTest, GradientsOfAPendingSum) {
+  for (const bool recompute : {false, true}) {
+    for (const int64_t pending : {3, 5}) {
+      test_.ExpectGradients({Input({5, kDim}), Input({pending, kDim})}, [&](const ExecContext& cx, const Vars& x) {
+        return Sum(cx, MlpBlock(cx, {x[0], x[1]}, Weights(), 5, 0.1, recompute));
+      });
+    }
+  }
+}
+
+TEST_F(MlpBlockTest, TheFusedSumIsTheSumInBits) {
+  const Var x = test_.Constant("x", Input({5, kDim}));
+  const Var delta = test_.Constant("delta", Input({5, kDim}));
+  const ExecContext cx = test_.Context();
+  const NormedSum fused = AddRmsNorm(cx, x, delta, 2, *Weights().norm, nullptr, 0.1);
+  const Var sum = AddRows(cx, x, delta);
+  testing::ExpectSameBits(fused.sum.value, sum.value, "the sum");
+  testing::ExpectSameBits(
+      fused.normed.value, RmsNorm(cx, sum, 2, *Weights().norm, nullptr, 0.1).value, "the norm of the sum");
+}
+
 TEST_F(MlpBlockTest, RowsThatAreNotActivePass) {
   const Var x = test_.Constant("x", Input({5, kDim}));
-  const Var some = MlpBlock(test_.Context(), x, Weights(), 3, 0.1);
-  const Var all = MlpBlock(test_.Context(), x, Weights(), 5, 0.1);
+  const ExecContext cx = test_.Context();
+  const Var some = Sum(cx, MlpBlock(cx, {x}, Weights(), 3, 0.1));
+  const Var all = Sum(cx, MlpBlock(cx, {x}, Weights(), 5, 0.1));
   testing::ExpectSameBits(some.value.Rows(3, 2), x.value.Rows(3, 2), "rows that skip the block");
   EXPECT_LT(testing::RelativeDifference(ToDouble(some.value.Rows(0, 3)), ToDouble(all.value.Rows(0, 3))), 1e-14);
 }
