@@ -10,8 +10,9 @@ namespace ksa::cuda_attention::mma {
 namespace {
 
 constexpr int kThreads = 128;
-constexpr int kRows = 128;          // queries of a block
-constexpr int kKeys = 64;           // of a tile
+constexpr int kRows = 128;  // queries of a block
+constexpr int kKeys = 64;   // of a tile
+constexpr float kSlack = 8.0F;
 constexpr float kNothing = -1e30F;  // a largest score before there is any; finite, so that differences are
 
 struct Arguments {
@@ -36,7 +37,7 @@ struct __align__(1024) Shared {
 template <int kDim>
 struct State {
   float out[2][kDim / 8][4];
-  float max[2][2];  // largest raw score, by fragment and half
+  float max[2][2];  // raw score that weights are relative to, by fragment and half
   float sum[2][2];  // of this lane's columns
 };
 
@@ -87,9 +88,9 @@ __device__ inline void Mask(const Range* limits, int row, int32_t begin, float (
   }
 }
 
-// Scores become weights relative to the new largest score; what was summed up before shrinks accordingly.
+// The largest scores of this lane's rows, the tile's included.
 template <int kDim>
-__device__ void Weigh(float scale_log2, float (&score)[2][kKeys / 8][4], State<kDim>& state) {
+__device__ void LargestScores(const float (&score)[2][kKeys / 8][4], const State<kDim>& state, float (&largest)[2][2]) {
 #pragma unroll
   for (int f = 0; f < 2; ++f) {
 #pragma unroll
@@ -100,11 +101,52 @@ __device__ void Weigh(float scale_log2, float (&score)[2][kKeys / 8][4], State<k
         next = fmaxf(next, fmaxf(score[f][n][2 * half], score[f][n][2 * half + 1]));
       }
       next = fmaxf(next, __shfl_xor_sync(0xffffffffU, next, 1));
-      next = fmaxf(next, __shfl_xor_sync(0xffffffffU, next, 2));
-      const float shrink = device::Exp2((state.max[f][half] - next) * scale_log2);
-      state.max[f][half] = next;
-      const float shift = next * scale_log2;
-      float sum = state.sum[f][half] * shrink;
+      largest[f][half] = fmaxf(next, __shfl_xor_sync(0xffffffffU, next, 2));
+    }
+  }
+}
+
+// Makes the weights of rows whose `largest` is too far above relative to it: what was summed up before shrinks.
+template <int kDim>
+__device__ void Rescale(float scale_log2, const float (&largest)[2][2], State<kDim>& state) {
+#pragma unroll
+  for (int f = 0; f < 2; ++f) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const float grown = (largest[f][half] - state.max[f][half]) * scale_log2;
+      const float shrink = grown > kSlack ? device::Exp2(-grown) : 1.0F;
+      state.max[f][half] = grown > kSlack ? largest[f][half] : state.max[f][half];
+      state.sum[f][half] *= shrink;
+#pragma unroll
+      for (int n = 0; n < kDim / 8; ++n) {
+        state.out[f][n][2 * half] *= shrink;
+        state.out[f][n][2 * half + 1] *= shrink;
+      }
+    }
+  }
+}
+
+// Scores become weights. They are relative to the largest score, or to an earlier one that was not exceeded by much:
+// weights up to 2^kSlack lose nothing, and the output need not be rescaled for every tile. Each row decides for itself,
+// so that its result does not depend on its neighbours.
+template <int kDim>
+__device__ void Weigh(float scale_log2, float (&score)[2][kKeys / 8][4], State<kDim>& state) {
+  float largest[2][2];
+  LargestScores(score, state, largest);
+  bool exceeded = false;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    exceeded = exceeded || (largest[i / 2][i % 2] - state.max[i / 2][i % 2]) * scale_log2 > kSlack;
+  }
+  if (__any_sync(0xffffffffU, exceeded)) {
+    Rescale(scale_log2, largest, state);
+  }
+#pragma unroll
+  for (int f = 0; f < 2; ++f) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      const float shift = state.max[f][half] * scale_log2;
+      float sum = 0.0F;
 #pragma unroll
       for (int n = 0; n < kKeys / 8; ++n) {
 #pragma unroll
@@ -114,12 +156,7 @@ __device__ void Weigh(float scale_log2, float (&score)[2][kKeys / 8][4], State<k
           sum += s;
         }
       }
-      state.sum[f][half] = sum;
-#pragma unroll
-      for (int n = 0; n < kDim / 8; ++n) {
-        state.out[f][n][2 * half] *= shrink;
-        state.out[f][n][2 * half + 1] *= shrink;
-      }
+      state.sum[f][half] += sum;
     }
   }
 }

@@ -11,6 +11,7 @@
 #include "kernels/attention/attention_plain.h"
 #include "kernels/core/cuda.h"
 #include "kernels/core/error.h"
+#include "kernels/device/mma.cuh"
 
 namespace ksa::cuda_attention {
 namespace {
@@ -43,53 +44,58 @@ struct Work {
   static constexpr int kRuns = 32 / kLanes;
   static constexpr int kBatch = kDim == 128 ? 5 : 3;  // keys of a run taken together: 8 and a summary in one go
 
-  const Problem& problem;
   int run = static_cast<int>(threadIdx.x) / kLanes;
   int offset = static_cast<int>(threadIdx.x) % kLanes * 8;  // of the lane's elements in a row
-  int group;
-  int32_t tokens;   // of the chunk
-  int64_t text;     // row of its first one
-  int64_t summary;  // row of its first summary
+  int32_t tokens;                                           // of the chunk
+  int32_t pitch;                                            // elements from key to key
+  int64_t text;  // where the lane's elements of text key 0 are, and of summary key 0 less `tokens` keys
+  int64_t summaries;
+  int64_t query;  // row of the first summary, times query heads, and the first query head
 
-  __device__ Work(const Problem& p, int64_t index) : problem(p), group(static_cast<int>(index % p.groups)) {
+  __device__ Work(const Problem& p, uint32_t index) : pitch(p.groups * kDim) {
     const SummaryLayout& layout = p.layout;
-    const int64_t chunk_index = index / p.groups;
-    const auto sequence = static_cast<int32_t>(chunk_index / layout.live_chunks);
-    const auto chunk = static_cast<int32_t>(chunk_index % layout.live_chunks);
-    tokens = layout.ChunkTokens(sequence, chunk);
-    text = layout.TextRow(sequence, chunk * layout.chunk_size);
-    summary = layout.SummaryRow(sequence, chunk * layout.summary_tokens);
+    const uint32_t chunk = index / static_cast<uint32_t>(p.groups);
+    const uint32_t group = index - chunk * static_cast<uint32_t>(p.groups);
+    const auto sequence = static_cast<int32_t>(blockIdx.y);
+    tokens = layout.ChunkTokens(sequence, static_cast<int32_t>(chunk));
+    const int64_t element = int64_t{group} * kDim + offset;
+    const int64_t summary = layout.SummaryRow(sequence, static_cast<int32_t>(chunk) * layout.summary_tokens);
+    text = layout.TextRow(sequence, static_cast<int32_t>(chunk) * layout.chunk_size) * pitch + element;
+    summaries = (summary - tokens) * pitch + element;
+    query = summary * p.heads + int64_t{group} * p.share;
   }
 
   // Where the lane's part of key j of the chunk lies: its text, then its summaries.
-  __device__ int64_t Key(int32_t j) const {
-    const int64_t row = j < tokens ? text + j : summary + (j - tokens);
-    return (row * problem.groups + group) * kDim + offset;
-  }
-
-  // Index into lse and delta of query a of query head `member` of the group.
-  __device__ int64_t Query(int a, int member) const {
-    return (summary + a) * problem.heads + group * problem.share + member;
-  }
+  __device__ int64_t Key(int32_t j) const { return (j < tokens ? text : summaries) + int64_t{j} * pitch; }
 };
 
-__device__ inline int64_t WarpIndex() {
-  return int64_t{blockIdx.x} * kWarps + threadIdx.y;
+__device__ inline uint32_t WarpIndex() {
+  return blockIdx.x * kWarps + threadIdx.y;
 }
 
-__device__ inline int64_t WarpCount(const Problem& problem) {
-  return int64_t{problem.layout.sequences} * problem.layout.live_chunks * problem.groups;
+__device__ inline bool HasWork(const Problem& problem) {
+  return WarpIndex() < static_cast<uint32_t>(problem.layout.live_chunks * problem.groups);
 }
 
-// Loads keys j, j + kRuns, ... of the run, zeros where there are no more.
+// Elements of keys `first`, `first` + kRuns, ...; the last one is repeated.
 template <int kDim>
-__device__ void LoadBatch(const Work<kDim>& work, const BFloat16* from, int32_t j, int32_t count, uint4* to) {
+struct Batch {
+  uint4 k[Work<kDim>::kBatch];
+  uint4 v[Work<kDim>::kBatch];
+
+  __device__ Batch(const Work<kDim>& work, const Tensors& t, int32_t first, int32_t count) {
+    int64_t at[Work<kDim>::kBatch];
 #pragma unroll
-  for (int i = 0; i < Work<kDim>::kBatch; ++i) {
-    const int32_t key = j + i * Work<kDim>::kRuns;
-    to[i] = key < count ? LoadOctet(from + work.Key(key)) : make_uint4(0, 0, 0, 0);
+    for (int i = 0; i < Work<kDim>::kBatch; ++i) {
+      at[i] = work.Key(min(first + i * Work<kDim>::kRuns, count - 1));
+      k[i] = LoadOctet(t.k + at[i]);
+    }
+#pragma unroll
+    for (int i = 0; i < Work<kDim>::kBatch; ++i) {
+      v[i] = LoadOctet(t.v + at[i]);
+    }
   }
-}
+};
 
 // The online softmax of a run's keys.
 struct RunSoftmax {
@@ -98,7 +104,7 @@ struct RunSoftmax {
   Octet out;
 
   __device__ void Rescale(float next) {
-    const float shrink = exp2f(max - next);
+    const float shrink = device::Exp2(max - next);
     max = next;
     sum *= shrink;
     out.Scale(shrink);
@@ -111,23 +117,20 @@ __device__ void AddKeys(const Work<kDim>& work, const Tensors& t, const Octet& q
   constexpr int kRuns = Work<kDim>::kRuns;
   for (int32_t base = 0; base < count; base += kBatch * kRuns) {
     const int32_t first = base + work.run;
-    uint4 k[kBatch];
-    uint4 v[kBatch];
-    LoadBatch(work, t.k, first, count, k);
-    LoadBatch(work, t.v, first, count, v);
+    const Batch<kDim> keys(work, t, first, count);
     float score[kBatch];
     float next = softmax.max;
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
-      score[i] = Dot<Work<kDim>::kLanes>(q, Octet(k[i]));
-      next = first + i * kRuns < count ? fmaxf(next, score[i]) : next;
+      score[i] = Dot<Work<kDim>::kLanes>(q, Octet(keys.k[i]));
+      next = fmaxf(next, score[i]);
     }
     softmax.Rescale(next);
 #pragma unroll
     for (int i = 0; i < kBatch; ++i) {
-      const float weight = first + i * kRuns < count ? exp2f(score[i] - next) : 0.0F;
+      const float weight = first + i * kRuns < count ? device::Exp2(score[i] - next) : 0.0F;
       softmax.sum += weight;
-      softmax.out.Add(weight, Octet(v[i]));
+      softmax.out.Add(weight, Octet(keys.v[i]));
     }
   }
 }
@@ -148,13 +151,13 @@ __device__ void JoinRuns(RunSoftmax& softmax) {
 
 template <int kDim>
 __global__ void __launch_bounds__(32 * kWarps) SummaryForwardKernel(Tensors t) {
-  if (WarpIndex() >= WarpCount(t.problem)) {
+  if (!HasWork(t.problem)) {
     return;
   }
   const Work<kDim> work(t.problem, WarpIndex());
   for (int a = 0; a < t.problem.layout.summary_tokens; ++a) {
     for (int member = 0; member < t.problem.share; ++member) {
-      const int64_t at = work.Query(a, member);
+      const int64_t at = work.query + a * t.problem.heads + member;
       Octet q(LoadOctet(t.q + at * kDim + work.offset));
       q.Scale(t.problem.scale_log2);
       RunSoftmax softmax;
@@ -176,13 +179,13 @@ __global__ void __launch_bounds__(32 * kWarps) SummaryBackwardQueriesKernel(Tens
   constexpr int kBatch = Work<kDim>::kBatch;
   constexpr int kRuns = Work<kDim>::kRuns;
   constexpr int kLanes = Work<kDim>::kLanes;
-  if (WarpIndex() >= WarpCount(t.problem)) {
+  if (!HasWork(t.problem)) {
     return;
   }
   const Work<kDim> work(t.problem, WarpIndex());
   for (int a = 0; a < t.problem.layout.summary_tokens; ++a) {
     for (int member = 0; member < t.problem.share; ++member) {
-      const int64_t at = work.Query(a, member);
+      const int64_t at = work.query + a * t.problem.heads + member;
       Octet q(LoadOctet(t.q + at * kDim + work.offset));
       q.Scale(t.problem.scale_log2);
       const Octet dout(LoadOctet(t.dout + at * kDim + work.offset));
@@ -192,15 +195,12 @@ __global__ void __launch_bounds__(32 * kWarps) SummaryBackwardQueriesKernel(Tens
       Octet dq;
       for (int32_t base = 0; base < count; base += kBatch * kRuns) {
         const int32_t first = base + work.run;
-        uint4 k[kBatch];
-        uint4 v[kBatch];
-        LoadBatch(work, t.k, first, count, k);
-        LoadBatch(work, t.v, first, count, v);
+        const Batch<kDim> keys(work, t, first, count);
 #pragma unroll
         for (int i = 0; i < kBatch; ++i) {
-          const float weight = exp2f(Dot<kLanes>(q, Octet(k[i])) - lse);
-          const float dweight = Dot<kLanes>(dout, Octet(v[i]));
-          dq.Add(first + i * kRuns < count ? weight * (dweight - delta) : 0.0F, Octet(k[i]));
+          const float weight = device::Exp2(Dot<kLanes>(q, Octet(keys.k[i])) - lse);
+          const float dweight = Dot<kLanes>(dout, Octet(keys.v[i]));
+          dq.Add(first + i * kRuns < count ? weight * (dweight - delta) : 0.0F, Octet(keys.k[i]));
         }
       }
 #pragma unroll
@@ -223,7 +223,7 @@ template <int kDim>
 __global__ void __launch_bounds__(32 * kWarps) SummaryAddToKeysKernel(Tensors t) {
   constexpr int kRuns = Work<kDim>::kRuns;
   constexpr int kLanes = Work<kDim>::kLanes;
-  if (WarpIndex() >= WarpCount(t.problem)) {
+  if (!HasWork(t.problem)) {
     return;
   }
   const Work<kDim> work(t.problem, WarpIndex());
@@ -239,11 +239,11 @@ __global__ void __launch_bounds__(32 * kWarps) SummaryAddToKeysKernel(Tensors t)
     Octet dv;
     for (int a = 0; a < m; ++a) {
       for (int member = 0; member < t.problem.share; ++member) {
-        const int64_t at = work.Query(a, member);
+        const int64_t at = work.query + a * t.problem.heads + member;
         const Octet q(LoadOctet(t.q + at * kDim + work.offset));
         const Octet dout(LoadOctet(t.dout + at * kDim + work.offset));
         const float score = Dot<kLanes>(q, k) * t.problem.scale_log2;
-        const float weight = a >= first_query ? exp2f(score - t.lse[at] * kLog2E) : 0.0F;
+        const float weight = a >= first_query ? device::Exp2(score - t.lse[at] * kLog2E) : 0.0F;
         const float dweight = Dot<kLanes>(dout, v);
         dv.Add(weight, dout);
         dk.Add(weight * (dweight - t.delta[at]) * t.problem.scale, q);
@@ -261,21 +261,30 @@ __global__ void __launch_bounds__(32 * kWarps) SummaryAddToKeysKernel(Tensors t)
   }
 }
 
-// delta of one (row, head) a run of kDim / 8 lanes.
+constexpr int kDeltas = 4;  // pieces of rows of a thread: enough loads under way to fill the memory's pipe
+
+// delta of one (row, head) a run of kDim / 8 lanes, for `count` of them.
 template <int kDim>
 __global__ void __launch_bounds__(256)
     OutputDeltaKernel(const BFloat16* dout, const BFloat16* out, float* delta, int64_t count) {
   constexpr int kLanes = kDim / 8;
-  const int64_t thread = int64_t{blockIdx.x} * 256 + threadIdx.x;
-  const int64_t at = thread / kLanes;
-  if (thread - threadIdx.x % 32 >= count * kLanes) {
-    return;  // whole warps
+  const int64_t first = int64_t{blockIdx.x} * 256 * kDeltas + threadIdx.x;
+  const int64_t last = count * kLanes - 1;
+  uint4 x[kDeltas];
+  uint4 y[kDeltas];
+#pragma unroll
+  for (int i = 0; i < kDeltas; ++i) {
+    const int64_t piece = min(first + i * 256, last);
+    x[i] = LoadOctet(dout + piece * 8);
+    y[i] = LoadOctet(out + piece * 8);
   }
-  const bool real = at < count;
-  const int64_t element = real ? thread * 8 : 0;
-  const float sum = Dot<kLanes>(Octet(LoadOctet(dout + element)), Octet(LoadOctet(out + element)));
-  if (real && threadIdx.x % kLanes == 0) {
-    delta[at] = sum;
+#pragma unroll
+  for (int i = 0; i < kDeltas; ++i) {
+    const int64_t piece = first + i * 256;
+    const float sum = Dot<kLanes>(Octet(x[i]), Octet(y[i]));
+    if (piece <= last && threadIdx.x % kLanes == 0) {
+      delta[piece / kLanes] = sum;
+    }
   }
 }
 
@@ -303,7 +312,9 @@ cuda::LaunchShape Blocks(int64_t items, int64_t per_block, dim3 block) {
 }
 
 cuda::LaunchShape OneWarpAChunk(const Problem& p) {
-  return Blocks(int64_t{p.layout.sequences} * p.layout.live_chunks * p.groups, kWarps, dim3(32, kWarps));
+  const int64_t warps = int64_t{p.layout.live_chunks} * p.groups;
+  return {dim3(static_cast<unsigned>((warps + kWarps - 1) / kWarps), static_cast<unsigned>(p.layout.sequences)),
+          dim3(32, kWarps)};
 }
 
 template <typename Kernel>
@@ -338,7 +349,7 @@ void OutputDelta(const AttentionBackwardArgs& args, const TensorView& delta, con
   if (HasFastKernel(args.q)) {
     cuda::Launch("OutputDeltaKernel",
                  stream,
-                 Blocks(count * dim / 8, 256, dim3(256)),
+                 Blocks(count * dim / 8, 256 * kDeltas, dim3(256)),
                  dim == 64 ? OutputDeltaKernel<64> : OutputDeltaKernel<128>,
                  args.dout.As<BFloat16>(),
                  args.out.As<BFloat16>(),
