@@ -1,0 +1,254 @@
+// The Hopper kernel that holds keys: dk and dv of text and summary keys.
+//
+// Persistent blocks of a producer warpgroup and two consumer warpgroups of 64 keys each. Warps of the producer: one
+// takes work items and plans them, one feeds the copy engine (keys and values of the next item while the consumers
+// still work on this one), one brings the numbers that queries carry along (lse, delta). Per block of 64 queries a
+// consumer computes, transposed so that the products that it feeds on take them from registers:
+//   S = K Q^T, dP = V dO^T, P = exp(scale · S - lse), dS = P (dP - delta), dV += P dO, dK += dS Q
+// It issues the next block's S and dP before it waits for this block's dV and dK. Masks are limits of a key, looked at
+// in blocks that some of the keys see in part; blocks that none of a consumer's keys see, it skips.
+#include <algorithm>
+#include <cstdint>
+
+#include "kernels/attention/attention_cuda.h"
+#include "kernels/attention/attention_wgmma_keys_consumer.cuh"
+#include "kernels/attention/attention_wgmma_keys_plan.cuh"
+#include "kernels/attention/attention_wgmma_keys_producer.cuh"
+#include "kernels/attention/attention_wgmma_keys_shared.cuh"
+#include "kernels/attention/attention_wgmma_keys_store.cuh"
+#include "kernels/core/cuda.h"
+#include "kernels/core/tensor.h"
+#include "kernels/device/mbarrier.cuh"
+#include "kernels/device/tensor_map.cuh"
+#include "kernels/device/wgmma.cuh"
+
+namespace ksa::cuda_attention::wgmma {
+namespace {
+
+constexpr int kThreads = 128 * (1 + kConsumers);
+constexpr int kConsumerWarps = 4 * kConsumers;
+// Together what the kernel is launched with: 168 for each of three warpgroups.
+constexpr int kProducerRegisters = 24;
+constexpr int kConsumerRegisters = 240;
+// The number of blocks that work is divided for: a constant, so that the order of additions is the same on every
+// device.
+constexpr int kPlannedBlocks = 132;
+// An item of fewer blocks isn't worth its partial sums.
+constexpr int kSmallestPart = 24;
+
+template <int kDim>
+__device__ __forceinline__ void Consume(const KeysParameters& p, int32_t consumer, KeysShared<kDim>& shared) {
+  KeysConsumer<kDim> tiles(shared, consumer, p.problem);
+  const bool leader = threadIdx.x % 32 == 0;
+  Ring<2> plans;
+  Ring<KeysShared<kDim>::kKeySlots> keys;
+  while (true) {
+    device::Wait(&shared.plan_full[plans.stage], plans.parity);
+    const TilePlan& plan = shared.plans[plans.stage];
+    const WorkItem& item = shared.items[plans.stage];
+    if (item.plan < 0) {
+      return;
+    }
+    device::Wait(&shared.keys_full[keys.stage], keys.parity);
+    float dk[kDim / 2];
+    float dv[kDim / 2];
+    tiles.Accumulate(plan, item.begin, keys.stage, dk, dv);
+    if (leader) {
+      device::Arrive(&shared.keys_empty[keys.stage]);
+    }
+    StoreItem<kDim>(p, plan, item, consumer, dk, dv);
+    __syncwarp();
+    if (leader) {
+      device::Arrive(&shared.plan_empty[plans.stage]);
+    }
+    plans.Next();
+    keys.Next();
+  }
+}
+
+template <int kDim>
+__device__ void InitBarriers(KeysShared<kDim>& shared) {
+  for (int i = 0; i < 2; ++i) {
+    device::InitBarrier(&shared.plan_full[i], 1);
+    device::InitBarrier(&shared.plan_empty[i], kConsumerWarps + 3);  // and all producers but the one that fills it
+  }
+  for (int i = 0; i < KeysShared<kDim>::kKeySlots; ++i) {
+    device::InitBarrier(&shared.keys_full[i], 1);
+    device::InitBarrier(&shared.keys_empty[i], kConsumerWarps);
+  }
+  for (int i = 0; i < KeysShared<kDim>::kQueryStages; ++i) {
+    device::InitBarrier(&shared.query_full[i], 1);
+    device::InitBarrier(&shared.query_empty[i], kConsumerWarps);
+  }
+  for (int i = 0; i < KeysShared<kDim>::kOutStages; ++i) {
+    device::InitBarrier(&shared.out_full[i], 3);  // the copy engine and the two warps of LoadRowNumbers
+    device::InitBarrier(&shared.out_empty[i], kConsumerWarps);
+  }
+  device::FenceBarrierInit();
+}
+
+template <int kDim>
+__global__ void __launch_bounds__(kThreads, 1) BackwardKeysKernel(const __grid_constant__ KeysParameters p) {
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  extern __shared__ __align__(1024) unsigned char memory[];
+  auto& shared = *reinterpret_cast<KeysShared<kDim>*>(memory);
+  if (threadIdx.x == 0) {
+    InitBarriers(shared);
+  }
+  __syncthreads();
+  // The same number in all lanes, so that the compiler knows branches and addresses as uniform.
+  const int32_t warp = __shfl_sync(0xffffffffU, static_cast<int32_t>(threadIdx.x / 32), 0);
+  if (warp / 4 == 0) {
+    device::ShrinkRegisters<kProducerRegisters>();
+    if (warp == 0) {
+      if (threadIdx.x % 32 == 0) {
+        TakeItems(p, shared);
+      }
+    } else if (warp == 1) {
+      if (threadIdx.x % 32 == 0) {
+        LoadTiles(p, shared);
+      }
+    } else {
+      LoadRowNumbers(p, shared);
+    }
+  } else {
+    device::GrowRegisters<kConsumerRegisters>();
+    Consume(p, warp / 4 - 1, shared);
+  }
+#endif
+}
+
+// Adds the parts of a tile in their order: kAddBlocks blocks for a tile's gradients, a grid row for each plan.
+constexpr int kAddThreads = 256;
+constexpr int kAddBlocks = 4;
+
+template <int kDim>
+__global__ void __launch_bounds__(kAddThreads) AddKeyPartsKernel(const __grid_constant__ KeysParameters p) {
+  const TilePlan& plan = p.plans[blockIdx.y];
+  if (plan.parts == 1) {
+    return;
+  }
+  constexpr int kFours = 2 * kTileKeys * kDim / 4;
+  const auto group = static_cast<int32_t>(blockIdx.x / kAddBlocks);
+  const int32_t columns = p.problem.layout.sequences * p.problem.groups;
+  const auto begin = static_cast<int32_t>(blockIdx.x % kAddBlocks) * (kFours / kAddBlocks);
+  for (auto i = begin + static_cast<int32_t>(threadIdx.x); i < begin + kFours / kAddBlocks; i += kAddThreads) {
+    const int32_t key = i / (kDim / 4) % kTileKeys;
+    if (key >= plan.keys) {
+      continue;
+    }
+    float4 sum = {0.0F, 0.0F, 0.0F, 0.0F};
+    for (int32_t part = 0; part < plan.parts; ++part) {
+      const int64_t slot = plan.first_slot + group + int64_t{part} * columns;
+      const float4 x = reinterpret_cast<const float4*>(p.parts)[slot * kFours + i];
+      sum = {sum.x + x.x, sum.y + x.y, sum.z + x.z, sum.w + x.w};
+    }
+    const bool is_dk = i < kFours / 2;
+    const float factor = is_dk ? p.problem.scale : 1.0F;
+    const int64_t at = ((int64_t{plan.key_row} + key) * p.problem.groups + group) * kDim;
+    *reinterpret_cast<uint2*>((is_dk ? p.dk : p.dv) + at + i % (kDim / 4) * 4) = {
+        device::PackBf16(factor * sum.x, factor * sum.y), device::PackBf16(factor * sum.z, factor * sum.w)};
+  }
+}
+
+KeyWork MakeWork(const AttentionBackwardArgs& args) {
+  KeyWork work{.problem = MakeProblem(args)};
+  const SummaryLayout& layout = args.layout;
+  work.text_tiles = CeilDiv(layout.text_tokens, kTileKeys);
+  work.summary_tiles = args.k.rows() > layout.text_rows() ? CeilDiv(layout.live_summaries(), kTileKeys) : 0;
+  int64_t blocks = 0;
+  for (int32_t tile = 0; tile < work.tiles(); ++tile) {
+    blocks += work.ExpectedBlocks(tile) * work.columns();
+  }
+  // Long items are taken first: one of up to three quarters of a block's share keeps nobody waiting.
+  work.part_blocks = static_cast<int32_t>(std::max<int64_t>(kSmallestPart, blocks * 3 / 4 / kPlannedBlocks));
+  return work;
+}
+
+// An uninitialised array of `count` of T.
+template <typename T>
+Tensor EmptyArray(int64_t count, Allocator& allocator) {
+  return Tensor::Empty({count, int64_t{sizeof(T) / sizeof(int32_t)}}, DType::kI32, allocator);
+}
+
+struct WorkSize {
+  int32_t items = 0;
+  int32_t slots = 0;
+};
+
+WorkSize SizeOf(const KeyWork& work) {
+  WorkSize size;
+  for (int32_t tile = 0; tile < work.tiles(); ++tile) {
+    const int32_t parts = work.Parts(tile);
+    size.items += parts * work.columns();
+    size.slots += parts > 1 ? parts * work.columns() : 0;
+  }
+  return size;
+}
+
+template <int kDim>
+void Run(const AttentionBackwardArgs& args, const TensorView& delta, Allocator& scratch, const Stream& stream) {
+  const KeyWork work = MakeWork(args);
+  const WorkSize size = SizeOf(work);
+  const auto sequences = static_cast<unsigned>(args.layout.sequences);
+  const auto tiles = static_cast<unsigned>(work.tiles());
+  const Tensor plans = EmptyArray<TilePlan>(int64_t{sequences} * tiles, scratch);
+  const Tensor items = EmptyArray<WorkItem>(size.items, scratch);
+  const Tensor counter = EmptyArray<int32_t>(1, scratch);
+  const Tensor parts = Tensor::Empty({size.slots, 2, kTileKeys, kDim}, DType::kF32, scratch);
+  if (stream.dry || size.items == 0) {
+    return;
+  }
+  auto* plan_data = reinterpret_cast<TilePlan*>(plans.As<int32_t>());
+  auto* item_data = reinterpret_cast<WorkItem*>(items.As<int32_t>());
+  cuda::Launch("PlanKeysKernel",
+               stream,
+               {dim3(sequences, tiles), dim3(kTileKeys)},
+               PlanKeysKernel,
+               work,
+               plan_data,
+               item_data,
+               counter.As<int32_t>());
+  const KeysParameters p = {.problem = work.problem,
+                            .query_rows = args.q.rows(),
+                            .q = cuda::MakeTensorMap(args.q, kBlockQueries),
+                            .dout = cuda::MakeTensorMap(args.dout, kBlockQueries),
+                            .k = cuda::MakeTensorMap(args.k, kTileKeys),
+                            .v = cuda::MakeTensorMap(args.v, kTileKeys),
+                            .lse = args.lse.As<float>(),
+                            .delta = delta.As<float>(),
+                            .dk = args.dk.As<BFloat16>(),
+                            .dv = args.dv.As<BFloat16>(),
+                            .parts = parts.As<float>(),
+                            .plans = plan_data,
+                            .items = item_data,
+                            .item_count = size.items,
+                            .counter = counter.As<int32_t>()};
+  int multiprocessors = 0;
+  KSA_CUDA_CHECK(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, stream.device.ordinal));
+  cuda::Launch(
+      "BackwardKeysKernel",
+      stream,
+      {dim3(static_cast<unsigned>(std::min(multiprocessors, size.items))), dim3(kThreads), sizeof(KeysShared<kDim>)},
+      BackwardKeysKernel<kDim>,
+      p);
+  if (size.slots > 0) {
+    const dim3 grid(static_cast<unsigned>(kAddBlocks * work.problem.groups), sequences * tiles);
+    cuda::Launch("AddKeyPartsKernel", stream, {grid, dim3(kAddThreads)}, AddKeyPartsKernel<kDim>, p);
+  }
+}
+
+}  // namespace
+
+void BackwardKeys(const AttentionBackwardArgs& args,
+                  const TensorView& delta,
+                  Allocator& scratch,
+                  const Stream& stream) {
+  if (args.q.shape[2] == 64) {
+    Run<64>(args, delta, scratch, stream);
+  } else {
+    Run<128>(args, delta, scratch, stream);
+  }
+}
+
+}  // namespace ksa::cuda_attention::wgmma

@@ -1,0 +1,255 @@
+// What a consumer warpgroup of attention_wgmma_backward_keys.cu does with one item.
+#pragma once
+
+#include <cstdint>
+
+#include "kernels/attention/attention_wgmma_keys_plan.cuh"
+#include "kernels/attention/attention_wgmma_keys_shared.cuh"
+#include "kernels/device/mbarrier.cuh"
+#include "kernels/device/wgmma.cuh"
+
+namespace ksa::cuda_attention::wgmma {
+
+__device__ __forceinline__ float Exp2(float x) {
+  float y = 0.0F;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
+template <int kDim>
+class KeysConsumer {
+ public:
+  using Shared = KeysShared<kDim>;
+
+  __device__ __forceinline__ KeysConsumer(Shared& shared, int32_t consumer, const Problem& problem)
+      : shared_(shared),
+        consumer_(consumer),
+        lane_(static_cast<int32_t>(threadIdx.x % 32)),
+        share_(problem.share),
+        scale_log2_(problem.scale_log2) {}
+
+  // dk (without scale) and dv of this consumer's keys over the item's blocks, which begin at `cursor`.
+  __device__ __forceinline__ void Accumulate(
+      const TilePlan& plan, BlockCursor cursor, int32_t key_slot, float (&dk)[kDim / 2], float (&dv)[kDim / 2]) {
+#pragma unroll
+    for (int i = 0; i < kDim / 2; ++i) {
+      dk[i] = 0.0F;
+      dv[i] = 0.0F;
+    }
+    k_ = device::Descriptor(&shared_.k[key_slot][0][consumer_ * kGroupKeys][0], 16, 1024);
+    v_ = device::Descriptor(&shared_.v[key_slot][0][consumer_ * kGroupKeys][0], 16, 1024);
+    while (cursor.left > 0) {
+      if (Needed(plan, cursor)) {
+        Run(plan, cursor, dk, dv);
+      } else {
+        Skip();
+        plan.Next(share_, cursor);
+      }
+    }
+    device::Pin(dk);
+    device::Pin(dv);
+  }
+
+ private:
+  static constexpr uint32_t kKeyBlockBytes = kTileKeys * 128;        // 64 columns of a tile of keys
+  static constexpr uint32_t kQueryBlockBytes = kBlockQueries * 128;  // of a tile of queries
+
+  struct Scores {
+    float s[kBlockQueries / 2];   // S, then P
+    float dp[kBlockQueries / 2];  // dP, then dS
+    uint32_t p16[kBlockQueries / 16][4];
+    uint32_t ds16[kBlockQueries / 16][4];
+  };
+
+  [[nodiscard]] __device__ __forceinline__ bool Needed(const TilePlan& plan, const BlockCursor& cursor) const {
+    const int4& seen = plan.segment[cursor.segment].seen[consumer_];
+    const int32_t row = plan.Row(cursor);
+    return row < seen.y && row + kBlockQueries > seen.x;
+  }
+
+  __device__ __forceinline__ void Release(uint64_t* empty) const {
+    if (lane_ == 0) {
+      device::Arrive(empty);
+    }
+  }
+
+  __device__ __forceinline__ void Skip() {
+    device::Wait(&shared_.query_full[query_.stage], query_.parity);
+    device::Wait(&shared_.out_full[out_.stage], out_.parity);
+    Release(&shared_.query_empty[query_.stage]);
+    Release(&shared_.out_empty[out_.stage]);
+    query_.Next();
+    out_.Next();
+  }
+
+  // Blocks from `cursor` up to the next one that need not be looked at. Nothing is under way where the loop turns.
+  __device__ __forceinline__ void Run(const TilePlan& plan,
+                                      BlockCursor& cursor,
+                                      float (&dk)[kDim / 2],
+                                      float (&dv)[kDim / 2]) {
+    Scores scores;
+    IssueScores(scores.s);
+    IssueOutScores(scores.dp);
+    Block<true>(plan, cursor, 0, scores, dv);
+    int32_t query = Advance(plan, cursor);
+    while (cursor.left > 0 && Needed(plan, cursor)) {
+      IssueScores(scores.s);
+      AddProduct(scores.ds16, &shared_.q[query], dk);
+      IssueOutScores(scores.dp);
+      Block<false>(plan, cursor, query, scores, dv);
+      query = Advance(plan, cursor);
+    }
+    AddProduct(scores.ds16, &shared_.q[query], dk);
+    device::WgmmaWait<0>();
+    Release(&shared_.query_empty[query]);
+  }
+
+  // To the next block; returns the stage of this one's queries, which its dK has still to read.
+  __device__ __forceinline__ int32_t Advance(const TilePlan& plan, BlockCursor& cursor) {
+    const int32_t query = query_.stage;
+    Release(&shared_.out_empty[out_.stage]);
+    query_.Next();
+    out_.Next();
+    plan.Next(share_, cursor);
+    return query;
+  }
+
+  // S = K Q^T with the queries that come next.
+  __device__ __forceinline__ void IssueScores(float (&s)[kBlockQueries / 2]) {
+    device::Wait(&shared_.query_full[query_.stage], query_.parity);
+    const uint64_t q = device::Descriptor(&shared_.q[query_.stage], 16, 1024);
+    device::WgmmaFence();
+    ProductOfRows(k_, q, s);
+    device::WgmmaCommit();
+  }
+
+  // dP = V dO^T
+  __device__ __forceinline__ void IssueOutScores(float (&dp)[kBlockQueries / 2]) {
+    device::Wait(&shared_.out_full[out_.stage], out_.parity);
+    const uint64_t dout = device::Descriptor(&shared_.dout[out_.stage], 16, 1024);
+    device::WgmmaFence();
+    ProductOfRows(v_, dout, dp);
+    device::WgmmaCommit();
+  }
+
+  __device__ __forceinline__ static void ProductOfRows(uint64_t keys,
+                                                       uint64_t queries,
+                                                       float (&product)[kBlockQueries / 2]) {
+#pragma unroll
+    for (int step = 0; step < kDim / 16; ++step) {
+      const uint32_t inside = step % 4 * 32;
+      device::WgmmaSs<kBlockQueries>(product,
+                                     device::Advance(keys, step / 4 * kKeyBlockBytes + inside),
+                                     device::Advance(queries, step / 4 * kQueryBlockBytes + inside),
+                                     step > 0);
+    }
+  }
+
+  // sum += weights · rows, `rows` a tile of queries
+  __device__ __forceinline__ static void AddProduct(const uint32_t (&weights)[kBlockQueries / 16][4],
+                                                    const void* rows,
+                                                    float (&sum)[kDim / 2]) {
+    const uint64_t tile = device::Descriptor(rows, kQueryBlockBytes, 1024);
+    device::WgmmaFence();
+#pragma unroll
+    for (int step = 0; step < kBlockQueries / 16; ++step) {
+      device::WgmmaRs<kDim, true>(sum, weights[step], device::Advance(tile, step * 2048), true);
+    }
+    device::WgmmaCommit();
+  }
+
+  // P, dS and dV of a block whose S and dP are under way, with the dK of the block before (in query stage `last`)
+  // between them unless this is the first.
+  template <bool kFirst>
+  __device__ __forceinline__ void Block(
+      const TilePlan& plan, const BlockCursor& cursor, int32_t last, Scores& scores, float (&dv)[kDim / 2]) {
+    const int32_t out = out_.stage;
+    device::WgmmaWait<kFirst ? 1 : 2>();
+    device::Pin(scores.s);
+    Exponentiate(shared_.minus_lse[out], scores.s);
+    Mask(plan, cursor, scores.s);
+    if constexpr (!kFirst) {
+      device::WgmmaWait<1>();
+      Release(&shared_.query_empty[last]);
+      device::Pin(scores.s);
+    }
+    Pack(scores.s, scores.p16);
+    AddProduct(scores.p16, &shared_.dout[out], dv);
+    device::WgmmaWait<1>();
+    device::Pin(scores.dp);
+    Differentiate(shared_.minus_delta[out], scores.s, scores.dp);
+    Pack(scores.dp, scores.ds16);
+    device::WgmmaWait<0>();
+  }
+
+  // P = 2^(S · scale_log2 - lse)
+  __device__ __forceinline__ void Exponentiate(const float* minus_lse, float (&s)[kBlockQueries / 2]) const {
+#pragma unroll
+    for (int j = 0; j < kBlockQueries / 8; ++j) {
+      const float2 lse = *reinterpret_cast<const float2*>(minus_lse + 8 * j + 2 * (lane_ % 4));
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        s[4 * j + i] = Exp2(fmaf(s[4 * j + i], scale_log2_, i % 2 == 0 ? lse.x : lse.y));
+      }
+    }
+  }
+
+  // dS = P (dP - delta)
+  __device__ __forceinline__ void Differentiate(const float* minus_delta,
+                                                const float (&p)[kBlockQueries / 2],
+                                                float (&dp)[kBlockQueries / 2]) const {
+#pragma unroll
+    for (int j = 0; j < kBlockQueries / 8; ++j) {
+      const float2 delta = *reinterpret_cast<const float2*>(minus_delta + 8 * j + 2 * (lane_ % 4));
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        dp[4 * j + i] = p[4 * j + i] * (dp[4 * j + i] + (i % 2 == 0 ? delta.x : delta.y));
+      }
+    }
+  }
+
+  // P = 0 where a key isn't seen. On P and not on S, which rows of other sequences may make infinite.
+  __device__ __forceinline__ void Mask(const TilePlan& plan,
+                                       const BlockCursor& cursor,
+                                       float (&p)[kBlockQueries / 2]) const {
+    const int4& seen = plan.segment[cursor.segment].seen[consumer_];
+    const int32_t row = plan.Row(cursor);
+    if (row >= seen.z && row + kBlockQueries <= seen.w) {
+      return;
+    }
+    const int32_t key = consumer_ * kGroupKeys + static_cast<int32_t>(threadIdx.x % 128 / 32 * 16) + lane_ / 4;
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const int4 readers = plan.readers[key + 8 * i];
+      const int32_t begin = cursor.segment == 0 ? readers.x : readers.z;
+      const int32_t end = cursor.segment == 0 ? readers.y : readers.w;
+      const auto count = static_cast<uint32_t>(max(end - begin, 0));
+      const auto first = static_cast<uint32_t>(row + 2 * (lane_ % 4) - begin);
+#pragma unroll
+      for (int j = 0; j < kBlockQueries / 8; ++j) {
+        p[4 * j + 2 * i] = first + 8 * j < count ? p[4 * j + 2 * i] : 0.0F;
+        p[4 * j + 2 * i + 1] = first + 8 * j + 1 < count ? p[4 * j + 2 * i + 1] : 0.0F;
+      }
+    }
+  }
+
+  __device__ __forceinline__ static void Pack(const float (&x)[kBlockQueries / 2],
+                                              uint32_t (&packed)[kBlockQueries / 16][4]) {
+#pragma unroll
+    for (int i = 0; i < kBlockQueries / 4; ++i) {
+      packed[i / 4][i % 4] = device::PackBf16(x[2 * i], x[2 * i + 1]);
+    }
+  }
+
+  Shared& shared_;
+  const int32_t consumer_;
+  const int32_t lane_;
+  const int32_t share_;
+  const float scale_log2_;
+  uint64_t k_ = 0;  // descriptors
+  uint64_t v_ = 0;
+  Ring<Shared::kQueryStages> query_;  // the block whose S is under way
+  Ring<Shared::kOutStages> out_;
+};
+
+}  // namespace ksa::cuda_attention::wgmma

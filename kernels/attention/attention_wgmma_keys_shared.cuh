@@ -1,0 +1,72 @@
+// What the warps of attention_wgmma_backward_keys.cu share: the kernel's parameters, shared memory and its rings.
+#pragma once
+
+#include <cstdint>
+
+#include <cuda.h>
+
+#include "kernels/attention/attention_wgmma_keys_plan.cuh"
+#include "kernels/core/dtype.h"
+
+namespace ksa::cuda_attention::wgmma {
+
+// Tensor maps of q and dout with boxes of kBlockQueries rows, of k and v with kTileKeys.
+struct KeysParameters {
+  Problem problem;
+  int64_t query_rows;
+  CUtensorMap q;
+  CUtensorMap dout;
+  CUtensorMap k;
+  CUtensorMap v;
+  const float* lse;    // [nq, h]
+  const float* delta;  // [nq, h]
+  BFloat16* dk;        // [nk, g, e]
+  BFloat16* dv;
+  float* parts;  // [slot, 2, kTileKeys, e]: dk without scale, dv
+  const TilePlan* plans;
+  const WorkItem* items;
+  int32_t item_count;
+  int32_t* counter;  // items taken
+};
+
+// Shared memory of a block: tiles as blocks of 64 columns. A stage of `dout` goes with the numbers of its rows.
+template <int kDim>
+struct KeysShared {
+  static constexpr int kColumnBlocks = kDim / 64;
+  static constexpr int kKeySlots = 2;
+  static constexpr int kQueryStages = 3;
+  static constexpr int kOutStages = kDim == 64 ? 3 : 2;
+
+  alignas(1024) BFloat16 k[kKeySlots][kColumnBlocks][kTileKeys][64];
+  BFloat16 v[kKeySlots][kColumnBlocks][kTileKeys][64];
+  BFloat16 q[kQueryStages][kColumnBlocks][kBlockQueries][64];
+  BFloat16 dout[kOutStages][kColumnBlocks][kBlockQueries][64];
+  float minus_lse[kOutStages][kBlockQueries];  // base 2; -infinity: the row sees nothing
+  float minus_delta[kOutStages][kBlockQueries];
+  TilePlan plans[2];
+  WorkItem items[2];
+  uint64_t plan_full[2];
+  uint64_t plan_empty[2];
+  uint64_t keys_full[kKeySlots];
+  uint64_t keys_empty[kKeySlots];
+  uint64_t query_full[kQueryStages];
+  uint64_t query_empty[kQueryStages];
+  uint64_t out_full[kOutStages];
+  uint64_t out_empty[kOutStages];
+};
+
+// A place in a ring of buffers, and the parity of the phase in which it is filled.
+template <int kStages>
+struct Ring {
+  int32_t stage = 0;
+  uint32_t parity = 0;
+
+  __device__ __forceinline__ void Next() {
+    if (++stage == kStages) {
+      stage = 0;
+      parity ^= 1;
+    }
+  }
+};
+
+}  // namespace ksa::cuda_attention::wgmma
