@@ -67,14 +67,18 @@ void ArenaAllocator::Free(void* data, int64_t bytes) noexcept {
   const int64_t size = RoundUpAllocation(bytes);
   CountGiven(size);
   auto at = free_.emplace(static_cast<char*>(data), size).first;
+  // Slabs may lie side by side, but a block of two of them is none: the driver copies within one allocation alone.
+  const auto starts_slab = [this](char* block) {
+    return std::find(slabs_.begin(), slabs_.end(), block) != slabs_.end();
+  };
   const auto next = std::next(at);
-  if (next != free_.end() && at->first + at->second == next->first) {
+  if (next != free_.end() && at->first + at->second == next->first && !starts_slab(next->first)) {
     at->second += next->second;
     free_.erase(next);
   }
   if (at != free_.begin()) {
     const auto previous = std::prev(at);
-    if (previous->first + previous->second == at->first) {
+    if (previous->first + previous->second == at->first && !starts_slab(at->first)) {
       previous->second += at->second;
       free_.erase(at);
     }

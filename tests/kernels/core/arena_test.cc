@@ -137,6 +137,24 @@ TEST(Arena, GrowsAndGivesEverythingBack) {
   EXPECT_EQ(slabs.given(), 2);
 }
 
+// Addresses of imaginary slabs follow each other, as those of a driver may.
+TEST(Arena, NoBlockReachesOverTheBorderOfTwoSlabs) {
+  ImaginarySlabs slabs({DeviceKind::kCuda, 0});
+  constexpr int64_t kHalf = ArenaAllocator::kSlabBytes / 2;
+  ArenaAllocator arena(slabs);
+  std::vector<char*> halves;
+  for (int i = 0; i < 4; ++i) {
+    halves.push_back(static_cast<char*>(arena.Allocate(kHalf)));
+  }
+  for (const int i : {1, 2, 0, 3}) {  // both sides of the border, in either order
+    arena.Free(halves[static_cast<size_t>(i)], kHalf);
+  }
+  auto* whole = static_cast<char*>(arena.Allocate(2 * kHalf));
+  EXPECT_TRUE(whole == halves[0] || whole == halves[2]);
+  auto* large = static_cast<char*>(arena.Allocate(3 * kHalf));
+  EXPECT_TRUE(large < halves[0] || large >= halves[3] + kHalf) << "a block over two slabs";
+}
+
 TEST(Arena, AnEmptySourceIsOutOfMemory) {
   LimitedSlabs slabs(4096);
   ArenaAllocator arena(slabs, 4096);
