@@ -31,6 +31,21 @@ __device__ inline float ReadFromBlock(const float* x, uint32_t rank) {
   return value;
 }
 
+// Writes 8 bytes to the place of `to`, a variable in shared memory, in block `rank`, where they count towards the phase
+// of the barrier at the place of `barrier`. Waits for nothing, unlike the barrier of the cluster, which waits for the
+// stores to global memory before it as well.
+__device__ inline void SendToBlock(uint64_t value, void* to, uint64_t* barrier, uint32_t rank) {
+  asm volatile(
+      "{\n\t.reg .u32 there, signal;\n\t"
+      "mapa.shared::cluster.u32 there, %1, %3;\n\t"
+      "mapa.shared::cluster.u32 signal, %2, %3;\n\t"
+      "st.async.shared::cluster.mbarrier::complete_tx::bytes.b64 [there], %0, [signal];\n\t}" ::"l"(value),
+      "r"(static_cast<uint32_t>(__cvta_generic_to_shared(to))),
+      "r"(static_cast<uint32_t>(__cvta_generic_to_shared(barrier))),
+      "r"(rank)
+      : "memory");
+}
+
 #else  // there are no clusters: blocks are launched alone
 
 __device__ inline void ClusterArrive() {}

@@ -9,7 +9,7 @@
 namespace ksa::cuda {
 
 // The sum of exp(x - largest) over some elements x; largest -infinity and sum 0 of none. NaN elements are in the sum.
-struct Partial {
+struct alignas(8) Partial {
   float largest;
   float sum;
 };

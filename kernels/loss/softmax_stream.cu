@@ -90,12 +90,17 @@ __device__ uint32_t PackBf16(float low, float high) {
   }
 }
 
+[[maybe_unused]] __device__ uint64_t AsBits(const Partial& partial) {
+  return uint64_t{__float_as_uint(partial.sum)} << 32U | __float_as_uint(partial.largest);
+}
+
 __global__ void __launch_bounds__(kThreads, 1) SoftmaxStreamKernel(const LongRows rows) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ __align__(128) float buffers[];  // two slices
   __shared__ uint64_t full[2];
   __shared__ Partial of_warps[kWarps];
-  __shared__ Partial of_block[2];
+  __shared__ Partial of_blocks[2][kCluster];
+  __shared__ uint64_t exchanged[2];
   const uint32_t rank = blockIdx.x % kCluster;
   const int64_t step = gridDim.x / kCluster;
   const int64_t begin = int64_t{1} * rank * rows.slice;
@@ -108,11 +113,14 @@ __global__ void __launch_bounds__(kThreads, 1) SoftmaxStreamKernel(const LongRow
     }
   };
   if (threadIdx.x == 0) {
-    device::InitBarrier(&full[0], 1);
-    device::InitBarrier(&full[1], 1);
+    for (int i = 0; i < 2; ++i) {
+      device::InitBarrier(&full[i], 1);
+      device::InitBarrier(&exchanged[i], 1);
+    }
     device::FenceBarrierInit();
   }
-  __syncthreads();
+  ClusterArrive();
+  ClusterWait();
 
   int64_t row = blockIdx.x / kCluster;
   int32_t target = 0;
@@ -129,9 +137,17 @@ __global__ void __launch_bounds__(kThreads, 1) SoftmaxStreamKernel(const LongRow
     }
     const float* x = buffers + buffer * rows.slice;
     device::Wait(&full[buffer], turn / 2 % 2);
-    Partial all = JoinBlock<false, kWarps>(SumSlice(x, count), of_warps);
-    // The other turn's variable is in use until every block has come to this barrier.
-    all = JoinCluster<false>(all, &of_block[buffer], kCluster);
+    const Partial of_block = JoinBlock<false, kWarps>(SumSlice(x, count), of_warps);
+    // To every block, this one included. They read what came two turns ago before they send what the last turn waited
+    // for.
+    if (threadIdx.x == 0) {
+      device::ArriveExpectBytes(&exchanged[buffer], kCluster * sizeof(Partial));
+    }
+    if (threadIdx.x < kCluster) {
+      SendToBlock(AsBits(of_block), &of_blocks[buffer][rank], &exchanged[buffer], threadIdx.x);
+    }
+    device::Wait(&exchanged[buffer], turn / 2 % 2);
+    const Partial all = JoinLanes<false, kCluster>(of_blocks[buffer][threadIdx.x % kCluster]);
     BFloat16* gradient = rows.gradient + row * rows.v + begin;
     const int64_t inside = target - begin;
     if (target < 0) {
@@ -153,7 +169,7 @@ __global__ void __launch_bounds__(kThreads, 1) SoftmaxStreamKernel(const LongRow
     __syncthreads();  // the buffer is free
   }
   ClusterArrive();
-  ClusterWait();  // nobody reads this block's sums any more
+  ClusterWait();  // nothing is on its way to this block any more
 #endif
 }
 
