@@ -22,8 +22,13 @@ struct RowInputs {
 };
 
 template <int kHeadDim>
+struct BackwardShared : SharedMemory<kHeadDim, 2, 1> {
+  SharedTile<kHeadDim> result;
+};
+
+template <int kHeadDim>
 struct QueriesConsumer {
-  using Shared = SharedMemory<kHeadDim, 2>;
+  using Shared = BackwardShared<kHeadDim>;
   Shared& shared;
   float scale_log2;
   uint64_t queries;  // descriptors: of this warpgroup's rows, and of slot 0 of each ring
@@ -31,10 +36,10 @@ struct QueriesConsumer {
   uint64_t keys;
   uint64_t key_rows;  // keys with their rows as depth
   uint64_t values;
-  RingIndex slot;  // of the tile whose scores are next; dq is a tile behind
+  RingIndex<kStages> slot;  // of the tile whose scores are next; dq is a tile behind
 
   __device__ __forceinline__ void StartScores(float (&scores)[64]) {
-    IssueScores<kHeadDim>(scores, queries, device::Advance(keys, slot.stage() * Shared::Tile::kBytes));
+    IssueScores<kHeadDim>(scores, queries, device::Advance(keys, slot.slot() * Shared::Tile::kBytes));
     device::WgmmaCommit();
   }
 
@@ -42,12 +47,12 @@ struct QueriesConsumer {
   __device__ __forceinline__ void Weigh(float (&scores)[64], const RowKeys* rows, int32_t t, const RowInputs& inputs) {
     float gradients[64];
     device::WgmmaFence();
-    IssueScores<kHeadDim>(gradients, douts, device::Advance(values, slot.stage() * Shared::Tile::kBytes));
+    IssueScores<kHeadDim>(gradients, douts, device::Advance(values, slot.slot() * Shared::Tile::kBytes));
     device::WgmmaCommit();
     // Plan and rows stay in shared memory: registers are scarce here.
-    if (shared.plan.NeedsMask(t)) {
+    if (shared.plans[0].NeedsMask(t)) {
       const RowKeys both[2] = {rows[0], rows[8]};
-      MaskScores(scores, both, shared.plan.IsText(t), shared.plan.First(t));
+      MaskScores(scores, both, shared.plans[0].IsText(t), shared.plans[0].First(t));
     }
 #pragma unroll
     for (int j = 0; j < 64; ++j) {
@@ -58,11 +63,11 @@ struct QueriesConsumer {
     for (int j = 0; j < 16; ++j) {
       some[j] = scores[4 * j + 3];
     }
-    HoldWaitFor(some, &shared.queries_empty);
+    HoldWaitFor(some, &shared.queries_empty[0]);
     device::WgmmaWait<0>();
     device::Pin(gradients);
-    ReleaseSlot(&shared.values_empty[slot.stage()]);
-    ++slot.tiles;
+    ReleaseSlot(&shared.values_empty[slot.slot()]);
+    slot.Next();
 #pragma unroll
     for (int j = 0; j < 64; ++j) {
       scores[j] *= gradients[j] - inputs.delta[j / 2 % 2];
@@ -73,25 +78,25 @@ struct QueriesConsumer {
                                             const uint32_t (&weights)[kTileKeys / 16][4],
                                             bool accumulate) {
     IssueWeightedSum<kHeadDim>(
-        sums, weights, device::Advance(key_rows, (slot.tiles - 1) % kStages * Shared::Tile::kBytes), accumulate);
+        sums, weights, device::Advance(key_rows, (slot.uses - 1) % kStages * Shared::Tile::kBytes), accumulate);
     device::WgmmaCommit();
   }
 
   __device__ __forceinline__ void FinishSums(float (&sums)[kHeadDim / 2], uint32_t (&weights)[kTileKeys / 16][4]) {
     device::Pin(sums);
     PinWeights(weights);
-    ReleaseSlot(&shared.keys_empty[(slot.tiles - 1) % kStages]);
+    ReleaseSlot(&shared.keys_empty[(slot.uses - 1) % kStages]);
   }
 
   __device__ __forceinline__ void AwaitKeys() {
-    device::Wait(&shared.keys_full[slot.stage()], slot.phase());
+    device::Wait(&shared.keys_full[slot.slot()], slot.phase());
   }
 
   __device__ __forceinline__ void AwaitValues() {
-    device::Wait(&shared.values_full[slot.stage()], slot.phase());
+    device::Wait(&shared.values_full[slot.slot()], slot.phase());
   }
 
-  // All tiles of an item that has some.
+  // All tiles of an item.
   __device__ __forceinline__ void Run(int32_t tiles,
                                       const RowKeys* rows,
                                       const RowInputs& inputs,
@@ -122,7 +127,7 @@ struct QueriesConsumer {
       Weigh(scores, rows, t, inputs);
       PackWeights(weights, scores);
     }
-    ReleaseSlot(&shared.queries_empty);
+    ReleaseSlot(&shared.queries_empty[0]);
     device::WgmmaFence();
     StartSums(sums, weights, tiles > 1);
     device::WgmmaWait<0>();
@@ -131,15 +136,15 @@ struct QueriesConsumer {
 };
 
 template <int kHeadDim>
-__device__ __forceinline__ void Consume(SharedMemory<kHeadDim, 2>& shared,
+__device__ __forceinline__ void Consume(BackwardShared<kHeadDim>& shared,
                                         const QueryProblem& problem,
                                         const BackwardQueriesRows& data) {
-  const uint32_t group = threadIdx.x / 128 - 1;
+  const uint32_t group = ConsumerGroup();
   const uint32_t row = threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4 + group * 64;
   QueriesConsumer<kHeadDim> consumer{.shared = shared,
                                      .scale_log2 = problem.scale_log2,
-                                     .queries = DepthAlongColumns(shared.queries[0], group * 64),
-                                     .douts = DepthAlongColumns(shared.queries[1], group * 64),
+                                     .queries = DepthAlongColumns(shared.queries[0][0], group * 64),
+                                     .douts = DepthAlongColumns(shared.queries[0][1], group * 64),
                                      .keys = DepthAlongColumns(shared.keys[0]),
                                      .key_rows = DepthAlongRows(shared.keys[0]),
                                      .values = DepthAlongColumns(shared.values[0])};
@@ -160,9 +165,9 @@ __device__ __forceinline__ void Consume(SharedMemory<kHeadDim, 2>& shared,
       inputs.lse_log2[i] = inside ? data.lse[at] * 1.44269504F : -INFINITY;
       inputs.delta[i] = inside ? data.delta[at] : 0.0F;
     }
-    device::Wait(&shared.queries_full, phase);
+    device::Wait(&shared.queries_full[0], phase);
     phase ^= 1;
-    const RowKeys* rows = shared.rows + row;
+    const RowKeys* rows = shared.rows[0] + row;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
       const bool live = rows[8 * i].text.size() > 0;
@@ -170,16 +175,7 @@ __device__ __forceinline__ void Consume(SharedMemory<kHeadDim, 2>& shared,
       inputs.delta[i] = live ? inputs.delta[i] : 0.0F;
     }
     float sums[kHeadDim / 2];
-    const int32_t tiles = shared.plan.tiles();
-    if (tiles > 0) {
-      consumer.Run(tiles, rows, inputs, sums);
-    } else {
-      ReleaseSlot(&shared.queries_empty);
-#pragma unroll
-      for (float& sum : sums) {
-        sum = 0;
-      }
-    }
+    consumer.Run(shared.plans[0].tiles(), rows, inputs, sums);
     const auto first = static_cast<int32_t>((threadIdx.x - 128) / 32 * 16);  // of this warp
     const float factor[2] = {problem.scale, problem.scale};
     StoreRows(shared.result,
@@ -198,7 +194,7 @@ __global__ void __launch_bounds__(kBlockThreads, 1)
                                const BackwardQueriesRows data) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) uint8_t dynamic[];
-  auto& shared = *reinterpret_cast<SharedMemory<kHeadDim, 2>*>(dynamic);
+  auto& shared = *reinterpret_cast<BackwardShared<kHeadDim>*>(dynamic);
   InitBarriers(shared);
   if (threadIdx.x < 128) {
     device::ShrinkRegisters<40>();
@@ -226,7 +222,7 @@ void Launch(const AttentionBackwardArgs& args, const TensorView& delta, const St
   const auto blocks = static_cast<unsigned>(PersistentBlocks(problem, stream.device));
   cuda::Launch("WgmmaBackwardQueriesKernel",
                stream,
-               {dim3(blocks), dim3(kBlockThreads), sizeof(SharedMemory<kHeadDim, 2>)},
+               {dim3(blocks), dim3(kBlockThreads), sizeof(BackwardShared<kHeadDim>)},
                WgmmaBackwardQueriesKernel<kHeadDim>,
                maps,
                problem,

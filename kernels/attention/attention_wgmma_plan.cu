@@ -2,7 +2,7 @@
 #include <cmath>
 #include <numbers>
 
-#include "kernels/attention/attention_wgmma_tile.cuh"
+#include "kernels/attention/attention_wgmma_plan.cuh"
 #include "kernels/core/cuda.h"
 
 namespace ksa::cuda_attention::wgmma {
