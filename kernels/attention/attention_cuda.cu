@@ -132,7 +132,7 @@ void Backward(const AttentionBackwardArgs& args, Allocator& scratch, const Strea
   switch (path) {
     case AttentionPath::kWgmma:
       wgmma::BackwardQueries(args, delta, stream);
-      mma::BackwardKeys(args, delta, stream);
+      wgmma::BackwardKeys(args, delta, scratch, stream);
       break;
     case AttentionPath::kMma:
       mma::BackwardQueries(args, delta, stream);
