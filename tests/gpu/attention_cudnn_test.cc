@@ -6,6 +6,7 @@
 
 #include "kernels/attention/attention.h"
 #include "kernels/attention/attention_cuda.h"
+#include "kernels/core/arena.h"
 #include "tests/gpu/support.h"
 
 namespace ksa {
@@ -195,6 +196,32 @@ TEST(CudnnSupportTest, RefusesTheDeterministicBackwardOfLongSequences) {
   args.layout.text_tokens = 65536;
   EXPECT_FALSE(cuda_attention::cudnn::Supports(args, true));
   EXPECT_TRUE(cuda_attention::cudnn::Supports(args, false));
+}
+
+// Without a GPU nobody asks cuDNN; the bound that is taken instead is the largest tensor of its workspace and a little.
+TEST(CudnnDryTest, TakesItsWorkspaceWithoutAGpu) {
+  const Stream dry{.device = {DeviceKind::kCuda, 0}, .dry = true};
+  ImaginarySlabs slabs(dry.device);
+  ArenaAllocator arena(slabs);
+  const Tensor rows = Tensor::Empty({8192, 16, 128}, DType::kBF16, arena);
+  const Tensor lse = Tensor::Empty({8192, 16}, DType::kF32, arena);
+  AttentionBackwardArgs args{
+      .q = rows, .k = rows, .v = rows, .out = rows, .lse = lse, .dout = rows, .dq = rows, .dk = rows, .dv = rows};
+  args.layout.text_tokens = 8192;
+  args.layout.chunk_size = 8;
+  if (!cuda_attention::cudnn::Supports(args, true)) {
+    GTEST_SKIP() << "no cuDNN in this build";
+  }
+  const int64_t before = arena.use().current;
+  for (const bool deterministic : {false, true}) {
+    arena.ResetPeak();
+    cuda_attention::cudnn::BackwardText(args, arena, deterministic, dry);
+    const int64_t taken = arena.use().peak - before;
+    const int64_t largest = deterministic ? int64_t{16} * 8192 * 8192 * 2 : int64_t{16} * 8192 * 128 * 4;
+    EXPECT_GE(taken, largest);
+    EXPECT_LE(taken, largest + (int64_t{8} << 20));
+  }
+  EXPECT_EQ(arena.use().current, before);
 }
 
 }  // namespace
