@@ -73,11 +73,12 @@ std::vector<std::string> StartSummary(const Config& config,
   const int32_t length = config.training.sequence_length;
   std::vector<std::string> lines;
   lines.push_back(fmt::format("run {} in {}", config.run.name, config.run.dir));
-  lines.push_back(fmt::format("{} rank(s): data {} x context {} x tensor {}; cpu, {} thread(s) a rank, {}",
+  lines.push_back(fmt::format("{} rank(s): data {} x context {} x tensor {}; {}, {} thread(s) a rank, {}",
                               mesh.world_size(),
                               mesh.data,
                               mesh.context,
                               mesh.tensor,
+                              runtime.gpu().has_value() ? runtime.gpu()->name : "cpu",
                               runtime.stream().threads,
                               NameOf(*config.training.precision)));
   lines.push_back(DescribeParameters(store));
