@@ -114,22 +114,25 @@ constexpr int kChoices = 8;
 
 // cuBLASLt lists the fastest first, by its own estimate. Measured on an H200 at the sizes of a 1.9B model (products of
 // 895 to 36735 rows; docs/performance.md), tiles of 128x128 are faster wherever they are listed and fill the GPU (2 to
-// 35 %), and tiles of 192x192 and 320x128 slower than what follows them (2 to 4 %). Never decided by timing, which
-// would make the bits of a run depend on chance.
+// 35 %), so are tiles of 176x128 in large products (5 %), and 192x192 and 320x128 are slower than what follows them (2
+// to 4 %). Never decided by timing, which would make the bits of a run depend on chance.
 const cublasLtMatmulHeuristicResult_t& Best(std::span<const cublasLtMatmulHeuristicResult_t> listed) {
-  for (const auto& result : listed) {
-    if (TileOf(result) == CUBLASLT_MATMUL_TILE_128x128 && result.wavesCount >= 1.0F &&
-        result.state == CUBLAS_STATUS_SUCCESS) {
-      return result;
-    }
+  const auto find = [&](cublasLtMatmulTile_t tile, float fewest_waves) {
+    return std::find_if(listed.begin(), listed.end(), [&](const cublasLtMatmulHeuristicResult_t& result) {
+      return TileOf(result) == tile && result.wavesCount >= fewest_waves && result.state == CUBLAS_STATUS_SUCCESS;
+    });
+  };
+  if (const auto small = find(CUBLASLT_MATMUL_TILE_128x128, 1.0F); small != listed.end()) {
+    return *small;
   }
-  for (const auto& result : listed) {
-    if (TileOf(result) != CUBLASLT_MATMUL_TILE_192x192 && TileOf(result) != CUBLASLT_MATMUL_TILE_320x128 &&
-        result.state == CUBLAS_STATUS_SUCCESS) {
-      return result;
-    }
+  if (const auto middle = find(CUBLASLT_MATMUL_TILE_176x128, 4.0F); middle != listed.end()) {
+    return *middle;
   }
-  return listed.front();
+  const auto other = std::find_if(listed.begin(), listed.end(), [](const cublasLtMatmulHeuristicResult_t& result) {
+    return TileOf(result) != CUBLASLT_MATMUL_TILE_192x192 && TileOf(result) != CUBLASLT_MATMUL_TILE_320x128 &&
+           result.state == CUBLAS_STATUS_SUCCESS;
+  });
+  return other == listed.end() ? listed.front() : *other;
 }
 
 // One kind of product, ready to run.

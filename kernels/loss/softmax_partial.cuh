@@ -20,25 +20,22 @@ __device__ float Exponential(float x) {
   return kExact ? expf(x) : __expf(x);
 }
 
-// Joining is commutative, so that all threads of an exchange get the same bits.
-template <bool kExact>
-__device__ Partial Join(const Partial& x, const Partial& y) {
-  const float largest = fmaxf(x.largest, y.largest);
-  const float from_x = x.largest == largest ? x.sum : x.sum * Exponential<kExact>(x.largest - largest);
-  const float from_y = y.largest == largest ? y.sum : y.sum * Exponential<kExact>(y.largest - largest);
-  return {largest, from_x + from_y};
-}
-
-// Over groups of kLanes neighbouring lanes; all of them get it.
+// Over groups of kLanes neighbouring lanes of a warp. All of a group get the same bits.
 template <bool kExact, int kLanes>
-__device__ Partial JoinLanes(Partial partial) {
+__device__ Partial JoinLanes(const Partial& partial) {
+  float largest = partial.largest;
 #pragma unroll
   for (int offset = 1; offset < kLanes; offset *= 2) {
-    partial = Join<kExact>(
-        partial,
-        {__shfl_xor_sync(0xffffffffU, partial.largest, offset), __shfl_xor_sync(0xffffffffU, partial.sum, offset)});
+    largest = fmaxf(largest, __shfl_xor_sync(0xffffffffU, largest, offset));
   }
-  return partial;
+  // Equal ones may both be -infinity, whose difference is no number.
+  const bool same = partial.largest == largest;
+  float sum = same ? partial.sum : partial.sum * Exponential<kExact>(partial.largest - largest);
+#pragma unroll
+  for (int offset = 1; offset < kLanes; offset *= 2) {
+    sum += __shfl_xor_sync(0xffffffffU, sum, offset);
+  }
+  return {largest, sum};
 }
 
 // Over a block of kWarps warps (a power of two), for all its threads. `of_warps` may be used again after another

@@ -16,7 +16,7 @@ namespace ksa::cuda {
 namespace {
 
 constexpr int kCluster = 8;
-constexpr int kThreads = 1024;
+constexpr int kThreads = 512;
 [[maybe_unused]] constexpr int kWarps = kThreads / 32;
 constexpr int64_t kFewestElements = 8192;
 constexpr float kLog2E = 1.44269504F;
@@ -41,7 +41,7 @@ __device__ float PowerOfTwo(float x) {
 // A thread's part of `count` elements in shared memory.
 [[maybe_unused]] __device__ Partial SumSlice(const float* x, int32_t count) {
   Partial partial{-INFINITY, 0.0F};
-#pragma unroll 2
+#pragma unroll 4
   for (int32_t i = static_cast<int32_t>(threadIdx.x) * 4; i < count; i += kThreads * 4) {
     const float4 a = *reinterpret_cast<const float4*>(x + i);
     const float largest = fmaxf(fmaxf(a.x, a.y), fmaxf(a.z, a.w));
@@ -67,7 +67,7 @@ __device__ uint32_t PackBf16(float low, float high) {
 [[maybe_unused]] __device__ void WriteSlice(
     const float* x, int32_t count, BFloat16* gradient, float largest, float factor, int64_t target, float scale) {
   const float shift = -largest * kLog2E;
-#pragma unroll 2
+#pragma unroll 4
   for (int32_t i = static_cast<int32_t>(threadIdx.x) * 4; i < count; i += kThreads * 4) {
     const float4 a = *reinterpret_cast<const float4*>(x + i);
     float y[4] = {PowerOfTwo(fmaf(a.x, kLog2E, shift)) * factor,
@@ -90,17 +90,43 @@ __device__ uint32_t PackBf16(float low, float high) {
   }
 }
 
-[[maybe_unused]] __device__ uint64_t AsBits(const Partial& partial) {
-  return uint64_t{__float_as_uint(partial.sum)} << 32U | __float_as_uint(partial.largest);
-}
+// In shared memory: the sums of the blocks of a cluster, of this turn and of the last one, and all of them joined.
+struct Exchange {
+  Partial of_blocks[2][kCluster];
+  uint64_t complete[2];
+  Partial all;
+
+  [[maybe_unused]] __device__ void Init() {
+    device::InitBarrier(&complete[0], 1);
+    device::InitBarrier(&complete[1], 1);
+  }
+
+  // By the block's first warp. Every block sends its sum to all, itself included. What came two turns ago was read by
+  // everybody before it sent what the last turn waited for, so it may be written over.
+  [[maybe_unused]] __device__ void Join(const Partial* of_warps, uint32_t rank, uint32_t turn) {
+    const Partial of_block = JoinLanes<false, kWarps>(of_warps[threadIdx.x % kWarps]);
+    const uint32_t half = turn % 2;
+    if (threadIdx.x == 0) {
+      device::ArriveExpectBytes(&complete[half], kCluster * sizeof(Partial));
+    }
+    if (threadIdx.x < kCluster) {
+      const uint64_t bits = uint64_t{__float_as_uint(of_block.sum)} << 32U | __float_as_uint(of_block.largest);
+      SendToBlock(bits, &of_blocks[half][rank], &complete[half], threadIdx.x);
+    }
+    device::Wait(&complete[half], turn / 2 % 2);
+    const Partial joined = JoinLanes<false, kCluster>(of_blocks[half][threadIdx.x % kCluster]);
+    if (threadIdx.x == 0) {
+      all = joined;
+    }
+  }
+};
 
 __global__ void __launch_bounds__(kThreads, 1) SoftmaxStreamKernel(const LongRows rows) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ __align__(128) float buffers[];  // two slices
   __shared__ uint64_t full[2];
   __shared__ Partial of_warps[kWarps];
-  __shared__ Partial of_blocks[2][kCluster];
-  __shared__ uint64_t exchanged[2];
+  __shared__ Exchange exchange;
   const uint32_t rank = blockIdx.x % kCluster;
   const int64_t step = gridDim.x / kCluster;
   const int64_t begin = int64_t{1} * rank * rows.slice;
@@ -113,10 +139,9 @@ __global__ void __launch_bounds__(kThreads, 1) SoftmaxStreamKernel(const LongRow
     }
   };
   if (threadIdx.x == 0) {
-    for (int i = 0; i < 2; ++i) {
-      device::InitBarrier(&full[i], 1);
-      device::InitBarrier(&exchanged[i], 1);
-    }
+    device::InitBarrier(&full[0], 1);
+    device::InitBarrier(&full[1], 1);
+    exchange.Init();
     device::FenceBarrierInit();
   }
   ClusterArrive();
@@ -137,17 +162,16 @@ __global__ void __launch_bounds__(kThreads, 1) SoftmaxStreamKernel(const LongRow
     }
     const float* x = buffers + buffer * rows.slice;
     device::Wait(&full[buffer], turn / 2 % 2);
-    const Partial of_block = JoinBlock<false, kWarps>(SumSlice(x, count), of_warps);
-    // To every block, this one included. They read what came two turns ago before they send what the last turn waited
-    // for.
-    if (threadIdx.x == 0) {
-      device::ArriveExpectBytes(&exchanged[buffer], kCluster * sizeof(Partial));
+    const Partial of_warp = JoinLanes<false, 32>(SumSlice(x, count));
+    if (threadIdx.x % 32 == 0) {
+      of_warps[threadIdx.x / 32] = of_warp;
     }
-    if (threadIdx.x < kCluster) {
-      SendToBlock(AsBits(of_block), &of_blocks[buffer][rank], &exchanged[buffer], threadIdx.x);
+    __syncthreads();
+    if (threadIdx.x < 32) {
+      exchange.Join(of_warps, rank, turn);
     }
-    device::Wait(&exchanged[buffer], turn / 2 % 2);
-    const Partial all = JoinLanes<false, kCluster>(of_blocks[buffer][threadIdx.x % kCluster]);
+    __syncthreads();
+    const Partial all = exchange.all;
     BFloat16* gradient = rows.gradient + row * rows.v + begin;
     const int64_t inside = target - begin;
     if (target < 0) {
