@@ -10,8 +10,8 @@ namespace {
 
 class AttentionCase {
  public:
-  AttentionCase(const H5Reader& file, const std::string& group, DType dtype)
-      : file_(file), group_("/" + group), dtype_(dtype), heads_(Get("heads")), kv_heads_(Get("kv_heads")) {
+  AttentionCase(const H5Reader& file, const std::string& group, const GoldenRun& run)
+      : file_(file), group_("/" + group), run_(run), heads_(Get("heads")), kv_heads_(Get("kv_heads")) {
     layout_.text_tokens = Get("text_tokens");
     layout_.chunk_size = Get("chunk_size");
     layout_.summary_tokens = Get("summary_tokens");
@@ -22,14 +22,14 @@ class AttentionCase {
 
   void Run(Report& report) {
     CompareVisibility(report);
-    const double bound = dtype_ == DType::kF64 ? 1e-11 : 2e-5;
-    const double gradient_bound = dtype_ == DType::kF64 ? 1e-11 : 1e-4;
+    const double bound = run_.dtype == DType::kF64 ? 1e-11 : 2e-5;
+    const double gradient_bound = run_.dtype == DType::kF64 ? 1e-11 : 1e-4;
     const Tensor q = Load("q", heads_);
     const Tensor k = Load("k", kv_heads_);
     const Tensor v = Load("v", kv_heads_);
     const Tensor dout = Load("dout", heads_);
     const Tensor out = Empty(heads_);
-    const Tensor lse = Tensor::Empty({layout_.rows(), heads_}, AccumulationType(dtype_), allocator_);
+    const Tensor lse = Tensor::Empty({layout_.rows(), heads_}, AccumulationType(run_.dtype), *run_.place.memory);
     AttentionForward({.q = q,
                       .k = k,
                       .v = v,
@@ -37,8 +37,8 @@ class AttentionCase {
                       .lse = lse,
                       .layout = layout_,
                       .window = window_,
-                      .allocator = &allocator_},
-                     {});
+                      .allocator = run_.place.memory},
+                     run_.place.stream);
     Compare("out", out, bound, report);
     Compare("lse", lse, bound, report);
     const Tensor dq = Empty(heads_);
@@ -55,8 +55,8 @@ class AttentionCase {
                        .dv = dv,
                        .layout = layout_,
                        .window = window_,
-                       .allocator = &allocator_},
-                      {});
+                       .allocator = run_.place.memory},
+                      run_.place.stream);
     Compare("dq", dq, gradient_bound, report);
     Compare("dk", dk, gradient_bound, report);
     Compare("dv", dv, gradient_bound, report);
@@ -66,21 +66,26 @@ class AttentionCase {
   [[nodiscard]] int32_t Get(const char* attribute) const { return file_.IntegerAttribute(group_, attribute); }
 
   [[nodiscard]] Tensor Empty(int32_t heads) {
-    return Tensor::Empty({layout_.rows(), heads, head_dim_}, dtype_, allocator_);
+    return Tensor::Empty({layout_.rows(), heads, head_dim_}, run_.dtype, *run_.place.memory);
   }
 
   [[nodiscard]] Tensor Load(const std::string& name, int32_t heads) {
-    Tensor x = Empty(heads);
+    const Tensor x = Tensor::Empty({layout_.rows(), heads, head_dim_}, run_.dtype, host_);
     const std::vector<double> values = file_.Values(group_ + "/" + name);
     KSA_CHECK(static_cast<int64_t>(values.size()) == x.size(), "{}/{} has another size", group_, name);
     for (int64_t i = 0; i < x.size(); ++i) {
       SetElement(x, i, values[static_cast<size_t>(i)]);
     }
-    return x;
+    return ToPlace(x, run_.place);
   }
 
   void Compare(const std::string& name, const Tensor& actual, double bound, Report& report) {
-    report.Compare(name, "of " + group_.substr(1), ToDouble(actual), file_.Values(group_ + "/" + name), bound);
+    const std::string tensor = "of " + group_.substr(1);
+    report.Compare(name,
+                   tensor,
+                   ValuesOf(actual, run_.place.stream),
+                   file_.Values(group_ + "/" + name),
+                   run_.Bound(name, tensor, bound));
   }
 
   void CompareVisibility(Report& report) {
@@ -99,8 +104,8 @@ class AttentionCase {
 
   const H5Reader& file_;
   std::string group_;
-  DType dtype_;
-  GuardAllocator allocator_;
+  GoldenRun run_;
+  GuardAllocator host_;
   SummaryLayout layout_;
   AttentionWindow window_;
   int32_t heads_;
@@ -110,9 +115,9 @@ class AttentionCase {
 
 }  // namespace
 
-void RunAttentionFile(const H5Reader& file, DType dtype, Report& report) {
+void RunAttentionFile(const H5Reader& file, const GoldenRun& run, Report& report) {
   for (const std::string& group : file.Children("/")) {
-    AttentionCase(file, group, dtype).Run(report);
+    AttentionCase(file, group, run).Run(report);
   }
 }
 

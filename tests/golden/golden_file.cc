@@ -2,6 +2,7 @@
 
 #include <exception>
 #include <set>
+#include <vector>
 
 #include <fmt/core.h>
 
@@ -10,42 +11,65 @@
 namespace ksa::testing {
 namespace {
 
-void RunModel(const H5Reader& file, Report& f64, Report& f32) {
-  for (const char* variant : {"config", "config_full_attend"}) {
-    if (variant == std::string_view("config") || file.HasAttribute("/", variant)) {
-      RunModelFile(file, variant, DType::kF64, f64);
-      RunModelFile(file, variant, DType::kF32, f32);
+// Every part of a file in one type at one place.
+void RunParts(const H5Reader& file, const std::string& format, const GoldenRun& run, Report& report) {
+  if (format == "ksa-golden-1") {
+    RunModelFile(file, "config", run, report);
+    if (file.HasAttribute("/", "config_full_attend")) {
+      RunModelFile(file, "config_full_attend", run, report);
     }
+  } else if (format == "ksa-golden-attention-1") {
+    RunAttentionFile(file, run, report);
+  } else {
+    RunTrainFile(file, 1, run, report);
+    RunTrainFile(file, 2, run, report);
   }
 }
 
-FileResult Run(const std::string& path) {
+// What a file is run in, and whether the CPU in the same type is the measure of it.
+struct Precision {
+  DType dtype;
+  bool needs_plain;
+};
+
+std::vector<Precision> PrecisionsOf(const std::string& format, const Place& place) {
+  const bool trains = format == "ksa-golden-train-1";
+  if (place.stream.device.IsCpu()) {
+    return trains ? std::vector<Precision>{{DType::kF64, false}}
+                  : std::vector<Precision>{{DType::kF64, false}, {DType::kF32, false}};
+  }
+  return {{DType::kF32, trains}, {DType::kBF16, true}};
+}
+
+FileResult Run(const std::string& path, const Place& place) {
   const H5Reader file(path);
   const std::string format = file.TextAttribute("/", "format");
   if (file.HasAttribute("/", "distill")) {
     return {Verdict::kSkip, "self-distillation, which the model does not have yet"};
   }
-  Report f64;
-  Report f32;
-  if (format == "ksa-golden-1") {
-    RunModel(file, f64, f32);
-  } else if (format == "ksa-golden-attention-1") {
-    RunAttentionFile(file, DType::kF64, f64);
-    RunAttentionFile(file, DType::kF32, f32);
-  } else if (format == "ksa-golden-train-1") {
-    RunTrainFile(file, 1, f64);
-    RunTrainFile(file, 2, f64);
-    return {f64.passed() ? Verdict::kPass : Verdict::kFail, "fp64: " + f64.Text()};
-  } else {
+  if (format != "ksa-golden-1" && format != "ksa-golden-attention-1" && format != "ksa-golden-train-1") {
     return {Verdict::kFail, fmt::format("the format is '{}', which this test does not know", format)};
   }
-  return {f64.passed() && f32.passed() ? Verdict::kPass : Verdict::kFail,
-          fmt::format("fp64: {}\n      fp32: {}", f64.Text(), f32.Text())};
+  FileResult result = {Verdict::kPass, ""};
+  for (const Precision& precision : PrecisionsOf(format, place)) {
+    GuardAllocator host;
+    Report plain;
+    if (precision.needs_plain) {
+      RunParts(file, format, {{{}, &host}, precision.dtype}, plain);
+    }
+    Report report;
+    RunParts(file, format, {place, precision.dtype, precision.needs_plain ? &plain : nullptr}, report);
+    result.verdict = report.passed() ? result.verdict : Verdict::kFail;
+    const char* line = result.text.empty() ? "" : "\n      ";
+    result.text += fmt::format("{}{}: {}", line, NameOf(precision.dtype), report.Text());
+  }
+  return result;
 }
 
 }  // namespace
 
-void LoadWeights(const H5Reader& file, const std::string& group, ParameterStore& store, Report& report) {
+void LoadWeights(
+    const H5Reader& file, const std::string& group, ParameterStore& store, const Stream& stream, Report& report) {
   const std::vector<std::string> names = file.Children(group);
   std::set<std::string> left(names.begin(), names.end());
   PoolAllocator allocator;
@@ -64,18 +88,20 @@ void LoadWeights(const H5Reader& file, const std::string& group, ParameterStore&
       report.Fail(fmt::format("{}/{} has another shape than {}", group, name, parameter.spec.shape.ToString()));
       continue;
     }
-    const Tensor values = Tensor::Empty({parameter.spec.shape.size()}, DType::kF64, allocator);
-    std::copy(dataset.values.begin(), dataset.values.end(), values.As<double>());
-    store.SetWeights(parameter, values, {});
+    const Tensor values = Tensor::Empty({parameter.spec.shape.size()}, store.state_dtype(), allocator);
+    for (int64_t i = 0; i < values.size(); ++i) {
+      SetElement(values, i, dataset.values[static_cast<size_t>(i)]);
+    }
+    store.SetWeights(parameter, values, stream);
   }
   for (const std::string& name : left) {
     report.Fail(fmt::format("the model has no parameter {}", name));
   }
 }
 
-FileResult RunGoldenFile(const std::string& path) {
+FileResult RunGoldenFile(const std::string& path, const Place& place) {
   try {
-    return Run(path);
+    return Run(path, place);
   } catch (const std::exception& error) {
     return {Verdict::kFail, error.what()};
   }

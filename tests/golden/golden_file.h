@@ -8,6 +8,7 @@
 #include "model/autograd/parameter.h"
 #include "tests/golden/report.h"
 #include "tests/support/h5_reader.h"
+#include "tests/support/place.h"
 
 namespace ksa::testing {
 
@@ -18,15 +19,31 @@ struct FileResult {
   std::string text;  // worst error a quantity, or why it failed or was skipped
 };
 
-// Never throws: an unreadable file fails.
-[[nodiscard]] FileResult RunGoldenFile(const std::string& path);
+// Never throws: an unreadable file fails. On the CPU in fp64 and fp32, with bounds of their own; on a GPU in fp32 and
+// in bf16, which err at most twice as much as the CPU in the same type where there is no bound for it.
+[[nodiscard]] FileResult RunGoldenFile(const std::string& path, const Place& place);
+
+// Where and in which type a file is computed, and what it may be off by.
+struct GoldenRun {
+  Place place;
+  DType dtype = DType::kF64;
+  const Report* plain = nullptr;  // of the CPU in the same type, where that is the measure
+
+  // `bound` without plain. One rounding to the type is nobody's fault; fp32's sums have thousands of terms, in another
+  // order than the CPU's, and losses that happen to round well.
+  [[nodiscard]] double Bound(const std::string& quantity, const std::string& tensor, double bound) const {
+    const double roundings = dtype == DType::kBF16 ? 1.0 : 16.0;
+    return plain == nullptr ? bound : plain->Twice(quantity, tensor, roundings * UnitRoundoff(dtype));
+  }
+};
 
 // The parts, by the kind of file. A model file: `variant` names the attribute that holds the configuration.
-void RunModelFile(const H5Reader& file, const std::string& variant, DType dtype, Report& report);
-void RunTrainFile(const H5Reader& file, int32_t micro_batch_size, Report& report);
-void RunAttentionFile(const H5Reader& file, DType dtype, Report& report);
+void RunModelFile(const H5Reader& file, const std::string& variant, const GoldenRun& run, Report& report);
+void RunTrainFile(const H5Reader& file, int32_t micro_batch_size, const GoldenRun& run, Report& report);
+void RunAttentionFile(const H5Reader& file, const GoldenRun& run, Report& report);
 
 // Sets every parameter from `group`; the names must be the model's, no more and no fewer.
-void LoadWeights(const H5Reader& file, const std::string& group, ParameterStore& store, Report& report);
+void LoadWeights(
+    const H5Reader& file, const std::string& group, ParameterStore& store, const Stream& stream, Report& report);
 
 }  // namespace ksa::testing

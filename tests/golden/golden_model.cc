@@ -63,28 +63,6 @@ void CompareVisibility(const std::string& path,
   report.Compare("visibility", path, visible, file.Values(path), 0.0);
 }
 
-// The rows of `value` against the first ones of the file's: dead summary rows have none here, and summary rows end in
-// the last KSA layer.
-void CompareRows(const std::string& quantity,
-                 const std::string& group,
-                 const H5Reader& file,
-                 const Var& value,
-                 int64_t text_rows,
-                 double bound,
-                 Report& report) {
-  report.Compare(
-      quantity, group + "/text", ToDouble(value.value.Rows(0, text_rows)), file.Values(group + "/text"), bound);
-  const int64_t summaries = value.rows() - text_rows;
-  if (summaries > 0) {
-    const std::vector<double> expected = file.Values(group + "/summary");
-    report.Compare(quantity,
-                   group + "/summary",
-                   ToDouble(value.value.Rows(text_rows, summaries)),
-                   Head(expected, static_cast<size_t>(summaries * value.cols())),
-                   bound);
-  }
-}
-
 Tensor Integers(const std::vector<double>& values, Allocator& allocator) {
   Tensor x = Tensor::Empty({static_cast<int64_t>(values.size())}, DType::kI32, allocator);
   std::transform(
@@ -94,21 +72,22 @@ Tensor Integers(const std::vector<double>& values, Allocator& allocator) {
 
 class ModelRun {
  public:
-  ModelRun(const H5Reader& file, const ModelConfig& config, DType dtype, Report& report)
+  ModelRun(const H5Reader& file, const ModelConfig& config, const GoldenRun& run, Report& report)
       : file_(file),
         report_(report),
-        bounds_(BoundsOf(dtype)),
-        ids_(Integers(file.Values("/input/token_ids"), allocator_)),
-        store_(ParameterSpecs(config), dtype, allocator_),
-        model_(config, store_, allocator_, {}, ids_.size()) {}
+        run_(run),
+        bounds_(BoundsOf(run.dtype)),
+        ids_(ToPlace(Integers(file.Values("/input/token_ids"), host_), run.place)),
+        store_(ParameterSpecs(config), run.dtype, *run.place.memory, {}, run.place.stream),
+        model_(config, store_, *run.place.memory, run.place.stream, ids_.size()) {}
 
   void Run(double mix) {
-    LoadWeights(file_, "/weights", store_, report_);
+    LoadWeights(file_, "/weights", store_, run_.place.stream, report_);
     if (!report_.FoundNothing()) {
       return;
     }
     Tape tape;
-    const ExecContext cx = {.tape = &tape, .stream = {}, .allocator = &allocator_};
+    const ExecContext cx = {.tape = &tape, .stream = run_.place.stream, .allocator = run_.place.memory};
     std::vector<Var> trace;
     KsaModel::Input input;
     input.ids = ids_;
@@ -118,56 +97,81 @@ class ModelRun {
     store_.BeginUpdate();
     const Var hidden = model_.Hidden(cx, input);
     CompareStates(trace, input.layout.text_rows());
-    report_.Compare(
-        "logits", "", ToDouble(model_.Logits(cx, hidden.value)), file_.Values("/output/logits"), bounds_.forward);
+    Compare("logits", "", model_.Logits(cx, hidden.value), file_.Values("/output/logits"));
     trace.clear();
     CompareLossAndGradients(cx, hidden);
   }
 
  private:
   void CompareStates(const std::vector<Var>& trace, int64_t text_rows) {
-    CompareRows("embedding", "/output/embedding", file_, trace[0], text_rows, bounds_.forward, report_);
+    CompareRows("embedding", "/output/embedding", trace[0], text_rows);
     for (size_t layer = 0; layer + 1 < trace.size(); ++layer) {
-      CompareRows("hidden",
-                  fmt::format("/output/hidden/{}", layer),
-                  file_,
-                  trace[layer + 1],
-                  text_rows,
-                  bounds_.forward,
-                  report_);
+      CompareRows("hidden", fmt::format("/output/hidden/{}", layer), trace[layer + 1], text_rows);
     }
+  }
+
+  // The rows of `value` against the first ones of the file's: dead summary rows have none here, and summary rows end in
+  // the last KSA layer.
+  void CompareRows(const std::string& quantity, const std::string& group, const Var& value, int64_t text_rows) {
+    Compare(quantity, group + "/text", value.value.Rows(0, text_rows), file_.Values(group + "/text"));
+    const int64_t summaries = value.rows() - text_rows;
+    if (summaries > 0) {
+      Compare(quantity,
+              group + "/summary",
+              value.value.Rows(text_rows, summaries),
+              Head(file_.Values(group + "/summary"), static_cast<size_t>(summaries * value.cols())));
+    }
+  }
+
+  // Of the forward pass.
+  void Compare(const std::string& quantity,
+               const std::string& tensor,
+               const TensorView& actual,
+               const std::vector<double>& expected) {
+    const double bound = run_.Bound(quantity, tensor, bounds_.forward);
+    report_.Compare(quantity, tensor, ValuesOf(actual, run_.place.stream), expected, bound);
   }
 
   void CompareLossAndGradients(const ExecContext& cx, const Var& hidden) {
     const std::vector<double> labels = file_.Values("/input/labels");
     const auto has_target = [](double label) { return label >= 0.0; };
     const double count = static_cast<double>(std::count_if(labels.begin(), labels.end(), has_target));
-    const CrossEntropyResult loss = model_.Loss(cx, hidden, Integers(labels, allocator_), 1.0 / count);
-    const std::vector<double> rows = ToDouble(loss.row_loss);
+    const Tensor targets = ToPlace(Integers(labels, host_), run_.place);
+    const CrossEntropyResult loss = model_.Loss(cx, hidden, targets, 1.0 / count);
+    const std::vector<double> rows = ValuesOf(loss.row_loss, cx.stream);
     std::vector<double> token_loss;
     for (size_t i = 0; i < rows.size(); ++i) {
       if (has_target(labels[i])) {
         token_loss.push_back(rows[i]);
       }
     }
-    report_.Compare("token loss", "", token_loss, file_.Values("/output/token_loss"), bounds_.forward);
-    report_.Compare(
-        "loss", "", {ElementAt(loss.loss_sum.value, 0) / count}, file_.Values("/output/loss"), bounds_.forward);
+    report_.Compare("token loss",
+                    "",
+                    token_loss,
+                    file_.Values("/output/token_loss"),
+                    run_.Bound("token loss", "", bounds_.forward));
+    report_.Compare("loss",
+                    "",
+                    {ValuesOf(loss.loss_sum.value, cx.stream)[0] / count},
+                    file_.Values("/output/loss"),
+                    run_.Bound("loss", "", bounds_.forward));
     cx.tape->Backward(cx, loss.loss_sum, Tensor());
     store_.FinishGradients(cx.stream);
     for (const Parameter& parameter : store_.parameters()) {
+      const std::string& name = parameter.spec.name;
       report_.Compare("gradients",
-                      parameter.spec.name,
-                      ToDouble(parameter.grad),
-                      file_.Values("/grad/" + parameter.spec.name),
-                      bounds_.gradients);
+                      name,
+                      ValuesOf(parameter.grad, cx.stream),
+                      file_.Values("/grad/" + name),
+                      run_.Bound("gradients", name, bounds_.gradients));
     }
   }
 
   const H5Reader& file_;
   Report& report_;
+  GoldenRun run_;
   Bounds bounds_;
-  GuardAllocator allocator_;
+  GuardAllocator host_;
   Tensor ids_;
   ParameterStore store_;
   KsaModel model_;
@@ -175,7 +179,7 @@ class ModelRun {
 
 }  // namespace
 
-void RunModelFile(const H5Reader& file, const std::string& variant, DType dtype, Report& report) {
+void RunModelFile(const H5Reader& file, const std::string& variant, const GoldenRun& run, Report& report) {
   const int32_t tokens = static_cast<int32_t>(file.Read("/input/token_ids").shape.at(0));
   const ModelConfig config =
       ParseModelConfig("{\"model\": " + file.TextAttribute("/", variant) + "}", "attribute " + variant, tokens);
@@ -194,7 +198,7 @@ void RunModelFile(const H5Reader& file, const std::string& variant, DType dtype,
     mix = AnnealMix(config, file.IntegerAttribute("/", "step"));
     report.Compare("mix", "", {mix}, {file.NumberAttribute("/", "mix")}, 1e-15);
   }
-  ModelRun(file, config, dtype, report).Run(mix);
+  ModelRun(file, config, run, report).Run(mix);
 }
 
 }  // namespace ksa::testing

@@ -1,9 +1,8 @@
-// Runs every golden file of a folder: KSA_GOLDEN_DIR, or tests/golden. Prints each file's name with its verdict.
+// Every golden file on the CPU, and that a file which is off fails.
 #include <unistd.h>
 
 #include <algorithm>
 #include <cmath>
-#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
@@ -11,61 +10,16 @@
 #include <gtest/gtest.h>
 
 #include "data/shards/hdf5_handle.h"
-#include "tests/golden/golden_file.h"
+#include "tests/golden/golden_folder.h"
 
 namespace ksa::testing {
 namespace {
 
 namespace fs = std::filesystem;
 
-const char* NameOf(Verdict verdict) {
-  return verdict == Verdict::kPass ? "PASS" : verdict == Verdict::kFail ? "FAIL" : "SKIP";
-}
-
-// Which files got which verdict.
-struct FolderResult {
-  std::vector<std::string> passed;
-  std::vector<std::string> failed;
-  std::vector<std::string> skipped;
-
-  [[nodiscard]] size_t size() const { return passed.size() + failed.size() + skipped.size(); }
-};
-
-FolderResult RunFolder(const fs::path& folder) {
-  std::vector<fs::path> files;
-  std::error_code error;
-  for (const fs::directory_entry& entry : fs::directory_iterator(folder, error)) {
-    if (entry.path().extension() == ".h5") {
-      files.push_back(entry.path());
-    }
-  }
-  std::sort(files.begin(), files.end());
-  FolderResult result;
-  for (const fs::path& path : files) {
-    const FileResult file = RunGoldenFile(path.string());
-    const std::string name = path.filename().string();
-    fmt::print("{}  {}\n      {}\n", NameOf(file.verdict), name, file.text);
-    auto& list = file.verdict == Verdict::kPass   ? result.passed
-                 : file.verdict == Verdict::kFail ? result.failed
-                                                  : result.skipped;
-    list.push_back(name);
-  }
-  fmt::print("{} passed, {} failed, {} skipped of {} files in {}\n",
-             result.passed.size(),
-             result.failed.size(),
-             result.skipped.size(),
-             result.size(),
-             folder.string());
-  return result;
-}
-
 TEST(GoldenTest, Files) {
-  const char* given = std::getenv("KSA_GOLDEN_DIR");
-  const fs::path folder = given == nullptr ? "tests/golden" : given;
-  const FolderResult result = RunFolder(folder);
-  EXPECT_EQ(result.failed, std::vector<std::string>());
-  EXPECT_GT(result.size(), 0U) << "no .h5 file in " << fs::absolute(folder)
-                               << "; set KSA_GOLDEN_DIR to the folder of the golden files";
+  GuardAllocator memory;
+  ExpectFilesPass({{}, &memory});
 }
 
 // The comparison itself must be able to fail: copies of the repository's files with one thing changed.
@@ -84,6 +38,11 @@ class GoldenFailureTest : public ::testing::Test {
   }
 
   void TearDown() override { fs::remove_all(folder_); }
+
+  static FileResult RunOnCpu(const std::string& path) {
+    GuardAllocator memory;
+    return RunGoldenFile(path, {{}, &memory});
+  }
 
   std::string CopyOf(const std::string& name) {
     const fs::path copy = folder_ / "copy.h5";
@@ -104,7 +63,7 @@ class GoldenFailureTest : public ::testing::Test {
       const Hdf5Handle set(context, H5Dopen2(file.id(), dataset.c_str(), H5P_DEFAULT), H5Dclose, "opening");
       context.Check(H5Dwrite(set.id(), H5T_NATIVE_DOUBLE, H5S_ALL, H5S_ALL, H5P_DEFAULT, values.data()), "writing");
     }
-    return RunGoldenFile(path).verdict;
+    return RunOnCpu(path).verdict;
   }
 
   Verdict WithoutLink(const std::string& name, const std::string& link) {
@@ -114,14 +73,14 @@ class GoldenFailureTest : public ::testing::Test {
       const Hdf5Handle file(context, H5Fopen(path.c_str(), H5F_ACC_RDWR, H5P_DEFAULT), H5Fclose, "opening");
       context.Check(H5Ldelete(file.id(), link.c_str(), H5P_DEFAULT), "unlinking");
     }
-    return RunGoldenFile(path).verdict;
+    return RunOnCpu(path).verdict;
   }
 
   fs::path folder_ = fs::path(::testing::TempDir()) / fmt::format("ksa_golden_{}", ::getpid());
 };
 
 TEST_F(GoldenFailureTest, AnUntouchedCopyPasses) {
-  EXPECT_EQ(RunGoldenFile(CopyOf("ksa_k4_m2_w1_gqa.h5")).verdict, Verdict::kPass);
+  EXPECT_EQ(RunOnCpu(CopyOf("ksa_k4_m2_w1_gqa.h5")).verdict, Verdict::kPass);
   EXPECT_EQ(WithScaledElement("ksa_k4_m2_w1_gqa.h5", "/output/logits", 1.0 + 1e-13), Verdict::kPass);
 }
 
@@ -164,12 +123,14 @@ TEST_F(GoldenFailureTest, FilesThatMissSomething) {
 }
 
 TEST_F(GoldenFailureTest, FoldersAndFilesThatAreNone) {
-  EXPECT_EQ(RunFolder(folder_ / "missing").size(), 0U);
-  EXPECT_EQ(RunFolder(folder_).size(), 0U);
+  GuardAllocator memory;
+  const Place cpu = {{}, &memory};
+  EXPECT_EQ(RunFolder(folder_ / "missing", cpu).size(), 0U);
+  EXPECT_EQ(RunFolder(folder_, cpu).size(), 0U);
   std::ofstream(folder_ / "text.h5") << "not HDF5";
   std::ofstream(folder_ / "notes.txt") << "no golden file";
   fs::copy_file("tests/golden/distill.h5", folder_ / "a name.h5");
-  const FolderResult result = RunFolder(folder_);
+  const FolderResult result = RunFolder(folder_, cpu);
   EXPECT_EQ(result.failed, std::vector<std::string>({"text.h5"}));
   EXPECT_EQ(result.skipped, std::vector<std::string>({"a name.h5"}));
   EXPECT_EQ(result.size(), 2U);

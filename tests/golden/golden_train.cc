@@ -16,35 +16,37 @@ namespace {
 constexpr double kBound = 1e-9;
 
 // The run's configuration as a user would write it, from the file's attributes.
-Config ReadConfig(const H5Reader& file, int64_t sequences, int64_t tokens, int32_t micro_batch_size) {
+Config ReadConfig(const H5Reader& file, const H5Reader::Dataset& tokens, int32_t micro_batch_size, DType dtype) {
   const std::string text = fmt::format(
       R"({{"run": {{"name": "golden"}}, "data": {{"train": [{{"path": "golden"}}]}}, "model": {}, "optimizer": {},
           "schedule": {}, "training": {{"sequence_length": {}, "global_batch_size": {}, "micro_batch_size": {},
-          "max_steps": {}, "precision": "fp64"}}}})",
+          "max_steps": {}, "precision": "{}"}}}})",
       file.TextAttribute("/", "config"),
       file.TextAttribute("/", "optimizer"),
       file.TextAttribute("/", "schedule"),
-      tokens,
-      sequences,
+      tokens.shape.at(2) - 1,
+      tokens.shape.at(1),
       micro_batch_size,
-      file.IntegerAttribute("/", "max_steps"));
+      file.IntegerAttribute("/", "max_steps"),
+      NameOf(dtype));
   return ParseConfig(text, "attributes").config;
 }
 
 class TrainRun {
  public:
-  TrainRun(const H5Reader& file, int32_t micro_batch_size, Report& report)
+  TrainRun(const H5Reader& file, int32_t micro_batch_size, const GoldenRun& run, Report& report)
       : file_(file),
         report_(report),
+        run_(run),
         tokens_(file.Read("/input/token_ids")),
-        config_(ReadConfig(file, tokens_.shape.at(1), tokens_.shape.at(2) - 1, micro_batch_size)),
-        store_(ParameterSpecs(config_.model), DType::kF64, allocator_),
-        model_(config_.model, store_, allocator_, {}, config_.training.sequence_length),
+        config_(ReadConfig(file, tokens_, micro_batch_size, run.dtype)),
+        store_(ParameterSpecs(config_.model), run.dtype, *run.place.memory, {}, run.place.stream),
+        model_(config_.model, store_, *run.place.memory, run.place.stream, config_.training.sequence_length),
         group_(MakeSelfCommunicator()),
-        optimizer_(config_.optimizer, store_, *group_, allocator_) {}
+        optimizer_(config_.optimizer, store_, *group_, *run.place.memory) {}
 
   void Run() {
-    LoadWeights(file_, "/weights", store_, report_);
+    LoadWeights(file_, "/weights", store_, run_.place.stream, report_);
     if (!report_.FoundNothing()) {
       return;
     }
@@ -52,17 +54,17 @@ class TrainRun {
     std::vector<double> norms;
     std::vector<double> rates;
     for (int64_t update = 1; update <= config_.training.max_steps; ++update) {
-      optimizer_.BeginUpdate({});
+      optimizer_.BeginUpdate(run_.place.stream);
       double loss = 0.0;
       for (int32_t first = 0; first < config_.training.global_batch_size; first += config_.training.micro_batch_size) {
         loss += MicroBatch(update, first);
       }
       losses.push_back(loss);
       rates.push_back(LearningRate(config_.optimizer, config_.schedule, config_.training.max_steps, update));
-      norms.push_back(optimizer_.Step(rates.back(), update, {}).grad_norm);
+      norms.push_back(optimizer_.Step(rates.back(), update, run_.place.stream).grad_norm);
     }
-    report_.Compare("losses", "", losses, file_.Values("/output/loss"), kBound);
-    report_.Compare("norms", "", norms, file_.Values("/output/grad_norm"), kBound);
+    Compare("losses", "", losses, "/output/loss");
+    Compare("norms", "", norms, "/output/grad_norm");
     report_.Compare("learning rates", "", rates, file_.Values("/output/learning_rate"), kBound);
     CompareState("weights", store_.master());
     CompareState("exp_avg", store_.exp_avg());
@@ -74,8 +76,8 @@ class TrainRun {
   double MicroBatch(int64_t update, int32_t first) {
     const int32_t count = config_.training.micro_batch_size;
     const int32_t length = config_.training.sequence_length;
-    const Tensor ids = Tensor::Empty({int64_t{1} * count * length}, DType::kI32, allocator_);
-    const Tensor targets = Tensor::Empty(ids.shape(), DType::kI32, allocator_);
+    const Tensor ids = Tensor::Empty({int64_t{1} * count * length}, DType::kI32, host_);
+    const Tensor targets = Tensor::Empty(ids.shape(), DType::kI32, host_);
     for (int32_t s = 0; s < count; ++s) {
       const int64_t sequence = (update - 1) * config_.training.global_batch_size + first + s;
       for (int32_t i = 0; i < length; ++i) {
@@ -85,30 +87,36 @@ class TrainRun {
       }
     }
     Tape tape;
-    const ExecContext cx = {.tape = &tape, .stream = {}, .allocator = &allocator_};
+    const ExecContext cx = {.tape = &tape, .stream = run_.place.stream, .allocator = run_.place.memory};
     KsaModel::Input input;
-    input.ids = ids;
+    input.ids = ToPlace(ids, run_.place);
     input.layout = MakeLayout(config_.model, count, length);
     input.mix = AnnealMix(config_.model, update);
     const double scale = 1.0 / (static_cast<double>(config_.training.global_batch_size) * length);
-    const CrossEntropyResult loss = model_.Loss(cx, model_.Hidden(cx, input), targets, scale);
+    const CrossEntropyResult loss = model_.Loss(cx, model_.Hidden(cx, input), ToPlace(targets, run_.place), scale);
     tape.Backward(cx, loss.loss_sum, Tensor());
-    return ElementAt(loss.loss_sum.value, 0) * scale;
+    return ValuesOf(loss.loss_sum.value, cx.stream)[0] * scale;
   }
 
   void CompareState(const std::string& kind, const TensorView& flat) {
     for (const Parameter& parameter : store_.parameters()) {
-      report_.Compare(kind,
-                      parameter.spec.name,
-                      ToDouble(flat.Rows(parameter.offset, parameter.spec.shape.size())),
-                      file_.Values("/final/" + kind + "/" + parameter.spec.name),
-                      kBound);
+      const std::string& name = parameter.spec.name;
+      const TensorView values = flat.Rows(parameter.offset, parameter.spec.shape.size());
+      Compare(kind, name, ValuesOf(values, run_.place.stream), "/final/" + kind + "/" + name);
     }
+  }
+
+  void Compare(const std::string& quantity,
+               const std::string& tensor,
+               const std::vector<double>& actual,
+               const std::string& path) {
+    report_.Compare(quantity, tensor, actual, file_.Values(path), run_.Bound(quantity, tensor, kBound));
   }
 
   const H5Reader& file_;
   Report& report_;
-  GuardAllocator allocator_;
+  GoldenRun run_;
+  GuardAllocator host_;
   H5Reader::Dataset tokens_;  // [updates, sequences, T + 1]
   Config config_;
   ParameterStore store_;
@@ -119,8 +127,8 @@ class TrainRun {
 
 }  // namespace
 
-void RunTrainFile(const H5Reader& file, int32_t micro_batch_size, Report& report) {
-  TrainRun(file, micro_batch_size, report).Run();
+void RunTrainFile(const H5Reader& file, int32_t micro_batch_size, const GoldenRun& run, Report& report) {
+  TrainRun(file, micro_batch_size, run, report).Run();
 }
 
 }  // namespace ksa::testing

@@ -30,25 +30,40 @@ void Report::Compare(const std::string& quantity,
                      const std::vector<double>& expected,
                      double bound) {
   const double error = GoldenError(actual, expected);
-  const auto [entry, is_new] = worst_.try_emplace(quantity);
+  const auto [entry, is_new] = errors_.try_emplace(quantity);
   if (is_new) {
     order_.push_back(quantity);
   }
-  if (is_new || error > entry->second.error) {
-    entry->second = {error, tensor};
-  }
+  double& kept = entry->second[tensor];
+  kept = std::max(kept, error);
   if (!(error <= bound)) {
     Fail(fmt::format("{} {} is off by {:.1e}, allowed {:.0e}", quantity, tensor, error, bound));
   }
 }
 
+double Report::Twice(const std::string& quantity, const std::string& tensor, double floor) const {
+  const auto errors = errors_.find(quantity);
+  if (errors == errors_.end() || errors->second.count(tensor) == 0) {
+    return floor;
+  }
+  double squares = 0.0;
+  for (const auto& [name, error] : errors->second) {
+    squares += error * error;
+  }
+  const double typical = std::sqrt(squares / static_cast<double>(errors->second.size()));
+  const double allowed = 2.0 * std::max(typical, errors->second.at(tensor)) + floor;
+  return std::isfinite(allowed) ? allowed : floor;
+}
+
 std::string Report::Text() const {
   std::string text;
   for (const std::string& quantity : order_) {
-    const Worst& worst = worst_.at(quantity);
-    text += fmt::format("{}{} {:.1e}", text.empty() ? "" : ", ", quantity, worst.error);
-    if (worst.error > 0.0 && !worst.tensor.empty()) {
-      text += fmt::format(" ({})", worst.tensor);
+    const Errors& errors = errors_.at(quantity);
+    const auto [tensor, error] = *std::max_element(
+        errors.begin(), errors.end(), [](const auto& a, const auto& b) { return a.second < b.second; });
+    text += fmt::format("{}{} {:.1e}", text.empty() ? "" : ", ", quantity, error);
+    if (error > 0.0 && !tensor.empty()) {
+      text += fmt::format(" ({})", tensor);
     }
   }
   constexpr size_t kShown = 5;

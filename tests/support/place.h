@@ -1,0 +1,31 @@
+// Where a test computes: a stream and memory there. The same test code runs on the CPU and on a GPU.
+#pragma once
+
+#include <vector>
+
+#include "kernels/core/allocator.h"
+#include "kernels/core/device.h"
+#include "kernels/core/gpu.h"
+#include "kernels/core/tensor.h"
+#include "tests/support/kernel_test.h"
+
+namespace ksa::testing {
+
+struct Place {
+  Stream stream;
+  Allocator* memory = nullptr;
+};
+
+// A host tensor's values in memory of the place.
+[[nodiscard]] inline Tensor ToPlace(const TensorView& x, const Place& place) {
+  Tensor copy = Tensor::Empty(x.shape, x.dtype, *place.memory);
+  CopyFromHost(x, copy, place.stream);
+  return copy;
+}
+
+// The values of a tensor, wherever it lies, once everything queued before has run.
+[[nodiscard]] inline std::vector<double> ValuesOf(const TensorView& x, const Stream& stream) {
+  return ToDouble(HostCopy(x, stream).view());
+}
+
+}  // namespace ksa::testing
