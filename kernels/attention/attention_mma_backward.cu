@@ -118,8 +118,8 @@ __global__ void __launch_bounds__(kThreads, 2) MmaBackwardQueriesKernel(Argument
   auto& shared = *reinterpret_cast<Shared<kDim>*>(memory);
   using Tile = device::SwizzledTile<kDim>;
   const SummaryLayout& layout = p.problem.layout;
-  const int32_t first = static_cast<int32_t>(gridDim.x - 1 - blockIdx.x) * kRows;  // the longest rows first
-  const int head = static_cast<int>(blockIdx.y);
+  const int32_t first = static_cast<int32_t>(gridDim.y - 1 - blockIdx.y) * kRows;  // the longest rows first
+  const int head = static_cast<int>(blockIdx.x);
   const auto sequence = static_cast<int32_t>(blockIdx.z);
   const int count = min(kRows, layout.text_tokens - first);
   const int64_t first_row = layout.TextRow(sequence, first);
@@ -289,11 +289,16 @@ __global__ void __launch_bounds__(kThreads, 2) MmaBackwardKeysKernel(Arguments p
   auto& shared = *reinterpret_cast<Shared<kDim>*>(memory);
   using Tile = device::SwizzledTile<kDim>;
   const SummaryLayout& layout = p.problem.layout;
-  const auto block = static_cast<int32_t>(blockIdx.x);
-  const int part = block < p.summary_tiles ? 1 : 0;  // summaries first: the most queries see them
-  const int32_t first = (part == 1 ? block : block - p.summary_tiles) * kRows;
-  const int group = static_cast<int>(blockIdx.y);
-  const auto sequence = static_cast<int32_t>(blockIdx.z);
+  // Tiles of summaries come first, those of all heads: the most queries see them. A unit is a head of a sequence.
+  const int units = layout.sequences * p.problem.groups;
+  const int block = static_cast<int>(blockIdx.x);
+  const int text_block = block - p.summary_tiles * units;
+  const int part = text_block < 0 ? 1 : 0;
+  const int text_tiles = (layout.text_tokens + kRows - 1) / kRows;
+  const int unit = part == 1 ? block % units : text_block / text_tiles;
+  const int32_t first = (part == 1 ? block / units : text_block % text_tiles) * kRows;
+  const int group = unit % p.problem.groups;
+  const int32_t sequence = unit / p.problem.groups;
   const int count = min(kRows, (part == 1 ? layout.live_summaries() : layout.text_tokens) - first);
   const int64_t key_pitch = int64_t{p.problem.groups} * kDim;
   const int64_t pitch = int64_t{p.problem.heads} * kDim;
@@ -394,7 +399,7 @@ template <int kDim>
 void LaunchQueries(const Arguments& p, const Stream& stream) {
   const SummaryLayout& layout = p.problem.layout;
   const dim3 grid(
-      Tiles(layout.text_tokens), static_cast<unsigned>(p.problem.heads), static_cast<unsigned>(layout.sequences));
+      static_cast<unsigned>(p.problem.heads), Tiles(layout.text_tokens), static_cast<unsigned>(layout.sequences));
   cuda::Launch("MmaBackwardQueriesKernel",
                stream,
                {grid, dim3(kThreads), sizeof(Shared<kDim>)},
@@ -405,9 +410,8 @@ void LaunchQueries(const Arguments& p, const Stream& stream) {
 template <int kDim>
 void LaunchKeys(const Arguments& p, const Stream& stream) {
   const SummaryLayout& layout = p.problem.layout;
-  const dim3 grid(static_cast<unsigned>(p.summary_tiles) + Tiles(layout.text_tokens),
-                  static_cast<unsigned>(p.problem.groups),
-                  static_cast<unsigned>(layout.sequences));
+  const dim3 grid((static_cast<unsigned>(p.summary_tiles) + Tiles(layout.text_tokens)) *
+                  static_cast<unsigned>(layout.sequences * p.problem.groups));
   cuda::Launch(
       "MmaBackwardKeysKernel", stream, {grid, dim3(kThreads), sizeof(Shared<kDim>)}, MmaBackwardKeysKernel<kDim>, p);
 }

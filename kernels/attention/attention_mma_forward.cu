@@ -236,8 +236,8 @@ __global__ void __launch_bounds__(kThreads, 2) MmaForwardKernel(Arguments p) {
   auto& shared = *reinterpret_cast<Shared<kDim>*>(memory);
   using Tile = device::SwizzledTile<kDim>;
   const SummaryLayout& layout = p.problem.layout;
-  const int32_t first = static_cast<int32_t>(gridDim.x - 1 - blockIdx.x) * kRows;  // the longest rows first
-  const int head = static_cast<int>(blockIdx.y);
+  const int32_t first = static_cast<int32_t>(gridDim.y - 1 - blockIdx.y) * kRows;  // the longest rows first
+  const int head = static_cast<int>(blockIdx.x);
   const auto sequence = static_cast<int32_t>(blockIdx.z);
   const int count = min(kRows, layout.text_tokens - first);
   const int64_t first_row = layout.TextRow(sequence, first);
@@ -304,8 +304,8 @@ __global__ void __launch_bounds__(kThreads, 2) MmaForwardKernel(Arguments p) {
 template <int kDim>
 void LaunchForward(const AttentionForwardArgs& args, const Stream& stream) {
   const SummaryLayout& layout = args.layout;
-  const dim3 grid(static_cast<unsigned>((layout.text_tokens + kRows - 1) / kRows),
-                  static_cast<unsigned>(args.q.shape[1]),
+  const dim3 grid(static_cast<unsigned>(args.q.shape[1]),
+                  static_cast<unsigned>((layout.text_tokens + kRows - 1) / kRows),
                   static_cast<unsigned>(layout.sequences));
   cuda::Launch("MmaForwardKernel",
                stream,

@@ -218,45 +218,70 @@ __global__ void __launch_bounds__(32 * kWarps) SummaryBackwardQueriesKernel(Tens
   }
 }
 
-// Gradients of the keys of a chunk, each run holding one at a time. What is there of the text keys already is added to.
+// A key in the registers of a run, with its gradients.
+struct HeldKey {
+  int64_t at;
+  int32_t first_query;  // a summary key is seen from itself on
+  Octet k;
+  Octet v;
+  Octet dk;
+  Octet dv;
+};
+
+// Gradients of the keys of a chunk, each run holding two at a time. What is there of the text keys already is added to.
 template <int kDim>
 __global__ void __launch_bounds__(32 * kWarps) SummaryAddToKeysKernel(Tensors t) {
   constexpr int kRuns = Work<kDim>::kRuns;
   constexpr int kLanes = Work<kDim>::kLanes;
+  constexpr int kHeld = 2;
   if (!HasWork(t.problem)) {
     return;
   }
   const Work<kDim> work(t.problem, WarpIndex());
   const int m = t.problem.layout.summary_tokens;
   const int32_t count = work.tokens + m;
-  for (int32_t base = 0; base < count; base += kRuns) {
-    const int32_t key = min(base + work.run, count - 1);  // idle runs repeat the last one, for the sums over lanes
-    const int64_t at_key = work.Key(key);
-    const Octet k(LoadOctet(t.k + at_key));
-    const Octet v(LoadOctet(t.v + at_key));
-    const int32_t first_query = key - work.tokens;  // a summary key is seen from itself on
-    Octet dk;
-    Octet dv;
+  for (int32_t base = work.run; base - work.run < count; base += kHeld * kRuns) {
+    HeldKey keys[kHeld];
+    uint4 dk[kHeld];
+    uint4 dv[kHeld];
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) {
+      const int32_t key = min(base + i * kRuns, count - 1);  // idle runs repeat the last one, for the sums over lanes
+      keys[i].at = work.Key(key);
+      keys[i].first_query = key - work.tokens;
+      keys[i].k = Octet(LoadOctet(t.k + keys[i].at));
+      keys[i].v = Octet(LoadOctet(t.v + keys[i].at));
+      dk[i] = LoadOctet(t.dk + keys[i].at);
+      dv[i] = LoadOctet(t.dv + keys[i].at);
+    }
     for (int a = 0; a < m; ++a) {
       for (int member = 0; member < t.problem.share; ++member) {
         const int64_t at = work.query + a * t.problem.heads + member;
         const Octet q(LoadOctet(t.q + at * kDim + work.offset));
         const Octet dout(LoadOctet(t.dout + at * kDim + work.offset));
-        const float score = Dot<kLanes>(q, k) * t.problem.scale_log2;
-        const float weight = a >= first_query ? device::Exp2(score - t.lse[at] * kLog2E) : 0.0F;
-        const float dweight = Dot<kLanes>(dout, v);
-        dv.Add(weight, dout);
-        dk.Add(weight * (dweight - t.delta[at]) * t.problem.scale, q);
+        const float lse = t.lse[at] * kLog2E;
+        const float delta = t.delta[at];
+#pragma unroll
+        for (HeldKey& key : keys) {
+          const float score = Dot<kLanes>(q, key.k) * t.problem.scale_log2;
+          const float weight = a >= key.first_query ? device::Exp2(score - lse) : 0.0F;
+          const float dweight = Dot<kLanes>(dout, key.v);
+          key.dv.Add(weight, dout);
+          key.dk.Add(weight * (dweight - delta) * t.problem.scale, q);
+        }
       }
     }
-    if (key < work.tokens) {
-      dk.Add(1.0F, Octet(LoadOctet(t.dk + at_key)));
-      dv.Add(1.0F, Octet(LoadOctet(t.dv + at_key)));
-    }
     __syncwarp();  // all have read before one writes: idle runs hold the last key too
-    if (base + work.run < count) {
-      dk.Store(t.dk + at_key);
-      dv.Store(t.dv + at_key);
+#pragma unroll
+    for (int i = 0; i < kHeld; ++i) {
+      if (keys[i].first_query < 0) {  // text
+        keys[i].dk.Add(1.0F, Octet(dk[i]));
+        keys[i].dv.Add(1.0F, Octet(dv[i]));
+      }
+      if (base + i * kRuns < count) {
+        keys[i].dk.Store(t.dk + keys[i].at);
+        keys[i].dv.Store(t.dv + keys[i].at);
+      }
     }
   }
 }
