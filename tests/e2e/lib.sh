@@ -1,6 +1,7 @@
 # Shared by the end-to-end tests: a folder that is removed at the end, a small corpus of real text, and checks.
-# KSA: the program. Sourced; the working directory is the source root.
+# KSA: the program. Sourced; the working directory is the source root. Runs compute on $device.
 set -euo pipefail
+device=${device:-cpu}
 : "${KSA:?the path of the ksa program}"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
@@ -29,6 +30,14 @@ expect_output() {
   grep -qF -- "$1" "$work/output" || { cat "$work/output" >&2; fail "the output lacks: $1"; }
 }
 
+# need_gpu: ends the test as skipped (77) where there is no GPU.
+need_gpu() {
+  if ! nvidia-smi --list-gpus 2>/dev/null | grep -q '^GPU '; then
+    echo "SKIPPED: no GPU here (nvidia-smi --list-gpus names none)"
+    exit 77
+  fi
+}
+
 # make_corpus: the project's own pages as $work/corpus/{train,validation}.
 make_corpus() {
   find docs README.md CONTRIBUTING.md -name '*.md' | sort | xargs cat >"$work/text.txt"
@@ -36,10 +45,10 @@ make_corpus() {
     --documents blank-line --validation-fraction 0.1
 }
 
-# options RUN: where a run of a configuration of configs/test reads and writes.
+# options RUN: where a run of a configuration of configs/test computes, reads and writes.
 options() {
-  printf -- '--set\nrun.dir=%s\n--set\ndata.train=[{path: %s}]\n--set\ndata.validation=[{path: %s}]\n' \
-    "$work/$1" "$work/corpus/train" "$work/corpus/validation"
+  printf -- '--set\n%s\n' "run.dir=$work/$1" "run.device=$device" "data.train=[{path: $work/corpus/train}]" \
+    "data.validation=[{path: $work/corpus/validation}]"
 }
 
 # train RUN CONFIG [ARGUMENTS...]

@@ -178,21 +178,35 @@ ModelCase FindCase(const std::string& name) {
   Fail(ExitCode::kInternal, "no model case is called {}", name);
 }
 
-ModelHarness::ModelHarness(const ModelCase& model_case, DType dtype)
+ModelHarness::ModelHarness(const ModelCase& model_case, DType dtype, const Place& place)
     : case_(model_case),
-      store_(ParameterSpecs(case_.config), dtype, allocator_),
-      model_(case_.config, store_, allocator_, {}, case_.tokens) {
-  store_.Initialize(17, {});
+      place_(place.memory == nullptr ? Place{{}, &allocator_} : place),
+      store_(ParameterSpecs(case_.config), dtype, *place_.memory, {}, place_.stream),
+      model_(case_.config, store_, *place_.memory, place_.stream, case_.tokens) {
+  store_.Initialize(17, place_.stream);
   // Norm weights that differ from 1 and from each other.
   for (const Parameter& parameter : store_.parameters()) {
     if (parameter.spec.init_std == 0.0) {
-      const Tensor noise = Normal(parameter.spec.name, parameter.spec.shape, DType::kF64, allocator_);
-      for (int64_t i = 0; i < noise.size(); ++i) {
-        SetElement(parameter.value, i, 1.0 + 0.3 * noise.As<double>()[i]);
+      const Tensor values = Normal(parameter.spec.name, parameter.spec.shape, store_.state_dtype(), allocator_);
+      for (int64_t i = 0; i < values.size(); ++i) {
+        SetElement(values, i, 1.0 + 0.3 * ElementAt(values, i));
       }
+      store_.SetWeights(parameter, values.view().Reshape({values.size()}), place_.stream);
     }
   }
   MakeText();
+}
+
+void ModelHarness::TakeWeights(const ModelHarness& other) {
+  for (size_t p = 0; p < store_.parameters().size(); ++p) {
+    const Parameter& parameter = store_.parameters()[p];
+    const std::vector<double> from = ValuesOf(other.store_.parameters()[p].value, other.place_.stream);
+    const Tensor values = Tensor::Empty({parameter.spec.shape.size()}, store_.state_dtype(), allocator_);
+    for (int64_t i = 0; i < values.size(); ++i) {
+      SetElement(values, i, from[static_cast<size_t>(i)]);
+    }
+    store_.SetWeights(parameter, values, place_.stream);
+  }
 }
 
 void ModelHarness::MakeText() {
@@ -200,10 +214,8 @@ void ModelHarness::MakeText() {
   const int32_t chunks = (case_.tokens + k - 1) / k;
   const bool packed = !case_.documents.empty();
   const std::vector<int32_t> lengths = packed ? case_.documents : std::vector<int32_t>{case_.tokens};
-  if (packed) {
-    document_first_chunk_.resize(static_cast<size_t>(case_.sequences * chunks));
-    chunk_tokens_.resize(static_cast<size_t>(case_.sequences * chunks), 0);
-  }
+  const Tensor first_chunk = Tensor::Zeros({int64_t{1} * case_.sequences * chunks}, DType::kI32, allocator_);
+  const Tensor chunk_tokens = Tensor::Zeros(first_chunk.shape(), DType::kI32, allocator_);
   const Tensor random =
       Integers("text", {int64_t{1} * case_.sequences * (case_.tokens + 1)}, 0, case_.config.vocab_size, allocator_);
   ids_ = Tensor::Zeros({int64_t{1} * case_.sequences * case_.tokens}, DType::kI32, allocator_);
@@ -224,13 +236,17 @@ void ModelHarness::MakeText() {
       }
       const int32_t first = chunk;
       for (int32_t left = length; left > 0 && packed; left -= k, ++chunk) {
-        document_first_chunk_[static_cast<size_t>(s * chunks + chunk)] = first;
-        chunk_tokens_[static_cast<size_t>(s * chunks + chunk)] = std::min(left, k);
+        first_chunk.As<int32_t>()[s * chunks + chunk] = first;
+        chunk_tokens.As<int32_t>()[s * chunks + chunk] = std::min(left, k);
       }
     }
     for (; chunk < chunks && packed; ++chunk) {
-      document_first_chunk_[static_cast<size_t>(s * chunks + chunk)] = chunk;
+      first_chunk.As<int32_t>()[s * chunks + chunk] = chunk;
     }
+  }
+  if (packed) {
+    document_first_chunk_ = ToPlace(first_chunk, place_);
+    chunk_tokens_ = ToPlace(chunk_tokens, place_);
   }
 }
 
@@ -239,18 +255,21 @@ std::vector<int32_t> ModelHarness::TokensOf(const DocumentPlace& place) const {
   return {first, first + place.length};
 }
 
-KsaModel::Input ModelHarness::InputOf(int32_t first_sequence, int32_t count, const Options& options) {
+KsaModel::Input ModelHarness::InputOf(const Tensor& ids,
+                                      int32_t first_sequence,
+                                      int32_t count,
+                                      const Options& options) {
   KsaModel::Input input;
   const int64_t first_row = int64_t{1} * first_sequence * case_.tokens;
-  input.ids = ids_.Rows(first_row, int64_t{1} * count * case_.tokens);
+  input.ids = ids.Rows(first_row, int64_t{1} * count * case_.tokens);
   const bool packed = !document_first_chunk_.empty();
   const int32_t k = case_.config.ChunkSize();
   const int64_t first_chunk = int64_t{1} * first_sequence * ((case_.tokens + k - 1) / k);
   input.layout = MakeLayout(case_.config,
                             count,
                             case_.tokens,
-                            packed ? document_first_chunk_.data() + first_chunk : nullptr,
-                            packed ? chunk_tokens_.data() + first_chunk : nullptr);
+                            packed ? document_first_chunk_.As<int32_t>() + first_chunk : nullptr,
+                            packed ? chunk_tokens_.As<int32_t>() + first_chunk : nullptr);
   if (options.all_chunks_live && case_.config.HasSummaryRows()) {
     input.layout.live_chunks = input.layout.chunks();
   }
@@ -259,9 +278,17 @@ KsaModel::Input ModelHarness::InputOf(int32_t first_sequence, int32_t count, con
   return input;
 }
 
+Stream ModelHarness::StreamOf(const Options& options) const {
+  Stream stream = place_.stream;
+  stream.threads = stream.device.IsCpu() ? options.threads : stream.threads;
+  return stream;
+}
+
 Outcome ModelHarness::Run(const Options& options) {
-  const Stream stream = {.device = {}, .threads = options.threads};
+  const Stream stream = StreamOf(options);
   const int32_t step = options.micro_batch == 0 ? case_.sequences : options.micro_batch;
+  const Tensor ids = ToPlace(ids_, place_);
+  const Tensor targets = ToPlace(targets_, place_);
   Outcome outcome;
   outcome.hidden = Tensor::Empty({ids_.size(), case_.config.hidden_size}, store_.compute_dtype(), allocator_);
   store_.BeginUpdate();
@@ -269,26 +296,25 @@ Outcome ModelHarness::Run(const Options& options) {
     const int64_t first_row = int64_t{1} * first * case_.tokens;
     const int64_t rows = int64_t{1} * step * case_.tokens;
     Tape tape;
-    const ExecContext cx = {.tape = &tape, .stream = stream, .allocator = &allocator_};
-    const Var hidden = model_.Hidden(cx, InputOf(first, step, options));
-    std::memcpy(outcome.hidden.Rows(first_row, rows).view().data,
-                hidden.value.view().data,
-                static_cast<size_t>(hidden.value.view().bytes()));
-    const CrossEntropyResult loss = model_.Loss(cx, hidden, targets_.Rows(first_row, rows), 1.0 / target_count_);
-    outcome.loss += ElementAt(loss.loss_sum.value, 0) / target_count_;
+    const ExecContext cx = {.tape = &tape, .stream = stream, .allocator = place_.memory};
+    const Var hidden = model_.Hidden(cx, InputOf(ids, first, step, options));
+    CopyToHost(hidden.value, outcome.hidden.Rows(first_row, rows), stream);
+    const CrossEntropyResult loss = model_.Loss(cx, hidden, targets.Rows(first_row, rows), 1.0 / target_count_);
+    outcome.loss += ValuesOf(loss.loss_sum.value, stream)[0] / target_count_;
     tape.Backward(cx, loss.loss_sum, Tensor());
   }
   store_.FinishGradients(stream);
   for (const Parameter& parameter : store_.parameters()) {
-    outcome.gradients.push_back(ToDouble(parameter.grad));
+    outcome.gradients.push_back(ValuesOf(parameter.grad, stream));
   }
   return outcome;
 }
 
 double ModelHarness::Loss() {
-  const ExecContext cx = {.tape = nullptr, .stream = {}, .allocator = &allocator_};
-  const Var hidden = model_.Hidden(cx, InputOf(0, case_.sequences, {}));
-  return ElementAt(model_.Loss(cx, hidden, targets_, 1.0).loss_sum.value, 0) / target_count_;
+  const ExecContext cx = {.tape = nullptr, .stream = place_.stream, .allocator = place_.memory};
+  const Var hidden = model_.Hidden(cx, InputOf(ToPlace(ids_, place_), 0, case_.sequences, {}));
+  const CrossEntropyResult loss = model_.Loss(cx, hidden, ToPlace(targets_, place_), 1.0);
+  return ValuesOf(loss.loss_sum.value, place_.stream)[0] / target_count_;
 }
 
 }  // namespace ksa::testing

@@ -7,6 +7,7 @@
 #include "model/ksa/model.h"
 #include "model/ksa/parameters.h"
 #include "tests/support/kernel_test.h"
+#include "tests/support/place.h"
 
 namespace ksa::testing {
 
@@ -33,7 +34,7 @@ struct DocumentPlace {
   int32_t length = 0;
 };
 
-// What one forward and backward pass gave.
+// What one forward and backward pass gave, in host memory.
 struct Outcome {
   double loss = 0.0;                           // mean over targets
   Tensor hidden;                               // [text rows, d]
@@ -42,11 +43,12 @@ struct Outcome {
 
 class ModelHarness {
  public:
-  ModelHarness(const ModelCase& model_case, DType dtype);
+  // Computes at `place`, which must outlive it; without memory there: on the CPU, in guarded memory.
+  ModelHarness(const ModelCase& model_case, DType dtype, const Place& place = {});
 
   struct Options {
     Recompute recompute = Recompute::kNone;
-    int threads = 1;
+    int threads = 1;  // on the CPU
     bool all_chunks_live = false;
     int32_t micro_batch = 0;  // sequences a pass; 0: all
   };
@@ -54,6 +56,9 @@ class ModelHarness {
   [[nodiscard]] Outcome Run(const Options& options);
 
   [[nodiscard]] Outcome Run() { return Run(Options()); }
+
+  // Weights of another harness of the same case, in any type and at any place.
+  void TakeWeights(const ModelHarness& other);
 
   // The mean loss alone.
   [[nodiscard]] double Loss();
@@ -75,17 +80,23 @@ class ModelHarness {
 
  private:
   void MakeText();
-  [[nodiscard]] KsaModel::Input InputOf(int32_t first_sequence, int32_t count, const Options& options);
+  // `ids`: of the whole text, where the model computes.
+  [[nodiscard]] KsaModel::Input InputOf(const Tensor& ids,
+                                        int32_t first_sequence,
+                                        int32_t count,
+                                        const Options& options);
+  [[nodiscard]] Stream StreamOf(const Options& options) const;
 
   ModelCase case_;
-  GuardAllocator allocator_;
+  GuardAllocator allocator_;  // of the host
+  Place place_;
   ParameterStore store_;
   KsaModel model_;
   std::vector<DocumentPlace> places_;
-  std::vector<int32_t> document_first_chunk_;  // [sequences, C]; empty: whole sequences
-  std::vector<int32_t> chunk_tokens_;
-  Tensor ids_;      // [sequences, T]
-  Tensor targets_;  // [sequences, T]
+  Tensor document_first_chunk_;  // [sequences, C], where the model computes; empty: whole sequences
+  Tensor chunk_tokens_;
+  Tensor ids_;      // [sequences, T], on the host
+  Tensor targets_;  // [sequences, T], on the host
   double target_count_ = 0.0;
 };
 

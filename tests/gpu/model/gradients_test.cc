@@ -1,0 +1,158 @@
+// Whole models on the GPU: losses, hidden states and the gradient of every parameter against the CPU in fp64.
+#include <algorithm>
+#include <cmath>
+#include <string>
+#include <vector>
+
+#include <fmt/core.h>
+
+#include "tests/gpu/support.h"
+#include "tests/model/ksa/model_cases.h"
+
+namespace ksa::testing {
+namespace {
+
+// The same kind of model with rows enough for several tiles, in the shape that tensor cores take.
+ModelCase Larger(ModelCase c, int32_t head_dim) {
+  constexpr int32_t kTimes = 9;
+  c.name += fmt::format(", larger, head dim {}", head_dim);
+  c.config.vocab_size = 61;
+  c.config.hidden_size = 64;
+  c.config.intermediate_size = 96;
+  c.config.head_dim = head_dim;
+  c.config.ksa.chunk_size = 5;
+  c.tokens *= kTimes;
+  for (LayerSpec& layer : c.config.layers) {
+    layer.window_tokens = layer.kind == LayerKind::kSwa ? 37 : layer.window_tokens;
+  }
+  const int32_t k = c.config.ChunkSize();
+  int32_t chunks = 1;
+  for (int32_t& length : c.documents) {
+    length *= kTimes;
+    chunks += (length + k - 1) / k;
+  }
+  c.tokens = c.documents.empty() ? c.tokens : chunks * k;
+  return c;
+}
+
+double Largest(const std::vector<double>& x) {
+  double largest = 0.0;
+  for (const double value : x) {
+    largest = std::max(largest, std::abs(value));
+  }
+  return largest;
+}
+
+// Of every gradient: its largest error, over its largest exact element. A gradient that is zero but for roundings is
+// held against a thousandth of the largest one of all.
+std::vector<double> GradientErrors(const Outcome& actual, const Outcome& exact) {
+  double largest = 0.0;
+  for (const std::vector<double>& gradient : exact.gradients) {
+    largest = std::max(largest, Largest(gradient));
+  }
+  std::vector<double> errors;
+  for (size_t p = 0; p < exact.gradients.size(); ++p) {
+    double error = 0.0;
+    for (size_t i = 0; i < exact.gradients[p].size(); ++i) {
+      const double d = std::abs(actual.gradients[p][i] - exact.gradients[p][i]);
+      error = d <= error ? error : (std::isnan(d) ? HUGE_VAL : d);
+    }
+    errors.push_back(error / std::max(Largest(exact.gradients[p]), 1e-3 * largest));
+  }
+  return errors;
+}
+
+double RootOfMeanSquare(const std::vector<double>& x) {
+  double squares = 0.0;
+  for (const double value : x) {
+    squares += value * value;
+  }
+  return std::sqrt(squares / static_cast<double>(x.size()));
+}
+
+class GpuModelTest : public GpuTest {
+ protected:
+  [[nodiscard]] Place gpu() const { return {stream(), &device()}; }
+
+  // `exact`: fp64 with the weights that the others have after rounding to their type.
+  void ExpectAccurate(const ModelCase& c, DType dtype) {
+    SCOPED_TRACE(fmt::format("{}, {}", c.name, NameOf(dtype)));
+    ModelHarness plain(c, dtype);
+    ModelHarness exact(c, DType::kF64);
+    exact.TakeWeights(plain);
+    ModelHarness actual(c, dtype, gpu());
+    Compare(actual.Run(), plain.Run(), exact.Run(), actual.store(), UnitRoundoff(dtype));
+  }
+
+ private:
+  // At most twice the error of the same computation on the CPU. What rounds well by luck, as a tensor of few elements
+  // does now and then, is allowed twice the typical error, and one rounding.
+  static void Compare(
+      const Outcome& actual, const Outcome& plain, const Outcome& exact, const ParameterStore& store, double unit) {
+    EXPECT_LE(std::abs(actual.loss - exact.loss), 2.0 * std::abs(plain.loss - exact.loss) + unit * exact.loss);
+    ExpectAsAccurate(actual.hidden, plain.hidden, exact.hidden, "hidden states");
+    const std::vector<double> ours = GradientErrors(actual, exact);
+    const std::vector<double> theirs = GradientErrors(plain, exact);
+    const double typical = RootOfMeanSquare(theirs);
+    for (size_t p = 0; p < ours.size(); ++p) {
+      EXPECT_LE(ours[p], 2.0 * std::max(theirs[p], typical) + unit)
+          << store.parameters()[p].spec.name << ", plain " << theirs[p] << ", typical " << typical;
+    }
+  }
+};
+
+TEST_F(GpuModelTest, SmallModelsAreAsAccurateAsOnTheCpu) {
+  for (const ModelCase& c : ModelCases()) {
+    ExpectAccurate(c, DType::kF32);
+    ExpectAccurate(c, DType::kBF16);
+  }
+}
+
+TEST_F(GpuModelTest, ModelsOnTensorCoresAreAsAccurateAsOnTheCpu) {
+  for (const ModelCase& c : ModelCases()) {
+    ExpectAccurate(Larger(c, 64), DType::kBF16);
+  }
+  for (const char* name : {"ksa, m 2, GQA, everything own", "hybrid, attend", "documents, ksa", "swa, sca, full"}) {
+    ExpectAccurate(Larger(FindCase(name), 128), DType::kBF16);
+    ExpectAccurate(Larger(FindCase(name), 128), DType::kF32);
+  }
+}
+
+TEST_F(GpuModelTest, RunsAndPoliciesOfRecomputationAgreeInBits) {
+  for (const char* name : {"ksa, m 2, GQA, everything own",
+                           "anneal 0.3, everything own",
+                           "hybrid, attend",
+                           "hybrid, bypass",
+                           "documents, hybrid, m 2, everything own",
+                           "full, tied, GQA"}) {
+    for (const DType dtype : {DType::kF32, DType::kBF16}) {
+      ModelHarness harness(Larger(FindCase(name), 64), dtype, gpu());
+      const Outcome first = harness.Run();
+      for (const Recompute recompute : {Recompute::kNone, Recompute::kAttention, Recompute::kMlp, Recompute::kBlock}) {
+        SCOPED_TRACE(fmt::format("{}, {}, recompute {}", name, NameOf(dtype), static_cast<int>(recompute)));
+        const Outcome again = harness.Run({.recompute = recompute});
+        EXPECT_EQ(again.loss, first.loss);
+        ExpectSameBits(again.hidden, first.hidden, "hidden states");
+        EXPECT_EQ(again.gradients, first.gradients);
+      }
+    }
+  }
+}
+
+// Dead summary rows change no result, and are really left out: fresh memory is NaN, which nobody may read.
+TEST_F(GpuModelTest, DeadSummariesChangeNothing) {
+  for (const char* name : {"ksa, m 2, GQA, everything own", "hybrid, attend", "documents, ksa"}) {
+    SCOPED_TRACE(name);
+    ModelHarness harness(FindCase(name), DType::kF32, gpu());
+    const Outcome some = harness.Run();
+    const Outcome all = harness.Run({.all_chunks_live = true});
+    // Sums over rows are cut elsewhere: a few roundings.
+    EXPECT_NEAR(all.loss, some.loss, 1e-6 * some.loss);
+    for (const double error : GradientErrors(all, some)) {
+      EXPECT_LT(error, 1e-4);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace ksa::testing

@@ -1,0 +1,232 @@
+// The trainer's updates on the GPU: the same bits every time and with every policy of recomputation, within the planned
+// memory, and none that is not finite.
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <fmt/core.h>
+#include <gtest/gtest.h>
+
+#include "parallel/comm/communicator.h"
+#include "tests/support/place.h"
+#include "trainer/config/load.h"
+#include "trainer/loop/memory_plan.h"
+#include "trainer/loop/runtime.h"
+#include "trainer/loop/training_state.h"
+
+namespace ksa::testing {
+namespace {
+
+struct TrainingCase {
+  const char* name;
+  std::vector<std::string> sets;
+};
+
+const std::vector<TrainingCase>& Cases() {
+  static const std::vector<TrainingCase> cases = {
+      {"ksa, GQA, m 2", {"model.attention.pattern=[ksa]", "model.attention.ksa.summary_tokens=2"}},
+      {"hybrid, attend", {}},
+      {"hybrid, attend, head dim 128, fp32", {"model.head_dim=128", "training.precision=fp32"}},
+      {"hybrid, bypass", {"model.attention.ksa.full_layers=bypass"}},
+      {"hybrid, documents", {"data.document_mask=true"}},
+      {"swa, sca, full, tied",
+       {"model.attention.pattern=[swa, sca, full, full]",
+        "model.tie_word_embeddings=true",
+        "model.attention.swa={window: 37}",
+        "model.attention.sca={chunk_size: 4, window_chunks: 3}"}},
+      {"annealing", {"model.attention.ksa.anneal={start_step: 0, end_step: 5}"}},
+      {"a larger head dim, short text", {"model.head_dim=80", "training.sequence_length=19"}},
+  };
+  return cases;
+}
+
+Config ConfigOf(const TrainingCase& c, Recompute recompute = Recompute::kNone) {
+  Config config = ParseConfig(
+                      "run: {name: gpu}\n"
+                      "model: {vocab_size: 257, hidden_size: 128, intermediate_size: 208, num_hidden_layers: 4,"
+                      " num_attention_heads: 4, num_key_value_heads: 2, head_dim: 64, initializer_range: fan_in,"
+                      " attention: {pattern: [ksa, full, ksa, full], ksa: {chunk_size: 8, window_chunks: 3}}}\n"
+                      "data: {train: [{path: data/a/train}]}\n"
+                      "training: {sequence_length: 301, global_batch_size: 4, micro_batch_size: 2, max_steps: 100,"
+                      " precision: bf16}\n"
+                      "optimizer: {lr: 1e-2}\n",
+                      "training_test.yaml",
+                      c.sets)
+                      .config;
+  config.training.recompute = recompute;
+  return config;
+}
+
+// Documents of nine chunks, the last one with three tokens; behind the last document, padding.
+void AddDocuments(const Config& config, Batch& batch) {
+  constexpr int32_t kDocument = 9;
+  const int32_t k = config.model.ChunkSize();
+  for (int32_t s = 0; s < batch.samples; ++s) {
+    for (int32_t c = 0; c < batch.chunks; ++c) {
+      const bool last_one = c % kDocument == kDocument - 1;
+      const bool padding = c == batch.chunks - 1;
+      batch.document_first_chunk.push_back(padding ? c : c / kDocument * kDocument);
+      batch.chunk_tokens.push_back(padding ? 0 : last_one ? 3 : k);
+      const int32_t first = c * k + batch.chunk_tokens.back();
+      for (int32_t i = first; i < std::min((c + 1) * k, batch.sequence_length); ++i) {
+        batch.inputs[static_cast<size_t>(s * batch.sequence_length + i)] = 0;
+        batch.targets[static_cast<size_t>(s * batch.sequence_length + i)] = Batch::kNoTarget;
+      }
+    }
+  }
+}
+
+// Samples of an update, of random bytes.
+Batch BatchOf(const Config& config, int64_t update) {
+  Batch batch;
+  batch.samples = static_cast<int32_t>(config.training.global_batch_size);
+  batch.sequence_length = config.training.sequence_length;
+  const int32_t k = config.model.ChunkSize();
+  batch.chunks = (batch.sequence_length + k - 1) / k;
+  const int64_t rows = int64_t{1} * batch.samples * batch.sequence_length;
+  GuardAllocator memory;
+  const Tensor text = Integers(fmt::format("update {}", update), {rows + 1}, 0, config.model.vocab_size, memory);
+  batch.inputs.assign(text.As<int32_t>(), text.As<int32_t>() + rows);
+  batch.targets.assign(text.As<int32_t>() + 1, text.As<int32_t>() + rows + 1);
+  if (config.data.document_mask) {
+    AddDocuments(config, batch);
+  }
+  batch.target_count = std::count_if(batch.targets.begin(), batch.targets.end(), [](int32_t t) { return t >= 0; });
+  return batch;
+}
+
+// A run as `ksa train` makes it.
+class TrainingRun {
+ public:
+  explicit TrainingRun(const Config& config)
+      : config_(config),
+        plan_(PlanMemory(config, 1)),
+        group_(MakeSelfCommunicator()),
+        runtime_(*group_, {.device = DeviceKind::kCuda, .device_bytes = plan_.ArenaBytes()}),
+        state_(config_.model, config_.training, config_.optimizer, {}, runtime_) {
+    state_.store.Initialize(5, runtime_.stream());
+  }
+
+  UpdateOutcome Update(int64_t update) {
+    const UpdateOutcome outcome = state_.updater.Run(BatchOf(config_, update), update, config_.optimizer.lr);
+    losses_.push_back(outcome.loss);
+    losses_.push_back(outcome.grad_norm);
+    return outcome;
+  }
+
+  // Bytes of everything that an update changes.
+  [[nodiscard]] std::vector<std::vector<char>> Bits() const {
+    const ParameterStore& store = state_.store;
+    std::vector<std::vector<char>> bits;
+    for (const TensorView& x : {store.weights(), store.master(), store.exp_avg(), store.exp_avg_sq()}) {
+      const HostCopy copy(x, runtime_.stream());
+      const char* data = static_cast<const char*>(copy.view().data);
+      bits.emplace_back(data, data + copy.view().bytes());
+    }
+    return bits;
+  }
+
+  // Loss and gradient norm of every update so far.
+  [[nodiscard]] const std::vector<double>& losses() const { return losses_; }
+
+  [[nodiscard]] const MemoryPlan& plan() const { return plan_; }
+
+  [[nodiscard]] Runtime& runtime() { return runtime_; }
+
+  [[nodiscard]] ParameterStore& store() { return state_.store; }
+
+ private:
+  Config config_;
+  MemoryPlan plan_;
+  std::unique_ptr<Communicator> group_;
+  Runtime runtime_;
+  TrainingState state_;
+  std::vector<double> losses_;
+};
+
+class GpuTrainingTest : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (GpuCount() == 0) {
+      GTEST_SKIP() << "no GPU";
+    }
+  }
+};
+
+TEST_F(GpuTrainingTest, RunsAndPoliciesOfRecomputationAgreeInBits) {
+  for (const TrainingCase& c : Cases()) {
+    TrainingRun first(ConfigOf(c));
+    for (int64_t update = 1; update <= 3; ++update) {
+      EXPECT_TRUE(first.Update(update).finite);
+    }
+    EXPECT_NE(first.losses()[0], first.losses()[2]) << "the updates are the same, which shows nothing";
+    for (const Recompute recompute : {Recompute::kNone, Recompute::kAttention, Recompute::kMlp, Recompute::kBlock}) {
+      SCOPED_TRACE(fmt::format("{}, recompute {}", c.name, static_cast<int>(recompute)));
+      TrainingRun run(ConfigOf(c, recompute));
+      for (int64_t update = 1; update <= 3; ++update) {
+        run.Update(update);
+      }
+      EXPECT_EQ(run.losses(), first.losses());
+      EXPECT_TRUE(run.Bits() == first.Bits()) << "weights or moments differ";
+    }
+  }
+}
+
+// The plan is made without a GPU, by the same code: what it says is what happens, and after the first update nothing is
+// taken from the driver.
+TEST_F(GpuTrainingTest, MemoryIsAsPlanned) {
+  for (const TrainingCase& c : Cases()) {
+    for (const Recompute recompute : {Recompute::kNone, Recompute::kBlock}) {
+      SCOPED_TRACE(fmt::format("{}, recompute {}", c.name, static_cast<int>(recompute)));
+      TrainingRun run(ConfigOf(c, recompute));
+      const int64_t reserved = run.runtime().allocator().reserved_bytes();
+      EXPECT_LT(reserved, run.plan().ArenaBytes() + int64_t{4096}) << "one slab, as large as planned";
+      run.Update(1);
+      const int64_t peak = run.runtime().allocator().use().peak;
+      EXPECT_EQ(run.runtime().arena()->extent(), run.plan().ArenaBytes());
+      EXPECT_EQ(peak, run.plan().ArenaBytes() - run.plan().unused);
+      run.Update(2);
+      run.Update(3);
+      EXPECT_EQ(run.runtime().arena()->extent(), run.plan().ArenaBytes());
+      EXPECT_EQ(run.runtime().allocator().use().peak, peak);
+      EXPECT_EQ(run.runtime().allocator().reserved_bytes(), reserved) << "the driver was asked for more";
+    }
+  }
+}
+
+// Decided on the device, before the host knows.
+TEST_F(GpuTrainingTest, WhatIsNotFiniteIsNotApplied) {
+  for (const double bad : {std::numeric_limits<double>::quiet_NaN(), std::numeric_limits<double>::infinity()}) {
+    TrainingRun run(ConfigOf(Cases()[1]));
+    EXPECT_TRUE(run.Update(1).finite);
+    const auto good = run.Bits();
+    const Parameter& parameter = run.store().Get("model.layers.1.mlp.down_proj.weight");
+    GuardAllocator memory;
+    const int64_t size = parameter.spec.shape.size();
+    const Tensor values = Tensor::Empty({size}, run.store().state_dtype(), memory);
+    const HostCopy master(run.store().master().Rows(parameter.offset, size), run.runtime().stream());
+    for (int64_t i = 0; i < size; ++i) {
+      SetElement(values, i, i == 77 ? bad : ElementAt(master.view(), i));
+    }
+    run.store().SetWeights(parameter, values, run.runtime().stream());
+    const auto before = run.Bits();
+    EXPECT_FALSE(before == good);
+    const UpdateOutcome outcome = run.Update(2);
+    EXPECT_FALSE(outcome.finite);
+    EXPECT_FALSE(std::isfinite(outcome.loss) && std::isfinite(outcome.grad_norm));
+    EXPECT_TRUE(run.Bits() == before) << "the update was applied";
+
+    // Mended, the run goes on.
+    SetElement(values, 77, ElementAt(master.view(), 77));
+    run.store().SetWeights(parameter, values, run.runtime().stream());
+    EXPECT_TRUE(run.Bits() == good);
+    EXPECT_TRUE(run.Update(2).finite);
+    EXPECT_FALSE(run.Bits() == good);
+  }
+}
+
+}  // namespace
+}  // namespace ksa::testing
