@@ -22,6 +22,19 @@ TEST(GoldenTest, Files) {
   ExpectFilesPass({{}, &memory});
 }
 
+TEST(ReportTest, TwiceIsOfATensorsOwnErrorOrTheTypicalOne) {
+  Report plain;
+  plain.Compare("gradients", "lucky", {1.0}, {1.0}, 0.0);
+  plain.Compare("gradients", "off", {1.0, 1.75}, {1.0, 2.0}, 0.0);
+  const double typical = 0.125 / std::sqrt(2.0);
+  EXPECT_DOUBLE_EQ(plain.Twice("gradients", "off", 0.5), 2.0 * 0.125 + 0.5);
+  EXPECT_DOUBLE_EQ(plain.Twice("gradients", "lucky", 0.5), 2.0 * typical + 0.5);
+  EXPECT_EQ(plain.Twice("gradients", "unknown", 0.5), 0.5);
+  EXPECT_EQ(plain.Twice("logits", "", 0.5), 0.5);
+  plain.Compare("gradients", "broken", {std::nan("")}, {1.0}, 0.0);
+  EXPECT_EQ(plain.Twice("gradients", "off", 0.5), 0.5) << "a reference that is not finite allows nothing";
+}
+
 // The comparison itself must be able to fail: copies of the repository's files with one thing changed.
 class GoldenFailureTest : public ::testing::Test {
  protected:
