@@ -42,6 +42,8 @@ struct __align__(1024) Shared {
   SharedPlan plan;
 };
 
+static_assert(sizeof(Shared<128>) <= 99 * 1024, "a block of the smallest GPUs from 8.0 on has no more");
+
 // c[n] += the product of 16 rows of kDim elements (fragments a at `rows`) and the rows of a tile, transposed.
 template <int kDim>
 __device__ void MultiplyTransposed(uint32_t rows, uint32_t tile, float (&c)[kRows / 8][4]) {

@@ -33,6 +33,8 @@ struct __align__(1024) Shared {
   SharedPlan plan;
 };
 
+static_assert(sizeof(Shared<128>) <= 99 * 1024, "a block of the smallest GPUs from 8.0 on has no more");
+
 // A warp's 32 queries: two fragments of 16.
 template <int kDim>
 struct State {
