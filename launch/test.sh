@@ -6,7 +6,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 usage() {
   cat <<'EOF'
 usage: launch/test.sh [--preset NAME | --asan] [--werror] [--build-only] [-- CTEST ARGUMENTS...]
-  --preset NAME  release (default), debug, asan or cuda; built in build/NAME
+  --preset NAME  release (default), debug, asan, cuda or cuda-ci (Hopper alone); built in build/NAME
   --asan         the same as --preset asan: AddressSanitizer and UndefinedBehaviorSanitizer
   --werror       warnings are errors, as in CI
   --build-only   stop before the tests
@@ -14,6 +14,7 @@ examples:
   launch/test.sh
   launch/test.sh --asan -- -L unit
   launch/test.sh -- -R attention --verbose
+  launch/test.sh --preset cuda -- -L gpu      the tests that need a GPU
 EOF
 }
 

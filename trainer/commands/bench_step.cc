@@ -16,6 +16,7 @@
 #include "trainer/commands/device_option.h"
 #include "trainer/commands/set_option.h"
 #include "trainer/config/load.h"
+#include "trainer/loop/memory_plan.h"
 #include "trainer/loop/runtime.h"
 #include "trainer/loop/training_state.h"
 #include "trainer/observe/device_peaks.h"
@@ -91,15 +92,23 @@ StepRun RunSteps(const StepOptions& options,
                  const std::string& pattern,
                  int32_t length) {
   const std::unique_ptr<Communicator> world = MakeSelfCommunicator();
-  Runtime runtime(*world, options.device.Options(options.precision.value_or(DType::kF32)));
-  const DType fallback = runtime.gpu().has_value() ? DType::kBF16 : DType::kF32;
-  const TrainingConfig training = {.sequence_length = length,
-                                   .global_batch_size = options.micro_batch_size,
-                                   .micro_batch_size = options.micro_batch_size,
-                                   .precision = options.precision.value_or(fallback),
-                                   .recompute = options.recompute};
-  const OptimizerConfig optimizer_config = {.lr = 1e-4};
-  TrainingState state(model_config, training, optimizer_config, {}, runtime);
+  RuntimeOptions runtime_options = options.device.Options(options.precision.value_or(DType::kF32));
+  const bool gpu = runtime_options.device == DeviceKind::kCuda;
+  Config config;
+  config.model = model_config;
+  config.training = {.sequence_length = length,
+                     .global_batch_size = options.micro_batch_size,
+                     .micro_batch_size = options.micro_batch_size,
+                     .precision = options.precision.value_or(gpu ? DType::kBF16 : DType::kF32),
+                     .recompute = options.recompute};
+  config.optimizer.lr = 1e-4;
+  if (gpu) {
+    const MemoryPlan plan = PlanMemory(config, 1);
+    CheckFits(plan, QueryGpu(0));
+    runtime_options.device_bytes = plan.ArenaBytes();
+  }
+  Runtime runtime(*world, runtime_options);
+  TrainingState state(config.model, config.training, config.optimizer, {}, runtime);
   state.store.Initialize(1234, runtime.stream());
   const Batch batch = RandomBatch(model_config, options.micro_batch_size, length);
 
@@ -107,7 +116,7 @@ StepRun RunSteps(const StepOptions& options,
   int64_t update = 0;
   const auto step = [&] {
     ++update;
-    const UpdateOutcome outcome = state.updater.Run(batch, update, optimizer_config.lr);
+    const UpdateOutcome outcome = state.updater.Run(batch, update, config.optimizer.lr);
     if (!outcome.finite) {
       Fail(ExitCode::kDiverged, "step {} is not finite (loss {})", update, outcome.loss);
     }
@@ -124,7 +133,7 @@ StepRun RunSteps(const StepOptions& options,
   run.growth = AnonymousBytes() - anonymous;
   run.peak_memory = runtime.allocator().use().peak;
   if (runtime.gpu().has_value()) {
-    run.peak_flops = PeakFlops(runtime.gpu()->name, *training.precision);
+    run.peak_flops = PeakFlops(runtime.gpu()->name, *config.training.precision);
   }
   run.forward_backward = Measure(options.steps, runtime.stream(), [&] { state.updater.RunGradients(batch); });
   run.parameters = state.store.element_count();
