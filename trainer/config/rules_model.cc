@@ -12,6 +12,7 @@ constexpr const char* kHeads = "model.num_attention_heads";
 constexpr const char* kKvHeads = "model.num_key_value_heads";
 constexpr const char* kHidden = "model.hidden_size";
 constexpr const char* kHeadDim = "model.head_dim";
+constexpr int32_t kMaxHeadDim = 1024;  // what the kernels take
 constexpr const char* kPositions = "model.max_position_embeddings";
 constexpr const char* kSequence = "training.sequence_length";
 constexpr const char* kPattern = "model.attention.pattern";
@@ -38,6 +39,8 @@ void CheckHeads(const RuleCheck& check) {
   if (check.draft.head_dim) {
     if (check.given.Usable({kHeadDim}) && *check.draft.head_dim % 2 != 0) {
       check.Fail({kHeadDim}, fmt::format("must be even (RoPE turns pairs), got {}", *check.draft.head_dim));
+    } else if (check.given.Usable({kHeadDim}) && *check.draft.head_dim > kMaxHeadDim) {
+      check.Fail({kHeadDim}, fmt::format("must be at most {}, got {}", kMaxHeadDim, *check.draft.head_dim));
     }
     return;
   }
@@ -54,6 +57,13 @@ void CheckHeads(const RuleCheck& check) {
                fmt::format("hidden_size / num_attention_heads = {} is an odd head_dim; change one of them or give an "
                            "even model.head_dim",
                            model.hidden_size / heads));
+  } else if (model.hidden_size / heads > kMaxHeadDim) {
+    check.Fail(
+        {kHidden},
+        fmt::format("hidden_size / num_attention_heads = {}, but head_dim is at most {}; take more heads or give "
+                    "model.head_dim",
+                    model.hidden_size / heads,
+                    kMaxHeadDim));
   }
 }
 

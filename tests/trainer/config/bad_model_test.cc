@@ -14,6 +14,10 @@ TEST(BadConfig, Model) {
       {"model: {num_key_value_heads: 8}\n",
        "t.yaml:2:30: model.num_key_value_heads: 8 does not divide num_attention_heads 4; use a divisor of it"},
       {"model: {head_dim: 7}\n", "t.yaml:2:19: model.head_dim: must be even (RoPE turns pairs), got 7"},
+      {"model: {head_dim: 1026}\n", "t.yaml:2:19: model.head_dim: must be at most 1024, got 1026"},
+      {"model: {hidden_size: 8192}\n",
+       "t.yaml:2:22: model.hidden_size: hidden_size / num_attention_heads = 2048, but head_dim is at most 1024; take "
+       "more heads or give model.head_dim"},
       {"model: {hidden_size: 30}\n",
        "t.yaml:2:22: model.hidden_size: 30 is not a multiple of num_attention_heads 4; change one of them or give "
        "model.head_dim"},
