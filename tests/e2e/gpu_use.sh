@@ -7,8 +7,8 @@ make_corpus
 config=configs/test/documents.yaml
 
 # Too large: the table of memory before any update, and nothing written.
-expect_exit 71 train large "$config" --set model.hidden_size=16384 --set model.intermediate_size=65536 \
-  --set model.num_hidden_layers=48
+expect_exit 71 train large "$config" --set model.hidden_size=16384 --set model.head_dim=128 \
+  --set model.intermediate_size=65536 --set model.num_hidden_layers=48
 expect_output "activations and scratch"
 expect_output "training.micro_batch_size"
 ! grep -q "^.*step .*loss" "$work/output" || fail "an update ran"

@@ -70,51 +70,96 @@ double RootOfMeanSquare(const std::vector<double>& x) {
   return std::sqrt(squares / static_cast<double>(x.size()));
 }
 
+// What a pass is off by, relative to the largest of the values.
+struct Errors {
+  double loss = 0.0;
+  double hidden = 0.0;
+  std::vector<double> gradients;
+};
+
+Errors ErrorsOf(const Outcome& actual, const Outcome& exact) {
+  return {std::abs(actual.loss - exact.loss) / exact.loss,
+          RelativeDifference(ToDouble(actual.hidden), ToDouble(exact.hidden)),
+          GradientErrors(actual, exact)};
+}
+
+// A case on the GPU, and on the CPU in the same type, against fp64 with the weights that both have after rounding.
+struct CaseErrors {
+  Errors actual;
+  Errors plain;
+  std::vector<std::string> names;  // of the parameters
+};
+
 class GpuModelTest : public GpuTest {
  protected:
   [[nodiscard]] Place gpu() const { return {stream(), &device()}; }
 
-  // `exact`: fp64 with the weights that the others have after rounding to their type.
-  void ExpectAccurate(const ModelCase& c, DType dtype) {
-    SCOPED_TRACE(fmt::format("{}, {}", c.name, NameOf(dtype)));
+  [[nodiscard]] CaseErrors Run(const ModelCase& c, DType dtype) const {
     ModelHarness plain(c, dtype);
     ModelHarness exact(c, DType::kF64);
     exact.TakeWeights(plain);
     ModelHarness actual(c, dtype, gpu());
-    Compare(actual.Run(), plain.Run(), exact.Run(), actual.store(), UnitRoundoff(dtype));
+    const Outcome expected = exact.Run();
+    CaseErrors errors = {ErrorsOf(actual.Run(), expected), ErrorsOf(plain.Run(), expected), {}};
+    for (const Parameter& parameter : actual.store().parameters()) {
+      errors.names.push_back(parameter.spec.name);
+    }
+    return errors;
   }
 
- private:
   // At most twice the error of the same computation on the CPU. What rounds well by luck, as a tensor of few elements
   // does now and then, is allowed twice the typical error, and one rounding.
-  static void Compare(
-      const Outcome& actual, const Outcome& plain, const Outcome& exact, const ParameterStore& store, double unit) {
-    EXPECT_LE(std::abs(actual.loss - exact.loss), 2.0 * std::abs(plain.loss - exact.loss) + unit * exact.loss);
-    ExpectAsAccurate(actual.hidden, plain.hidden, exact.hidden, "hidden states");
-    const std::vector<double> ours = GradientErrors(actual, exact);
-    const std::vector<double> theirs = GradientErrors(plain, exact);
-    const double typical = RootOfMeanSquare(theirs);
-    for (size_t p = 0; p < ours.size(); ++p) {
-      EXPECT_LE(ours[p], 2.0 * std::max(theirs[p], typical) + unit)
-          << store.parameters()[p].spec.name << ", plain " << theirs[p] << ", typical " << typical;
+  void ExpectTwiceAtMost(const ModelCase& c, DType dtype) const {
+    SCOPED_TRACE(fmt::format("{}, {}", c.name, NameOf(dtype)));
+    const double unit = UnitRoundoff(dtype);
+    const CaseErrors errors = Run(c, dtype);
+    const Errors& plain = errors.plain;
+    EXPECT_LE(errors.actual.loss, 2.0 * plain.loss + unit);
+    EXPECT_LE(errors.actual.hidden, 2.0 * plain.hidden + unit);
+    const double typical = RootOfMeanSquare(plain.gradients);
+    for (size_t p = 0; p < plain.gradients.size(); ++p) {
+      EXPECT_LE(errors.actual.gradients[p], 2.0 * std::max(plain.gradients[p], typical) + unit)
+          << errors.names[p] << ", plain " << plain.gradients[p] << ", typical " << typical;
     }
   }
 };
 
-TEST_F(GpuModelTest, SmallModelsAreAsAccurateAsOnTheCpu) {
+TEST_F(GpuModelTest, SmallModelsInBf16AreAsAccurateAsOnTheCpu) {
   for (const ModelCase& c : ModelCases()) {
-    ExpectAccurate(c, DType::kF32);
-    ExpectAccurate(c, DType::kBF16);
+    ExpectTwiceAtMost(c, DType::kBF16);
   }
+}
+
+// Sums of six products round a few times only, so that single errors of fp32 are a matter of luck on either side: each
+// is held against the bounds of the golden files, and all together against the CPU's.
+TEST_F(GpuModelTest, SmallModelsInFp32AreAsAccurateAsOnTheCpu) {
+  std::vector<double> actual;
+  std::vector<double> plain;
+  for (const ModelCase& c : ModelCases()) {
+    SCOPED_TRACE(c.name);
+    const CaseErrors errors = Run(c, DType::kF32);
+    EXPECT_LE(errors.actual.loss, 2e-5);
+    EXPECT_LE(errors.actual.hidden, 2e-5);
+    for (size_t p = 0; p < errors.names.size(); ++p) {
+      EXPECT_LE(errors.actual.gradients[p], 1e-4) << errors.names[p];
+      actual.push_back(errors.actual.gradients[p]);
+      plain.push_back(errors.plain.gradients[p]);
+    }
+  }
+  fmt::print("gradients of {} parameters: typical error {:.1e}, on the CPU {:.1e}\n",
+             actual.size(),
+             RootOfMeanSquare(actual),
+             RootOfMeanSquare(plain));
+  EXPECT_LE(RootOfMeanSquare(actual), 2.0 * RootOfMeanSquare(plain));
 }
 
 TEST_F(GpuModelTest, ModelsOnTensorCoresAreAsAccurateAsOnTheCpu) {
   for (const ModelCase& c : ModelCases()) {
-    ExpectAccurate(Larger(c, 64), DType::kBF16);
+    ExpectTwiceAtMost(Larger(c, 64), DType::kBF16);
   }
   for (const char* name : {"ksa, m 2, GQA, everything own", "hybrid, attend", "documents, ksa", "swa, sca, full"}) {
-    ExpectAccurate(Larger(FindCase(name), 128), DType::kBF16);
-    ExpectAccurate(Larger(FindCase(name), 128), DType::kF32);
+    ExpectTwiceAtMost(Larger(FindCase(name), 128), DType::kBF16);
+    ExpectTwiceAtMost(Larger(FindCase(name), 128), DType::kF32);
   }
 }
 
