@@ -1,6 +1,7 @@
-// Clusters of 8 blocks stay on the GPU and take one row after the other, each block an eighth of it in its shared
-// memory. While a row is worked on, the copy engine brings the next one: what a row waits for, sums that cross the
-// cluster above all, costs no bandwidth then. Every logit is read once, every gradient written once.
+// Clusters of 8 blocks stay on the GPU and take one row after the other, each block an eighth of it. The copy engine
+// brings the next two rows into shared memory while the threads hold the present one in registers: what a row waits
+// for, sums that cross the cluster above all, costs no bandwidth then. Every logit is read once, every gradient written
+// once.
 #include <algorithm>
 
 #include <cuda_bf16.h>
@@ -19,7 +20,8 @@ constexpr int kCluster = 8;
 constexpr int kThreads = 512;
 [[maybe_unused]] constexpr int kWarps = kThreads / 32;
 constexpr int64_t kFewestElements = 8192;
-constexpr float kLog2E = 1.44269504F;
+constexpr int kMostPacks = 14;  // of 4 elements, in the registers of a thread
+[[maybe_unused]] constexpr float kLog2E = 1.44269504F;
 
 struct LongRows {
   const float* logits;
@@ -32,63 +34,91 @@ struct LongRows {
   float scale;
 };
 
-__device__ float PowerOfTwo(float x) {
+[[maybe_unused]] __device__ float PowerOfTwo(float x) {
   float y;
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
 
-// A thread's part of `count` elements in shared memory.
-[[maybe_unused]] __device__ Partial SumSlice(const float* x, int32_t count) {
-  Partial partial{-INFINITY, 0.0F};
-#pragma unroll 4
-  for (int32_t i = static_cast<int32_t>(threadIdx.x) * 4; i < count; i += kThreads * 4) {
-    const float4 a = *reinterpret_cast<const float4*>(x + i);
-    const float largest = fmaxf(fmaxf(a.x, a.y), fmaxf(a.z, a.w));
-    if (largest > partial.largest) {
-      partial.sum *= PowerOfTwo((partial.largest - largest) * kLog2E);
-      partial.largest = largest;
-    }
-    const float shift = -partial.largest * kLog2E;
-    partial.sum += (PowerOfTwo(fmaf(a.x, kLog2E, shift)) + PowerOfTwo(fmaf(a.y, kLog2E, shift))) +
-                   (PowerOfTwo(fmaf(a.z, kLog2E, shift)) + PowerOfTwo(fmaf(a.w, kLog2E, shift)));
-  }
-  return partial;
-}
-
-__device__ uint32_t PackBf16(float low, float high) {
+[[maybe_unused]] __device__ uint32_t PackBf16(float low, float high) {
   const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
   uint32_t bits;
   memcpy(&bits, &pair, sizeof bits);
   return bits;
 }
 
-// gradient = factor · exp(x - largest), less `scale` at `target` (of the slice; or outside of it).
-[[maybe_unused]] __device__ void WriteSlice(
-    const float* x, int32_t count, BFloat16* gradient, float largest, float factor, int64_t target, float scale) {
-  const float shift = -largest * kLog2E;
-#pragma unroll 4
-  for (int32_t i = static_cast<int32_t>(threadIdx.x) * 4; i < count; i += kThreads * 4) {
-    const float4 a = *reinterpret_cast<const float4*>(x + i);
-    float y[4] = {PowerOfTwo(fmaf(a.x, kLog2E, shift)) * factor,
-                  PowerOfTwo(fmaf(a.y, kLog2E, shift)) * factor,
-                  PowerOfTwo(fmaf(a.z, kLog2E, shift)) * factor,
-                  PowerOfTwo(fmaf(a.w, kLog2E, shift)) * factor};
-    if (target >= i && target < i + 4) {
+// A thread's part of a block's slice of a row: every kThreads-th pack of 4 elements.
+template <int kPacks>
+struct Held {
+  float x[kPacks][4];
+
+  [[nodiscard]] static __device__ int32_t At(int pack) {
+    return (pack * kThreads + static_cast<int32_t>(threadIdx.x)) * 4;
+  }
+
+  // From shared memory; -infinity behind the slice's `count` elements.
+  __device__ void Read(const float* slice, int32_t count) {
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) {
+      float4 a{-INFINITY, -INFINITY, -INFINITY, -INFINITY};
+      if (At(p) < count) {
+        a = *reinterpret_cast<const float4*>(slice + At(p));
+      }
+      x[p][0] = a.x;
+      x[p][1] = a.y;
+      x[p][2] = a.z;
+      x[p][3] = a.w;
+    }
+  }
+
+  // Every x becomes exp(x - largest), with the largest of this thread.
+  __device__ Partial Exponentiate() {
+    float largest = x[0][0];
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) {
+      largest = fmaxf(fmaxf(largest, fmaxf(x[p][0], x[p][1])), fmaxf(x[p][2], x[p][3]));
+    }
+    const float shift = largest == -INFINITY ? 0.0F : -largest * kLog2E;
+    float sums[4] = {};
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) {
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
-        y[e] -= i + e == target ? scale : 0.0F;
+        x[p][e] = PowerOfTwo(fmaf(x[p][e], kLog2E, shift));
+        sums[e] += x[p][e];
       }
     }
-    *reinterpret_cast<uint2*>(gradient + i) = {PackBf16(y[0], y[1]), PackBf16(y[2], y[3])};
+    return {largest, (sums[0] + sums[1]) + (sums[2] + sums[3])};
   }
-}
 
-[[maybe_unused]] __device__ void ZeroSlice(BFloat16* gradient, int32_t count) {
-  for (int32_t i = static_cast<int32_t>(threadIdx.x) * 4; i < count; i += kThreads * 4) {
-    *reinterpret_cast<uint2*>(gradient + i) = {0U, 0U};
+  // factor · x to the gradient, less `scale` at the element `target` of the slice, which may lie outside of it.
+  __device__ void Write(BFloat16* gradient, int32_t count, float factor, int64_t target, float scale) const {
+#pragma unroll
+    for (int p = 0; p < kPacks; ++p) {
+      if (At(p) < count) {
+        const uint2 packed{PackBf16(x[p][0] * factor, x[p][1] * factor), PackBf16(x[p][2] * factor, x[p][3] * factor)};
+        asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(gradient + At(p)), "r"(packed.x), "r"(packed.y)
+                     : "memory");
+        if (target / 4 == At(p) / 4 && target >= 0) {
+#pragma unroll
+          for (int e = 0; e < 4; ++e) {
+            if (At(p) + e == target) {
+              gradient[target] = BFloat16(x[p][e] * factor - scale);
+            }
+          }
+        }
+      }
+    }
   }
-}
+
+  static __device__ void WriteZeros(BFloat16* gradient, int32_t count) {
+    for (int32_t i = At(0); i < count; i += 4 * kThreads) {
+      *reinterpret_cast<uint2*>(gradient + i) = {0U, 0U};
+    }
+  }
+};
+
+#if __CUDA_ARCH__ >= 900
 
 // In shared memory: the sums of the blocks of a cluster, of this turn and of the last one, and all of them joined.
 struct Exchange {
@@ -96,14 +126,14 @@ struct Exchange {
   uint64_t complete[2];
   Partial all;
 
-  [[maybe_unused]] __device__ void Init() {
+  __device__ void Init() {
     device::InitBarrier(&complete[0], 1);
     device::InitBarrier(&complete[1], 1);
   }
 
   // By the block's first warp. Every block sends its sum to all, itself included. What came two turns ago was read by
   // everybody before it sent what the last turn waited for, so it may be written over.
-  [[maybe_unused]] __device__ void Join(const Partial* of_warps, uint32_t rank, uint32_t turn) {
+  __device__ void Join(const Partial* of_warps, uint32_t rank, uint32_t turn) {
     const Partial of_block = JoinLanes<false, kWarps>(of_warps[threadIdx.x % kWarps]);
     const uint32_t half = turn % 2;
     if (threadIdx.x == 0) {
@@ -121,6 +151,17 @@ struct Exchange {
   }
 };
 
+#endif
+
+// The loss of a row by one thread of the cluster.
+[[maybe_unused]] __device__ float LossOf(const LongRows& rows, int32_t target, float target_logit, const Partial& all) {
+  if (target < 0) {
+    return 0.0F;
+  }
+  return target < rows.v ? logf(all.sum) - (target_logit - all.largest) : NAN;
+}
+
+template <int kPacks>
 __global__ void __launch_bounds__(kThreads, 1) SoftmaxStreamKernel(const LongRows rows) {
 #if __CUDA_ARCH__ >= 900
   extern __shared__ __align__(128) float buffers[];  // two slices
@@ -131,8 +172,8 @@ __global__ void __launch_bounds__(kThreads, 1) SoftmaxStreamKernel(const LongRow
   const int64_t step = gridDim.x / kCluster;
   const int64_t begin = int64_t{1} * rank * rows.slice;
   const auto count = static_cast<int32_t>(min(int64_t{1} * rows.slice, rows.v - begin));
-  const auto load = [&](int64_t row, int buffer) {
-    if (threadIdx.x == 0) {
+  const auto load = [&](int64_t row, uint32_t buffer) {
+    if (threadIdx.x == 0 && row < rows.n) {
       const auto bytes = static_cast<uint32_t>(count) * 4;
       device::ArriveExpectBytes(&full[buffer], bytes);
       device::BulkLoad(buffers + buffer * rows.slice, rows.logits + row * rows.v + begin, bytes, &full[buffer]);
@@ -148,53 +189,61 @@ __global__ void __launch_bounds__(kThreads, 1) SoftmaxStreamKernel(const LongRow
   ClusterWait();
 
   int64_t row = blockIdx.x / kCluster;
-  int32_t target = 0;
-  if (row < rows.n) {
-    load(row, 0);
-    target = rows.targets[row];
-  }
+  load(row, 0);
+  load(row + step, 1);
   for (uint32_t turn = 0; row < rows.n; ++turn, row += step) {
-    const int buffer = static_cast<int>(turn % 2);
-    int32_t next_target = 0;
-    if (row + step < rows.n) {
-      load(row + step, 1 - buffer);
-      next_target = rows.targets[row + step];
-    }
-    const float* x = buffers + buffer * rows.slice;
+    const uint32_t buffer = turn % 2;
+    const int32_t target = rows.targets[row];
+    const float target_logit =
+        threadIdx.x == 0 && target >= 0 && target < rows.v ? rows.logits[row * rows.v + target] : 0.0F;
+    Held<kPacks> held;
     device::Wait(&full[buffer], turn / 2 % 2);
-    const Partial of_warp = JoinLanes<false, 32>(SumSlice(x, count));
+    held.Read(buffers + buffer * rows.slice, count);
+    const Partial mine = held.Exponentiate();
+    const Partial of_warp = JoinLanes<false, 32>(mine);
     if (threadIdx.x % 32 == 0) {
       of_warps[threadIdx.x / 32] = of_warp;
     }
-    __syncthreads();
+    __syncthreads();  // and all have read the buffer
+    load(row + 2 * step, buffer);
     if (threadIdx.x < 32) {
       exchange.Join(of_warps, rank, turn);
     }
     __syncthreads();
     const Partial all = exchange.all;
     BFloat16* gradient = rows.gradient + row * rows.v + begin;
-    const int64_t inside = target - begin;
     if (target < 0) {
-      ZeroSlice(gradient, count);
+      Held<kPacks>::WriteZeros(gradient, count);
     } else {
-      const bool valid = target < rows.v;
-      WriteSlice(x, count, gradient, all.largest, valid ? rows.scale / all.sum : NAN, inside, rows.scale);
+      const float factor = target < rows.v ? rows.scale / all.sum : NAN;
+      const float own = mine.largest == -INFINITY ? 0.0F : PowerOfTwo((mine.largest - all.largest) * kLog2E);
+      held.Write(gradient, count, own * factor, target - begin, rows.scale);
     }
-    if (threadIdx.x == 0) {
-      if (target < 0 || target >= rows.v) {
-        if (rank == 0) {
-          rows.losses[row] = target < 0 ? 0.0F : NAN;
-        }
-      } else if (inside >= 0 && inside < count) {
-        rows.losses[row] = logf(all.sum) - (x[inside] - all.largest);
-      }
+    if (rank == 0 && threadIdx.x == 0) {
+      rows.losses[row] = LossOf(rows, target, target_logit, all);
     }
-    target = next_target;
-    __syncthreads();  // the buffer is free
   }
   ClusterArrive();
   ClusterWait();  // nothing is on its way to this block any more
 #endif
+}
+
+template <int kPacks>
+void LaunchStream(const LongRows& rows, int64_t clusters, const Stream& stream) {
+  if constexpr (kPacks < kMostPacks) {
+    if (rows.slice > kPacks * 4 * kThreads) {
+      LaunchStream<kPacks + 2>(rows, clusters, stream);
+      return;
+    }
+  }
+  Launch("SoftmaxStreamKernel",
+         stream,
+         {.grid = dim3(static_cast<unsigned>(clusters * kCluster)),
+          .block = dim3(kThreads),
+          .shared_bytes = static_cast<size_t>(2 * 4 * rows.slice),
+          .cluster = kCluster},
+         SoftmaxStreamKernel<kPacks>,
+         rows);
 }
 
 // Elements of a row for each block: whole units of 16 bytes.
@@ -213,7 +262,7 @@ bool CanStreamSoftmax(const SoftmaxRowsArgs& args, const Stream& stream) {
   int shared_bytes = 0;
   KSA_CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, stream.device.ordinal));
   KSA_CUDA_CHECK(cudaDeviceGetAttribute(&shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, stream.device.ordinal));
-  return major >= 9 && 2 * 4 * SliceOf(v) + 1024 <= shared_bytes;
+  return major >= 9 && 2 * 4 * SliceOf(v) + 1024 <= shared_bytes && SliceOf(v) <= kMostPacks * 4 * kThreads;
 }
 
 void StreamSoftmax(const SoftmaxRowsArgs& args, const Stream& stream) {
@@ -230,14 +279,7 @@ void StreamSoftmax(const SoftmaxRowsArgs& args, const Stream& stream) {
                       .v = v,
                       .slice = static_cast<int32_t>(SliceOf(v)),
                       .scale = args.scale};
-  Launch("SoftmaxStreamKernel",
-         stream,
-         {.grid = dim3(static_cast<unsigned>(clusters * kCluster)),
-          .block = dim3(kThreads),
-          .shared_bytes = static_cast<size_t>(2 * 4 * SliceOf(v)),
-          .cluster = kCluster},
-         SoftmaxStreamKernel,
-         rows);
+  LaunchStream<2>(rows, clusters, stream);
 }
 
 }  // namespace ksa::cuda
