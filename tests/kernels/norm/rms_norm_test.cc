@@ -5,6 +5,7 @@
 #include <fmt/core.h>
 #include <gtest/gtest.h>
 
+#include "kernels/copy/elementwise.h"
 #include "tests/support/error_bound.h"
 #include "tests/support/kernel_test.h"
 
@@ -215,6 +216,61 @@ TEST(RmsNorm, GradientOfAFrozenWeightMayBeLeftOut) {
   testing::ExpectSameBits(out, dx, "dx");
 }
 
+// A residual connection in the call is an Add before or behind it, in bits; in rows without a residual, a copy.
+TEST(RmsNorm, ResidualIsASeparateAdd) {
+  for (const DType dtype : testing::kFloatingTypes) {
+    for (const int64_t rows : {0, 5, 9}) {
+      SCOPED_TRACE(fmt::format("{} rows of 9, {}", rows, NameOf(dtype)));
+      GuardAllocator memory;
+      const Problem apart(9, 113, 4, true, dtype, memory);
+      const Problem fused(9, 113, 4, true, dtype, memory);
+      const Tensor residual = testing::Normal("residual", {9, 113}, dtype, memory).Rows(0, rows);
+      const Tensor past = testing::Normal("past", {9, 113}, dtype, memory);
+      const Tensor sum = Tensor::Empty({9, 113}, dtype, memory);
+      RmsNormForwardArgs forward = {.x = fused.x,
+                                    .residual = residual,
+                                    .sum_out = sum,
+                                    .weight = fused.weight,
+                                    .weight_summary = fused.weight_summary,
+                                    .y = fused.y,
+                                    .rstd = fused.rstd,
+                                    .split = 4,
+                                    .eps = kEps};
+      RmsNormBackwardArgs backward = {.dy = fused.dy,
+                                      .x = sum,
+                                      .rstd = fused.rstd,
+                                      .weight = fused.weight,
+                                      .weight_summary = fused.weight_summary,
+                                      .dx_residual = past,
+                                      .dx = fused.dx,
+                                      .dweight = fused.dweight,
+                                      .dweight_summary = fused.dweight_summary,
+                                      .split = 4};
+      RmsNormForward(forward, {});
+      RmsNormBackward(backward, {});
+
+      const Tensor top = apart.x.Rows(0, rows);
+      Add(top, residual, top, {});
+      apart.Forward();
+      apart.Backward(true, true);
+      Add(past, apart.dx, apart.dx, {});
+      testing::ExpectSameBits(sum, apart.x, "sum_out");
+      testing::ExpectSameBits(fused.y, apart.y, "y");
+      testing::ExpectSameBits(fused.dx, apart.dx, "dx");
+      testing::ExpectSameBits(fused.dweight, apart.dweight, "dweight");
+
+      // Both in place.
+      forward.sum_out = fused.x;
+      backward.x = fused.x;
+      backward.dx = past;
+      RmsNormForward(forward, {});
+      RmsNormBackward(backward, {});
+      testing::ExpectSameBits(fused.x, sum, "sum over x");
+      testing::ExpectSameBits(past, fused.dx, "dx over what it is added to");
+    }
+  }
+}
+
 TEST(RmsNorm, RefusesWrongArguments) {
   GuardAllocator memory;
   const Problem p(4, 6, 5, true, DType::kF32, memory);
@@ -226,6 +282,12 @@ TEST(RmsNorm, RefusesWrongArguments) {
   q.weight_summary = Tensor::Empty({5}, DType::kF32, memory);
   EXPECT_THROW(q.Forward(), Error);
   EXPECT_THROW(q.Backward(true, true), Error);
+  q = Problem(4, 6, 2, true, DType::kF32, memory);
+  RmsNormForwardArgs args = {.x = q.x, .residual = q.dy, .weight = q.weight, .y = q.y, .rstd = q.rstd};
+  EXPECT_THROW(RmsNormForward(args, {}), Error);  // no place for the sum
+  args.sum_out = q.dx;
+  args.residual = testing::Normal("long", {5, 6}, DType::kF32, memory);
+  EXPECT_THROW(RmsNormForward(args, {}), Error);
 }
 
 }  // namespace
