@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# sanitizer.sh TOOL: tests of small shapes, every kernel family and a whole model, under compute-sanitizer's memcheck or
+# racecheck. GPU_TEST, GPU_MODEL_TEST: the test programs. Exit code 77 (skipped) without a GPU or without the tool.
+set -euo pipefail
+tool=${1:?"usage: sanitizer.sh memcheck|racecheck"}
+if ! nvidia-smi --list-gpus 2>/dev/null | grep -q '^GPU '; then
+  echo "SKIPPED: no GPU here (nvidia-smi --list-gpus names none)"
+  exit 77
+fi
+if ! command -v compute-sanitizer >/dev/null; then
+  echo "SKIPPED: compute-sanitizer is not in the PATH; it comes with the CUDA toolkit"
+  exit 77
+fi
+
+operations='GpuElementwise.ZeroAddAndAxpby:GpuElementwise.SumOfSquaresShows*:GpuEmbedding.ReadsItsRow
+GpuEmbedding.GradientAddsUp:GpuEmbedding.Foreign*:GpuGemmTest.TakesUnaligned*:GpuGemmTest.EmptyResults*
+GpuLossTest.Writes*:GpuLossTest.ATarget*:GpuLossTest.NoRows:GpuNorm.ResidualIs*:GpuNorm.Unaligned*:GpuAdamW.Ranges*
+GpuAdamW.Skips*:GpuOptimizer.*:GpuRope.RowsFrom*:GpuRope.Documents*:GpuSwiglu.LargeInputs*
+Paths/AttentionGpu.Heads/Plain:Paths/AttentionGpu.Heads/Mma:Paths/AttentionGpu.Heads/Wgmma
+Paths/AttentionGpu.Documents/Mma:Paths/AttentionGpu.Documents/Wgmma'
+# watch PROGRAM FILTER: the sanitizer's exit code is the program's, or 1 when it found something.
+watch() {
+  compute-sanitizer --tool "$tool" --error-exitcode 1 --print-limit 20 "$1" --gtest_filter="$2" --gtest_brief=1
+}
+watch "${GPU_TEST:?"the program gpu_test"}" "$(tr '\n' ':' <<<"$operations")"
+watch "${GPU_MODEL_TEST:?"the program gpu_model_test"}" 'GpuModelTest.DeadSummaries*:GpuTrainingTest.WhatIsNotFinite*'
