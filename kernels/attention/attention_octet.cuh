@@ -6,8 +6,14 @@
 #include <cuda_bf16.h>
 
 #include "kernels/core/dtype.h"
+#include "kernels/core/tensor.h"
 
 namespace ksa::cuda_attention {
+
+// Whether there are kernels for rows like these of q [nq, h, e].
+[[nodiscard]] inline bool IsRowOfOctets(const TensorView& q) {
+  return q.dtype == DType::kBF16 && (q.shape[2] == 64 || q.shape[2] == 128);
+}
 
 // `at` is a multiple of 16 bytes.
 __device__ inline uint4 LoadOctet(const BFloat16* at) {
