@@ -153,14 +153,6 @@ struct Exchange {
 
 #endif
 
-// The loss of a row by one thread of the cluster.
-[[maybe_unused]] __device__ float LossOf(const LongRows& rows, int32_t target, float target_logit, const Partial& all) {
-  if (target < 0) {
-    return 0.0F;
-  }
-  return target < rows.v ? logf(all.sum) - (target_logit - all.largest) : NAN;
-}
-
 template <int kPacks>
 __global__ void __launch_bounds__(kThreads, 1) SoftmaxStreamKernel(const LongRows rows) {
 #if __CUDA_ARCH__ >= 900
@@ -191,13 +183,16 @@ __global__ void __launch_bounds__(kThreads, 1) SoftmaxStreamKernel(const LongRow
   int64_t row = blockIdx.x / kCluster;
   load(row, 0);
   load(row + step, 1);
+  int32_t next_target = row < rows.n ? rows.targets[row] : 0;
   for (uint32_t turn = 0; row < rows.n; ++turn, row += step) {
     const uint32_t buffer = turn % 2;
-    const int32_t target = rows.targets[row];
-    const float target_logit =
-        threadIdx.x == 0 && target >= 0 && target < rows.v ? rows.logits[row * rows.v + target] : 0.0F;
+    const int32_t target = next_target;
+    next_target = row + step < rows.n ? rows.targets[row + step] : 0;
+    const bool in_row = target >= 0 && target < rows.v;
+    const bool in_slice = in_row && target >= begin && target < begin + count;
     Held<kPacks> held;
     device::Wait(&full[buffer], turn / 2 % 2);
+    const float target_logit = in_slice ? buffers[buffer * rows.slice + target - begin] : 0.0F;
     held.Read(buffers + buffer * rows.slice, count);
     const Partial mine = held.Exponentiate();
     const Partial of_warp = JoinLanes<false, 32>(mine);
@@ -215,12 +210,13 @@ __global__ void __launch_bounds__(kThreads, 1) SoftmaxStreamKernel(const LongRow
     if (target < 0) {
       Held<kPacks>::WriteZeros(gradient, count);
     } else {
-      const float factor = target < rows.v ? rows.scale / all.sum : NAN;
+      const float factor = in_row ? rows.scale / all.sum : NAN;
       const float own = mine.largest == -INFINITY ? 0.0F : PowerOfTwo((mine.largest - all.largest) * kLog2E);
       held.Write(gradient, count, own * factor, target - begin, rows.scale);
     }
-    if (rank == 0 && threadIdx.x == 0) {
-      rows.losses[row] = LossOf(rows, target, target_logit, all);
+    if (threadIdx.x == 0 && (in_slice || (!in_row && rank == 0))) {
+      const float loss = logf(all.sum) - (target_logit - all.largest);
+      rows.losses[row] = in_row ? loss : (target < 0 ? 0.0F : NAN);
     }
   }
   ClusterArrive();
