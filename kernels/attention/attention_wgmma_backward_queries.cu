@@ -21,117 +21,175 @@ struct RowInputs {
   float delta[2];
 };
 
+// Keys are held twice as long as values: for the scores and, a tile later, for dq.
 template <int kHeadDim>
-struct BackwardShared : SharedMemory<kHeadDim, 2, 1> {
-  SharedTile<kHeadDim> result;
+using BackwardShared = SharedMemory<kHeadDim, 2, 1, 3, 2>;
+
+// What a step must know of its tile of keys from begin to end; the rest is looked up where it is needed.
+struct TileKind {
+  int32_t number;
+  bool masked;
+  uint32_t offset;  // bytes, of the half that is meant
+
+  __device__ __forceinline__ TileKind(int32_t t, const KeyTile& tile)
+      : number(t), masked(tile.masked), offset(HalfOffset(tile)) {}
 };
 
 template <int kHeadDim>
 struct QueriesConsumer {
   using Shared = BackwardShared<kHeadDim>;
+  using Sums = float[kHeadDim / 2];
   Shared& shared;
   float scale_log2;
+  uint32_t group;
   uint64_t queries;  // descriptors: of this warpgroup's rows, and of slot 0 of each ring
   uint64_t douts;
   uint64_t keys;
   uint64_t key_rows;  // keys with their rows as depth
   uint64_t values;
-  RingIndex<kStages> slot;  // of the tile whose scores are next; dq is a tile behind
+  typename Shared::KeyRing key_slot;  // of the tile whose scores are next; dq is a tile behind
+  typename Shared::ValueRing value_slot;
+  bool sums_half = false;    // of the tile whose part of dq is next
+  uint32_t sums_offset = 0;  // bytes, of its half
 
-  __device__ __forceinline__ void StartScores(float (&scores)[64]) {
-    IssueScores<kHeadDim>(scores, queries, device::Advance(keys, slot.slot() * Shared::Tile::kBytes));
+  // Of the tile whose part of dq is next, while the scores of the tile behind it are.
+  [[nodiscard]] __device__ __forceinline__ uint32_t SumsSlot() const {
+    return (key_slot.uses - 1) % Shared::KeyRing::kSize;
+  }
+
+  __device__ __forceinline__ void AwaitTile() {
+    device::Wait(&shared.keys_full[key_slot.slot()], key_slot.phase());
+    device::Wait(&shared.values_full[value_slot.slot()], value_slot.phase());
+  }
+
+  template <int kCount>
+  __device__ __forceinline__ void StartScores(float (&scores)[kCount], const TileKind& tile) {
+    IssueScores<kHeadDim>(scores, queries, device::Advance(keys, key_slot.slot() * Shared::Tile::kBytes + tile.offset));
     device::WgmmaCommit();
   }
 
-  // Weight gradients of the tile whose scores are done; exponentials are computed while that product runs.
-  __device__ __forceinline__ void Weigh(float (&scores)[64], const RowKeys* rows, int32_t t, const RowInputs& inputs) {
-    float gradients[64];
+  // Weight gradients of the tile whose scores are done; exponentials are computed while that product runs. Leaves the
+  // gradients of the scores, divided by their scale.
+  template <int kCount>
+  __device__ __forceinline__ void Weigh(float (&scores)[kCount],
+                                        const RowKeys* rows,
+                                        const TileKind& tile,
+                                        const RowInputs& inputs) {
+    float gradients[kCount];
     device::WgmmaFence();
-    IssueScores<kHeadDim>(gradients, douts, device::Advance(values, slot.slot() * Shared::Tile::kBytes));
+    IssueScores<kHeadDim>(
+        gradients, douts, device::Advance(values, value_slot.slot() * Shared::Tile::kBytes + tile.offset));
     device::WgmmaCommit();
-    // Plan and rows stay in shared memory: registers are scarce here.
-    if (shared.plans[0].NeedsMask(t)) {
+    if (tile.masked) {  // plan and rows stay in shared memory: registers are scarce here
       const RowKeys both[2] = {rows[0], rows[8]};
-      MaskScores(scores, both, shared.plans[0].IsText(t), shared.plans[0].First(t));
+      MaskScores(scores, both, shared.plans[0].Tile(tile.number, shared.seen[0][group]));
     }
 #pragma unroll
-    for (int j = 0; j < 64; ++j) {
+    for (int j = 0; j < kCount; ++j) {
       scores[j] = Exp2(fmaf(scores[j], scale_log2, -inputs.lse_log2[j / 2 % 2]));
     }
-    float some[16];
+    float some[kCount / 4];
 #pragma unroll
-    for (int j = 0; j < 16; ++j) {
+    for (int j = 0; j < kCount / 4; ++j) {
       some[j] = scores[4 * j + 3];
     }
     HoldWaitFor(some, &shared.queries_empty[0]);
     device::WgmmaWait<0>();
     device::Pin(gradients);
-    ReleaseSlot(&shared.values_empty[slot.slot()]);
-    slot.Next();
+    ReleaseSlot(&shared.values_empty[value_slot.slot()]);
+    value_slot.Next();
+    key_slot.Next();
 #pragma unroll
-    for (int j = 0; j < 64; ++j) {
+    for (int j = 0; j < kCount; ++j) {
       scores[j] *= gradients[j] - inputs.delta[j / 2 % 2];
     }
+    sums_half = kCount == 32;
+    sums_offset = tile.offset;
   }
 
-  __device__ __forceinline__ void StartSums(float (&sums)[kHeadDim / 2],
-                                            const uint32_t (&weights)[kTileKeys / 16][4],
-                                            bool accumulate) {
-    IssueWeightedSum<kHeadDim>(
-        sums, weights, device::Advance(key_rows, (slot.uses - 1) % kStages * Shared::Tile::kBytes), accumulate);
+  template <bool kHalf>
+  __device__ __forceinline__ void StartSums(Sums& sums, const Weights& weights, bool accumulate) {
+    IssueWeightedSum<kHeadDim, kHalf ? kTileKeys / 32 : kTileKeys / 16>(
+        sums, weights, device::Advance(key_rows, SumsSlot() * Shared::Tile::kBytes + sums_offset), accumulate);
     device::WgmmaCommit();
   }
 
-  __device__ __forceinline__ void FinishSums(float (&sums)[kHeadDim / 2], uint32_t (&weights)[kTileKeys / 16][4]) {
+  __device__ __forceinline__ void FinishSums(Sums& sums, Weights& weights) {
     device::Pin(sums);
     PinWeights(weights);
-    ReleaseSlot(&shared.keys_empty[(slot.uses - 1) % kStages]);
+    ReleaseSlot(&shared.keys_empty[SumsSlot()]);
   }
 
-  __device__ __forceinline__ void AwaitKeys() {
-    device::Wait(&shared.keys_full[slot.slot()], slot.phase());
+  template <bool kHalf>
+  __device__ __forceinline__ void First(const TileKind& tile,
+                                        const RowKeys* rows,
+                                        const RowInputs& inputs,
+                                        Weights& weights) {
+    float scores[kHalf ? 32 : 64];
+    AwaitTile();
+    device::WgmmaFence();
+    StartScores(scores, tile);
+    device::WgmmaWait<0>();
+    device::Pin(scores);
+    Weigh(scores, rows, tile, inputs);
+    PackWeights(weights, scores);
   }
 
-  __device__ __forceinline__ void AwaitValues() {
-    device::Wait(&shared.values_full[slot.slot()], slot.phase());
+  // dq of the tile before and scores of this one in one go; then its weights.
+  template <bool kHalf, bool kSumsHalf>
+  __device__ __forceinline__ void Step(
+      const TileKind& tile, const RowKeys* rows, const RowInputs& inputs, Sums& sums, Weights& weights) {
+    float scores[kHalf ? 32 : 64];  // not kept from one tile to the next, for registers
+    AwaitTile();
+    device::WgmmaFence();
+    StartSums<kSumsHalf>(sums, weights, tile.number > 1);
+    StartScores(scores, tile);
+    device::WgmmaWait<0>();  // frees the registers of the weights for the weight gradients
+    device::Pin(scores);
+    FinishSums(sums, weights);
+    Weigh(scores, rows, tile, inputs);
+    PackWeights(weights, scores);
   }
 
-  // All tiles of an item.
-  __device__ __forceinline__ void Run(int32_t tiles,
-                                      const RowKeys* rows,
-                                      const RowInputs& inputs,
-                                      float (&sums)[kHeadDim / 2]) {
-    uint32_t weights[kTileKeys / 16][4];
-    {
-      float scores[64];
-      AwaitKeys();
-      AwaitValues();
-      device::WgmmaFence();
-      StartScores(scores);
-      device::WgmmaWait<0>();
-      device::Pin(scores);
-      Weigh(scores, rows, 0, inputs);
-      PackWeights(weights, scores);
+  template <bool kSumsHalf>
+  __device__ __forceinline__ void Last(bool accumulate, Sums& sums, Weights& weights) {
+    device::WgmmaFence();
+    StartSums<kSumsHalf>(sums, weights, accumulate);
+    device::WgmmaWait<0>();
+    FinishSums(sums, weights);
+  }
+
+  // All tiles of an item. `rows` lies in shared memory.
+  __device__ __forceinline__ void Run(const RowKeys* rows, const RowInputs& inputs, Sums& sums) {
+    const TilePlan& plan = shared.plans[0];
+    const int32_t tiles = plan.tiles();
+    Weights weights;
+    KeyTile tile = plan.Tile(0, shared.seen[0][group]);
+    if (tile.half) {
+      First<true>({0, tile}, rows, inputs, weights);
+    } else {
+      First<false>({0, tile}, rows, inputs, weights);
     }
 #pragma unroll 1
     for (int32_t t = 1; t < tiles; ++t) {
-      float scores[64];  // in the loop, for registers: none to keep from one tile to the next
-      AwaitKeys();
-      AwaitValues();
-      device::WgmmaFence();
-      StartSums(sums, weights, t > 1);
-      StartScores(scores);
-      device::WgmmaWait<0>();  // frees the registers of the weights for the weight gradients
-      device::Pin(scores);
-      FinishSums(sums, weights);
-      Weigh(scores, rows, t, inputs);
-      PackWeights(weights, scores);
+      tile = plan.Tile(t, shared.seen[0][group]);
+      if (!tile.half && !sums_half) {
+        Step<false, false>({t, tile}, rows, inputs, sums, weights);
+      } else if (!tile.half) {
+        Step<false, true>({t, tile}, rows, inputs, sums, weights);
+      } else if (!sums_half) {
+        Step<true, false>({t, tile}, rows, inputs, sums, weights);
+      } else {
+        Step<true, true>({t, tile}, rows, inputs, sums, weights);
+      }
     }
+    __syncwarp();  // all lanes have read their rows' keys
     ReleaseSlot(&shared.queries_empty[0]);
-    device::WgmmaFence();
-    StartSums(sums, weights, tiles > 1);
-    device::WgmmaWait<0>();
-    FinishSums(sums, weights);
+    if (sums_half) {
+      Last<true>(tiles > 1, sums, weights);
+    } else {
+      Last<false>(tiles > 1, sums, weights);
+    }
   }
 };
 
@@ -143,6 +201,7 @@ __device__ __forceinline__ void Consume(BackwardShared<kHeadDim>& shared,
   const uint32_t row = threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4 + group * 64;
   QueriesConsumer<kHeadDim> consumer{.shared = shared,
                                      .scale_log2 = problem.scale_log2,
+                                     .group = group,
                                      .queries = DepthAlongColumns(shared.queries[0][0], group * 64),
                                      .douts = DepthAlongColumns(shared.queries[0][1], group * 64),
                                      .keys = DepthAlongColumns(shared.keys[0]),
@@ -175,15 +234,14 @@ __device__ __forceinline__ void Consume(BackwardShared<kHeadDim>& shared,
       inputs.delta[i] = live ? inputs.delta[i] : 0.0F;
     }
     float sums[kHeadDim / 2];
-    consumer.Run(shared.plans[0].tiles(), rows, inputs, sums);
+    consumer.Run(rows, inputs, sums);
     const auto first = static_cast<int32_t>((threadIdx.x - 128) / 32 * 16);  // of this warp
     const float factor[2] = {problem.scale, problem.scale};
-    StoreRows(shared.result,
-              sums,
-              factor,
-              data.dq + (element + int64_t{first} * problem.heads) * kHeadDim,
-              int64_t{problem.heads} * kHeadDim,
-              problem.layout.text_tokens - item.first - first);
+    StoreRows<kHeadDim>(sums,
+                        factor,
+                        data.dq + (element + int64_t{first} * problem.heads) * kHeadDim,
+                        int64_t{problem.heads} * kHeadDim,
+                        problem.layout.text_tokens - item.first - first);
   }
 }
 
@@ -195,14 +253,12 @@ __global__ void __launch_bounds__(kBlockThreads, 1)
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) uint8_t dynamic[];
   auto& shared = *reinterpret_cast<BackwardShared<kHeadDim>*>(dynamic);
-  InitBarriers(shared);
+  InitAllBarriers(shared);
   if (threadIdx.x < 128) {
-    device::ShrinkRegisters<40>();
-    if (threadIdx.x < 32) {
-      Produce(shared, problem, maps);
-    }
+    device::ShrinkRegisters<24>();
+    Produce<2>(shared, problem, maps);
   } else {
-    device::GrowRegisters<232>();
+    device::GrowRegisters<240>();
     Consume(shared, problem, data);
   }
 #endif

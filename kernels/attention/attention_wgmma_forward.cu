@@ -9,7 +9,9 @@
 namespace ksa::cuda_attention::wgmma {
 namespace {
 
-constexpr int kQuerySlots = 2;  // queries of the next item come while results leave through the place of this one's
+// The next item's queries come while this one's are in use.
+template <int kHeadDim>
+using ForwardShared = SharedMemory<kHeadDim, 1, 2, 2, 2>;
 
 // Of this thread's two rows: what exponentials are relative to, and the sum of this thread's exponentials.
 struct RowState {
@@ -21,13 +23,14 @@ struct RowState {
 // before is then left out for nearly all tiles, and fp32 sums and bf16 weights lose nothing by a common factor.
 constexpr float kSlackLog2 = 8.0F;
 
-__device__ __forceinline__ void RowMaxima(const float (&scores)[64], float (&max)[2]) {
+template <int kCount>
+__device__ __forceinline__ void RowMaxima(const float (&scores)[kCount], float (&max)[2]) {
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     float max0 = scores[2 * i];  // two chains of dependent instructions instead of one
     float max1 = scores[2 * i + 1];
 #pragma unroll
-    for (int j = 1; j < 16; ++j) {
+    for (int j = 1; j < kCount / 4; ++j) {
       max0 = fmaxf(max0, scores[4 * j + 2 * i]);
       max1 = fmaxf(max1, scores[4 * j + 2 * i + 1]);
     }
@@ -38,15 +41,15 @@ __device__ __forceinline__ void RowMaxima(const float (&scores)[64], float (&max
 }
 
 // Replaces scores by exponentials relative to state.max, and adds them up.
-template <bool kFirst>
-__device__ __forceinline__ void Exponentials(float (&scores)[64], RowState& state, float scale_log2) {
+template <bool kFirst, int kCount>
+__device__ __forceinline__ void Exponentials(float (&scores)[kCount], RowState& state, float scale_log2) {
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
     const float offset = -state.max[i] * scale_log2;
     float sum0 = 0;
     float sum1 = 0;
 #pragma unroll
-    for (int j = 0; j < 16; ++j) {
+    for (int j = 0; j < kCount / 4; ++j) {
       float& a = scores[4 * j + 2 * i];
       float& b = scores[4 * j + 2 * i + 1];
       a = Exp2(fmaf(a, scale_log2, offset));
@@ -85,20 +88,32 @@ __device__ __forceinline__ void Rescale(float (&sums)[kCount], const float (&fac
   }
 }
 
+// What a consumer warpgroup knows of the item it works on.
+struct ItemState {
+  TilePlan plan;
+  RowKeys seen;
+  RowKeys rows[2];  // of this thread
+  RowState softmax;
+};
+
 // A consumer warpgroup: its place, and the slots it reads next. The products of an item's first scores run beside those
-// of the item before, so that a block never waits for the latency of a single product.
+// of the item before, so that a block never waits for the latency of a single product. Functions come for whole tiles
+// of keys and for halves: no product and no branch on its way while another one is under way.
 template <int kHeadDim>
 struct Consumer {
-  using Shared = SharedMemory<kHeadDim, 1, kQuerySlots>;
+  using Shared = ForwardShared<kHeadDim>;
+  using Sums = float[kHeadDim / 2];
   Shared& shared;
   float scale_log2;
   Turns turns;
   uint64_t queries;  // descriptors of slot 0
   uint64_t keys;
   uint64_t values;
-  RingIndex<kQuerySlots> item_slot;
-  RingIndex<kStages> key_slot;
-  RingIndex<kStages> value_slot;
+  typename Shared::ItemRing item_slot;
+  typename Shared::KeyRing key_slot;
+  typename Shared::ValueRing value_slot;
+  bool sums_half = false;    // of the tile whose weighted sum is next
+  uint32_t sums_offset = 0;  // bytes, of its half
 
   __device__ __forceinline__ void AwaitItem() {
     device::Wait(&shared.queries_full[item_slot.slot()], item_slot.phase());
@@ -111,122 +126,164 @@ struct Consumer {
   }
 
   // Scores of the next tile of keys, with the queries of item_slot.
-  __device__ __forceinline__ void StartScores(float (&scores)[64]) {
+  template <int kCount>
+  __device__ __forceinline__ void StartScores(float (&scores)[kCount], const KeyTile& tile) {
     constexpr uint32_t kBytes = Shared::Tile::kBytes;
-    IssueScores<kHeadDim>(
-        scores, device::Advance(queries, item_slot.slot() * kBytes), device::Advance(keys, key_slot.slot() * kBytes));
+    IssueScores<kHeadDim>(scores,
+                          device::Advance(queries, item_slot.slot() * kBytes),
+                          device::Advance(keys, key_slot.slot() * kBytes + HalfOffset(tile)));
     device::WgmmaCommit();
   }
 
-  __device__ __forceinline__ void FinishScores(float (&scores)[64]) {
+  template <int kCount>
+  __device__ __forceinline__ void FinishScores(float (&scores)[kCount]) {
     device::Pin(scores);
     ReleaseSlot(&shared.keys_empty[key_slot.slot()]);
     key_slot.Next();
   }
 
-  __device__ __forceinline__ void StartSums(float (&sums)[kHeadDim / 2],
-                                            const uint32_t (&weights)[kTileKeys / 16][4],
-                                            bool accumulate) {
-    IssueWeightedSum<kHeadDim>(
-        sums, weights, device::Advance(values, value_slot.slot() * Shared::Tile::kBytes), accumulate);
+  template <bool kHalf>
+  __device__ __forceinline__ void StartSums(Sums& sums, const Weights& weights, bool accumulate) {
+    IssueWeightedSum<kHeadDim, kHalf ? kTileKeys / 32 : kTileKeys / 16>(
+        sums, weights, device::Advance(values, value_slot.slot() * Shared::Tile::kBytes + sums_offset), accumulate);
     device::WgmmaCommit();
   }
 
-  __device__ __forceinline__ void FinishSums(float (&sums)[kHeadDim / 2], uint32_t (&weights)[kTileKeys / 16][4]) {
+  __device__ __forceinline__ void FinishSums(Sums& sums, Weights& weights) {
     device::Pin(sums);
     PinWeights(weights);
     ReleaseSlot(&shared.values_empty[value_slot.slot()]);
     value_slot.Next();
   }
 
-  // The first item's first scores.
-  __device__ __forceinline__ void Begin(float (&scores)[64]) {
-    turns.Begin();
-    AwaitItem();
+  __device__ __forceinline__ void RememberTile(const KeyTile& tile) {
+    sums_half = tile.half;
+    sums_offset = HalfOffset(tile);
+  }
+
+  // An item's first weights from its first scores.
+  template <int kCount>
+  __device__ __forceinline__ void FirstWeights(float (&scores)[kCount],
+                                               const KeyTile& tile,
+                                               ItemState& item,
+                                               Weights& weights) {
+    if (tile.masked) {
+      MaskScores(scores, item.rows, tile);
+    }
+    RowMaxima(scores, item.softmax.max);
+    Exponentials<true>(scores, item.softmax, scale_log2);
+    PackWeights(weights, scores);
+    RememberTile(tile);
+  }
+
+  // Scores and weights of the block's first item's first tile.
+  template <bool kHalf>
+  __device__ __forceinline__ void Begin(const KeyTile& tile, ItemState& item, Weights& weights) {
+    float scores[kHalf ? 32 : 64];
     AwaitKeys();
     turns.Take();
     device::WgmmaFence();
-    StartScores(scores);
-    FinishFirstScores(scores);
-    turns.Pass();
-  }
-
-  __device__ __forceinline__ void FinishFirstScores(float (&scores)[64]) {
+    StartScores(scores, tile);
     device::WgmmaWait<0>();
     FinishScores(scores);
+    turns.Pass();
+    FirstWeights(scores, tile, item, weights);
   }
 
-  // The tiles of the item at item_slot, whose first scores are there, up to the weights of the last one. Sums are
-  // not yet divided by the rows' sums of exponentials.
-  __device__ __forceinline__ void Attend(float (&scores)[64],
-                                         const TilePlan& plan,
-                                         const RowKeys (&rows)[2],
-                                         float (&sums)[kHeadDim / 2],
-                                         uint32_t (&weights)[kTileKeys / 16][4],
-                                         RowState& state) {
-    const int32_t tiles = plan.tiles();
-    if (plan.NeedsMask(0)) {
-      MaskScores(scores, rows, true, plan.First(0));
-    }
-    RowMaxima(scores, state.max);
-    Exponentials<true>(scores, state, scale_log2);
-    PackWeights(weights, scores);
-#pragma unroll 1
-    for (int32_t t = 1; t < tiles; ++t) {
-      AwaitValues();  // of the tile before: all waits come before the products, which then follow each other
-      AwaitKeys();
-      turns.Take();
-      device::WgmmaFence();
-      StartScores(scores);
-      StartSums(sums, weights, t > 1);
-      device::WgmmaWait<1>();
-      FinishScores(scores);
-      turns.Pass();
-      if (plan.NeedsMask(t)) {
-        MaskScores(scores, rows, plan.IsText(t), plan.First(t));
-      }
-      float max[2];
-      float factor[2] = {1.0F, 1.0F};
-      RowMaxima(scores, max);
-      const bool raised = RaiseMaxima(state, max, factor, scale_log2);
-      Exponentials<false>(scores, state, scale_log2);
-      HoldWaitFor(state.sum, &shared.queries_empty[0]);
-      device::WgmmaWait<0>();
-      FinishSums(sums, weights);
-      if (raised) {
-        Rescale(sums, factor);
-      }
-      PackWeights(weights, scores);
-    }
-  }
-
-  // The last tile's weighted sum; the next item's first scores are left under way.
-  __device__ __forceinline__ void DrainAndStartNext(float (&scores)[64],
-                                                    float (&sums)[kHeadDim / 2],
-                                                    uint32_t (&weights)[kTileKeys / 16][4],
-                                                    bool accumulate) {
-    AwaitValues();
-    item_slot.Next();
-    AwaitItem();
+  // Scores of `tile` beside the weighted sum of the tile before it; then its weights.
+  template <bool kHalf, bool kSumsHalf>
+  __device__ __forceinline__ void Step(
+      const KeyTile& tile, bool accumulate, ItemState& item, Sums& sums, Weights& weights) {
+    float scores[kHalf ? 32 : 64];
+    AwaitValues();  // all waits come before the products, which then follow each other
     AwaitKeys();
     turns.Take();
     device::WgmmaFence();
-    StartSums(sums, weights, accumulate);
-    StartScores(scores);
+    StartScores(scores, tile);
+    StartSums<kSumsHalf>(sums, weights, accumulate);
+    device::WgmmaWait<1>();
+    FinishScores(scores);
+    turns.Pass();
+    if (tile.masked) {
+      MaskScores(scores, item.rows, tile);
+    }
+    float max[2];
+    float factor[2] = {1.0F, 1.0F};
+    RowMaxima(scores, max);
+    const bool raised = RaiseMaxima(item.softmax, max, factor, scale_log2);
+    Exponentials<false>(scores, item.softmax, scale_log2);
+    HoldWaitFor(item.softmax.sum, &shared.queries_empty[0]);
+    device::WgmmaWait<0>();
+    FinishSums(sums, weights);
+    if (raised) {
+      Rescale(sums, factor);
+    }
+    PackWeights(weights, scores);
+    RememberTile(tile);
+  }
+
+  // All tiles of an item but the first, up to the weights of the last one.
+  __device__ __forceinline__ void Attend(ItemState& item, Sums& sums, Weights& weights) {
+    const int32_t tiles = item.plan.tiles();
+#pragma unroll 1
+    for (int32_t t = 1; t < tiles; ++t) {
+      const KeyTile tile = item.plan.Tile(t, item.seen);
+      if (!tile.half && !sums_half) {
+        Step<false, false>(tile, t > 1, item, sums, weights);
+      } else if (!tile.half) {
+        Step<false, true>(tile, t > 1, item, sums, weights);
+      } else if (!sums_half) {
+        Step<true, false>(tile, t > 1, item, sums, weights);
+      } else {
+        Step<true, true>(tile, t > 1, item, sums, weights);
+      }
+    }
+  }
+
+  // The weighted sum of the item's last tile beside the first scores of the next item, whose queries are there; `store`
+  // stores the item's results. Leaves the next item's first weights.
+  template <bool kHalf, typename Store>
+  __device__ __forceinline__ void Switch(
+      const KeyTile& tile, bool accumulate, const Store& store, ItemState& next, Sums& sums, Weights& weights) {
+    float scores[kHalf ? 32 : 64];
+    AwaitValues();
+    AwaitKeys();
+    turns.Take();
+    device::WgmmaFence();
+    StartSums<false>(sums, weights, accumulate);
+    StartScores(scores, tile);
     device::WgmmaWait<1>();
     FinishSums(sums, weights);
     turns.Pass();
+    store();
+    device::WgmmaWait<0>();
+    FinishScores(scores);
+    FirstWeights(scores, tile, next, weights);
   }
 
-  __device__ __forceinline__ void Drain(float (&sums)[kHeadDim / 2],
-                                        uint32_t (&weights)[kTileKeys / 16][4],
-                                        bool accumulate) {
+  // The weighted sum of the block's last tile.
+  __device__ __forceinline__ void End(bool accumulate, Sums& sums, Weights& weights) {
     AwaitValues();
     device::WgmmaFence();
-    StartSums(sums, weights, accumulate);
+    StartSums<false>(sums, weights, accumulate);
     device::WgmmaWait<0>();
     FinishSums(sums, weights);
     turns.End();
+  }
+
+  // Makes the weights of half a tile those of a whole one.
+  __device__ __forceinline__ void CompleteWeights(Weights& weights) {
+    if (sums_half) {
+#pragma unroll
+      for (int step = 0; step < kTileKeys / 32; ++step) {
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          weights[step + kTileKeys / 32][i] = sums_offset != 0 ? weights[step][i] : 0;
+          weights[step][i] = sums_offset != 0 ? 0 : weights[step][i];
+        }
+      }
+      sums_offset = 0;
+    }
   }
 };
 
@@ -237,8 +294,7 @@ struct ForwardOutputs {
 
 // Divides, and stores out and lse of this warp's 16 rows.
 template <int kHeadDim>
-__device__ __forceinline__ void StoreResults(SharedTile<kHeadDim>& stage,
-                                             const QueryProblem& problem,
+__device__ __forceinline__ void StoreResults(const QueryProblem& problem,
                                              const QueryItem& item,
                                              const ForwardOutputs& outputs,
                                              const bool (&live)[2],
@@ -269,11 +325,11 @@ __device__ __forceinline__ void StoreResults(SharedTile<kHeadDim>& stage,
           live[i] ? fmaf(state.max[i], problem.scale, logf(sum)) : -INFINITY;
     }
   }
-  StoreRows(stage, sums, factor, outputs.out + element * kHeadDim, int64_t{problem.heads} * kHeadDim, rows);
+  StoreRows<kHeadDim>(sums, factor, outputs.out + element * kHeadDim, int64_t{problem.heads} * kHeadDim, rows);
 }
 
 template <int kHeadDim>
-__device__ __forceinline__ void Consume(SharedMemory<kHeadDim, 1, kQuerySlots>& shared,
+__device__ __forceinline__ void Consume(ForwardShared<kHeadDim>& shared,
                                         const QueryProblem& problem,
                                         const ForwardOutputs& outputs) {
   const uint32_t group = ConsumerGroup();
@@ -284,35 +340,54 @@ __device__ __forceinline__ void Consume(SharedMemory<kHeadDim, 1, kQuerySlots>& 
                               .queries = DepthAlongColumns(shared.queries[0][0], group * 64),
                               .keys = DepthAlongColumns(shared.keys[0]),
                               .values = DepthAlongRows(shared.values[0])};
-  float scores[64];
-  consumer.Begin(scores);
+  const auto take_item = [&](ItemState& item) {
+    consumer.AwaitItem();
+    const uint32_t slot = consumer.item_slot.slot();
+    item.plan = shared.plans[slot];
+    item.seen = shared.seen[slot][group];
+    item.rows[0] = shared.rows[slot][row];
+    item.rows[1] = shared.rows[slot][row + 8];
+  };
+  float sums[kHeadDim / 2];
+  Weights weights;
+  ItemState item;
+  consumer.turns.Begin();
+  take_item(item);
+  const KeyTile tile = item.plan.Tile(0, item.seen);
+  if (tile.half) {
+    consumer.template Begin<true>(tile, item, weights);
+  } else {
+    consumer.template Begin<false>(tile, item, weights);
+  }
   int32_t index = ItemIndex(0, blockIdx.x, gridDim.x);  // there are no more blocks than items
 #pragma unroll 1
   for (int32_t round = 1; index < problem.items; ++round) {
-    const uint32_t slot = consumer.item_slot.slot();
-    const TilePlan plan = shared.plans[slot];
-    const RowKeys rows[2] = {shared.rows[slot][row], shared.rows[slot][row + 8]};
-    float sums[kHeadDim / 2];
-    uint32_t weights[kTileKeys / 16][4];
-    RowState state;
-    consumer.Attend(scores, plan, rows, sums, weights, state);
-    const bool live[2] = {rows[0].text.size() > 0, rows[1].text.size() > 0};
+    consumer.Attend(item, sums, weights);
+    consumer.CompleteWeights(weights);
+    __syncwarp();  // all lanes have read their rows' keys
+    ReleaseSlot(&shared.queries_empty[consumer.item_slot.slot()]);
+    const bool accumulate = item.plan.tiles() > 1;
     const auto store = [&] {
-      StoreResults(shared.queries[slot][0], problem, ItemAt(problem, index), outputs, live, sums, state);
-      device::FenceProxyAsync();  // before the copy engine brings other queries to the place of the results
-      __syncwarp();
-      ReleaseSlot(&shared.queries_empty[slot]);
+      const bool live[2] = {item.rows[0].text.size() > 0, item.rows[1].text.size() > 0};
+      StoreResults<kHeadDim>(problem, ItemAt(problem, index), outputs, live, sums, item.softmax);
     };
-    const int32_t next = ItemIndex(round, blockIdx.x, gridDim.x);
-    if (next < problem.items) {
-      consumer.DrainAndStartNext(scores, sums, weights, plan.tiles() > 1);
-      store();
-      consumer.FinishFirstScores(scores);
+    const int32_t next_index = ItemIndex(round, blockIdx.x, gridDim.x);
+    if (next_index < problem.items) {
+      ItemState next;
+      consumer.item_slot.Next();
+      take_item(next);
+      const KeyTile first = next.plan.Tile(0, next.seen);
+      if (first.half) {
+        consumer.template Switch<true>(first, accumulate, store, next, sums, weights);
+      } else {
+        consumer.template Switch<false>(first, accumulate, store, next, sums, weights);
+      }
+      item = next;
     } else {
-      consumer.Drain(sums, weights, plan.tiles() > 1);
+      consumer.End(accumulate, sums, weights);
       store();
     }
-    index = next;
+    index = next_index;
   }
 }
 
@@ -322,15 +397,13 @@ __global__ void __launch_bounds__(kBlockThreads, 1) WgmmaForwardKernel(const __g
                                                                        const ForwardOutputs outputs) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) uint8_t dynamic[];
-  auto& shared = *reinterpret_cast<SharedMemory<kHeadDim, 1, kQuerySlots>*>(dynamic);
-  InitBarriers(shared);
+  auto& shared = *reinterpret_cast<ForwardShared<kHeadDim>*>(dynamic);
+  InitAllBarriers(shared);
   if (threadIdx.x < 128) {
-    device::ShrinkRegisters<40>();
-    if (threadIdx.x < 32) {
-      Produce(shared, problem, maps);
-    }
+    device::ShrinkRegisters<kProducerRegisters>();
+    Produce<1>(shared, problem, maps);
   } else {
-    device::GrowRegisters<232>();
+    device::GrowRegisters<kConsumerRegisters>();
     Consume(shared, problem, outputs);
   }
 #endif
@@ -349,7 +422,7 @@ void Launch(const AttentionForwardArgs& args, const Stream& stream) {
   const auto blocks = static_cast<unsigned>(PersistentBlocks(problem, stream.device));
   cuda::Launch("WgmmaForwardKernel",
                stream,
-               {dim3(blocks), dim3(kBlockThreads), sizeof(SharedMemory<kHeadDim, 1, kQuerySlots>)},
+               {dim3(blocks), dim3(kBlockThreads), sizeof(ForwardShared<kHeadDim>)},
                WgmmaForwardKernel<kHeadDim>,
                maps,
                problem,

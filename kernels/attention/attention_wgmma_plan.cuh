@@ -77,6 +77,15 @@ struct alignas(16) RowKeys {
   Range summary;
 };
 
+// A tile of keys as one warpgroup meets it, or the half of it that the group's rows see.
+struct KeyTile {
+  int32_t first = 0;  // key
+  bool is_text = false;
+  bool masked = false;
+  bool half = false;
+  bool second_half = false;
+};
+
 // Keys of a tile of queries: those that some row sees, and those that all rows see which see anything.
 struct TilePlan {
   Range text;
@@ -99,11 +108,26 @@ struct TilePlan {
     return IsText(t) ? text.end - (t + 1) * kTileKeys : summary.begin + (t - text_tiles()) * kTileKeys;
   }
 
-  // Whether tile t has pairs that are not visible.
-  [[nodiscard]] __device__ __forceinline__ bool NeedsMask(int32_t t) const {
+  // Tile t for a warpgroup whose rows see `seen`. One that sees nothing of the tile takes its first half.
+  [[nodiscard]] __device__ __forceinline__ KeyTile Tile(int32_t t, const RowKeys& seen) const {
+    const bool is_text = IsText(t);
     const int32_t first = First(t);
-    return first < (IsText(t) ? text_full.begin : summary_full.begin) ||
-           first + kTileKeys > (IsText(t) ? text_full.end : summary_full.end);
+    const int32_t end = first + kTileKeys;
+    KeyTile tile{.first = first, .is_text = is_text};
+    if (first >= (is_text ? text_full.begin : summary_full.begin) &&
+        end <= (is_text ? text_full.end : summary_full.end)) {
+      return tile;
+    }
+    const int32_t middle = first + kTileKeys / 2;
+    const int32_t seen_begin = is_text ? seen.text.begin : seen.summary.begin;
+    const int32_t seen_end = is_text ? seen.text.end : seen.summary.end;
+    const bool in_first = seen_begin < middle && seen_end > first;
+    const bool in_second = seen_begin < end && seen_end > middle;
+    tile.masked = true;
+    tile.half = !(in_first && in_second);
+    tile.second_half = in_second && !in_first;
+    tile.first = tile.second_half ? middle : first;
+    return tile;
   }
 };
 
@@ -127,34 +151,46 @@ __device__ __forceinline__ void Intersect(Range& range, const Range& other) {
   range.end = min(range.end, other.end);
 }
 
-// By a whole warp: the keys of the item's rows, each into rows[0..128), and of the tile.
-__device__ __forceinline__ TilePlan PlanTile(const QueryProblem& problem, const QueryItem& item, RowKeys* rows) {
-  const auto lane = static_cast<int32_t>(threadIdx.x % 32);
-  TilePlan plan{{INT_MAX, 0}, {0, INT_MAX}, {INT_MAX, 0}, {0, INT_MAX}};
-#pragma unroll 1
-  for (int32_t row = lane; row < kTileRows; row += 32) {
-    const int32_t i = item.first + row;
-    RowKeys keys{};
-    if (i < problem.layout.text_tokens) {
-      keys.text = problem.layout.TextKeys(problem.window, item.sequence, i);
-      keys.summary = problem.layout.SummaryKeys(problem.window, item.sequence, i);
+// A plan as a warp makes it: lane l holds the keys of rows l, l + 32, l + 64 and l + 96.
+struct PlannedItem {
+  RowKeys rows[kTileRows / 32];
+  RowKeys seen[2];  // by some row of each half of the rows
+  TilePlan plan;
+};
+
+// By a whole warp.
+__device__ __forceinline__ void PlanTile(const QueryProblem& problem, const QueryItem& item, PlannedItem& planned) {
+  TilePlan& plan = planned.plan;
+  plan = {{INT_MAX, 0}, {0, INT_MAX}, {INT_MAX, 0}, {0, INT_MAX}};
+#pragma unroll
+  for (int group = 0; group < 2; ++group) {
+    RowKeys seen{{INT_MAX, 0}, {INT_MAX, 0}};
+#pragma unroll
+    for (int j = 2 * group; j < 2 * group + 2; ++j) {
+      const auto i = static_cast<int32_t>(item.first + 32 * j + threadIdx.x % 32);
+      RowKeys keys{};
+      if (i < problem.layout.text_tokens) {
+        keys.text = problem.layout.TextKeys(problem.window, item.sequence, i);
+        keys.summary = problem.layout.SummaryKeys(problem.window, item.sequence, i);
+      }
+      planned.rows[j] = keys;
+      if (keys.text.size() > 0) {
+        Extend(seen.text, keys.text);
+        Extend(seen.summary, keys.summary);
+        Intersect(plan.text_full, keys.text);
+        Intersect(plan.summary_full, keys.summary);
+      }
     }
-    rows[row] = keys;
-    if (keys.text.size() > 0) {
-      Extend(plan.text, keys.text);
-      Extend(plan.summary, keys.summary);
-      Intersect(plan.text_full, keys.text);
-      Intersect(plan.summary_full, keys.summary);
-    }
+    seen = {WarpUnion(seen.text), WarpUnion(seen.summary)};
+    Extend(plan.text, seen.text);
+    Extend(plan.summary, seen.summary);
+    planned.seen[group] = seen;
   }
-  plan.text = WarpUnion(plan.text);
-  plan.summary = WarpUnion(plan.summary);
   plan.text_full = WarpIntersection(plan.text_full);
   plan.summary_full = WarpIntersection(plan.summary_full);
   if (plan.text.size() == 0) {  // padding only: a tile whose results are not used, so that every item has one
     plan.text = {item.first, item.first + 1};
   }
-  return plan;
 }
 
 }  // namespace ksa::cuda_attention::wgmma

@@ -20,7 +20,7 @@ __device__ __forceinline__ uint32_t ConsumerGroup() {
   return __shfl_sync(0xffffffff, threadIdx.x / 128 - 1, 0);
 }
 
-// One arrival of this warp: it has read a slot.
+// One arrival of this warp: its products have read a slot (they are waited for by the whole warp).
 __device__ __forceinline__ void ReleaseSlot(uint64_t* empty) {
   if (threadIdx.x % 32 == 0) {
     device::Arrive(empty);
@@ -64,27 +64,36 @@ __device__ __forceinline__ void HoldWaitFor(const float (&values)[kCount], uint6
   }
 }
 
-// scores [64, 128] = rows of `queries` · keysᵀ; `queries` is the descriptor of this warpgroup's 64 rows.
-template <int kHeadDim>
-__device__ __forceinline__ void IssueScores(float (&scores)[64], uint64_t queries, uint64_t keys) {
+// scores [64, n] = rows of `queries` · keysᵀ, n = 128 or, of half a tile of keys, 64; `queries` is the descriptor of
+// this warpgroup's 64 rows.
+template <int kHeadDim, int kCount>
+__device__ __forceinline__ void IssueScores(float (&scores)[kCount], uint64_t queries, uint64_t keys) {
   constexpr uint32_t kBlockBytes = SharedTile<kHeadDim>::kBlockBytes;
 #pragma unroll
   for (int step = 0; step < kHeadDim / 16; ++step) {
     const uint32_t offset = step / 4 * kBlockBytes + step % 4 * 32;
-    device::WgmmaSs<kTileKeys>(scores, device::Advance(queries, offset), device::Advance(keys, offset), step > 0);
+    device::WgmmaSs<2 * kCount>(scores, device::Advance(queries, offset), device::Advance(keys, offset), step > 0);
   }
 }
 
-// sums [64, e] (+)= weights [64, 128] · tile [128, e]; `tile` is the descriptor of a tile whose rows are the depth.
-template <int kHeadDim>
+// Weights of a tile as operands, 16 keys each; of half a tile, the first 4.
+using Weights = uint32_t[kTileKeys / 16][4];
+
+// sums [64, e] (+)= weights [64, 16·kSteps] · tile [16·kSteps, e]; `tile` is the descriptor of rows that are the depth.
+template <int kHeadDim, int kSteps>
 __device__ __forceinline__ void IssueWeightedSum(float (&sums)[kHeadDim / 2],
-                                                 const uint32_t (&weights)[kTileKeys / 16][4],
+                                                 const Weights& weights,
                                                  uint64_t tile,
                                                  bool accumulate) {
 #pragma unroll
-  for (int step = 0; step < kTileKeys / 16; ++step) {
+  for (int step = 0; step < kSteps; ++step) {
     device::WgmmaRs<kHeadDim, true>(sums, weights[step], device::Advance(tile, step * 2048), accumulate || step > 0);
   }
+}
+
+// From a tile's first key to the first of the half that is meant, in descriptors of keys and of values.
+__device__ __forceinline__ uint32_t HalfOffset(const KeyTile& tile) {
+  return tile.second_half ? kTileKeys / 2 * 128 : 0;
 }
 
 template <int kHeadDim>
@@ -97,30 +106,31 @@ __device__ __forceinline__ uint64_t DepthAlongRows(const SharedTile<kHeadDim>& t
   return device::Descriptor(tile.bytes, SharedTile<kHeadDim>::kBlockBytes, 1024);
 }
 
-__device__ __forceinline__ void PackWeights(uint32_t (&weights)[kTileKeys / 16][4], const float (&values)[64]) {
+template <int kCount>
+__device__ __forceinline__ void PackWeights(Weights& weights, const float (&values)[kCount]) {
 #pragma unroll
-  for (int i = 0; i < kTileKeys / 4; ++i) {
+  for (int i = 0; i < kCount / 2; ++i) {
     weights[i / 4][i % 4] = device::PackBf16(values[2 * i], values[2 * i + 1]);
   }
 }
 
-__device__ __forceinline__ void PinWeights(uint32_t (&weights)[kTileKeys / 16][4]) {
+__device__ __forceinline__ void PinWeights(Weights& weights) {
 #pragma unroll
   for (int step = 0; step < kTileKeys / 16; ++step) {
     device::Pin(weights[step]);
   }
 }
 
-// Sets the scores of pairs that are not visible to -infinity. `rows`: the keys of this thread's two rows; `first`: of
-// the tile of text or of summary keys.
-__device__ __forceinline__ void MaskScores(float (&scores)[64], const RowKeys (&rows)[2], bool is_text, int32_t first) {
-  const auto column = static_cast<int32_t>(first + threadIdx.x % 4 * 2);
+// Sets the scores of pairs that are not visible to -infinity. `rows`: the keys of this thread's two rows.
+template <int kCount>
+__device__ __forceinline__ void MaskScores(float (&scores)[kCount], const RowKeys (&rows)[2], const KeyTile& tile) {
+  const auto column = static_cast<int32_t>(tile.first + threadIdx.x % 4 * 2);
 #pragma unroll
   for (int i = 0; i < 2; ++i) {
-    const int32_t begin = (is_text ? rows[i].text.begin : rows[i].summary.begin) - column;
-    const int32_t end = (is_text ? rows[i].text.end : rows[i].summary.end) - column;
+    const int32_t begin = (tile.is_text ? rows[i].text.begin : rows[i].summary.begin) - column;
+    const int32_t end = (tile.is_text ? rows[i].text.end : rows[i].summary.end) - column;
 #pragma unroll
-    for (int j = 0; j < 16; ++j) {
+    for (int j = 0; j < kCount / 4; ++j) {
 #pragma unroll
       for (int c = 0; c < 2; ++c) {
         float& score = scores[4 * j + 2 * i + c];
@@ -130,41 +140,33 @@ __device__ __forceinline__ void MaskScores(float (&scores)[64], const RowKeys (&
   }
 }
 
-// Stores a warp's 16 rows of results, scaled by factor[i] for this thread's rows, as bf16: through the warp's rows of
-// `stage`, so that rows leave in whole 16-byte units. `global`: row 0 of the warp; rows from `rows` on are not stored.
+// Stores a warp's 16 rows of results, scaled by factor[i] for this thread's rows, as bf16. `global`: row 0 of the warp;
+// rows from `rows` on are not stored.
 template <int kHeadDim>
-__device__ __forceinline__ void StoreRows(SharedTile<kHeadDim>& stage,
-                                          const float (&results)[kHeadDim / 2],
+__device__ __forceinline__ void StoreRows(const float (&results)[kHeadDim / 2],
                                           const float (&factor)[2],
                                           BFloat16* global,
                                           int64_t row_stride,
                                           int32_t rows) {
-  constexpr uint32_t kUnits = kHeadDim / 8;  // of 16 bytes, a row
-  constexpr uint32_t kBlockBytes = SharedTile<kHeadDim>::kBlockBytes;
-  const uint32_t lane = threadIdx.x % 32;
-  uint8_t* own = stage.bytes + (threadIdx.x - 128) / 32 * (16 * 128);
+  const auto lane = static_cast<int32_t>(threadIdx.x % 32);
 #pragma unroll
-  for (uint32_t j = 0; j < kHeadDim / 16; ++j) {
-    const uint32_t byte = j % 4 * 32 + lane / 16 * 16;
-    const float* part = &results[8 * j];
-    device::StoreMatrix(device::SharedAddress(own) + j / 4 * kBlockBytes + device::SwizzledOffset(lane % 16, byte),
-                        device::PackBf16(part[0] * factor[0], part[1] * factor[0]),
-                        device::PackBf16(part[2] * factor[1], part[3] * factor[1]),
-                        device::PackBf16(part[4] * factor[0], part[5] * factor[0]),
-                        device::PackBf16(part[6] * factor[1], part[7] * factor[1]));
-  }
-  __syncwarp();
+  for (int i = 0; i < 2; ++i) {
+    const int32_t row = lane / 4 + 8 * i;
+    BFloat16* to = global + row * row_stride + lane % 4 * 8;
 #pragma unroll
-  for (uint32_t u = lane; u < 16 * kUnits; u += 32) {
-    const uint32_t row = u / kUnits;
-    const uint32_t unit = u % kUnits;
-    const uint4 value =
-        *reinterpret_cast<const uint4*>(own + unit / 8 * kBlockBytes + device::SwizzledOffset(row, unit % 8 * 16));
-    if (static_cast<int32_t>(row) < rows) {
-      *reinterpret_cast<uint4*>(global + row * row_stride + unit * 8) = value;
+    for (int block = 0; block < kHeadDim / 32; ++block) {
+      uint32_t pairs[4];
+#pragma unroll
+      for (int j = 0; j < 4; ++j) {
+        const float* pair = &results[16 * block + 4 * j + 2 * i];
+        pairs[j] = device::PackBf16(pair[0] * factor[i], pair[1] * factor[i]);
+      }
+      device::TransposeQuad(pairs);
+      if (row < rows) {
+        *reinterpret_cast<uint4*>(to + 32 * block) = {pairs[0], pairs[1], pairs[2], pairs[3]};
+      }
     }
   }
-  __syncwarp();
 }
 
 }  // namespace ksa::cuda_attention::wgmma

@@ -55,12 +55,6 @@ __device__ __forceinline__ void Wait(uint64_t* barrier, uint32_t parity) {
   }
 }
 
-// Between this thread's ordinary stores to shared memory and reads of them by tensor cores or the copy engine; a
-// barrier among the threads concerned comes after it.
-__device__ __forceinline__ void FenceProxyAsync() {
-  asm volatile("fence.proxy.async.shared::cta;" ::: "memory");
-}
-
 // Numbered barriers of a block, 0 (__syncthreads) to 15: `threads` threads, whole warps, take part.
 __device__ __forceinline__ void NamedSync(uint32_t id, uint32_t threads) {
   asm volatile("bar.sync %0, %1;" ::"r"(id), "r"(threads) : "memory");

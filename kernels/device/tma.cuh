@@ -1,7 +1,7 @@
-// Copies of tiles between global and shared memory by the copy engine (PTX ISA, "cp.async.bulk.tensor"), through the
+// Copies of tiles from global to shared memory by the copy engine (PTX ISA, "cp.async.bulk.tensor"), through the
 // tensor maps of kernels/device/tensor_map.cuh: coordinates are (column, head, row). One thread issues a copy.
 //
-// What lies outside of the tensor is read as zeros and is not written; coordinates may be negative. With the maps'
+// What lies outside of the tensor is read as zeros; coordinates may be negative. With the maps'
 // swizzle the 16-byte unit u of row r of a box is found at unit u ^ (r % 8) of the row's 128 bytes; boxes lie 1024-byte
 // aligned.
 #pragma once
@@ -13,10 +13,6 @@
 #include "kernels/device/mbarrier.cuh"
 
 namespace ksa::device {
-
-__device__ __forceinline__ void PrefetchTensorMap(const CUtensorMap* map) {
-  asm volatile("prefetch.tensormap [%0];" ::"l"(reinterpret_cast<uint64_t>(map)) : "memory");
-}
 
 // Brings the map's box at (column, head, row) to `shared`; its bytes count towards `barrier`'s phase.
 __device__ __forceinline__ void TmaLoad(
@@ -40,28 +36,6 @@ __device__ __forceinline__ void BulkLoad(void* shared, const void* global, uint3
                "r"(bytes),
                "r"(SharedAddress(barrier))
                : "memory");
-}
-
-// Writes the box in `shared` to (column, head, row). The writers of `shared` have called FenceProxyAsync.
-__device__ __forceinline__ void TmaStore(
-    const void* shared, const CUtensorMap* map, int32_t column, int32_t head, int32_t row) {
-  asm volatile("cp.async.bulk.tensor.3d.global.shared::cta.tile.bulk_group [%0, {%2, %3, %4}], [%1];" ::"l"(
-                   reinterpret_cast<uint64_t>(map)),
-               "r"(SharedAddress(shared)),
-               "r"(column),
-               "r"(head),
-               "r"(row)
-               : "memory");
-}
-
-__device__ __forceinline__ void TmaStoreCommit() {
-  asm volatile("cp.async.bulk.commit_group;" ::: "memory");
-}
-
-// Waits until at most kPending of this thread's committed groups still read shared memory.
-template <int kPending>
-__device__ __forceinline__ void TmaStoreWaitRead() {
-  asm volatile("cp.async.bulk.wait_group.read %0;" ::"n"(kPending) : "memory");
 }
 
 }  // namespace ksa::device

@@ -87,25 +87,21 @@ __device__ __forceinline__ uint32_t PackBf16(float low, float high) {
   return packed;
 }
 
-// Stores four 8x8 blocks of bf16 from fragments: lane l gives the address of a 16-byte row, l % 8 of block l / 8.
-__device__ __forceinline__ void StoreMatrix(uint32_t shared_address, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared_address),
-               "r"(a),
-               "r"(b),
-               "r"(c),
-               "r"(d)
-               : "memory");
-}
-
-// The same, each block transposed.
-__device__ __forceinline__ void StoreMatrixTransposed(
-    uint32_t shared_address, uint32_t a, uint32_t b, uint32_t c, uint32_t d) {
-  asm volatile("stmatrix.sync.aligned.m8n8.x4.trans.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(shared_address),
-               "r"(a),
-               "r"(b),
-               "r"(c),
-               "r"(d)
-               : "memory");
+// x[i] of lane l of four neighbouring lanes becomes x[l % 4] of lane i: two fragments' columns in a row become 16
+// bytes.
+__device__ __forceinline__ void TransposeQuad(uint32_t (&x)[4]) {
+#pragma unroll
+  for (int bit = 1; bit <= 2; bit *= 2) {
+    const bool upper = (threadIdx.x & bit) != 0;
+#pragma unroll
+    for (int i = 0; i < 4; ++i) {
+      if ((i & bit) == 0) {
+        const uint32_t got = __shfl_xor_sync(0xffffffff, upper ? x[i] : x[i + bit], bit);
+        x[i] = upper ? got : x[i];
+        x[i + bit] = upper ? x[i + bit] : got;
+      }
+    }
+  }
 }
 
 // Where byte `byte` (of 128) of row `row` of a swizzled block lies, from the block's begin.
