@@ -224,19 +224,40 @@ __global__ void __launch_bounds__(kThreads, 1) SoftmaxStreamKernel(const LongRow
 #endif
 }
 
+// Clusters that are on the GPU at the same time. One more would start when the others end, and take as long again.
 template <int kPacks>
-void LaunchStream(const LongRows& rows, int64_t clusters, const Stream& stream) {
+int64_t ActiveClusters(size_t shared_bytes) {
+  KSA_CUDA_CHECK(cudaFuncSetAttribute(
+      SoftmaxStreamKernel<kPacks>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared_bytes)));
+  cudaLaunchAttribute cluster{};
+  cluster.id = cudaLaunchAttributeClusterDimension;
+  cluster.val.clusterDim = {kCluster, 1, 1};
+  cudaLaunchConfig_t config{};
+  config.gridDim = dim3(kCluster);
+  config.blockDim = dim3(kThreads);
+  config.dynamicSmemBytes = shared_bytes;
+  config.attrs = &cluster;
+  config.numAttrs = 1;
+  int clusters = 0;
+  KSA_CUDA_CHECK(cudaOccupancyMaxActiveClusters(&clusters, SoftmaxStreamKernel<kPacks>, &config));
+  return std::max(clusters, 1);
+}
+
+template <int kPacks>
+void LaunchStream(const LongRows& rows, const Stream& stream) {
   if constexpr (kPacks < kMostPacks) {
     if (rows.slice > kPacks * 4 * kThreads) {
-      LaunchStream<kPacks + 2>(rows, clusters, stream);
+      LaunchStream<kPacks + 2>(rows, stream);
       return;
     }
   }
+  const auto shared_bytes = static_cast<size_t>(2 * 4 * rows.slice);
+  const int64_t clusters = std::min(rows.n, ActiveClusters<kPacks>(shared_bytes));
   Launch("SoftmaxStreamKernel",
          stream,
          {.grid = dim3(static_cast<unsigned>(clusters * kCluster)),
           .block = dim3(kThreads),
-          .shared_bytes = static_cast<size_t>(2 * 4 * rows.slice),
+          .shared_bytes = shared_bytes,
           .cluster = kCluster},
          SoftmaxStreamKernel<kPacks>,
          rows);
@@ -264,9 +285,6 @@ bool CanStreamSoftmax(const SoftmaxRowsArgs& args, const Stream& stream) {
 void StreamSoftmax(const SoftmaxRowsArgs& args, const Stream& stream) {
   const int64_t n = args.logits.rows();
   const int64_t v = args.logits.cols();
-  int multiprocessors = 0;
-  KSA_CUDA_CHECK(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, stream.device.ordinal));
-  const int64_t clusters = std::min<int64_t>(n, std::max(multiprocessors / kCluster, 1));
   const LongRows rows{.logits = args.logits.As<float>(),
                       .targets = args.targets,
                       .losses = args.losses,
@@ -275,7 +293,7 @@ void StreamSoftmax(const SoftmaxRowsArgs& args, const Stream& stream) {
                       .v = v,
                       .slice = static_cast<int32_t>(SliceOf(v)),
                       .scale = args.scale};
-  LaunchStream<2>(rows, clusters, stream);
+  LaunchStream<2>(rows, stream);
 }
 
 }  // namespace ksa::cuda
