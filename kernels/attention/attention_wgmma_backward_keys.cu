@@ -40,29 +40,23 @@ template <int kDim>
 __device__ __forceinline__ void Consume(const KeysParameters& p, int32_t consumer, KeysShared<kDim>& shared) {
   KeysConsumer<kDim> tiles(shared, consumer, p.problem);
   const bool leader = threadIdx.x % 32 == 0;
-  Ring<2> plans;
-  Ring<KeysShared<kDim>::kKeySlots> keys;
-  while (true) {
-    device::Wait(&shared.plan_full[plans.stage], plans.parity);
-    const TilePlan& plan = shared.plans[plans.stage];
-    const WorkItem& item = shared.items[plans.stage];
+  for (uint32_t n = 0;; ++n) {
+    const uint32_t slot = n % 2;
+    device::Wait(&shared.plan_full[slot], n / 2 % 2);
+    const TilePlan& plan = shared.plans[slot];
+    const WorkItem& item = shared.items[slot];
     if (item.plan < 0) {
       return;
     }
-    device::Wait(&shared.keys_full[keys.stage], keys.parity);
+    device::Wait(&shared.keys_full, n % 2);
     float dk[kDim / 2];
     float dv[kDim / 2];
-    tiles.Accumulate(plan, item.begin, keys.stage, dk, dv);
-    if (leader) {
-      device::Arrive(&shared.keys_empty[keys.stage]);
-    }
+    tiles.Accumulate(plan, item.begin, dk, dv);
     StoreItem<kDim>(p, plan, item, consumer, dk, dv);
     __syncwarp();
     if (leader) {
-      device::Arrive(&shared.plan_empty[plans.stage]);
+      device::Arrive(&shared.plan_empty[slot]);
     }
-    plans.Next();
-    keys.Next();
   }
 }
 
@@ -72,15 +66,11 @@ __device__ void InitBarriers(KeysShared<kDim>& shared) {
     device::InitBarrier(&shared.plan_full[i], 1);
     device::InitBarrier(&shared.plan_empty[i], kConsumerWarps + 3);  // and all producers but the one that fills it
   }
-  for (int i = 0; i < KeysShared<kDim>::kKeySlots; ++i) {
-    device::InitBarrier(&shared.keys_full[i], 1);
-    device::InitBarrier(&shared.keys_empty[i], kConsumerWarps);
-  }
-  for (int i = 0; i < KeysShared<kDim>::kQueryStages; ++i) {
+  device::InitBarrier(&shared.keys_full, 1);
+  device::InitBarrier(&shared.keys_empty, kConsumerWarps);
+  for (int i = 0; i < KeysShared<kDim>::kStages; ++i) {
     device::InitBarrier(&shared.query_full[i], 1);
     device::InitBarrier(&shared.query_empty[i], kConsumerWarps);
-  }
-  for (int i = 0; i < KeysShared<kDim>::kOutStages; ++i) {
     device::InitBarrier(&shared.out_full[i], 3);  // the copy engine and the two warps of LoadRowNumbers
     device::InitBarrier(&shared.out_empty[i], kConsumerWarps);
   }

@@ -28,22 +28,29 @@ class KeysConsumer {
         share_(problem.share),
         scale_log2_(problem.scale_log2) {}
 
-  // dk (without scale) and dv of this consumer's keys over the item's blocks, which begin at `cursor`.
-  __device__ __forceinline__ void Accumulate(
-      const TilePlan& plan, BlockCursor cursor, int32_t key_slot, float (&dk)[kDim / 2], float (&dv)[kDim / 2]) {
+  // dk (without scale) and dv of this consumer's keys over the item's blocks, which begin at `cursor`. Releases keys
+  // and values.
+  __device__ __forceinline__ void Accumulate(const TilePlan& plan,
+                                             BlockCursor cursor,
+                                             float (&dk)[kDim / 2],
+                                             float (&dv)[kDim / 2]) {
 #pragma unroll
     for (int i = 0; i < kDim / 2; ++i) {
       dk[i] = 0.0F;
       dv[i] = 0.0F;
     }
-    k_ = device::Descriptor(&shared_.k[key_slot][0][consumer_ * kGroupKeys][0], 16, 1024);
-    v_ = device::Descriptor(&shared_.v[key_slot][0][consumer_ * kGroupKeys][0], 16, 1024);
+    k_ = device::Descriptor(&shared_.k[0][consumer_ * kGroupKeys][0], 16, 1024);
+    v_ = device::Descriptor(&shared_.v[0][consumer_ * kGroupKeys][0], 16, 1024);
+    LookAt(plan, cursor);
+    ReleaseKeysAfter(cursor);
     while (cursor.left > 0) {
-      if (Needed(plan, cursor)) {
+      if (needed_) {
         Run(plan, cursor, dk, dv);
       } else {
         Skip();
         plan.Next(share_, cursor);
+        ReleaseKeysAfter(cursor);
+        LookAt(plan, cursor);
       }
     }
     device::Pin(dk);
@@ -61,25 +68,35 @@ class KeysConsumer {
     uint32_t ds16[kBlockQueries / 16][4];
   };
 
-  [[nodiscard]] __device__ __forceinline__ bool Needed(const TilePlan& plan, const BlockCursor& cursor) const {
+  // Whether this consumer's keys are seen by the block's queries, if there is a block, and by all of them.
+  __device__ __forceinline__ void LookAt(const TilePlan& plan, const BlockCursor& cursor) {
     const int4& seen = plan.segment[cursor.segment].seen[consumer_];
     const int32_t row = plan.Row(cursor);
-    return row < seen.y && row + kBlockQueries > seen.x;
+    needed_ = cursor.left > 0 && row < seen.y && row + kBlockQueries > seen.x;
+    masked_ = row < seen.z || row + kBlockQueries > seen.w;
   }
 
+  // All lanes are done with the buffer.
   __device__ __forceinline__ void Release(uint64_t* empty) const {
+    __syncwarp();
     if (lane_ == 0) {
       device::Arrive(empty);
     }
   }
 
+  // Keys and values are done with when no block is left; `cursor` has just come here.
+  __device__ __forceinline__ void ReleaseKeysAfter(const BlockCursor& cursor) const {
+    if (cursor.left == 0) {
+      Release(&shared_.keys_empty);
+    }
+  }
+
   __device__ __forceinline__ void Skip() {
-    device::Wait(&shared_.query_full[query_.stage], query_.parity);
-    device::Wait(&shared_.out_full[out_.stage], out_.parity);
-    Release(&shared_.query_empty[query_.stage]);
-    Release(&shared_.out_empty[out_.stage]);
-    query_.Next();
-    out_.Next();
+    device::Wait(&shared_.query_full[ring_.stage], ring_.parity);
+    device::Wait(&shared_.out_full[ring_.stage], ring_.parity);
+    Release(&shared_.query_empty[ring_.stage]);
+    Release(&shared_.out_empty[ring_.stage]);
+    ring_.Next();
   }
 
   // Blocks from `cursor` up to the next one that need not be looked at. Nothing is under way where the loop turns.
@@ -88,36 +105,27 @@ class KeysConsumer {
                                       float (&dk)[kDim / 2],
                                       float (&dv)[kDim / 2]) {
     Scores scores;
+    int32_t query = ring_.stage;
+    device::Wait(&shared_.query_full[query], ring_.parity);
     IssueScores(scores.s);
     IssueOutScores(scores.dp);
-    Block<true>(plan, cursor, 0, scores, dv);
-    int32_t query = Advance(plan, cursor);
-    while (cursor.left > 0 && Needed(plan, cursor)) {
+    Block<true>(plan, 0, cursor, scores, dv);
+    while (needed_) {
+      const int32_t last = query;
+      query = ring_.stage;
       IssueScores(scores.s);
-      AddProduct(scores.ds16, &shared_.q[query], dk);
       IssueOutScores(scores.dp);
-      Block<false>(plan, cursor, query, scores, dv);
-      query = Advance(plan, cursor);
+      AddProduct(scores.ds16, &shared_.q[last], dk);
+      Block<false>(plan, last, cursor, scores, dv);
     }
     AddProduct(scores.ds16, &shared_.q[query], dk);
     device::WgmmaWait<0>();
     Release(&shared_.query_empty[query]);
   }
 
-  // To the next block; returns the stage of this one's queries, which its dK has still to read.
-  __device__ __forceinline__ int32_t Advance(const TilePlan& plan, BlockCursor& cursor) {
-    const int32_t query = query_.stage;
-    Release(&shared_.out_empty[out_.stage]);
-    query_.Next();
-    out_.Next();
-    plan.Next(share_, cursor);
-    return query;
-  }
-
-  // S = K Q^T with the queries that come next.
+  // S = K Q^T with the queries that come next, which are there.
   __device__ __forceinline__ void IssueScores(float (&s)[kBlockQueries / 2]) {
-    device::Wait(&shared_.query_full[query_.stage], query_.parity);
-    const uint64_t q = device::Descriptor(&shared_.q[query_.stage], 16, 1024);
+    const uint64_t q = device::Descriptor(&shared_.q[ring_.stage], 16, 1024);
     device::WgmmaFence();
     ProductOfRows(k_, q, s);
     device::WgmmaCommit();
@@ -125,8 +133,8 @@ class KeysConsumer {
 
   // dP = V dO^T
   __device__ __forceinline__ void IssueOutScores(float (&dp)[kBlockQueries / 2]) {
-    device::Wait(&shared_.out_full[out_.stage], out_.parity);
-    const uint64_t dout = device::Descriptor(&shared_.dout[out_.stage], 16, 1024);
+    device::Wait(&shared_.out_full[ring_.stage], ring_.parity);
+    const uint64_t dout = device::Descriptor(&shared_.dout[ring_.stage], 16, 1024);
     device::WgmmaFence();
     ProductOfRows(v_, dout, dp);
     device::WgmmaCommit();
@@ -158,28 +166,38 @@ class KeysConsumer {
     device::WgmmaCommit();
   }
 
-  // P, dS and dV of a block whose S and dP are under way, with the dK of the block before (in query stage `last`)
-  // between them unless this is the first.
+  // P, dS and dV of a block whose S and dP are under way, and behind them, unless this is the first, the dK of the
+  // block before (in query stage `last`). Leaves `cursor` at the next block, which has been looked at and, if it is
+  // needed, whose queries are there: what can be known before the tensor cores are done must not come after.
   template <bool kFirst>
   __device__ __forceinline__ void Block(
-      const TilePlan& plan, const BlockCursor& cursor, int32_t last, Scores& scores, float (&dv)[kDim / 2]) {
-    const int32_t out = out_.stage;
+      const TilePlan& plan, int32_t last, BlockCursor& cursor, Scores& scores, float (&dv)[kDim / 2]) {
+    const int32_t stage = ring_.stage;
     device::WgmmaWait<kFirst ? 1 : 2>();
     device::Pin(scores.s);
-    Exponentiate(shared_.minus_lse[out], scores.s);
-    Mask(plan, cursor, scores.s);
-    if constexpr (!kFirst) {
-      device::WgmmaWait<1>();
-      Release(&shared_.query_empty[last]);
-      device::Pin(scores.s);
+    Exponentiate(shared_.minus_lse[stage], scores.s);
+    if (masked_) {
+      Mask(plan, cursor, scores.s);
     }
     Pack(scores.s, scores.p16);
-    AddProduct(scores.p16, &shared_.dout[out], dv);
+    if constexpr (!kFirst) {
+      device::WgmmaWait<0>();
+      Release(&shared_.query_empty[last]);
+    }
+    AddProduct(scores.p16, &shared_.dout[stage], dv);
+    ring_.Next();
+    plan.Next(share_, cursor);
+    LookAt(plan, cursor);
+    if (needed_) {
+      device::Wait(&shared_.query_full[ring_.stage], ring_.parity);
+    }
     device::WgmmaWait<1>();
     device::Pin(scores.dp);
-    Differentiate(shared_.minus_delta[out], scores.s, scores.dp);
+    ReleaseKeysAfter(cursor);
+    Differentiate(shared_.minus_delta[stage], scores.s, scores.dp);
     Pack(scores.dp, scores.ds16);
     device::WgmmaWait<0>();
+    Release(&shared_.out_empty[stage]);
   }
 
   // P = 2^(S · scale_log2 - lse)
@@ -212,11 +230,7 @@ class KeysConsumer {
   __device__ __forceinline__ void Mask(const TilePlan& plan,
                                        const BlockCursor& cursor,
                                        float (&p)[kBlockQueries / 2]) const {
-    const int4& seen = plan.segment[cursor.segment].seen[consumer_];
     const int32_t row = plan.Row(cursor);
-    if (row >= seen.z && row + kBlockQueries <= seen.w) {
-      return;
-    }
     const int32_t key = consumer_ * kGroupKeys + static_cast<int32_t>(threadIdx.x % 128 / 32 * 16) + lane_ / 4;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
@@ -248,8 +262,9 @@ class KeysConsumer {
   const float scale_log2_;
   uint64_t k_ = 0;  // descriptors
   uint64_t v_ = 0;
-  Ring<Shared::kQueryStages> query_;  // the block whose S is under way
-  Ring<Shared::kOutStages> out_;
+  bool needed_ = false;  // the block at the cursor
+  bool masked_ = false;
+  Ring<Shared::kStages> ring_;  // at the same block
 };
 
 }  // namespace ksa::cuda_attention::wgmma

@@ -79,6 +79,25 @@ __device__ int32_t BlockSum(int32_t x) {
   return all;
 }
 
+// How many items, and partial sums, come before a tile's.
+struct Places {
+  int32_t items;
+  int32_t slots;
+};
+
+__device__ Places FindPlaces(const KeyWork& work, int32_t tile) {
+  int32_t items = 0;
+  int32_t slots = 0;
+  for (auto t = static_cast<int32_t>(threadIdx.x); t < tile; t += kTileKeys) {
+    const int32_t parts = work.Parts(t);
+    items += parts;
+    slots += parts > 1 ? parts : 0;
+  }
+  items = BlockSum(items);
+  slots = BlockSum(slots);
+  return {items * work.columns(), slots * work.columns()};
+}
+
 // Where part `part` of a tile begins, and its blocks.
 __device__ BlockCursor BeginOfPart(const TilePlan& plan, int32_t part, int32_t share) {
   const int32_t text = share * plan.segment[0].blocks;
@@ -116,15 +135,7 @@ __global__ void __launch_bounds__(kTileKeys)
   bounds[0][thread / 32] = (counts ? BoundsOf(readers.x, readers.y) : RangeBounds{}).OverWarp();
   bounds[1][thread / 32] = (counts ? BoundsOf(readers.z, readers.w) : RangeBounds{}).OverWarp();
 
-  int32_t items_before = 0;
-  int32_t slots_before = 0;
-  for (int32_t t = thread; t < tile; t += kTileKeys) {
-    const int32_t parts = work.Parts(t);
-    items_before += parts;
-    slots_before += parts > 1 ? parts : 0;
-  }
-  items_before = BlockSum(items_before) * work.columns();
-  slots_before = BlockSum(slots_before) * work.columns();
+  const Places places = FindPlaces(work, tile);
 
   if (thread == 0) {
     if (blockIdx.x == 0 && tile == 0) {
@@ -137,16 +148,16 @@ __global__ void __launch_bounds__(kTileKeys)
         static_cast<int32_t>(summary ? layout.SummaryRow(sequence, first_key) : layout.TextRow(sequence, first_key));
     plan.keys = keys;
     plan.parts = work.Parts(tile);
-    plan.first_slot = slots_before + sequence * work.problem.groups;
+    plan.first_slot = places.slots + sequence * work.problem.groups;
   }
   __syncthreads();
   for (int32_t i = thread; i < plan.parts * work.problem.groups; i += kTileKeys) {
     const int32_t part = i / work.problem.groups;
     const int32_t group = i % work.problem.groups;
     const int32_t place = part * work.columns() + sequence * work.problem.groups + group;
-    items[items_before + place] = {.plan = tile * layout.sequences + sequence,
+    items[places.items + place] = {.plan = tile * layout.sequences + sequence,
                                    .group = group,
-                                   .slot = plan.parts > 1 ? slots_before + place : -1,
+                                   .slot = plan.parts > 1 ? places.slots + place : -1,
                                    .unused = 0,
                                    .begin = BeginOfPart(plan, part, work.problem.share)};
   }

@@ -22,8 +22,7 @@ inline constexpr int kBlockQueries = 64;
   return (a + b - 1) / b;
 }
 
-// Tiles are numbered with the summaries first: they have the longest lists. Tiles of all sequences and heads with one
-// number are neighbours in the order: they pass over the same queries at about the same time, which L2 then holds.
+// Tiles are numbered with the summaries first: they have the longest lists. A column is a key/value head of a sequence.
 struct KeyWork {
   Problem problem;
   int32_t summary_tiles;  // of one sequence
@@ -109,8 +108,9 @@ struct alignas(16) WorkItem {
   BlockCursor begin;
 };
 
-// Writes plans[tile · b + sequence] and items in their order: by tile, part, sequence and head. A block of kTileKeys
-// threads for each (sequence, tile). The first block sets *counter to 0.
+// Writes plans[tile · b + sequence], and items in their order: by tile, part and column, so that what runs at once
+// passes over the same queries at about the same time, which L2 then holds. A block of kTileKeys threads for each
+// (sequence, tile). The first block sets *counter to 0.
 __global__ void PlanKeysKernel(const __grid_constant__ KeyWork work,
                                TilePlan* plans,
                                WorkItem* items,

@@ -14,12 +14,12 @@ namespace ksa::cuda_attention::wgmma {
 // One thread takes items and brings their plans.
 template <int kDim>
 __device__ void TakeItems(const KeysParameters& p, KeysShared<kDim>& shared) {
-  Ring<2> ring;
-  while (true) {
-    device::Wait(&shared.plan_empty[ring.stage], ring.parity ^ 1);
+  for (uint32_t n = 0;; ++n) {
+    const uint32_t slot = n % 2;
+    device::Wait(&shared.plan_empty[slot], n / 2 % 2 ^ 1);
     const int32_t index = atomicAdd(p.counter, 1);
-    WorkItem& item = shared.items[ring.stage];
-    uint64_t* full = &shared.plan_full[ring.stage];
+    WorkItem& item = shared.items[slot];
+    uint64_t* full = &shared.plan_full[slot];
     if (index >= p.item_count) {
       item.plan = -1;
       device::Arrive(full);
@@ -27,65 +27,71 @@ __device__ void TakeItems(const KeysParameters& p, KeysShared<kDim>& shared) {
     }
     item = p.items[index];
     device::ArriveExpectBytes(full, sizeof(TilePlan));
-    device::BulkLoad(&shared.plans[ring.stage], p.plans + item.plan, sizeof(TilePlan), full);
-    ring.Next();
+    device::BulkLoad(&shared.plans[slot], p.plans + item.plan, sizeof(TilePlan), full);
   }
 }
 
 template <int kDim>
-__device__ __forceinline__ void LoadKeys(
-    const KeysParameters& p, int32_t row, int32_t group, int32_t slot, KeysShared<kDim>& shared) {
-  uint64_t* full = &shared.keys_full[slot];
-  device::ArriveExpectBytes(full, sizeof(shared.k[0]) + sizeof(shared.v[0]));
+__device__ __forceinline__ void LoadKeys(const KeysParameters& p,
+                                         int32_t row,
+                                         int32_t group,
+                                         KeysShared<kDim>& shared) {
+  uint64_t* full = &shared.keys_full;
+  device::ArriveExpectBytes(full, sizeof(shared.k) + sizeof(shared.v));
 #pragma unroll
   for (int c = 0; c < kDim / 64; ++c) {
-    device::TmaLoad(&shared.k[slot][c], &p.k, full, 64 * c, group, row);
+    device::TmaLoad(&shared.k[c], &p.k, full, 64 * c, group, row);
   }
 #pragma unroll
   for (int c = 0; c < kDim / 64; ++c) {
-    device::TmaLoad(&shared.v[slot][c], &p.v, full, 64 * c, group, row);
+    device::TmaLoad(&shared.v[c], &p.v, full, 64 * c, group, row);
+  }
+}
+
+// A block of queries, or its dout.
+template <int kDim>
+__device__ __forceinline__ void LoadBlock(
+    const CUtensorMap& map, int32_t head, int32_t row, uint64_t* full, BFloat16 (&tile)[kDim / 64][kBlockQueries][64]) {
+  device::ArriveExpectBytes(full, sizeof(tile));
+#pragma unroll
+  for (int c = 0; c < kDim / 64; ++c) {
+    device::TmaLoad(&tile[c], &map, full, 64 * c, head, row);
   }
 }
 
 // One thread brings keys, values, queries and dout of all items.
 template <int kDim>
 __device__ void LoadTiles(const KeysParameters& p, KeysShared<kDim>& shared) {
-  using Shared = KeysShared<kDim>;
   const int32_t share = p.problem.share;
-  Ring<2> plans;
-  Ring<Shared::kKeySlots> keys;
-  Ring<Shared::kQueryStages> query;
-  Ring<Shared::kOutStages> out;
-  while (true) {
-    device::Wait(&shared.plan_full[plans.stage], plans.parity);
-    const TilePlan& plan = shared.plans[plans.stage];
-    const WorkItem& item = shared.items[plans.stage];
+  Ring<KeysShared<kDim>::kStages> ring;
+  for (uint32_t n = 0;; ++n) {
+    const uint32_t slot = n % 2;
+    device::Wait(&shared.plan_full[slot], n / 2 % 2);
+    const TilePlan& plan = shared.plans[slot];
+    const WorkItem& item = shared.items[slot];
     if (item.plan < 0) {
       return;
     }
-    device::Wait(&shared.keys_empty[keys.stage], keys.parity ^ 1);
-    LoadKeys(p, plan.key_row, item.group, keys.stage, shared);
-    for (BlockCursor at = item.begin; at.left > 0; plan.Next(share, at)) {
+    bool keys_due = true;  // behind the first queries: the last item's keys are still in use when their place is free
+    for (BlockCursor at = item.begin; at.left > 0 || keys_due; plan.Next(share, at)) {
       const int32_t row = plan.segment[at.segment].origin + plan.Row(at);
       const int32_t head = item.group * share + at.head;
-      device::Wait(&shared.query_empty[query.stage], query.parity ^ 1);
-      device::ArriveExpectBytes(&shared.query_full[query.stage], sizeof(shared.q[0]));
-#pragma unroll
-      for (int c = 0; c < kDim / 64; ++c) {
-        device::TmaLoad(&shared.q[query.stage][c], &p.q, &shared.query_full[query.stage], 64 * c, head, row);
+      if (at.left > 0) {
+        device::Wait(&shared.query_empty[ring.stage], ring.parity ^ 1);
+        LoadBlock<kDim>(p.q, head, row, &shared.query_full[ring.stage], shared.q[ring.stage]);
       }
-      device::Wait(&shared.out_empty[out.stage], out.parity ^ 1);
-      device::ArriveExpectBytes(&shared.out_full[out.stage], sizeof(shared.dout[0]));
-#pragma unroll
-      for (int c = 0; c < kDim / 64; ++c) {
-        device::TmaLoad(&shared.dout[out.stage][c], &p.dout, &shared.out_full[out.stage], 64 * c, head, row);
+      if (keys_due) {
+        device::Wait(&shared.keys_empty, n % 2 ^ 1);
+        LoadKeys(p, plan.key_row, item.group, shared);
+        keys_due = false;
       }
-      query.Next();
-      out.Next();
+      if (at.left > 0) {
+        device::Wait(&shared.out_empty[ring.stage], ring.parity ^ 1);
+        LoadBlock<kDim>(p.dout, head, row, &shared.out_full[ring.stage], shared.dout[ring.stage]);
+        ring.Next();
+      }
     }
-    device::Arrive(&shared.plan_empty[plans.stage]);
-    plans.Next();
-    keys.Next();
+    device::Arrive(&shared.plan_empty[slot]);
   }
 }
 
@@ -95,12 +101,12 @@ template <int kDim>
 __device__ void LoadRowNumbers(const KeysParameters& p, KeysShared<kDim>& shared) {
   const int32_t share = p.problem.share;
   const auto place = static_cast<int32_t>(threadIdx.x % kBlockQueries);
-  Ring<2> plans;
-  Ring<KeysShared<kDim>::kOutStages> out;
-  while (true) {
-    device::Wait(&shared.plan_full[plans.stage], plans.parity);
-    const TilePlan& plan = shared.plans[plans.stage];
-    const WorkItem& item = shared.items[plans.stage];
+  Ring<KeysShared<kDim>::kStages> ring;
+  for (uint32_t n = 0;; ++n) {
+    const uint32_t slot = n % 2;
+    device::Wait(&shared.plan_full[slot], n / 2 % 2);
+    const TilePlan& plan = shared.plans[slot];
+    const WorkItem& item = shared.items[slot];
     if (item.plan < 0) {
       return;
     }
@@ -113,20 +119,19 @@ __device__ void LoadRowNumbers(const KeysParameters& p, KeysShared<kDim>& shared
         lse = p.lse[index];
         delta = p.delta[index];
       }
-      device::Wait(&shared.out_empty[out.stage], out.parity ^ 1);
-      shared.minus_lse[out.stage][place] = lse == -INFINITY ? -INFINITY : -kLog2E * lse;
-      shared.minus_delta[out.stage][place] = -delta;
+      device::Wait(&shared.out_empty[ring.stage], ring.parity ^ 1);
+      shared.minus_lse[ring.stage][place] = lse == -INFINITY ? -INFINITY : -kLog2E * lse;
+      shared.minus_delta[ring.stage][place] = -delta;
       __syncwarp();
       if (place % 32 == 0) {
-        device::Arrive(&shared.out_full[out.stage]);
+        device::Arrive(&shared.out_full[ring.stage]);
       }
-      out.Next();
+      ring.Next();
     }
     __syncwarp();
     if (place % 32 == 0) {
-      device::Arrive(&shared.plan_empty[plans.stage]);
+      device::Arrive(&shared.plan_empty[slot]);
     }
-    plans.Next();
   }
 }
 

@@ -29,30 +29,29 @@ struct KeysParameters {
   int32_t* counter;  // items taken
 };
 
-// Shared memory of a block: tiles as blocks of 64 columns. A stage of `dout` goes with the numbers of its rows.
+// Shared memory of a block: tiles as blocks of 64 columns. A stage holds a block of queries and, with barriers of their
+// own, its dout and the numbers of its rows.
 template <int kDim>
 struct KeysShared {
   static constexpr int kColumnBlocks = kDim / 64;
-  static constexpr int kKeySlots = 2;
-  static constexpr int kQueryStages = 3;
-  static constexpr int kOutStages = kDim == 64 ? 3 : 2;
+  static constexpr int kStages = 4;
 
-  alignas(1024) BFloat16 k[kKeySlots][kColumnBlocks][kTileKeys][64];
-  BFloat16 v[kKeySlots][kColumnBlocks][kTileKeys][64];
-  BFloat16 q[kQueryStages][kColumnBlocks][kBlockQueries][64];
-  BFloat16 dout[kOutStages][kColumnBlocks][kBlockQueries][64];
-  float minus_lse[kOutStages][kBlockQueries];  // base 2; -infinity: the row sees nothing
-  float minus_delta[kOutStages][kBlockQueries];
+  alignas(1024) BFloat16 k[kColumnBlocks][kTileKeys][64];
+  BFloat16 v[kColumnBlocks][kTileKeys][64];
+  BFloat16 q[kStages][kColumnBlocks][kBlockQueries][64];
+  BFloat16 dout[kStages][kColumnBlocks][kBlockQueries][64];
+  float minus_lse[kStages][kBlockQueries];  // base 2; -infinity: the row sees nothing
+  float minus_delta[kStages][kBlockQueries];
   TilePlan plans[2];
   WorkItem items[2];
   uint64_t plan_full[2];
   uint64_t plan_empty[2];
-  uint64_t keys_full[kKeySlots];
-  uint64_t keys_empty[kKeySlots];
-  uint64_t query_full[kQueryStages];
-  uint64_t query_empty[kQueryStages];
-  uint64_t out_full[kOutStages];
-  uint64_t out_empty[kOutStages];
+  uint64_t keys_full;
+  uint64_t keys_empty;
+  uint64_t query_full[kStages];
+  uint64_t query_empty[kStages];
+  uint64_t out_full[kStages];
+  uint64_t out_empty[kStages];
 };
 
 // A place in a ring of buffers, and the parity of the phase in which it is filled.
