@@ -77,6 +77,20 @@ void CheckOnCpu(const Args& args) {
 
 }  // namespace
 
+bool AttentionPathIsBuilt(AttentionPath path) {
+#ifdef KSA_HAVE_CUDA
+  constexpr bool kCuda = true;
+#else
+  constexpr bool kCuda = false;
+#endif
+#ifdef KSA_HAVE_CUDNN
+  constexpr bool kCudnn = true;
+#else
+  constexpr bool kCudnn = false;
+#endif
+  return path == AttentionPath::kAuto || (path == AttentionPath::kCudnn ? kCudnn : kCuda);
+}
+
 void AttentionForward(const AttentionForwardArgs& args, const Stream& stream) {
   const ArgumentCheck check("AttentionForward", stream);
   CheckShared(check, args);

@@ -28,6 +28,9 @@ enum class AttentionPath : int {
   kCudnn,  // full causal layers without documents; text queries by cuDNN
 };
 
+// Whether this program holds the path. Which calls it can do, and on which GPU, is another question.
+[[nodiscard]] bool AttentionPathIsBuilt(AttentionPath path);
+
 struct AttentionForwardArgs {
   TensorView q;    // [nq, h, e]
   TensorView k;    // [nk, g, e]

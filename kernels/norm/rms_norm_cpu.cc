@@ -1,5 +1,6 @@
 #include "kernels/norm/rms_norm_cpu.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 
@@ -8,6 +9,20 @@
 
 namespace ksa::cpu {
 namespace {
+
+// sum = x + residual, or x where there is none. Any two of them may be the same row.
+template <typename T>
+void AddRow(const T* x, const T* residual, int64_t d, T* sum) {
+  using A = Accumulator<T>;
+  if (residual == nullptr) {
+    std::memmove(sum, x, static_cast<size_t>(d) * sizeof(T));
+    return;
+  }
+#pragma omp simd
+  for (int64_t i = 0; i < d; ++i) {
+    sum[i] = static_cast<T>(static_cast<A>(x[i]) + static_cast<A>(residual[i]));
+  }
+}
 
 // One row of the backward pass; `sums` is the running gradient of the weight.
 template <typename T, typename A>
@@ -25,30 +40,27 @@ struct BackwardRow {
         d, [&](int64_t i) { return static_cast<A>(dy[i]) * static_cast<A>(weight[i]) * static_cast<A>(x[i]); });
     const A mean = dot * rstd / static_cast<A>(d);
     const A scale = rstd;
+    // In pieces, so that what the norm gives is a number of its own before the residual is added: in one expression the
+    // compiler may round the two together, and the bits would depend on what is fused.
+    constexpr int64_t kPiece = 256;
+    T own[kPiece];
+    for (int64_t first = 0; first < d; first += kPiece) {
+      const int64_t count = std::min(kPiece, d - first);
 #pragma omp simd
-    for (int64_t i = 0; i < d; ++i) {
-      const A normed = static_cast<A>(x[i]) * scale;
-      const A g = static_cast<A>(dy[i]);
-      sums[i] += g * normed;
-      const T own = static_cast<T>(scale * (g * static_cast<A>(weight[i]) - normed * mean));
-      dx[i] = dx_residual == nullptr ? own : static_cast<T>(static_cast<A>(dx_residual[i]) + static_cast<A>(own));
+      for (int64_t i = first; i < first + count; ++i) {
+        const A normed = static_cast<A>(x[i]) * scale;
+        const A g = static_cast<A>(dy[i]);
+        sums[i] += g * normed;
+        own[i - first] = static_cast<T>(scale * (g * static_cast<A>(weight[i]) - normed * mean));
+      }
+      if (dx_residual == nullptr) {
+        std::copy_n(own, count, dx + first);
+      } else {
+        AddRow(own, dx_residual + first, count, dx + first);
+      }
     }
   }
 };
-
-// sum = x + residual, or x where there is none. Any two of them may be the same row.
-template <typename T>
-void AddRow(const T* x, const T* residual, int64_t d, T* sum) {
-  using A = Accumulator<T>;
-  if (residual == nullptr) {
-    std::memmove(sum, x, static_cast<size_t>(d) * sizeof(T));
-    return;
-  }
-#pragma omp simd
-  for (int64_t i = 0; i < d; ++i) {
-    sum[i] = static_cast<T>(static_cast<A>(x[i]) + static_cast<A>(residual[i]));
-  }
-}
 
 }  // namespace
 

@@ -86,8 +86,12 @@ Var Sum(const ExecContext& cx, const Residual& in) {
   return in.delta.value.empty() ? in.x : AddRows(cx, in.x, in.delta);
 }
 
-NormedSum NormOfSum(
-    const ExecContext& cx, const Residual& in, int64_t active_rows, const WeightPair& weight, int64_t split, double eps) {
+NormedSum NormOfSum(const ExecContext& cx,
+                    const Residual& in,
+                    int64_t active_rows,
+                    const WeightPair& weight,
+                    int64_t split,
+                    double eps) {
   Parameter* summary = active_rows > split ? weight.summary : nullptr;
   const int64_t rows = in.x.rows();
   if (!in.delta.value.empty() && in.delta.rows() == rows && active_rows == rows) {
@@ -97,11 +101,8 @@ NormedSum NormOfSum(
   return {sum, RmsNorm(cx, Rows(cx, sum, 0, active_rows), split, *weight.text, summary, eps)};
 }
 
-Residual AttentionBlock(const ExecContext& cx,
-                        const Residual& in,
-                        const AttentionWeights& weights,
-                        const BlockSpec& spec,
-                        bool recompute) {
+Residual AttentionBlock(
+    const ExecContext& cx, const Residual& in, const AttentionWeights& weights, const BlockSpec& spec, bool recompute) {
   const int64_t text_rows = spec.layout.text_rows();
   const int64_t active_rows = spec.role == SummaryRole::kBypass ? text_rows : in.x.rows();
   const NormedSum norm = NormOfSum(cx, in, active_rows, weights.norm, text_rows, spec.eps);

@@ -1,7 +1,7 @@
 // One transformer block of the Qwen3 kind: x + attention(norm(x)), then x + mlp(norm(x)), on segregated rows.
 //
-// A block takes the sum of the block before it and norms it in one pass over memory, so between blocks the residual stream
-// is a pair: x and what is still to be added.
+// A block takes the sum of the block before it and norms it in one pass over memory, so between blocks the residual
+// stream is a pair: x and what is still to be added.
 #pragma once
 
 #include "kernels/core/summary_layout.h"
@@ -51,8 +51,8 @@ struct BlockSpec {
   double eps = 1e-6;
 };
 
-// The residual stream: x [n, d] plus `delta` [r, d], r <= n, which is added to the first rows. An empty delta is nothing.
-// Tensor axis: Replicated.
+// The residual stream: x [n, d] plus `delta` [r, d], r <= n, which is added to the first rows. An empty delta is
+// nothing. Tensor axis: Replicated.
 struct Residual {
   Var x;
   Var delta{};
@@ -62,8 +62,12 @@ struct Residual {
 [[nodiscard]] Var Sum(const ExecContext& cx, const Residual& in);
 
 // The norm before a block, of the first `active_rows` rows of the sum, beside the sum of all rows.
-[[nodiscard]] NormedSum NormOfSum(
-    const ExecContext& cx, const Residual& in, int64_t active_rows, const WeightPair& weight, int64_t split, double eps);
+[[nodiscard]] NormedSum NormOfSum(const ExecContext& cx,
+                                  const Residual& in,
+                                  int64_t active_rows,
+                                  const WeightPair& weight,
+                                  int64_t split,
+                                  double eps);
 
 // n rows in and out, or text rows out with kKeysOnly. With `recompute` only the normed rows and attention's output are
 // kept for backward.
@@ -73,8 +77,8 @@ struct Residual {
                                       const BlockSpec& spec,
                                       bool recompute = false);
 
-// n rows in and out; only the first `active_rows` rows run through the MLP. With `recompute` only the normed rows are kept
-// for backward.
+// n rows in and out; only the first `active_rows` rows run through the MLP. With `recompute` only the normed rows are
+// kept for backward.
 [[nodiscard]] Residual MlpBlock(const ExecContext& cx,
                                 const Residual& in,
                                 const MlpWeights& weights,

@@ -13,12 +13,16 @@ struct CrossEntropyResult {
 
 // x [n, d] text rows, Entered over the tensor axis when `head` [v, d] is Sharded(0); targets [n] int32, < 0: none.
 //
-// Adds the sum of this rank's losses to `loss_sum` [1] fp64, which micro-batches share and which only the end of an update
-// reads; empty: to a new one that starts at 0.
+// Adds the sum of this rank's losses to `loss_sum` [1] fp64, which micro-batches share and which only the end of an
+// update reads; empty: to a new one that starts at 0.
 //
 // The gradients are those of grad_scale · loss_sum and are computed in the same pass (the loss is the root: its
 // gradient is 1), which saves computing the logits twice: start Backward at the result with an empty gradient.
-[[nodiscard]] CrossEntropyResult LinearCrossEntropyLoss(
-    const ExecContext& cx, const Var& x, Parameter& head, const Tensor& targets, double grad_scale, Tensor loss_sum = {});
+[[nodiscard]] CrossEntropyResult LinearCrossEntropyLoss(const ExecContext& cx,
+                                                        const Var& x,
+                                                        Parameter& head,
+                                                        const Tensor& targets,
+                                                        double grad_scale,
+                                                        Tensor loss_sum = {});
 
 }  // namespace ksa

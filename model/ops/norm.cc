@@ -26,8 +26,8 @@ void Forward(const ExecContext& cx, RmsNormForwardArgs args, const NormSpec& spe
   RmsNormForward(args, cx.stream);
 }
 
-// The gradient of what was normed, x: `residual` (or nothing, when empty) plus what comes through the norm. It is written
-// into `residual` where nobody else reads that.
+// The gradient of what was normed, x: `residual` (or nothing, when empty) plus what comes through the norm. It is
+// written into `residual` where nobody else reads that.
 Tensor Backward(const ExecContext& cx,
                 const Tensor& dy,
                 const Tensor& x,

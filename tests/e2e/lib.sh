@@ -1,7 +1,7 @@
 # Shared by the end-to-end tests: a folder that is removed at the end, a small corpus of real text, and checks.
 # KSA: the program. Sourced; the working directory is the source root. Runs compute on $device.
 set -euo pipefail
-device=${device:-cpu}
+export device=${device:-cpu}
 : "${KSA:?the path of the ksa program}"
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

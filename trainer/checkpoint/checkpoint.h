@@ -42,9 +42,10 @@ struct SaveOptions {
 };
 
 // Writes one checkpoint; every rank of `world` calls it, and each writes the elements store.write_range(). Returns the
-// path of the finished checkpoint. `stream` computes where the store lies. Afterwards all but the `keep_last` newest of this run, this one and later steps
-// apart, are removed. Where writing fails on any rank (full disk), the partial checkpoint is removed and every rank
-// throws the same Error(kIo), or kCannotCreate when the folder cannot be made; older checkpoints are untouched.
+// path of the finished checkpoint. `stream` computes where the store lies. Afterwards all but the `keep_last` newest of
+// this run, this one and later steps apart, are removed. Where writing fails on any rank (full disk), the partial
+// checkpoint is removed and every rank throws the same Error(kIo), or kCannotCreate when the folder cannot be made;
+// older checkpoints are untouched.
 std::string SaveCheckpoint(const ParameterStore& store,
                            Communicator& world,
                            const CheckpointMeta& meta,

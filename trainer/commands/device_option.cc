@@ -7,7 +7,9 @@ namespace ksa {
 
 RuntimeOptions DeviceOption::Options(DType precision) const {
   Config config;
-  config.run.device = device == "cuda" ? DeviceChoice::kCuda : device == "cpu" ? DeviceChoice::kCpu : DeviceChoice::kAuto;
+  config.run.device = device == "cuda"  ? DeviceChoice::kCuda
+                      : device == "cpu" ? DeviceChoice::kCpu
+                                        : DeviceChoice::kAuto;
   config.training.precision = precision;
   ResolveDevice(config, GpuCount() > 0);
   const bool cuda = config.run.device == DeviceChoice::kCuda;

@@ -13,8 +13,11 @@ LoadedModel::LoadedModel(const std::string& path, const DeviceOption& device)
       config_(ParseConfig(checkpoint_.manifest.meta.configuration, checkpoint_.path + "/manifest.json").config),
       world_(MakeSelfCommunicator()),
       runtime_(*world_, device.Options(*config_.training.precision)) {
-  store_ = std::make_unique<ParameterStore>(
-      ParameterSpecs(config_.model), *config_.training.precision, runtime_.allocator(), FlatSharding{}, runtime_.stream());
+  store_ = std::make_unique<ParameterStore>(ParameterSpecs(config_.model),
+                                            *config_.training.precision,
+                                            runtime_.allocator(),
+                                            FlatSharding{},
+                                            runtime_.stream());
   const int64_t positions = std::max(config_.training.sequence_length, config_.model.max_position_embeddings);
   model_ = std::make_unique<KsaModel>(config_.model, *store_, runtime_.allocator(), runtime_.stream(), positions);
   LoadInto(*store_, checkpoint_, LoadParts::kWeights, runtime_.stream());

@@ -7,8 +7,8 @@
 #include "data/tokenizers/tokenizer.h"
 #include "model/ksa/model.h"
 #include "trainer/checkpoint/checkpoint.h"
-#include "trainer/config/config.h"
 #include "trainer/commands/device_option.h"
+#include "trainer/config/config.h"
 #include "trainer/loop/runtime.h"
 
 namespace ksa {

@@ -42,9 +42,8 @@ struct TrainOptions {
 
 // On a GPU memory is planned first, so that a run that does not fit ends here and not in the middle of a step.
 void TrainOnDevice(const Config& config, const TrainOptions& options, Communicator& world, int local_size) {
-  RuntimeOptions runtime_options = {.local_size = local_size,
-                                    .threads = config.run.threads.value_or(0),
-                                    .deterministic = config.run.deterministic};
+  RuntimeOptions runtime_options = {
+      .local_size = local_size, .threads = config.run.threads.value_or(0), .deterministic = config.run.deterministic};
   TrainerOptions trainer_options = {.dry_run = options.dry_run, .trace = options.trace};
   if (config.run.device == DeviceChoice::kCuda) {
     const MemoryPlan plan = PlanMemory(config, world.size());

@@ -38,8 +38,8 @@ struct LoadedConfig {
 // Whether this program was built with CUDA.
 [[nodiscard]] bool BuildHasCuda();
 
-// Fills in run.device and training.precision where they are open. fp64 stays on the CPU. Error(kConfig) when cuda is asked
-// for and not available.
+// Fills in run.device and training.precision where they are open. fp64 stays on the CPU. Error(kConfig) when cuda is
+// asked for and not available.
 void ResolveDevice(Config& config, bool cuda_available);
 
 // The rules that need the number of ranks; fills in parallel.data. Error(kConfig) with every broken rule.

@@ -79,7 +79,8 @@ void CheckAgainstRanks(Config& config, int world_size) {
                     *parallel.data * model_ranks));
   }
   if (config.run.device == DeviceChoice::kCuda && world_size > 1) {
-    problems.push_back(fmt::format("run.device: cuda runs with one rank, not with {}; start one, or use cpu", world_size));
+    problems.push_back(
+        fmt::format("run.device: cuda runs with one rank, not with {}; start one, or use cpu", world_size));
   }
   const int32_t data = parallel.data.value_or(std::max(1, world_size / model_ranks));
   const int64_t unit = int64_t{config.training.micro_batch_size} * data;

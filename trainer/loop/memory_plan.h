@@ -12,13 +12,13 @@ namespace ksa {
 
 // Bytes. The arena holds everything but `libraries`.
 struct MemoryPlan {
-  int64_t weights = 0;         // compute type
+  int64_t weights = 0;  // compute type
   int64_t gradients = 0;
   int64_t master_weights = 0;  // 0: the weights themselves
   int64_t moments = 0;
-  int64_t activations = 0;     // saved tensors, gradients of activations, logits, scratch: the rest, at the worst moment
-  int64_t unused = 0;          // between blocks
-  int64_t libraries = 0;       // workspace and code of libraries, outside of the arena
+  int64_t activations = 0;  // saved tensors, gradients of activations, logits, scratch: the rest, at the worst moment
+  int64_t unused = 0;       // between blocks
+  int64_t libraries = 0;    // workspace and code of libraries, outside of the arena
 
   [[nodiscard]] int64_t ArenaBytes() const {
     return weights + gradients + master_weights + moments + activations + unused;

@@ -11,8 +11,8 @@ namespace ksa {
 
 class Progress {
  public:
-  // `tokens_per_update`: text tokens of a global batch. `last_update`: of this attempt, for the ETA. `peak_flops`: of this
-  // rank's device, a second; none: unknown.
+  // `tokens_per_update`: text tokens of a global batch. `last_update`: of this attempt, for the ETA. `peak_flops`: of
+  // this rank's device, a second; none: unknown.
   Progress(int64_t tokens_per_update, int64_t last_update, std::optional<double> peak_flops = std::nullopt);
 
   // Call after every update. `forward_flops`: of this rank's samples.

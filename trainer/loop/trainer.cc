@@ -73,11 +73,7 @@ Trainer::Trainer(const Config& config, Runtime& runtime, TrainerOptions options)
       options_(std::move(options)),
       logger_(runtime.world().rank()),
       dataset_(DatasetConfigOf(config)),
-      state_(config_.model,
-             config_.training,
-             config_.optimizer,
-             ShardingOf(config.parallel, runtime.mesh()),
-             runtime),
+      state_(config_.model, config_.training, config_.optimizer, ShardingOf(config.parallel, runtime.mesh()), runtime),
       evaluator_(runtime, state_.model, dataset_, config.training.micro_batch_size) {
   if (!options_.dry_run) {
     OpenRunFolder();

@@ -25,9 +25,10 @@ namespace ksa {
 [[nodiscard]] DatasetConfig DatasetConfigOf(const Config& config);
 
 struct TrainerOptions {
-  bool dry_run = false;             // nothing is ever written, but the trace
-  std::optional<std::string> trace;  // write a trace of one update to this file: the third, or the last if there are fewer
-  std::string memory_table;         // of the plan for a GPU; logged with the summary
+  bool dry_run = false;  // nothing is ever written, but the trace
+  std::optional<std::string>
+      trace;                 // write a trace of one update to this file: the third, or the last if there are fewer
+  std::string memory_table;  // of the plan for a GPU; logged with the summary
 };
 
 class Trainer {

@@ -1,5 +1,5 @@
-// A trace of operations in Chrome's format (chrome://tracing, ui.perfetto.dev): one row for the host that issues them and
-// one for each stream of a device that runs them.
+// A trace of operations in Chrome's format (chrome://tracing, ui.perfetto.dev): one row for the host that issues them
+// and one for each stream of a device that runs them.
 #pragma once
 
 #include <chrono>

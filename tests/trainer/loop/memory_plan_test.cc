@@ -1,9 +1,9 @@
 // The plan of a GPU run's memory, which needs no GPU: it is made wherever the kernels are built.
 #include "trainer/loop/memory_plan.h"
 
-#include "trainer/config/load.h"
-
 #include <gtest/gtest.h>
+
+#include "trainer/config/load.h"
 
 namespace ksa {
 namespace {
@@ -68,8 +68,12 @@ TEST_F(MemoryPlanTest, WhatDoesNotFitIsRefusedWithTheTable) {
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ExitCode::kOutOfMemory);
     const std::string message = error.what();
-    for (const char* part : {"a small GPU", "moments", "activations", "training.micro_batch_size",
-                             "training.sequence_length", "training.recompute"}) {
+    for (const char* part : {"a small GPU",
+                             "moments",
+                             "activations",
+                             "training.micro_batch_size",
+                             "training.sequence_length",
+                             "training.recompute"}) {
       EXPECT_NE(message.find(part), std::string::npos) << part;
     }
   }
