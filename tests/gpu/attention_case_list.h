@@ -155,12 +155,16 @@ inline std::vector<AttentionCase> DocumentCases() {
   };
 }
 
-// Head dims that only the plain path has.
+// Head dims that only the plain path has; neighbours in the list run in different types.
 inline std::vector<AttentionCase> OddHeadDimCases() {
   std::vector<AttentionCase> cases;
   for (const int64_t dim : {1, 6, 33, 40, 80, 96, 200, 300}) {
-    cases.push_back(GpuCase({150, 8, 1, 4, 2, dim}, AttentionWindow::Ksa(4)));
-    cases.push_back(GpuCase({77, 3, 2, 3, 3, dim, 2}, AttentionWindow::Full(), true));
+    for (const int64_t heads : {2, 4}) {
+      cases.push_back(GpuCase({150, 8, 1, heads, 2, dim}, AttentionWindow::Ksa(4)));
+    }
+    for (const int32_t sequences : {1, 2}) {
+      cases.push_back(GpuCase({77, 3, 2, 3, 3, dim, sequences}, AttentionWindow::Full(), true));
+    }
   }
   return cases;
 }
