@@ -4,13 +4,10 @@
 
 #include "kernels/attention/attention.h"
 #include "model/autograd/checks.h"
+#include "model/ops/heads.h"
 
 namespace ksa {
 namespace {
-
-TensorView Heads(const Tensor& x, int head_dim) {
-  return x.view().Reshape({x.rows(), x.cols() / head_dim, head_dim});
-}
 
 class AttentionNode final : public Node {
  public:

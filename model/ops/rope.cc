@@ -4,13 +4,10 @@
 
 #include "kernels/rope/qk_norm_rope.h"
 #include "model/autograd/checks.h"
+#include "model/ops/heads.h"
 
 namespace ksa {
 namespace {
-
-TensorView Heads(const Tensor& x, int head_dim) {
-  return x.view().Reshape({x.rows(), x.cols() / head_dim, head_dim});
-}
 
 class QkNormRopeNode final : public Node {
  public:
