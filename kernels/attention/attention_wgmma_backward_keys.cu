@@ -1,12 +1,14 @@
 // The Hopper kernel that holds keys: dk and dv of text and summary keys.
 //
 // Persistent blocks of a producer warpgroup and two consumer warpgroups of 64 keys each. Warps of the producer: one
-// takes work items and plans them, one feeds the copy engine (keys and values of the next item while the consumers
-// still work on this one), one brings the numbers that queries carry along (lse, delta). Per block of 64 queries a
-// consumer computes, transposed so that the products that it feeds on take them from registers:
+// takes work items, which a kernel before has planned, one feeds the copy engine (with the next item's keys and values
+// as soon as the last products with this one's are done), two bring the numbers that queries carry along (lse, delta).
+// Per block of 64 queries a consumer computes, transposed so that the products that it feeds on take them from
+// registers:
 //   S = K Q^T, dP = V dO^T, P = exp(scale · S - lse), dS = P (dP - delta), dV += P dO, dK += dS Q
-// It issues the next block's S and dP before it waits for this block's dV and dK. Masks are limits of a key, looked at
-// in blocks that some of the keys see in part; blocks that none of a consumer's keys see, it skips.
+// It issues the next block's S and dP before this block's dK, so that the tensor cores have work while it
+// exponentiates. Masks are limits of a key, looked at in blocks that some of the keys see in part; blocks that none of
+// a consumer's keys see, it skips.
 #include <algorithm>
 #include <cstdint>
 
@@ -26,10 +28,11 @@ namespace ksa::cuda_attention::wgmma {
 namespace {
 
 constexpr int kThreads = 128 * (1 + kConsumers);
-constexpr int kConsumerWarps = 4 * kConsumers;
-// Together what the kernel is launched with: 168 for each of three warpgroups.
-constexpr int kProducerRegisters = 24;
-constexpr int kConsumerRegisters = 240;
+// Not used where sm_90a is not compiled for: the number of arriving warps, and registers, together what the kernel is
+// launched with (168 for each of three warpgroups).
+[[maybe_unused]] constexpr int kConsumerWarps = 4 * kConsumers;
+[[maybe_unused]] constexpr int kProducerRegisters = 24;
+[[maybe_unused]] constexpr int kConsumerRegisters = 240;
 // The number of blocks that work is divided for: a constant, so that the order of additions is the same on every
 // device.
 constexpr int kPlannedBlocks = 132;
@@ -142,7 +145,8 @@ __global__ void __launch_bounds__(kAddThreads) AddKeyPartsKernel(const __grid_co
 }
 
 KeyWork MakeWork(const AttentionBackwardArgs& args) {
-  KeyWork work{.problem = MakeProblem(args)};
+  KeyWork work{};
+  work.problem = MakeProblem(args);
   const SummaryLayout& layout = args.layout;
   work.text_tiles = CeilDiv(layout.text_tokens, kTileKeys);
   work.summary_tiles = args.k.rows() > layout.text_rows() ? CeilDiv(layout.live_summaries(), kTileKeys) : 0;
