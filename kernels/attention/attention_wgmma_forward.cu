@@ -13,15 +13,34 @@ namespace {
 template <int kHeadDim>
 using ForwardShared = SharedMemory<kHeadDim, 1, 2, 2, 2>;
 
+// Exponentials may be as large as 2^8 before they are taken relative to a larger score: multiplying what was summed
+// before is then left out for nearly all tiles, and fp32 sums and bf16 weights lose nothing by a common factor.
+constexpr float kSlackLog2 = 8.0F;
+
 // Of this thread's two rows: what exponentials are relative to, and the sum of this thread's exponentials.
 struct RowState {
   float max[2];
   float sum[2];
-};
 
-// Exponentials may be as large as 2^8 before they are taken relative to a larger score: multiplying what was summed
-// before is then left out for nearly all tiles, and fp32 sums and bf16 weights lose nothing by a common factor.
-constexpr float kSlackLog2 = 8.0F;
+  // Takes a tile's maxima in. True, for the whole warp, when earlier sums must be multiplied by factor[i]. (Images for
+  // older GPUs have an empty kernel.)
+  [[maybe_unused]] __device__ __forceinline__ bool Raise(const float (&tile_max)[2],
+                                                         float (&factor)[2],
+                                                         float scale_log2) {
+    const float slack = kSlackLog2 / scale_log2;
+    if (!__any_sync(0xffffffff, tile_max[0] > max[0] + slack || tile_max[1] > max[1] + slack)) {
+      return false;
+    }
+#pragma unroll
+    for (int i = 0; i < 2; ++i) {
+      const float raised = fmaxf(tile_max[i], max[i]);
+      factor[i] = Exp2((max[i] - raised) * scale_log2);
+      max[i] = raised;
+      sum[i] *= factor[i];
+    }
+    return true;
+  }
+};
 
 template <int kCount>
 __device__ __forceinline__ void RowMaxima(const float (&scores)[kCount], float (&max)[2]) {
@@ -59,25 +78,6 @@ __device__ __forceinline__ void Exponentials(float (&scores)[kCount], RowState& 
     }
     state.sum[i] = kFirst ? sum0 + sum1 : state.sum[i] + (sum0 + sum1);
   }
-}
-
-// Takes a tile's maxima into the state. True, for the whole warp, when earlier sums must be multiplied by factor[i].
-__device__ __forceinline__ bool RaiseMaxima(RowState& state,
-                                            const float (&max)[2],
-                                            float (&factor)[2],
-                                            float scale_log2) {
-  const float slack = kSlackLog2 / scale_log2;
-  if (!__any_sync(0xffffffff, max[0] > state.max[0] + slack || max[1] > state.max[1] + slack)) {
-    return false;
-  }
-#pragma unroll
-  for (int i = 0; i < 2; ++i) {
-    const float raised = fmaxf(max[i], state.max[i]);
-    factor[i] = Exp2((state.max[i] - raised) * scale_log2);
-    state.max[i] = raised;
-    state.sum[i] *= factor[i];
-  }
-  return true;
 }
 
 template <int kCount>
@@ -210,7 +210,7 @@ struct Consumer {
     float max[2];
     float factor[2] = {1.0F, 1.0F};
     RowMaxima(scores, max);
-    const bool raised = RaiseMaxima(item.softmax, max, factor, scale_log2);
+    const bool raised = item.softmax.Raise(max, factor, scale_log2);
     Exponentials<false>(scores, item.softmax, scale_log2);
     HoldWaitFor(item.softmax.sum, &shared.queries_empty[0]);
     device::WgmmaWait<0>();

@@ -104,11 +104,6 @@ __device__ __forceinline__ void TransposeQuad(uint32_t (&x)[4]) {
   }
 }
 
-// Where byte `byte` (of 128) of row `row` of a swizzled block lies, from the block's begin.
-__device__ __forceinline__ uint32_t SwizzledOffset(uint32_t row, uint32_t byte) {
-  return row * 128 + (byte ^ ((row & 7) << 4));
-}
-
 #define KSA_WGMMA_D8(i)                                                                                 \
   "+f"(d[i]), "+f"(d[(i) + 1]), "+f"(d[(i) + 2]), "+f"(d[(i) + 3]), "+f"(d[(i) + 4]), "+f"(d[(i) + 5]), \
       "+f"(d[(i) + 6]), "+f"(d[(i) + 7])
