@@ -22,17 +22,15 @@ struct RowState {
   float max[2];
   float sum[2];
 
-  // Takes a tile's maxima in. True, for the whole warp, when earlier sums must be multiplied by factor[i]. (Images for
-  // older GPUs have an empty kernel.)
-  [[maybe_unused]] __device__ __forceinline__ bool Raise(const float (&tile_max)[2],
-                                                         float (&factor)[2],
-                                                         float scale_log2) {
+  // Takes a tile's maxima in. True, for the whole warp, when earlier sums must be multiplied by factor[i].
+  template <int kRows>  // 2; deduced: what is not a template must be used, but images for older GPUs have no code
+  __device__ __forceinline__ bool Raise(const float (&tile_max)[kRows], float (&factor)[kRows], float scale_log2) {
     const float slack = kSlackLog2 / scale_log2;
     if (!__any_sync(0xffffffff, tile_max[0] > max[0] + slack || tile_max[1] > max[1] + slack)) {
       return false;
     }
 #pragma unroll
-    for (int i = 0; i < 2; ++i) {
+    for (int i = 0; i < kRows; ++i) {
       const float raised = fmaxf(tile_max[i], max[i]);
       factor[i] = Exp2((max[i] - raised) * scale_log2);
       max[i] = raised;
