@@ -13,12 +13,12 @@ namespace {
 template <int kHeadDim>
 using ForwardShared = SharedMemory<kHeadDim, 1, 2, 2, 2>;
 
-// Exponentials may be as large as 2^8 before they are taken relative to a larger score: multiplying what was summed
-// before is then left out for nearly all tiles, and fp32 sums and bf16 weights lose nothing by a common factor.
-constexpr float kSlackLog2 = 8.0F;
-
 // Of this thread's two rows: what exponentials are relative to, and the sum of this thread's exponentials.
 struct RowState {
+  // Exponentials may be as large as 2^8 before they are taken relative to a larger score: multiplying what was summed
+  // before is then left out for nearly all tiles, and fp32 sums and bf16 weights lose nothing by a common factor.
+  static constexpr float kSlackLog2 = 8.0F;
+
   float max[2];
   float sum[2];
 
