@@ -15,16 +15,15 @@ using ForwardShared = SharedMemory<kHeadDim, 1, 2, 2, 2>;
 
 // Of this thread's two rows: what exponentials are relative to, and the sum of this thread's exponentials.
 struct RowState {
-  // Exponentials may be as large as 2^8 before they are taken relative to a larger score: multiplying what was summed
-  // before is then left out for nearly all tiles, and fp32 sums and bf16 weights lose nothing by a common factor.
-  static constexpr float kSlackLog2 = 8.0F;
-
   float max[2];
   float sum[2];
 
-  // Takes a tile's maxima in. True, for the whole warp, when earlier sums must be multiplied by factor[i].
+  // Takes a tile's maxima in. True, for the whole warp, when earlier sums must be multiplied by factor[i]. Exponentials
+  // may be as large as 2^8 before they are taken relative to a larger score: multiplying is then left out for nearly
+  // all tiles, and fp32 sums and bf16 weights lose nothing by a common factor.
   template <int kRows>  // 2; deduced: what is not a template must be used, but images for older GPUs have no code
   __device__ __forceinline__ bool Raise(const float (&tile_max)[kRows], float (&factor)[kRows], float scale_log2) {
+    constexpr float kSlackLog2 = 8.0F;
     const float slack = kSlackLog2 / scale_log2;
     if (!__any_sync(0xffffffff, tile_max[0] > max[0] + slack || tile_max[1] > max[1] + slack)) {
       return false;
