@@ -186,7 +186,7 @@ void Copy(const TensorView& from, const TensorView& to, const Stream& stream) {
     using To = decltype(target);
     // 16 bytes a store: where a warp's loads have gaps, the cache fills them; where its stores have, memory pays.
     constexpr int kElements = device::kVectorElements<To>;
-    constexpr int kUnroll = sizeof(From) < sizeof(To) ? 8 : 4;
+    constexpr int kUnroll = sizeof(From) < sizeof(To) ? 2 : 1;
     const CopyOp<From, To> op{static_cast<const From*>(from.data), static_cast<To*>(to.data)};
     device::Map<kElements, kUnroll>("Copy", op, from.size(), {from.data, to.data}, stream);
   };
@@ -194,7 +194,7 @@ void Copy(const TensorView& from, const TensorView& to, const Stream& stream) {
     // Bits are bits: int32 and fp64 travel as words of 32 of them.
     const int64_t words = from.bytes() / 4;
     const CopyOp<float, float> op{static_cast<const float*>(from.data), static_cast<float*>(to.data)};
-    device::Map<4, 4>("Copy", op, words, {from.data, to.data}, stream);
+    device::Map<4, 1>("Copy", op, words, {from.data, to.data}, stream);
     return;
   }
   DispatchGpu(from.dtype, [&](auto source) { DispatchGpu(to.dtype, [&](auto target) { run(source, target); }); });

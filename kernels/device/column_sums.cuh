@@ -10,20 +10,30 @@ namespace ksa::device {
 // Threads of a block: 32 neighbouring columns times kColumnSlices slices of the rows.
 inline constexpr int kColumnSlices = 32;
 
-// out[c] = (accumulate ? out[c] : 0) + sum over r of partials[r, c], partials [rows, cols]. Slice s adds rows s, s +
-// 16,
-// ... in ascending order, then the slices are added in ascending order.
+// out[c] = (accumulate ? out[c] : 0) + sum over r of partials[r, c], partials [rows, cols]. Without `out` there is
+// nothing to do. Slice s adds rows s, s + 32, ... in ascending order, then the slices are added in ascending order.
+struct ColumnSum {
+  const float* partials = nullptr;
+  int64_t rows = 0;
+  float* out = nullptr;
+  bool accumulate = false;
+};
+
 static __global__ void __launch_bounds__(32 * kColumnSlices)
-    ColumnSumsKernel(const float* partials, int64_t rows, int64_t cols, float* out, bool accumulate) {
+    ColumnSumsKernel(const ColumnSum first, const ColumnSum second, int64_t cols) {
   __shared__ float shared[kColumnSlices][32];
+  const ColumnSum s = blockIdx.y == 0 ? first : second;
   const int lane = static_cast<int>(threadIdx.x);
   const int slice = static_cast<int>(threadIdx.y);
   const int64_t c = int64_t{blockIdx.x} * 32 + lane;
+  if (s.out == nullptr) {
+    return;
+  }
   float sum = 0.0F;
   if (c < cols) {
 #pragma unroll 8
-    for (int64_t r = slice; r < rows; r += kColumnSlices) {
-      sum += partials[r * cols + c];
+    for (int64_t r = slice; r < s.rows; r += kColumnSlices) {
+      sum += s.partials[r * cols + c];
     }
   }
   shared[slice][lane] = sum;
@@ -31,22 +41,19 @@ static __global__ void __launch_bounds__(32 * kColumnSlices)
   if (slice != 0 || c >= cols) {
     return;
   }
-  float total = accumulate ? out[c] : 0.0F;
-  for (int s = 0; s < kColumnSlices; ++s) {
-    total += shared[s][lane];
+  float total = s.accumulate ? s.out[c] : 0.0F;
+  for (int i = 0; i < kColumnSlices; ++i) {
+    total += shared[i][lane];
   }
-  out[c] = total;
+  s.out[c] = total;
 }
 
-inline void ColumnSums(const char* name,
-                       const float* partials,
-                       int64_t rows,
-                       int64_t cols,
-                       float* out,
-                       bool accumulate,
-                       const Stream& stream) {
-  const cuda::LaunchShape shape = {dim3(static_cast<unsigned>((cols + 31) / 32)), dim3(32, kColumnSlices)};
-  cuda::Launch(name, stream, shape, ColumnSumsKernel, partials, rows, cols, out, accumulate);
+// Both sums, of as many columns, in one launch.
+inline void ColumnSums(
+    const char* name, const ColumnSum& first, const ColumnSum& second, int64_t cols, const Stream& stream) {
+  const unsigned sums = second.out != nullptr ? 2 : (first.out != nullptr ? 1 : 0);
+  const cuda::LaunchShape shape = {dim3(static_cast<unsigned>((cols + 31) / 32), sums), dim3(32, kColumnSlices)};
+  cuda::Launch(name, stream, shape, ColumnSumsKernel, first, second, cols);
 }
 
 }  // namespace ksa::device

@@ -44,4 +44,11 @@ template <int kWarps, typename A>
   return sum;
 }
 
+// 1/sqrt(x) within about one unit in the last place: the fast instruction and a step of Newton's method. Unlike
+// division and root it has no branch, so several can be under way. NaN for 0, where the exact one is infinite.
+[[nodiscard]] __device__ __forceinline__ float ReciprocalRoot(float x) {
+  const float r = rsqrtf(x);
+  return fmaf(0.5F * r, fmaf(-x * r, r, 1.0F), r);
+}
+
 }  // namespace ksa::device

@@ -301,13 +301,9 @@ void BackwardSummaries(const EmbeddingBackwardArgs& args, Allocator& scratch, co
          d,
          partials.As<float>());
   for (int64_t a = 0; a < m; ++a) {
-    device::ColumnSums("EmbeddingBackward",
-                       partials.As<float>() + a * slices * d,
-                       slices,
-                       d,
-                       args.dsummary_table.As<float>() + a * d,
-                       true,
-                       stream);
+    const device::ColumnSum sum{
+        partials.As<float>() + a * slices * d, slices, args.dsummary_table.As<float>() + a * d, true};
+    device::ColumnSums("EmbeddingBackward", sum, {}, d, stream);
   }
 }
 

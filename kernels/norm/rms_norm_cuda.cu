@@ -3,6 +3,7 @@
 #include "kernels/core/checks.h"
 #include "kernels/core/cuda.h"
 #include "kernels/core/dispatch.h"
+#include "kernels/device/column_sums.cuh"
 #include "kernels/norm/rms_norm_cuda.h"
 #include "kernels/norm/rms_norm_device.cuh"
 
@@ -27,9 +28,9 @@ bool WithRowShape(int64_t d, const Run& run) {
   } else if (vectors <= 2) {
     run.template operator()<2, 1>();
   } else if (vectors <= 4) {
-    run.template operator()<4, 1>();
+    run.template operator()<1, 4>();
   } else if (vectors <= 8) {
-    run.template operator()<8, 1>();
+    run.template operator()<2, 4>();
   } else if (vectors <= 16) {
     run.template operator()<4, 4>();
   } else if (vectors <= 32) {
@@ -69,18 +70,21 @@ void Forward(const RmsNormForwardArgs& args, const Stream& stream) {
   }
 }
 
-// As many blocks as 132 processors hold at once.
-constexpr int64_t kBackwardBlocks = 264;
+// As many blocks as 132 processors hold at once, with rows of up to 4 KiB in few registers or longer ones in many;
+// other GPUs run the same blocks, for the blocks' partial sums make the result.
+template <typename T>
+constexpr int64_t BackwardBlocks(int64_t d) {
+  return d * static_cast<int64_t>(sizeof(T)) <= 4096 ? 396 : 264;
+}
 
 template <typename T>
 void Backward(const RmsNormBackwardArgs& args, const Stream& stream) {
   const int64_t n = args.x.rows();
   const int64_t d = args.x.cols();
   const bool two = !args.weight_summary.empty();
-  const bool sums = !args.dweight.empty() || (two && !args.dweight_summary.empty());
-  const device::Segments segments(n, two ? args.split : n, kBackwardBlocks, norm::kBlockWarps);
+  const device::Segments segments(n, two ? args.split : n, BackwardBlocks<T>(d), norm::kBlockWarps);
   Tensor partials;
-  if (sums) {
+  if (!args.dweight.empty() || (two && !args.dweight_summary.empty())) {
     Allocator& scratch = RequireScratch("RmsNormBackward", args.allocator);
     partials = Tensor::Empty({segments.blocks(), d}, DType::kF32, scratch);
   }
@@ -96,22 +100,23 @@ void Backward(const RmsNormBackwardArgs& args, const Stream& stream) {
                             .segments = segments};
   const auto blocks = dim3(static_cast<unsigned>(segments.blocks()));
   const auto vectors = [&]<int kVectors, int kWarps>() {
-    const LaunchShape shape = {blocks, dim3(32 * norm::kBlockWarps)};
+    const size_t shared = norm::BackwardSharedBytes<T, kVectors, kWarps>();
+    const LaunchShape shape = {blocks, dim3(32 * norm::kBlockWarps), shared};
     Launch("RmsNormBackward", stream, shape, norm::BackwardKernel<T, kVectors, kWarps>, p);
   };
   const bool wide = Vectorisable<T>(d, {p.dy, p.x, p.weight, p.weight_summary, p.dx_residual, p.dx});
   if (!wide || !WithRowShape<T>(d, vectors)) {
     Launch("RmsNormBackward", stream, {blocks, dim3(norm::kAnyThreads)}, norm::BackwardAnyKernel<T>, p);
   }
-  const auto finish = [&](const TensorView& out, int64_t first, int64_t count, bool accumulate) {
-    if (!out.empty()) {
-      device::ColumnSums("RmsNormBackward", p.partials + first * d, count, d, out.As<float>(), accumulate, stream);
-    }
-  };
-  finish(args.dweight, 0, segments.first_blocks, args.accumulate);
+  const device::ColumnSum text{p.partials, segments.first_blocks, args.dweight.As<float>(), args.accumulate};
+  device::ColumnSum summary;
   if (two) {
-    finish(args.dweight_summary, segments.first_blocks, segments.second_blocks, args.accumulate_summary);
+    summary = {p.partials + segments.first_blocks * d,
+               segments.second_blocks,
+               args.dweight_summary.As<float>(),
+               args.accumulate_summary};
   }
+  device::ColumnSums("RmsNormBackward", text, summary, d, stream);
 }
 
 }  // namespace

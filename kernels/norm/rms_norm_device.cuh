@@ -4,7 +4,7 @@
 
 #include <cstdint>
 
-#include "kernels/device/column_sums.cuh"
+#include "kernels/device/mma.cuh"
 #include "kernels/device/reduce.cuh"
 #include "kernels/device/segments.cuh"
 #include "kernels/device/vector.cuh"
@@ -44,13 +44,13 @@ struct Backward {
   device::Segments segments;  // text rows and summary rows
 };
 
-// The sum over the threads that hold one row.
+// The sum over the threads that hold one row. `shared` has room for kWarps values, which must not be written again
+// before another barrier of the block: calls in a loop take turns over two places.
 template <int kWarps>
 __device__ __forceinline__ float RowSum(float value, float* shared) {
   if constexpr (kWarps == 1) {
     return device::WarpSum(value);
   } else {
-    __syncthreads();  // everybody is done with the last sum
     return device::BlockSum<kWarps>(value, shared);
   }
 }
@@ -114,7 +114,7 @@ __global__ void __launch_bounds__(32 * kBlockWarps) ForwardKernel(const Forward<
     }
   }
   squares = RowSum<kWarps>(squares, shared);
-  const float rstd = 1.0F / sqrtf(squares / static_cast<float>(p.d) + p.eps);
+  const float rstd = device::ReciprocalRoot(squares / static_cast<float>(p.d) + p.eps);
   if (threadIdx.x % kThreads == 0) {
     p.rstd[row] = rstd;
   }
@@ -152,7 +152,7 @@ __global__ void __launch_bounds__(kAnyThreads) ForwardAnyKernel(const Forward<T>
     squares += static_cast<float>(value) * static_cast<float>(value);
   }
   squares = device::BlockSum<kAnyThreads / 32>(squares, shared);
-  const float rstd = 1.0F / sqrtf(squares / static_cast<float>(p.d) + p.eps);
+  const float rstd = device::ReciprocalRoot(squares / static_cast<float>(p.d) + p.eps);
   if (threadIdx.x == 0) {
     p.rstd[row] = rstd;
   }
@@ -164,107 +164,177 @@ __global__ void __launch_bounds__(kAnyThreads) ForwardAnyKernel(const Forward<T>
 }
 
 // Adds up the weight's gradient over the warps of a block, each of which holds all columns, and writes the block's
-// part.
+// part. `shared` has room for the sums of all of them.
 template <typename T, int kVectors>
 __device__ __forceinline__ void WriteWarpSums(const Backward<T>& p,
-                                              const float (&sums)[kVectors][device::kVectorElements<T>]) {
+                                              const float (&sums)[kVectors][device::kVectorElements<T>],
+                                              float* shared) {
   constexpr int N = device::kVectorElements<T>;
   constexpr int kColumns = 32 * N * kVectors;
-  __shared__ float shared[kBlockWarps][kColumns];
-  const int lane = static_cast<int>(threadIdx.x % 32);
+  float* own = shared + threadIdx.x / 32 * kColumns;
+  __syncthreads();  // rows are staged in the same memory
 #pragma unroll
   for (int j = 0; j < kVectors; ++j) {
 #pragma unroll
     for (int e = 0; e < N; ++e) {
-      shared[threadIdx.x / 32][(j * 32 + lane) * N + e] = sums[j][e];
+      own[(j * 32 + static_cast<int>(threadIdx.x % 32)) * N + e] = sums[j][e];
     }
   }
   __syncthreads();
   for (int c = static_cast<int>(threadIdx.x); c < p.d; c += 32 * kBlockWarps) {
-    float sum = shared[0][c];
+    float sum = shared[c];
 #pragma unroll
     for (int w = 1; w < kBlockWarps; ++w) {
-      sum += shared[w][c];
+      sum += shared[w * kColumns + c];
     }
     p.partials[blockIdx.x * p.d + c] = sum;
   }
 }
 
+// Rows that are worked on or on their way to shared memory.
+inline constexpr int kStages = 2;
+inline constexpr int kSumBytes = 2 * kBlockWarps * 4;  // for sums over a block, before the rows
+
+// Brings rows to shared memory. Every thread waits for, and reads, its own copies alone.
 template <typename T, int kVectors, int kWarps>
-__global__ void __launch_bounds__(32 * kBlockWarps, 2) BackwardKernel(const Backward<T> p) {
-  constexpr int N = device::kVectorElements<T>;
-  constexpr int kThreads = 32 * kWarps;
-  __shared__ float shared[kWarps];
+class RowPipe {
+ public:
+  static constexpr int N = device::kVectorElements<T>;
+  static constexpr int kThreads = 32 * kWarps;
+
+  __device__ RowPipe(const Backward<T>& p, unsigned char* shared)
+      : column_(static_cast<int>(threadIdx.x) % kThreads * N),
+        mine_(shared + threadIdx.x / kThreads * (kStages * kStageBytes) + threadIdx.x % kThreads * 16) {
+    const int64_t vectors = (p.d - column_ + kThreads * N - 1) / (kThreads * N);
+    count_ = static_cast<int>(vectors < 0 ? 0 : vectors);
+  }
+
+  // Queues row `row` (nothing behind `last`) as a group of its own.
+  __device__ __forceinline__ void Fetch(const Backward<T>& p, int stage, int64_t row, int64_t last) const {
+    if (row < last) {
+      const int64_t offset = row * p.d + column_;
+      const uint32_t to = device::SharedAddress(mine_ + stage * kStageBytes);
+      Copies(to, p.x + offset);
+      Copies(to + kRowBytes, p.dy + offset);
+      if (p.dx_residual != nullptr) {
+        Copies(to + 2 * kRowBytes, p.dx_residual + offset);
+      }
+    }
+    device::CommitCopies();
+  }
+
+  // Tensor 0: x, 1: dy, 2: what dx is added to.
+  __device__ __forceinline__ void Read(int stage, int tensor, int j, device::Vector<T, N>& v) const {
+    v.Load(reinterpret_cast<const T*>(mine_ + stage * kStageBytes + tensor * kRowBytes + j * (16 * kThreads)));
+  }
+
+  // Whether the thread has a vector j, and where in the row it begins.
+  [[nodiscard]] __device__ __forceinline__ bool Has(int j) const { return j < count_; }
+
+  [[nodiscard]] __device__ __forceinline__ int Column(int j) const { return column_ + j * (kThreads * N); }
+
+  static constexpr int kRowBytes = 16 * kVectors * kThreads;
+  static constexpr int kStageBytes = 3 * kRowBytes;
+
+ private:
+  __device__ __forceinline__ void Copies(uint32_t to, const T* from) const {
+#pragma unroll
+    for (int j = 0; j < kVectors; ++j) {
+      if (Has(j)) {
+        device::CopyAsync(to + static_cast<uint32_t>(j) * (16 * kThreads), from + j * (kThreads * N));
+      }
+    }
+  }
+
+  int column_;
+  int count_;
+  unsigned char* mine_;
+};
+
+// Dynamic shared memory of BackwardKernel: as many rows as a block has at once, for every stage.
+template <typename T, int kVectors, int kWarps>
+constexpr size_t BackwardSharedBytes() {
+  return kSumBytes + size_t{kBlockWarps / kWarps} * kStages * RowPipe<T, kVectors, kWarps>::kStageBytes;
+}
+
+template <typename T, int kVectors, int kWarps>
+__global__ void __launch_bounds__(32 * kBlockWarps, kVectors <= 2 ? 4 : 2) BackwardKernel(const Backward<T> p) {
+  using Pipe = RowPipe<T, kVectors, kWarps>;
+  constexpr int N = Pipe::N;
+  extern __shared__ __align__(16) unsigned char memory[];
+  auto* shared = reinterpret_cast<float*>(memory);
   const device::BlockRows rows(p.segments, kBlockWarps / kWarps);
-  const T* weight = rows.second ? p.weight_summary : p.weight;
-  const int64_t first = int64_t{threadIdx.x % kThreads} * N;
-  const auto at = [&](int j) { return first + int64_t{j} * (kThreads * N); };
+  const Pipe pipe(p, memory + kSumBytes);
+  device::Vector<T, N> weight[kVectors];
+#pragma unroll
+  for (int j = 0; j < kVectors; ++j) {
+    if (pipe.Has(j)) {
+      weight[j].Load((rows.second ? p.weight_summary : p.weight) + pipe.Column(j));
+    }
+  }
   float sums[kVectors][N] = {};
-  for (int64_t row = rows.first + threadIdx.x / kThreads; row < rows.last; row += rows.step) {
+  const int64_t first = rows.first + threadIdx.x / Pipe::kThreads;
+  float next_rstd = first < rows.last ? p.rstd[first] : 0.0F;
+  pipe.Fetch(p, 0, first, rows.last);
+  int stage = 0;
+  for (int64_t row = first; row < rows.last; row += rows.step) {
+    const int64_t next = row + rows.step;
+    const float rstd = next_rstd;
+    next_rstd = next < rows.last ? p.rstd[next] : 0.0F;
+    pipe.Fetch(p, 1 - stage, next, rows.last);
+    device::WaitForCopies<1>();
     device::Vector<T, N> x[kVectors];
     device::Vector<T, N> dy[kVectors];
-    device::Vector<T, N> past[kVectors];
+    float dots[4] = {};  // several, so that additions need not wait for each other
 #pragma unroll
     for (int j = 0; j < kVectors; ++j) {
-      if (at(j) < p.d) {
-        x[j].Load(p.x + row * p.d + at(j));
-        dy[j].Load(p.dy + row * p.d + at(j));
-      }
-    }
-    if (p.dx_residual != nullptr) {
-#pragma unroll
-      for (int j = 0; j < kVectors; ++j) {
-        if (at(j) < p.d) {
-          past[j].Load(p.dx_residual + row * p.d + at(j));
-        }
-      }
-    }
-    const float rstd = p.rstd[row];
-    float dot = 0.0F;
-#pragma unroll
-    for (int j = 0; j < kVectors; ++j) {
-      if (at(j) < p.d) {
-        device::Vector<T, N> w;
-        w.Load(weight + at(j));
+      if (pipe.Has(j)) {
+        pipe.Read(stage, 0, j, x[j]);
+        pipe.Read(stage, 1, j, dy[j]);
 #pragma unroll
         for (int e = 0; e < N; ++e) {
-          dot += dy[j][e] * w[e] * x[j][e];
+          dots[e % 4] += dy[j][e] * weight[j][e] * x[j][e];
         }
       }
     }
-    const float mean = RowSum<kWarps>(dot, shared) * rstd / static_cast<float>(p.d);
+    // dx = rstd (dy w - x rstd mean), with mean = rstd dot / d
+    const float dot = RowSum<kWarps>((dots[0] + dots[1]) + (dots[2] + dots[3]), shared + stage * kWarps);
+    const float along_x = dot * rstd * rstd * rstd / static_cast<float>(p.d);
+    T* to = p.dx + row * p.d;
 #pragma unroll
     for (int j = 0; j < kVectors; ++j) {
-      if (at(j) < p.d) {
-        device::Vector<T, N> out;
-        out.Load(weight + at(j));
+      if (pipe.Has(j)) {
         float dx[N];
 #pragma unroll
         for (int e = 0; e < N; ++e) {
-          const float normed = x[j][e] * rstd;
-          sums[j][e] += dy[j][e] * normed;
-          dx[e] = rstd * (dy[j][e] * out[e] - normed * mean);
+          const float g = dy[j][e] * rstd;
+          sums[j][e] += g * x[j][e];
+          dx[e] = g * weight[j][e] - x[j][e] * along_x;
         }
+        device::Vector<T, N> out;
         out.Set(dx);
         if (p.dx_residual != nullptr) {
-          AddTo(out, past[j]);
+          device::Vector<T, N> past;
+          pipe.Read(stage, 2, j, past);
+          AddTo(out, past);
         }
-        out.Store(p.dx + row * p.d + at(j));
+        out.Store(to + pipe.Column(j));
       }
     }
+    stage = 1 - stage;
   }
   if (p.partials == nullptr) {
     return;
   }
   if constexpr (kWarps == 1) {
-    WriteWarpSums<T, kVectors>(p, sums);
+    WriteWarpSums<T, kVectors>(p, sums, reinterpret_cast<float*>(memory));
   } else {
 #pragma unroll
     for (int j = 0; j < kVectors; ++j) {
-      if (at(j) < p.d) {
+      if (pipe.Has(j)) {
         device::Vector<float, N> out;
         out.Set(sums[j]);
-        out.Store(p.partials + blockIdx.x * p.d + at(j));
+        out.Store(p.partials + blockIdx.x * p.d + pipe.Column(j));
       }
     }
   }
@@ -273,7 +343,8 @@ __global__ void __launch_bounds__(32 * kBlockWarps, 2) BackwardKernel(const Back
 // Sums of the weight's gradient grow in the block's own row of scratch; each thread has its columns.
 template <typename T>
 __global__ void __launch_bounds__(kAnyThreads) BackwardAnyKernel(const Backward<T> p) {
-  __shared__ float shared[kAnyThreads / 32];
+  __shared__ float shared[2][kAnyThreads / 32];
+  int turn = 0;
   const device::BlockRows rows(p.segments, 1);
   const T* weight = rows.second ? p.weight_summary : p.weight;
   float* sums = p.partials == nullptr ? nullptr : p.partials + blockIdx.x * p.d;
@@ -288,7 +359,7 @@ __global__ void __launch_bounds__(kAnyThreads) BackwardAnyKernel(const Backward<
     for (int64_t i = threadIdx.x; i < p.d; i += kAnyThreads) {
       dot += static_cast<float>(dy[i]) * static_cast<float>(weight[i]) * static_cast<float>(x[i]);
     }
-    const float mean = RowSum<kAnyThreads / 32>(dot, shared) * rstd / static_cast<float>(p.d);
+    const float mean = RowSum<kAnyThreads / 32>(dot, shared[turn]) * rstd / static_cast<float>(p.d);
     for (int64_t i = threadIdx.x; i < p.d; i += kAnyThreads) {
       const float normed = static_cast<float>(x[i]) * rstd;
       const float g = static_cast<float>(dy[i]);
@@ -301,6 +372,7 @@ __global__ void __launch_bounds__(kAnyThreads) BackwardAnyKernel(const Backward<
       }
       p.dx[row * p.d + i] = out;
     }
+    turn = 1 - turn;
   }
 }
 

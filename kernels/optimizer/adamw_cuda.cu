@@ -102,7 +102,7 @@ void Run(const AdamWArgs& args, const Stream& stream) {
                              .exp_avg = args.exp_avg.As<float>(),
                              .exp_avg_sq = args.exp_avg_sq.As<float>(),
                              .compute = args.compute.As<BFloat16>()};
-  device::Map<4, 2>(
+  device::Map<4, 1>(
       "AdamW", op, args.weight.size(), {op.grad, op.weight, op.exp_avg, op.exp_avg_sq, op.compute}, stream);
 }
 

@@ -35,6 +35,22 @@ bool Vectorisable(int64_t e, std::initializer_list<const void*> tensors) {
 }
 
 template <typename T>
+void LaunchForward(const char* op, const rope::Forward<T>& p, const Stream& stream) {
+  if (!Vectorisable<T>(p.e, {p.x, p.weight, p.weight_summary, p.table, p.y})) {
+    const LaunchShape shape = {dim3(static_cast<unsigned>(p.n)), dim3(32)};
+    Launch(op, stream, shape, rope::ForwardAnyKernel<T>, p);
+    return;
+  }
+  const auto blocks = static_cast<unsigned>((p.n + rope::kForwardWarps - 1) / rope::kForwardWarps);
+  const LaunchShape shape = {dim3(blocks), dim3(32 * rope::kForwardWarps)};
+  if (p.weight != nullptr) {
+    Launch(op, stream, shape, rope::ForwardKernel<T, true>, p);
+  } else {
+    Launch(op, stream, shape, rope::ForwardKernel<T, false>, p);
+  }
+}
+
+template <typename T>
 void Forward(const QkNormRopeForwardArgs& args, const Stream& stream) {
   const bool norm = !args.weight.empty();
   const bool two = !args.weight_summary.empty();
@@ -51,51 +67,51 @@ void Forward(const QkNormRopeForwardArgs& args, const Stream& stream) {
                            .split = two ? args.split : n,
                            .h = static_cast<int>(args.x.shape[1]),
                            .e = static_cast<int>(args.x.shape[2]),
-                           .eps = static_cast<float>(args.eps)};
-  if (!Vectorisable<T>(p.e, {p.x, p.weight, p.weight_summary, p.table, p.y})) {
-    const LaunchShape shape = {dim3(static_cast<unsigned>(n)), dim3(32)};
-    Launch("QkNormRopeForward", stream, shape, rope::ForwardAnyKernel<T>, p);
-    return;
-  }
-  const auto blocks = static_cast<unsigned>((n + rope::kBlockWarps - 1) / rope::kBlockWarps);
-  const LaunchShape shape = {dim3(blocks), dim3(32 * rope::kBlockWarps)};
-  if (norm) {
-    Launch("QkNormRopeForward", stream, shape, rope::ForwardKernel<T, true>, p);
-  } else {
-    Launch("QkNormRopeForward", stream, shape, rope::ForwardKernel<T, false>, p);
-  }
+                           .eps = static_cast<float>(args.eps),
+                           .direction = 1.0F};
+  LaunchForward("QkNormRopeForward", p, stream);
 }
 
-// As many blocks as 132 processors hold at once.
-constexpr int64_t kBackwardBlocks = 528;
-
+// Without a norm: the rotation is undone by the rotation the other way.
 template <typename T>
-void LaunchBackward(const rope::Backward<T>& p, const Stream& stream) {
-  const dim3 blocks(static_cast<unsigned>(p.segments.blocks()));
-  if (!Vectorisable<T>(p.e, {p.dy, p.x, p.weight, p.weight_summary, p.table, p.dx})) {
-    Launch("QkNormRopeBackward", stream, {blocks, dim3(32)}, rope::BackwardAnyKernel<T>, p);
-  } else if (p.weight != nullptr) {
-    Launch("QkNormRopeBackward", stream, {blocks, dim3(32 * rope::kBlockWarps)}, rope::BackwardKernel<T, true>, p);
-  } else {
-    Launch("QkNormRopeBackward", stream, {blocks, dim3(32 * rope::kBlockWarps)}, rope::BackwardKernel<T, false>, p);
-  }
+void TurnBack(const QkNormRopeBackwardArgs& args, const Stream& stream) {
+  const int64_t n = args.dy.rows();
+  const rope::Forward<T> p{.x = args.dy.As<T>(),
+                           .weight = nullptr,
+                           .weight_summary = nullptr,
+                           .table = args.table.As<float>(),
+                           .y = args.dx.As<T>(),
+                           .rstd = nullptr,
+                           .layout = args.layout,
+                           .n = n,
+                           .first_row = args.first_row,
+                           .split = n,
+                           .h = static_cast<int>(args.dy.shape[1]),
+                           .e = static_cast<int>(args.dy.shape[2]),
+                           .eps = 0.0F,
+                           .direction = -1.0F};
+  LaunchForward("QkNormRopeBackward", p, stream);
 }
+
+// As many blocks as 132 processors hold at once; other GPUs run the same, for the blocks' partial sums make the result.
+constexpr int64_t kBackwardBlocks = 396;
 
 template <typename T>
 void Backward(const QkNormRopeBackwardArgs& args, const Stream& stream) {
-  const bool norm = !args.weight.empty();
-  const bool two = norm && !args.weight_summary.empty();
-  const bool sums = norm && (!args.dweight.empty() || (two && !args.dweight_summary.empty()));
+  const bool two = !args.weight_summary.empty();
   const int64_t n = args.dy.rows();
   const int64_t e = args.dy.shape[2];
-  const device::Segments segments(n, two ? args.split : n, kBackwardBlocks, rope::kBlockWarps);
+  const bool wide = Vectorisable<T>(
+      e, {args.dy.data, args.x.data, args.weight.data, args.weight_summary.data, args.table.data, args.dx.data});
+  const device::Segments segments(n, two ? args.split : n, kBackwardBlocks, rope::kBackwardWarps);
   Tensor partials;
-  if (sums) {
-    partials = Tensor::Empty({segments.blocks(), e}, DType::kF32, RequireScratch("QkNormRopeBackward", args.allocator));
+  if (!args.dweight.empty() || (two && !args.dweight_summary.empty())) {
+    Allocator& scratch = RequireScratch("QkNormRopeBackward", args.allocator);
+    partials = Tensor::Empty({segments.blocks(), e}, DType::kF32, scratch);
   }
   const rope::Backward<T> p{.dy = args.dy.As<T>(),
-                            .x = norm ? args.x.As<T>() : nullptr,
-                            .rstd = norm ? args.rstd.As<float>() : nullptr,
+                            .x = args.x.As<T>(),
+                            .rstd = args.rstd.As<float>(),
                             .weight = args.weight.As<T>(),
                             .weight_summary = two ? args.weight_summary.As<T>() : args.weight.As<T>(),
                             .table = args.table.As<float>(),
@@ -106,16 +122,22 @@ void Backward(const QkNormRopeBackwardArgs& args, const Stream& stream) {
                             .first_row = args.first_row,
                             .h = static_cast<int>(args.dy.shape[1]),
                             .e = static_cast<int>(e)};
-  LaunchBackward(p, stream);
-  const auto finish = [&](const TensorView& out, int64_t first, int64_t count, bool accumulate) {
-    if (norm && !out.empty()) {
-      device::ColumnSums("QkNormRopeBackward", p.partials + first * e, count, e, out.As<float>(), accumulate, stream);
-    }
-  };
-  finish(args.dweight, 0, segments.first_blocks, args.accumulate);
-  if (two) {
-    finish(args.dweight_summary, segments.first_blocks, segments.second_blocks, args.accumulate_summary);
+  const dim3 blocks(static_cast<unsigned>(segments.blocks()));
+  if (wide) {
+    const LaunchShape shape = {blocks, dim3(32 * rope::kBackwardWarps), rope::kPipeBytes};
+    Launch("QkNormRopeBackward", stream, shape, rope::BackwardKernel<T>, p);
+  } else {
+    Launch("QkNormRopeBackward", stream, {blocks, dim3(32)}, rope::BackwardAnyKernel<T>, p);
   }
+  const device::ColumnSum text{p.partials, segments.first_blocks, args.dweight.As<float>(), args.accumulate};
+  device::ColumnSum summary;
+  if (two) {
+    summary = {p.partials + segments.first_blocks * e,
+               segments.second_blocks,
+               args.dweight_summary.As<float>(),
+               args.accumulate_summary};
+  }
+  device::ColumnSums("QkNormRopeBackward", text, summary, e, stream);
 }
 
 }  // namespace
@@ -135,7 +157,13 @@ void QkNormRopeForward(const QkNormRopeForwardArgs& args, const Stream& stream) 
 }
 
 void QkNormRopeBackward(const QkNormRopeBackwardArgs& args, const Stream& stream) {
-  DispatchGpu(args.dy.dtype, [&](auto element) { Backward<decltype(element)>(args, stream); });
+  DispatchGpu(args.dy.dtype, [&](auto element) {
+    if (args.weight.empty()) {
+      TurnBack<decltype(element)>(args, stream);
+    } else {
+      Backward<decltype(element)>(args, stream);
+    }
+  });
 }
 
 }  // namespace ksa::cuda

@@ -6,13 +6,15 @@
 #include <cstdint>
 
 #include "kernels/core/summary_layout.h"
+#include "kernels/device/mma.cuh"
 #include "kernels/device/reduce.cuh"
 #include "kernels/device/segments.cuh"
 #include "kernels/device/vector.cuh"
 
 namespace ksa::cuda::rope {
 
-inline constexpr int kBlockWarps = 4;
+inline constexpr int kForwardWarps = 4;   // of a block
+inline constexpr int kBackwardWarps = 4;  // of a block
 
 template <typename T>
 struct Forward {
@@ -29,15 +31,17 @@ struct Forward {
   int h;
   int e;
   float eps;
+  float direction;  // 1, or -1 to turn back
 };
 
+// With a norm. Without one the gradient is turned back by the forward kernels.
 template <typename T>
 struct Backward {
   const T* dy;
-  const T* x;               // null without norm
-  const float* rstd;        // null without norm
-  const T* weight;          // null without norm
-  const T* weight_summary;  // null without norm
+  const T* x;
+  const float* rstd;
+  const T* weight;
+  const T* weight_summary;
   const float* table;
   T* dx;
   float* partials;  // [blocks, e], or null: the weights' gradients are not wanted
@@ -85,10 +89,10 @@ struct Place {
 };
 
 template <typename T, bool kNorm>
-__global__ void __launch_bounds__(32 * kBlockWarps) ForwardKernel(const Forward<T> p) {
+__global__ void __launch_bounds__(32 * kForwardWarps) ForwardKernel(const Forward<T> p) {
   constexpr int N = Pairs<T>::N;
-  constexpr int kUnroll = 4;
-  const int64_t row = int64_t{blockIdx.x} * kBlockWarps + threadIdx.x / 32;
+  constexpr int kUnroll = kNorm ? 2 : 4;  // of the groups of heads: loads on their way at once
+  const int64_t row = int64_t{blockIdx.x} * kForwardWarps + threadIdx.x / 32;
   if (row >= p.n) {
     return;
   }
@@ -125,7 +129,7 @@ __global__ void __launch_bounds__(32 * kBlockWarps) ForwardKernel(const Forward<
           }
         }
         squares = device::GroupSum(squares, at.lanes);
-        rstd = 1.0F / sqrtf(squares / static_cast<float>(p.e) + p.eps);
+        rstd = device::ReciprocalRoot(squares / static_cast<float>(p.e) + p.eps);
         if (head < p.h && at.i == 0) {
           p.rstd[row * p.h + head] = rstd;
         }
@@ -138,7 +142,7 @@ __global__ void __launch_bounds__(32 * kBlockWarps) ForwardKernel(const Forward<
           const float x1 = kNorm ? in[u].a[k] * rstd * weight.a[k] : in[u].a[k];
           const float x2 = kNorm ? in[u].b[k] * rstd * weight.b[k] : in[u].b[k];
           const float cos = angles[2 * k];
-          const float sin = angles[2 * k + 1];
+          const float sin = p.direction * angles[2 * k + 1];
           first[k] = x1 * cos - x2 * sin;
           second[k] = x2 * cos + x1 * sin;
         }
@@ -150,62 +154,61 @@ __global__ void __launch_bounds__(32 * kBlockWarps) ForwardKernel(const Forward<
   }
 }
 
-// One head's gradient: turns dy back, and goes through the norm. `sums` grow by the weight's gradient.
-template <typename T, bool kNorm>
+// One head's gradient: turns dy back, and goes through the norm. `sums` grow by the weight's gradient. All lanes of the
+// warp take part; where `valid` is false the lane has no head.
+template <typename T>
 __device__ __forceinline__ void BackwardHead(const device::Vector<float, 2 * Pairs<T>::N>& angles,
                                              const Pairs<T>& weight,
                                              const Pairs<T>& x,
                                              Pairs<T>& dy,
                                              float rstd,
-                                             const Backward<T>& p,
-                                             int lanes,
+                                             const Place<T>& at,
                                              bool valid,
                                              float (&sums)[2][Pairs<T>::N]) {
   constexpr int N = Pairs<T>::N;
   float first[N];
   float second[N];
-  float dot = 0.0F;
-  if (valid) {
+  float dot_first = 0.0F;
+  float dot_second = 0.0F;
 #pragma unroll
-    for (int k = 0; k < N; ++k) {
-      const float cos = angles[2 * k];
-      const float sin = angles[2 * k + 1];
-      first[k] = dy.a[k] * cos + dy.b[k] * sin;
-      second[k] = dy.b[k] * cos - dy.a[k] * sin;
-      if constexpr (kNorm) {
-        dot += first[k] * weight.a[k] * x.a[k] + second[k] * weight.b[k] * x.b[k];
-      }
-    }
+  for (int k = 0; k < N; ++k) {
+    const float cos = angles[2 * k];
+    const float sin = angles[2 * k + 1];
+    first[k] = dy.a[k] * cos + dy.b[k] * sin;
+    second[k] = dy.b[k] * cos - dy.a[k] * sin;
+    dot_first += first[k] * weight.a[k] * x.a[k];
+    dot_second += second[k] * weight.b[k] * x.b[k];
   }
-  if constexpr (kNorm) {
-    const float mean = device::GroupSum(dot, lanes) * rstd / static_cast<float>(p.e);
-    if (valid) {
+  const float dot = device::GroupSum(valid ? dot_first + dot_second : 0.0F, at.lanes);
+  if (!valid) {
+    return;
+  }
+  // dx = rstd (g w - x rstd mean), with mean = rstd dot / e
+  const float along_x = dot * rstd * rstd * rstd / static_cast<float>(2 * at.half);
 #pragma unroll
-      for (int k = 0; k < N; ++k) {
-        const float normed_first = x.a[k] * rstd;
-        const float normed_second = x.b[k] * rstd;
-        sums[0][k] += first[k] * normed_first;
-        sums[1][k] += second[k] * normed_second;
-        first[k] = rstd * (first[k] * weight.a[k] - normed_first * mean);
-        second[k] = rstd * (second[k] * weight.b[k] - normed_second * mean);
-      }
-    }
+  for (int k = 0; k < N; ++k) {
+    first[k] *= rstd;
+    second[k] *= rstd;
+    sums[0][k] += first[k] * x.a[k];
+    sums[1][k] += second[k] * x.b[k];
+    first[k] = first[k] * weight.a[k] - x.a[k] * along_x;
+    second[k] = second[k] * weight.b[k] - x.b[k] * along_x;
   }
-  if (valid) {
-    dy.a.Set(first);
-    dy.b.Set(second);
-  }
+  dy.a.Set(first);
+  dy.b.Set(second);
 }
 
-// Adds up the weight's gradient over a block's lanes with the same elements and writes the block's part.
+// Adds up the weight's gradient over a block's lanes with the same elements and writes the block's part. `shared` has
+// room for all of them, [warp and group][e].
 template <typename T>
 __device__ __forceinline__ void WriteSums(const Backward<T>& p,
                                           const Place<T>& at,
-                                          const float (&sums)[2][Pairs<T>::N]) {
+                                          const float (&sums)[2][Pairs<T>::N],
+                                          float* shared) {
   constexpr int N = Pairs<T>::N;
-  constexpr int kThreads = 32 * kBlockWarps;
-  __shared__ float shared[kThreads * 2 * N];  // [warp and group][e]
+  constexpr int kThreads = 32 * kBackwardWarps;
   float* own = shared + (threadIdx.x / 32 * at.groups + at.group) * p.e;
+  __syncthreads();  // rows are staged in the same memory
 #pragma unroll
   for (int k = 0; k < N; ++k) {
     own[at.i + k] = sums[0][k];
@@ -214,57 +217,132 @@ __device__ __forceinline__ void WriteSums(const Backward<T>& p,
   __syncthreads();
   for (int c = static_cast<int>(threadIdx.x); c < p.e; c += kThreads) {
     float sum = shared[c];
-    for (int g = 1; g < kBlockWarps * at.groups; ++g) {
+    for (int g = 1; g < kBackwardWarps * at.groups; ++g) {
       sum += shared[g * p.e + c];
     }
     p.partials[int64_t{blockIdx.x} * p.e + c] = sum;
   }
 }
 
-template <typename T, bool kNorm>
-__global__ void __launch_bounds__(32 * kBlockWarps) BackwardKernel(const Backward<T> p) {
-  constexpr int N = Pairs<T>::N;
-  constexpr int kUnroll = 2;
-  const Place<T> at(p.e);
-  const device::BlockRows rows(p.segments, kBlockWarps);
-  Pairs<T> weight;
-  if constexpr (kNorm) {
-    weight.Load(rows.second ? p.weight_summary : p.weight, at.i, at.half);
+// The heads that a warp works on at once, and how many such pieces are on their way to shared memory or being worked
+// on.
+inline constexpr int kBackwardUnroll = 2;
+inline constexpr int kStages = 3;
+
+// Shared memory of a block: per warp and stage, dy and x of the piece, 16 bytes a lane at a time.
+inline constexpr int kStageBytes = 2 * 2 * kBackwardUnroll * 32 * 16;
+inline constexpr int kPipeBytes = kBackwardWarps * kStages * kStageBytes;
+
+// Where a warp is: a piece of the heads of a row.
+struct Cursor {
+  int64_t row;
+  int base = 0;  // first head
+
+  __device__ __forceinline__ void Advance(int heads, int h, int64_t step) {
+    base += heads;
+    if (base >= h) {
+      base = 0;
+      row += step;
+    }
   }
-  float sums[2][N] = {};
-  for (int64_t row = rows.first + threadIdx.x / 32; row < rows.last; row += rows.step) {
-    const int64_t offset = row * p.h * p.e;
-    device::Vector<float, 2 * N> angles;
+};
+
+// Queues a warp's piece as a group of copies of its own; every lane reads what it has queued itself, and nothing else.
+template <typename T>
+__device__ __forceinline__ void Fetch(
+    const Backward<T>& p, const Place<T>& at, const Cursor& cursor, int64_t last, unsigned char* stage) {
+#pragma unroll
+  for (int u = 0; u < kBackwardUnroll; ++u) {
+    const int head = cursor.base + u * at.groups + at.group;
+    if (cursor.row < last && head < p.h) {
+      const int64_t offset = (cursor.row * p.h + head) * p.e + at.i;
+      const uint32_t to = device::SharedAddress(stage) + static_cast<uint32_t>(u * 4 * 512);
+      device::CopyAsync(to, p.dy + offset);
+      device::CopyAsync(to + 512, p.dy + offset + at.half);
+      device::CopyAsync(to + 1024, p.x + offset);
+      device::CopyAsync(to + 1536, p.x + offset + at.half);
+    }
+  }
+  device::CommitCopies();
+}
+
+template <typename T>
+__device__ __forceinline__ void LoadRstd(
+    const Backward<T>& p, const Place<T>& at, const Cursor& cursor, int64_t last, float (&rstd)[kBackwardUnroll]) {
+#pragma unroll
+  for (int u = 0; u < kBackwardUnroll; ++u) {
+    const int head = cursor.base + u * at.groups + at.group;
+    rstd[u] = cursor.row < last && head < p.h ? p.rstd[cursor.row * p.h + head] : 0.0F;
+  }
+}
+
+template <typename T>
+__device__ __forceinline__ void LoadAngles(const Backward<T>& p,
+                                           const Place<T>& at,
+                                           int64_t row,
+                                           int64_t last,
+                                           device::Vector<float, 2 * Pairs<T>::N>& angles) {
+  if (row < last) {
     angles.Load(p.table + (int64_t{p.layout.Position(row + p.first_row)} * at.half + at.i) * 2);
-    for (int base = 0; base < p.h; base += kUnroll * at.groups) {
-      Pairs<T> dy[kUnroll];
-      Pairs<T> x[kUnroll];
-      float rstd[kUnroll];
-#pragma unroll
-      for (int u = 0; u < kUnroll; ++u) {
-        const int head = base + u * at.groups + at.group;
-        if (head < p.h) {
-          dy[u].Load(p.dy + offset + head * p.e, at.i, at.half);
-          if constexpr (kNorm) {
-            x[u].Load(p.x + offset + head * p.e, at.i, at.half);
-            rstd[u] = p.rstd[row * p.h + head];
-          }
-        }
-      }
-#pragma unroll
-      for (int u = 0; u < kUnroll; ++u) {
-        const int head = base + u * at.groups + at.group;
-        BackwardHead<T, kNorm>(angles, weight, x[u], dy[u], rstd[u], p, at.lanes, head < p.h, sums);
-        if (head < p.h) {
-          dy[u].Store(p.dx + offset + head * p.e, at.i, at.half);
-        }
-      }
-    }
   }
-  if constexpr (kNorm) {
-    if (p.partials != nullptr) {
-      WriteSums<T>(p, at, sums);
+}
+
+template <typename T>
+__global__ void __launch_bounds__(32 * kBackwardWarps, 3) BackwardKernel(const Backward<T> p) {
+  constexpr int N = Pairs<T>::N;
+  extern __shared__ __align__(16) unsigned char memory[];
+  const Place<T> at(p.e);
+  const device::BlockRows rows(p.segments, kBackwardWarps);
+  const int heads = kBackwardUnroll * at.groups;
+  unsigned char* own = memory + threadIdx.x / 32 * (kStages * kStageBytes) + threadIdx.x % 32 * 16;
+  Cursor at_work{rows.first + threadIdx.x / 32};
+  Cursor fetched = at_work;
+  for (int s = 0; s < kStages - 1; ++s) {
+    Fetch(p, at, fetched, rows.last, own + s * kStageBytes);
+    fetched.Advance(heads, p.h, rows.step);
+  }
+  Pairs<T> weight;
+  weight.Load(rows.second ? p.weight_summary : p.weight, at.i, at.half);
+  device::Vector<float, 2 * N> angles;
+  device::Vector<float, 2 * N> next_angles;
+  LoadAngles(p, at, at_work.row, rows.last, next_angles);
+  float next_rstd[kBackwardUnroll];
+  LoadRstd(p, at, at_work, rows.last, next_rstd);
+  float sums[2][N] = {};
+  int stage = 0;
+  while (at_work.row < rows.last) {
+    Fetch(p, at, fetched, rows.last, own + (stage == 0 ? kStages - 1 : stage - 1) * kStageBytes);
+    fetched.Advance(heads, p.h, rows.step);
+    if (at_work.base == 0) {
+      angles = next_angles;
+      LoadAngles(p, at, at_work.row + rows.step, rows.last, next_angles);
     }
+    float rstd[kBackwardUnroll];
+#pragma unroll
+    for (int u = 0; u < kBackwardUnroll; ++u) {
+      rstd[u] = next_rstd[u];
+    }
+    const Cursor here = at_work;
+    at_work.Advance(heads, p.h, rows.step);
+    LoadRstd(p, at, at_work, rows.last, next_rstd);
+    device::WaitForCopies<kStages - 1>();
+#pragma unroll
+    for (int u = 0; u < kBackwardUnroll; ++u) {
+      const int head = here.base + u * at.groups + at.group;
+      const auto* in = reinterpret_cast<const T*>(own + stage * kStageBytes + u * 4 * 512);
+      Pairs<T> dy;
+      Pairs<T> x;
+      dy.Load(in, 0, 512 / sizeof(T));
+      x.Load(in + 1024 / sizeof(T), 0, 512 / sizeof(T));
+      BackwardHead<T>(angles, weight, x, dy, rstd[u], at, head < p.h, sums);
+      if (head < p.h) {
+        dy.Store(p.dx + (here.row * p.h + head) * p.e, at.i, at.half);
+      }
+    }
+    stage = stage == kStages - 1 ? 0 : stage + 1;
+  }
+  if (p.partials != nullptr) {
+    WriteSums<T>(p, at, sums, reinterpret_cast<float*>(memory));
   }
 }
 
@@ -284,7 +362,7 @@ __global__ void __launch_bounds__(32) ForwardAnyKernel(const Forward<T> p) {
       for (int i = static_cast<int>(threadIdx.x); i < p.e; i += 32) {
         squares += static_cast<float>(x[i]) * static_cast<float>(x[i]);
       }
-      rstd = 1.0F / sqrtf(device::WarpSum(squares) / static_cast<float>(p.e) + p.eps);
+      rstd = device::ReciprocalRoot(device::WarpSum(squares) / static_cast<float>(p.e) + p.eps);
       if (threadIdx.x == 0) {
         p.rstd[row * p.h + head] = rstd;
       }
@@ -294,8 +372,9 @@ __global__ void __launch_bounds__(32) ForwardAnyKernel(const Forward<T> p) {
       const float w2 = weight == nullptr ? 1.0F : static_cast<float>(weight[i + half]);
       const float x1 = static_cast<float>(x[i]) * rstd * w1;
       const float x2 = static_cast<float>(x[i + half]) * rstd * w2;
-      y[i] = T(x1 * angles[2 * i] - x2 * angles[2 * i + 1]);
-      y[i + half] = T(x2 * angles[2 * i] + x1 * angles[2 * i + 1]);
+      const float sin = p.direction * angles[2 * i + 1];
+      y[i] = T(x1 * angles[2 * i] - x2 * sin);
+      y[i + half] = T(x2 * angles[2 * i] + x1 * sin);
     }
   }
 }
@@ -322,36 +401,28 @@ __global__ void __launch_bounds__(32) BackwardAnyKernel(const Backward<T> p) {
         g1 = d1 * angles[2 * i] + d2 * angles[2 * i + 1];
         g2 = d2 * angles[2 * i] - d1 * angles[2 * i + 1];
       };
-      float rstd = 1.0F;
-      float mean = 0.0F;
-      if (weight != nullptr) {
-        rstd = p.rstd[row * p.h + head];
-        float dot = 0.0F;
-        for (int i = static_cast<int>(threadIdx.x); i < half; i += 32) {
-          float g1 = 0.0F;
-          float g2 = 0.0F;
-          turned(i, g1, g2);
-          dot += g1 * static_cast<float>(weight[i]) * static_cast<float>(p.x[offset + i]) +
-                 g2 * static_cast<float>(weight[i + half]) * static_cast<float>(p.x[offset + i + half]);
-        }
-        mean = device::WarpSum(dot) * rstd / static_cast<float>(p.e);
-      }
+      const float rstd = p.rstd[row * p.h + head];
+      float dot = 0.0F;
       for (int i = static_cast<int>(threadIdx.x); i < half; i += 32) {
         float g1 = 0.0F;
         float g2 = 0.0F;
         turned(i, g1, g2);
-        if (weight != nullptr) {
-          const float n1 = static_cast<float>(p.x[offset + i]) * rstd;
-          const float n2 = static_cast<float>(p.x[offset + i + half]) * rstd;
-          if (sums != nullptr) {
-            sums[i] += g1 * n1;
-            sums[i + half] += g2 * n2;
-          }
-          g1 = rstd * (g1 * static_cast<float>(weight[i]) - n1 * mean);
-          g2 = rstd * (g2 * static_cast<float>(weight[i + half]) - n2 * mean);
+        dot += g1 * static_cast<float>(weight[i]) * static_cast<float>(p.x[offset + i]) +
+               g2 * static_cast<float>(weight[i + half]) * static_cast<float>(p.x[offset + i + half]);
+      }
+      const float mean = device::WarpSum(dot) * rstd / static_cast<float>(p.e);
+      for (int i = static_cast<int>(threadIdx.x); i < half; i += 32) {
+        float g1 = 0.0F;
+        float g2 = 0.0F;
+        turned(i, g1, g2);
+        const float n1 = static_cast<float>(p.x[offset + i]) * rstd;
+        const float n2 = static_cast<float>(p.x[offset + i + half]) * rstd;
+        if (sums != nullptr) {
+          sums[i] += g1 * n1;
+          sums[i + half] += g2 * n2;
         }
-        p.dx[offset + i] = T(g1);
-        p.dx[offset + i + half] = T(g2);
+        p.dx[offset + i] = T(rstd * (g1 * static_cast<float>(weight[i]) - n1 * mean));
+        p.dx[offset + i + half] = T(rstd * (g2 * static_cast<float>(weight[i + half]) - n2 * mean));
       }
     }
   }

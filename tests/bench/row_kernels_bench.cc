@@ -207,13 +207,14 @@ void Rope(Bench& b) {
   });
   for (const bool norm : {true, false}) {
     const TensorView w = norm ? weight.view() : TensorView{};
-    b.Run(norm ? "QkNormRopeForward" : "Rope forward", 2.0 * bytes, [&](int i) {
+    const auto table_bytes = static_cast<double>(table.view().bytes());
+    b.Run(norm ? "QkNormRopeForward" : "Rope forward", 2.0 * bytes + table_bytes, [&](int i) {
       const Set& s = sets[i];
       QkNormRopeForward(
           {.x = s.x, .weight = w, .table = table, .y = s.y, .rstd = s.rstd, .layout = Layout(), .split = kText},
           b.stream());
     });
-    b.Run(norm ? "QkNormRopeBackward" : "Rope backward", (norm ? 3.0 : 2.0) * bytes, [&](int i) {
+    b.Run(norm ? "QkNormRopeBackward" : "Rope backward", (norm ? 3.0 : 2.0) * bytes + table_bytes, [&](int i) {
       const Set& s = sets[i];
       QkNormRopeBackward({.dy = s.y,
                           .x = s.x,
