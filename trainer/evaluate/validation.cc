@@ -60,6 +60,7 @@ void Evaluator::AddBatch(const Batch& batch, double mix, EvaluationSums& sums) {
   DispatchAccumulator(result.row_loss.dtype(), [&](auto element) {
     AddRowLosses(row_loss.As<decltype(element)>(), batch.targets.data(), micro.targets.size(), sums);
   });
+  upload_.Release();  // updates find the memory that was planned for them
 }
 
 std::map<std::string, double> Evaluator::RunAll(int64_t batches, int64_t global_batch_size, double mix) {

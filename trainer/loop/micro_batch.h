@@ -27,6 +27,9 @@ class BatchUpload {
   // Samples [first, first + count) of the batch loaded last; shares its memory.
   [[nodiscard]] MicroBatch Slice(const ModelConfig& model, int32_t first, int32_t count) const;
 
+  // Gives the batch's memory back, once its slices have died. The staging memory stays.
+  void Release() { values_ = Tensor(); }
+
  private:
   int32_t samples_ = 0;
   int32_t sequence_length_ = 0;
