@@ -1,9 +1,19 @@
 // The plan of a GPU run's memory, which needs no GPU: it is made wherever the kernels are built.
 #include "trainer/loop/memory_plan.h"
 
+#include <memory>
+#include <string>
+#include <vector>
+
 #include <gtest/gtest.h>
 
+#include "data/tokenizers/tokenizer.h"
+#include "parallel/comm/communicator.h"
+#include "tests/data/support.h"
 #include "trainer/config/load.h"
+#include "trainer/evaluate/validation.h"
+#include "trainer/loop/trainer.h"
+#include "trainer/loop/training_state.h"
 
 namespace ksa {
 namespace {
@@ -47,6 +57,33 @@ TEST_F(MemoryPlanTest, ActivationsGrowWithTheMicroBatchAndShrinkWithRecompute) {
   EXPECT_GT(activations({"training.micro_batch_size=4"}), two * 3 / 2);
   EXPECT_LT(activations({"training.recompute=mlp"}), two);
   EXPECT_LT(activations({"training.recompute=block"}), activations({"training.recompute=mlp"}));
+}
+
+// As the trainer runs them, on imaginary memory: what a validation took is back when the next update starts.
+TEST_F(MemoryPlanTest, ValidationBetweenUpdatesStaysWithinThePlan) {
+  const testing::TestFolder folder;
+  testing::WriteShards(folder / "v", {{std::vector<int32_t>(2000, 7)}}, *MakeByteTokenizer());
+  const std::string source = "=[{path: " + (folder / "v") + "}]";
+  const Config config = Small({"data.train" + source, "data.validation" + source});
+  const MemoryPlan plan = PlanMemory(config, 1);
+  const std::unique_ptr<Communicator> self = MakeSelfCommunicator();
+  Runtime runtime(*self, {.device = DeviceKind::kCuda, .dry = true});
+  TrainingState state(config.model, config.training, config.optimizer, {}, runtime);
+  const Dataset dataset(DatasetConfigOf(config));
+  Evaluator evaluator(runtime, state.model, dataset, config.training.micro_batch_size);
+  Batch batch;
+  batch.samples = static_cast<int32_t>(config.training.global_batch_size);
+  batch.sequence_length = config.training.sequence_length;
+  batch.inputs.resize(static_cast<size_t>(batch.samples) * static_cast<size_t>(batch.sequence_length));
+  batch.targets.resize(batch.inputs.size());
+  state.updater.Run(batch, 1, 1e-3);
+  const int64_t held = runtime.allocator().use().current;
+  for (int64_t update = 2; update <= 4; ++update) {
+    static_cast<void>(evaluator.RunAll(3, 1, 1.0));  // two samples, and one alone
+    EXPECT_EQ(runtime.allocator().use().current, held);
+    state.updater.Run(batch, update, 1e-3);
+    EXPECT_LE(runtime.arena()->extent(), plan.ArenaBytes());
+  }
 }
 
 TEST_F(MemoryPlanTest, ZeroDividesTheOptimizerState) {
