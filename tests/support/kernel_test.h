@@ -119,6 +119,7 @@ inline void SetElement(const TensorView& x, int64_t i, double value) {
 }
 
 inline void ExpectSameBits(const TensorView& a, const TensorView& b, std::string_view what) {
+  ASSERT_FALSE(a.empty() || b.empty()) << what << " is not there";
   ASSERT_EQ(a.bytes(), b.bytes()) << what;
   EXPECT_EQ(std::memcmp(a.data, b.data, static_cast<size_t>(a.bytes())), 0) << what << " differs in bits";
 }
