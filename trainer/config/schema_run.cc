@@ -139,7 +139,7 @@ std::vector<Key> RunKeys() {
       MakeKey<bool>("run.deterministic",
                     BoolCodec(),
                     "true",
-                    "equal runs are equal in bits",
+                    "equal runs are equal in bits; false: on a GPU full layers may add in any order, which is faster",
                     kFree,
                     [](Draft& d) -> bool& { return d.config.run.deterministic; }),
       MakeKey<std::optional<int32_t>>("run.threads",
