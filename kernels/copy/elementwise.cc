@@ -68,7 +68,10 @@ void Axpby(double a, const TensorView& x, double b, const TensorView& y, const S
   });
 }
 
-void SumOfSquares(const TensorView& x, const TensorView& out, const Stream& stream, Allocator* allocator) {
+void SumOfSquares(const TensorView& x,
+                  const TensorView& out,
+                  const Stream& stream,
+                  [[maybe_unused]] Allocator* allocator) {
   const ArgumentCheck check("SumOfSquares", stream);
   check.Floating("x", x);
   check.Elements("x", x, x.dtype, x.size());
