@@ -30,6 +30,7 @@ class ImaginarySlabs final : public SlabSource {
   [[nodiscard]] Device device() const override { return device_; }
 
   [[nodiscard]] void* Take(int64_t bytes) override;
+
   void Give(void* /*slab*/) noexcept override {}
 
  private:

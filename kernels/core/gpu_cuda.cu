@@ -1,20 +1,16 @@
-#include "kernels/core/gpu_cuda.h"
-
 #include <string>
 
 #include "kernels/core/cuda.h"
+#include "kernels/core/gpu_cuda.h"
 
 namespace ksa::cuda {
 
 void FailCuda(cudaError_t error, const char* what, const char* file, int line) {
   const ExitCode code = error == cudaErrorMemoryAllocation ? ExitCode::kOutOfMemory : ExitCode::kInternal;
-  throw DeviceError(code,
-                    fmt::format("CUDA: {} ({}) from {} at {}:{}",
-                                cudaGetErrorString(error),
-                                cudaGetErrorName(error),
-                                what,
-                                file,
-                                line));
+  throw DeviceError(
+      code,
+      fmt::format(
+          "CUDA: {} ({}) from {} at {}:{}", cudaGetErrorString(error), cudaGetErrorName(error), what, file, line));
 }
 
 int GpuCount() {
@@ -76,8 +72,7 @@ void WaitForEvent(void* event) {
 
 double MillisecondsBetween(void* start, void* end) {
   float milliseconds = 0.0F;
-  KSA_CUDA_CHECK(
-      cudaEventElapsedTime(&milliseconds, static_cast<cudaEvent_t>(start), static_cast<cudaEvent_t>(end)));
+  KSA_CUDA_CHECK(cudaEventElapsedTime(&milliseconds, static_cast<cudaEvent_t>(start), static_cast<cudaEvent_t>(end)));
   return milliseconds;
 }
 
