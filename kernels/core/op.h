@@ -21,8 +21,8 @@ class Tracer {
   virtual void End(const Stream& stream) = 0;
 };
 
-// Runs `body` as the operation `op` on tensors of these shapes: marks it for profilers (an NVTX range where CUDA is built
-// in) and for the stream's tracer, waits for it on a synchronous stream, and adds op and shapes to device errors.
+// Runs `body` as the operation `op` on tensors of these shapes: marks it for profilers (an NVTX range where CUDA is
+// built in) and for the stream's tracer, waits for it on a synchronous stream, and adds op and shapes to device errors.
 void RunOp(const char* op,
            const Stream& stream,
            std::initializer_list<Shape> shapes,

@@ -89,8 +89,8 @@ class ParameterStore {
   // The elements of the flat buffers whose parameters decay: [0, decay_end()).
   [[nodiscard]] int64_t decay_end() const { return decay_end_; }
 
-  // Sets a whole parameter to `values` [its size], state dtype, in host memory: the weights, and of the master weights what
-  // lies in this rank's shard.
+  // Sets a whole parameter to `values` [its size], state dtype, in host memory: the weights, and of the master weights
+  // what lies in this rank's shard.
   void SetWeights(const Parameter& parameter, const TensorView& values, const Stream& stream);
 
   [[nodiscard]] std::vector<Parameter>& parameters() { return parameters_; }

@@ -52,8 +52,8 @@ class Tape {
   // Takes the sum out of a slot; empty when nothing reached it (then the node has nothing to do).
   [[nodiscard]] Tensor TakeGrad(int slot);
 
-  // Takes the sum so far out of a slot so that a kernel can add to it in place; AddGrad gives it back. A copy when somebody
-  // else still reads its buffer; empty when there is none yet.
+  // Takes the sum so far out of a slot so that a kernel can add to it in place; AddGrad gives it back. A copy when
+  // somebody else still reads its buffer; empty when there is none yet.
   [[nodiscard]] Tensor TakeSumToAddTo(const ExecContext& cx, int slot);
 
   // Runs backward from `root` with gradient `grad`, and leaves the tape empty (slots of leaves keep their sums until

@@ -88,9 +88,9 @@ Residual KsaModel::RunLayer(const ExecContext& cx, const Residual& x, size_t ind
                           .rope_table = rope_table_,
                           .head_dim = config_.head_dim,
                           .eps = config_.rms_norm_eps};
-  const auto run = [&layer, spec, text_rows, recompute = input.recompute](const ExecContext& inner, const Residual& in) {
-    const Residual attended =
-        AttentionBlock(inner, in, layer.attention, spec, recompute == Recompute::kAttention);
+  const auto run = [&layer, spec, text_rows, recompute = input.recompute](const ExecContext& inner,
+                                                                          const Residual& in) {
+    const Residual attended = AttentionBlock(inner, in, layer.attention, spec, recompute == Recompute::kAttention);
     const int64_t active_rows = spec.role == SummaryRole::kAttend ? attended.x.rows() : text_rows;
     return MlpBlock(inner, attended, layer.mlp, active_rows, spec.eps, recompute == Recompute::kMlp);
   };

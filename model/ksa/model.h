@@ -45,13 +45,10 @@ class KsaModel {
   // -> [text rows, d], after the final norm.
   [[nodiscard]] Var Hidden(const ExecContext& cx, const Input& input);
 
-  // Cross-entropy of hidden text rows; with a tape, gradients of grad_scale · sum start here. `loss_sum` [1] fp64 is added
-  // to; empty: a new one.
-  [[nodiscard]] CrossEntropyResult Loss(const ExecContext& cx,
-                                        const Var& hidden,
-                                        const Tensor& targets,
-                                        double grad_scale,
-                                        Tensor loss_sum = {});
+  // Cross-entropy of hidden text rows; with a tape, gradients of grad_scale · sum start here. `loss_sum` [1] fp64 is
+  // added to; empty: a new one.
+  [[nodiscard]] CrossEntropyResult Loss(
+      const ExecContext& cx, const Var& hidden, const Tensor& targets, double grad_scale, Tensor loss_sum = {});
 
   // hidden [n, d] -> [n, EmbeddingRows()]. For a few rows: it holds them all.
   [[nodiscard]] Tensor Logits(const ExecContext& cx, const Tensor& hidden);
