@@ -173,10 +173,4 @@ void ParameterStore::FinishGradients(const Stream& stream) {
   }
 }
 
-void ParameterStore::CastMasterToWeights(const Stream& stream) {
-  if (has_separate_master()) {
-    Copy(master_, weights_.view().Rows(shard_.begin, shard_.size()), stream);
-  }
-}
-
 }  // namespace ksa

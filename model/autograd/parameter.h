@@ -130,8 +130,6 @@ class ParameterStore {
   // Call before the first micro-batch of an update, and after the last one: gradients that nothing wrote become zero.
   void BeginUpdate();
   void FinishGradients(const Stream& stream);
-  // bf16: refreshes the weights of this rank's shard from the master weights.
-  void CastMasterToWeights(const Stream& stream);
 
  private:
   std::vector<Parameter> parameters_;

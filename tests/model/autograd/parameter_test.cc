@@ -193,22 +193,5 @@ TEST(ParameterStoreTest, ParametersThatDecayComeFirst) {
   }
 }
 
-TEST(ParameterStoreTest, CastMasterToWeightsRoundsTheShard) {
-  testing::GuardAllocator allocator;
-  ParameterStore store(Specs(), DType::kBF16, allocator, {.parts = 2, .rank = 1, .shard_optimizer = true});
-  store.Initialize(5, {});
-  const std::vector<double> before = ToDouble(store.weights());
-  for (int64_t i = 0; i < store.master().size(); ++i) {
-    store.master().As<float>()[i] = 1.0F + 0.001F * static_cast<float>(i);
-  }
-  store.CastMasterToWeights({});
-  for (int64_t i = 0; i < store.padded_size(); ++i) {
-    const int64_t at = i - store.shard().begin;
-    const double expected =
-        at < 0 ? before[static_cast<size_t>(i)] : static_cast<float>(BFloat16(store.master().As<float>()[at]));
-    ASSERT_EQ(ElementAt(store.weights(), i), expected) << i;
-  }
-}
-
 }  // namespace
 }  // namespace ksa
