@@ -133,7 +133,7 @@ void CopyFromHost(const TensorView& from, const TensorView& to, const Stream& st
   KSA_CUDA_OR_FAIL("CopyFromHost", stream, cuda::QueueCopy(from.data, to.data, from.bytes(), stream));
 }
 
-void QueueCopyToHost(const TensorView& from, const TensorView& to, const Stream& stream) {
+void CopyToHost(const TensorView& from, const TensorView& to, const Stream& stream) {
   CheckPair("CopyToHost", from, to);
   if (from.size() == 0) {
     return;
@@ -147,10 +147,6 @@ void QueueCopyToHost(const TensorView& from, const TensorView& to, const Stream&
     return;
   }
   KSA_CUDA_OR_FAIL("CopyToHost", stream, cuda::QueueCopy(from.data, to.data, from.bytes(), stream));
-}
-
-void CopyToHost(const TensorView& from, const TensorView& to, const Stream& stream) {
-  QueueCopyToHost(from, to, stream);
   Synchronize(stream);
 }
 

@@ -108,8 +108,6 @@ class PinnedMemory {
 // it; with other memory `from` may be reused on return. CopyToHost waits for the stream; from a dry stream come zeros.
 void CopyFromHost(const TensorView& from, const TensorView& to, const Stream& stream);
 void CopyToHost(const TensorView& from, const TensorView& to, const Stream& stream);
-// The same without the wait: `to` is pinned, and holds the values once the stream has passed this point.
-void QueueCopyToHost(const TensorView& from, const TensorView& to, const Stream& stream);
 
 // Host memory with the contents of a tensor: the tensor's own when it lies there, else a copy.
 class HostCopy {
