@@ -47,10 +47,10 @@ struct AttentionWindow {
   static KSA_HOST_DEVICE AttentionWindow SlidingChunks(int32_t chunks) { return {chunks, kUnlimited, false}; }
 };
 
-// One row of one sequence: a text token, or a summary of a chunk.
+// One row of one sequence, as numbered here: a text token, or a summary of a chunk.
 struct RowId {
   bool is_summary = false;
-  int32_t index = 0;  // text: i in [0, T); summary: c·m + a
+  int32_t index = 0;  // text: i in [0, T); summary: c·m + a, c the place of its chunk
 };
 
 struct SummaryLayout {
@@ -65,9 +65,39 @@ struct SummaryLayout {
   // in it. Null: a sequence is one document and every row is real. They lie where the rows lie (host or device).
   const int32_t* document_first_chunk = nullptr;
   const int32_t* chunk_tokens = nullptr;
+  // Context parallelism: the text rows of a sequence are one or two runs of whole chunks of a longer sequence. The
+  // first `run_chunks` chunks that are here are the sequence's chunks first_chunk, first_chunk + 1, ...; those after
+  // them are second_chunk, second_chunk + 1, ... A chunk's number among those that are here is its place; documents are
+  // given by the sequence's numbers, and span its `total_tokens`. The defaults: the whole sequence is here.
+  int32_t total_tokens = 0;  // 0: text_tokens
+  int32_t first_chunk = 0;
+  int32_t run_chunks = INT32_MAX;
+  int32_t second_chunk = 0;
+  // Whether summary rows are those of the sequence's first `live_chunks` chunks, whatever text is here (keys gathered
+  // from all ranks); else they are those of the first `live_chunks` chunks that are here.
+  bool gathered_summaries = false;
+  // Attention: the text rows that are queries, [query_begin, query_end); the others are keys only. q then holds these
+  // rows alone. Other than the default with one sequence only.
+  int32_t query_begin = 0;
+  int32_t query_end = INT32_MAX;
 
   // --- sizes
+  // Chunks that are here, and of the whole sequence.
   [[nodiscard]] KSA_HOST_DEVICE int32_t chunks() const { return (text_tokens + chunk_size - 1) / chunk_size; }
+
+  [[nodiscard]] KSA_HOST_DEVICE int32_t total() const { return total_tokens > 0 ? total_tokens : text_tokens; }
+
+  [[nodiscard]] KSA_HOST_DEVICE int32_t total_chunks() const { return (total() + chunk_size - 1) / chunk_size; }
+
+  // Text rows of a sequence that are queries.
+  [[nodiscard]] KSA_HOST_DEVICE Range Queries() const {
+    return {query_begin, query_end < text_tokens ? query_end : text_tokens};
+  }
+
+  [[nodiscard]] KSA_HOST_DEVICE bool AllTextIsQuery() const { return query_begin == 0 && query_end >= text_tokens; }
+
+  // Rows of q when it holds text alone.
+  [[nodiscard]] KSA_HOST_DEVICE int64_t query_rows() const { return int64_t{1} * sequences * Queries().size(); }
 
   [[nodiscard]] KSA_HOST_DEVICE int32_t live_summaries() const { return live_chunks * summary_tokens; }
 
@@ -88,21 +118,34 @@ struct SummaryLayout {
   }
 
   // --- chunks and documents
-  [[nodiscard]] KSA_HOST_DEVICE int32_t DocumentChunk(int32_t sequence, int32_t chunk) const {
-    return document_first_chunk == nullptr ? 0 : document_first_chunk[int64_t{1} * sequence * chunks() + chunk];
+  // The sequence's number of the chunk at place `place`, and of the chunk of a row.
+  [[nodiscard]] KSA_HOST_DEVICE int32_t ChunkAt(int32_t place) const {
+    return place < run_chunks ? first_chunk + place : second_chunk + (place - run_chunks);
   }
 
-  // Real text tokens of a chunk: k, fewer in the last chunk of the sequence or of a document.
+  [[nodiscard]] KSA_HOST_DEVICE int32_t ChunkOfText(int32_t i) const { return ChunkAt(i / chunk_size); }
+
+  [[nodiscard]] KSA_HOST_DEVICE int32_t ChunkOfSummary(int32_t summary) const {
+    const int32_t place = summary / summary_tokens;
+    return gathered_summaries ? place : ChunkAt(place);
+  }
+
+  // First chunk of the document that chunk `chunk` of the sequence belongs to.
+  [[nodiscard]] KSA_HOST_DEVICE int32_t DocumentChunk(int32_t sequence, int32_t chunk) const {
+    return document_first_chunk == nullptr ? 0 : document_first_chunk[int64_t{1} * sequence * total_chunks() + chunk];
+  }
+
+  // Real text tokens of chunk `chunk` of the sequence: k, fewer in the last chunk of the sequence or of a document.
   [[nodiscard]] KSA_HOST_DEVICE int32_t ChunkTokens(int32_t sequence, int32_t chunk) const {
     if (chunk_tokens != nullptr) {
-      return chunk_tokens[int64_t{1} * sequence * chunks() + chunk];
+      return chunk_tokens[int64_t{1} * sequence * total_chunks() + chunk];
     }
-    const int32_t rest = text_tokens - chunk * chunk_size;
+    const int32_t rest = total() - chunk * chunk_size;
     return rest < chunk_size ? rest : chunk_size;
   }
 
   [[nodiscard]] KSA_HOST_DEVICE bool IsPadding(int32_t sequence, int32_t i) const {
-    return i % chunk_size >= ChunkTokens(sequence, i / chunk_size);
+    return i % chunk_size >= ChunkTokens(sequence, ChunkOfText(i));
   }
 
   // --- RoPE positions
@@ -110,14 +153,15 @@ struct SummaryLayout {
     if (text_positions == TextPositions::kInnerChunk) {
       return i % chunk_size;
     }
-    return i - DocumentChunk(sequence, i / chunk_size) * chunk_size;
+    const int32_t chunk = ChunkOfText(i);
+    return (chunk - DocumentChunk(sequence, chunk)) * chunk_size + i % chunk_size;
   }
 
   [[nodiscard]] KSA_HOST_DEVICE int32_t SummaryPosition(int32_t sequence, int32_t summary) const {
     if (summary_positions == SummaryPositions::kZero) {
       return 0;
     }
-    const int32_t chunk = summary / summary_tokens;
+    const int32_t chunk = ChunkOfSummary(summary);
     const int32_t a = summary % summary_tokens;
     const int32_t begin = (chunk - DocumentChunk(sequence, chunk)) * chunk_size;
     const int32_t tokens = ChunkTokens(sequence, chunk);
@@ -136,26 +180,28 @@ struct SummaryLayout {
                            static_cast<int32_t>(summary % live_summaries()));
   }
 
-  // --- who sees whom, as ranges: the form that kernels use
+  // --- who sees whom, as ranges: the form that kernels use. Rows are numbered as they are here. Ranges between text
+  // and text, or text and summaries, are for text of one run; those inside a chunk are for any.
   // Text keys [begin, end) that text query i sees. Empty for a padding row.
   [[nodiscard]] KSA_HOST_DEVICE Range TextKeys(const AttentionWindow& window, int32_t sequence, int32_t i) const {
-    const int32_t chunk = i / chunk_size;
+    const int32_t chunk = ChunkOfText(i);
     if (i % chunk_size >= ChunkTokens(sequence, chunk)) {
       return {i, i};
     }
-    int32_t begin = DocumentChunk(sequence, chunk) * chunk_size;
-    if (window.chunks < chunk && (chunk - window.chunks) * chunk_size > begin) {
-      begin = (chunk - window.chunks) * chunk_size;
+    int32_t first = DocumentChunk(sequence, chunk);
+    if (window.chunks < chunk - first) {
+      first = chunk - window.chunks;
     }
+    int32_t begin = first > first_chunk ? (first - first_chunk) * chunk_size : 0;
     if (window.tokens <= i && i - window.tokens + 1 > begin) {
       begin = i - window.tokens + 1;
     }
     return {begin, i + 1};
   }
 
-  // Summary keys [begin, end), as c·m + a, that text query i sees. Empty for a padding row.
+  // Summary keys [begin, end) that text query i sees. Empty for a padding row.
   [[nodiscard]] KSA_HOST_DEVICE Range SummaryKeys(const AttentionWindow& window, int32_t sequence, int32_t i) const {
-    const int32_t chunk = i / chunk_size;
+    const int32_t chunk = ChunkOfText(i);
     const int32_t first = DocumentChunk(sequence, chunk);
     if (!window.summaries || window.chunks >= chunk - first || i % chunk_size >= ChunkTokens(sequence, chunk)) {
       return {0, 0};
@@ -165,8 +211,8 @@ struct SummaryLayout {
 
   // A summary sees its own chunk in every layer: its text [begin, end) ...
   [[nodiscard]] KSA_HOST_DEVICE Range SummaryTextKeys(int32_t sequence, int32_t summary) const {
-    const int32_t chunk = summary / summary_tokens;
-    return {chunk * chunk_size, chunk * chunk_size + ChunkTokens(sequence, chunk)};
+    const int32_t begin = summary / summary_tokens * chunk_size;
+    return {begin, begin + ChunkTokens(sequence, ChunkOfSummary(summary))};
   }
 
   // ... and its summaries up to itself.
@@ -175,9 +221,9 @@ struct SummaryLayout {
   }
 
   // --- who is seen by whom: the same rule from the key's side, for kernels that hold keys and pass over queries
-  // The chunk after the last one of the document that `chunk` belongs to.
+  // The chunk after the last one of the document that `chunk` belongs to; both the sequence's numbers.
   [[nodiscard]] KSA_HOST_DEVICE int32_t DocumentEndChunk(int32_t sequence, int32_t chunk) const {
-    int32_t end = chunks();
+    int32_t end = total_chunks();
     if (document_first_chunk == nullptr) {
       return end;
     }
@@ -194,55 +240,69 @@ struct SummaryLayout {
     return end;
   }
 
-  // The row after the last real text token of the document that `chunk` belongs to.
+  // The row after the last real text token of the document that `chunk` belongs to, as far as it is here.
   [[nodiscard]] KSA_HOST_DEVICE int32_t DocumentEndRow(int32_t sequence, int32_t chunk) const {
     const int32_t last = DocumentEndChunk(sequence, chunk) - 1;
-    return last * chunk_size + ChunkTokens(sequence, last);
+    const int32_t end = (last - first_chunk) * chunk_size + ChunkTokens(sequence, last);
+    return end < text_tokens ? end : text_tokens;
   }
 
   // Text queries [begin, end) that see text key j. Empty for a padding row.
   [[nodiscard]] KSA_HOST_DEVICE Range TextReadersOfText(const AttentionWindow& window,
                                                         int32_t sequence,
                                                         int32_t j) const {
-    const int32_t chunk = j / chunk_size;
+    const int32_t chunk = ChunkOfText(j);
     if (j % chunk_size >= ChunkTokens(sequence, chunk)) {
       return {j, j};
     }
     int32_t end = DocumentEndRow(sequence, chunk);
-    if (window.chunks < chunks() - chunk - 1 && (chunk + window.chunks + 1) * chunk_size < end) {
-      end = (chunk + window.chunks + 1) * chunk_size;
+    if (window.chunks < total_chunks() - chunk - 1 && (chunk + window.chunks + 1 - first_chunk) * chunk_size < end) {
+      end = (chunk + window.chunks + 1 - first_chunk) * chunk_size;
     }
     if (window.tokens < end - j) {
       end = j + window.tokens;
     }
-    return {j, end};
+    return QueriesWithin({j, end});
   }
 
-  // Text queries [begin, end) that see summary key `summary` = c·m + a.
+  // Text queries [begin, end) that see summary key `summary`.
   [[nodiscard]] KSA_HOST_DEVICE Range TextReadersOfSummary(const AttentionWindow& window,
                                                            int32_t sequence,
                                                            int32_t summary) const {
-    const int32_t chunk = summary / summary_tokens;
-    if (!window.summaries || window.chunks >= chunks() - chunk - 1) {
+    const int32_t chunk = ChunkOfSummary(summary);
+    if (!window.summaries || window.chunks >= total_chunks() - chunk - 1) {
       return {0, 0};
     }
-    const int32_t begin = (chunk + window.chunks + 1) * chunk_size;
-    const int32_t end = DocumentEndRow(sequence, chunk);
-    return begin < end ? Range{begin, end} : Range{0, 0};
+    const int32_t first = chunk + window.chunks + 1 - first_chunk;
+    const Range readers = {first > 0 ? first * chunk_size : 0, DocumentEndRow(sequence, chunk)};
+    return readers.size() > 0 ? QueriesWithin(readers) : Range{0, 0};
   }
 
-  // Summary queries with rows [begin, end) that see text key j: those of its chunk. Empty for a padding row.
+  // Summary queries with rows [begin, end) that see text key j: those of its chunk. Empty for a padding row, and where
+  // summaries are gathered (they are no queries there).
   [[nodiscard]] KSA_HOST_DEVICE Range SummaryReadersOfText(int32_t sequence, int32_t j) const {
-    const int32_t chunk = j / chunk_size;
-    if (chunk >= live_chunks || j % chunk_size >= ChunkTokens(sequence, chunk)) {
+    const int32_t place = j / chunk_size;
+    if (gathered_summaries || place >= live_chunks || j % chunk_size >= ChunkTokens(sequence, ChunkAt(place))) {
       return {0, 0};
     }
-    return {chunk * summary_tokens, (chunk + 1) * summary_tokens};
+    return {place * summary_tokens, (place + 1) * summary_tokens};
   }
 
   // Summary queries [begin, end) that see summary key `summary`: those of its chunk from itself on.
   [[nodiscard]] KSA_HOST_DEVICE Range SummaryReadersOfSummary(int32_t summary) const {
+    if (gathered_summaries) {
+      return {0, 0};
+    }
     return {summary, (summary / summary_tokens + 1) * summary_tokens};
+  }
+
+ private:
+  // The queries among text rows; empty at the end of `rows` when there are none.
+  [[nodiscard]] KSA_HOST_DEVICE Range QueriesWithin(Range rows) const {
+    const Range queries = Queries();
+    const int32_t begin = rows.begin > queries.begin ? rows.begin : queries.begin;
+    const int32_t end = rows.end < queries.end ? rows.end : queries.end;
+    return {begin < end ? begin : end, end};
   }
 };
 
@@ -250,10 +310,8 @@ struct SummaryLayout {
 // attention, of the tile planner and of the ranges above.
 [[nodiscard]] KSA_HOST_DEVICE inline bool Visible(
     const SummaryLayout& layout, const AttentionWindow& window, int32_t sequence, RowId query, RowId key) {
-  const int32_t k = layout.chunk_size;
-  const int32_t m = layout.summary_tokens;
-  const int32_t query_chunk = query.is_summary ? query.index / m : query.index / k;
-  const int32_t key_chunk = key.is_summary ? key.index / m : key.index / k;
+  const int32_t query_chunk = query.is_summary ? layout.ChunkOfSummary(query.index) : layout.ChunkOfText(query.index);
+  const int32_t key_chunk = key.is_summary ? layout.ChunkOfSummary(key.index) : layout.ChunkOfText(key.index);
   if (layout.DocumentChunk(sequence, query_chunk) != layout.DocumentChunk(sequence, key_chunk)) {
     return false;
   }
