@@ -135,6 +135,15 @@ inline std::vector<AttentionCase> HeadCases() {
   };
 }
 
+// Several times as many tiles of queries and of keys as a GPU has multiprocessors: persistent blocks go through their
+// buffers more than once.
+inline std::vector<AttentionCase> ManyTilesCases() {
+  return {
+      GpuCase({130, 8, 1, 64, 8, 128, 4}, AttentionWindow::Ksa(4)),
+      GpuCase({130, 4, 1, 72, 72, 64, 4}, AttentionWindow::Ksa(2), true),
+  };
+}
+
 // Packed documents: of one token, longer than the window, empty (a chunk of padding), ending inside a chunk.
 inline std::vector<AttentionCase> DocumentCases() {
   const auto mixed = [](int32_t i) { return (i + 2) * 37 % 301; };

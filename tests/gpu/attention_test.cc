@@ -268,6 +268,10 @@ TEST_P(AttentionGpu, Heads) {
   ExpectMatchTheCpu(HeadCases());
 }
 
+TEST_P(AttentionGpu, ManyTiles) {
+  ExpectMatchTheCpu(ManyTilesCases());
+}
+
 TEST_P(AttentionGpu, Documents) {
   ExpectMatchTheCpu(DocumentCases());
 }
