@@ -1,5 +1,6 @@
 #include "kernels/attention/attention.h"
 
+#include "kernels/attention/attention_check.h"
 #include "kernels/attention/attention_cpu.h"
 #include "kernels/attention/attention_cuda.h"
 #include "kernels/core/checks.h"
@@ -10,30 +11,6 @@
 
 namespace ksa {
 namespace {
-
-void CheckLayout(const SummaryLayout& layout, const AttentionWindow& window, bool with_summary_keys) {
-  KSA_CHECK(layout.sequences >= 0 && layout.text_tokens >= 0 && layout.chunk_size >= 1 && layout.summary_tokens >= 0 &&
-                layout.live_chunks >= 0 && layout.live_chunks <= layout.chunks(),
-            "attention: no layout has {} sequences of {} tokens, chunks of {} with {} summaries, {} live chunks",
-            layout.sequences,
-            layout.text_tokens,
-            layout.chunk_size,
-            layout.summary_tokens,
-            layout.live_chunks);
-  KSA_CHECK(window.chunks >= 0 && window.tokens >= 1,
-            "attention: a window of {} chunks and {} tokens; expected at least 0 and 1",
-            window.chunks,
-            window.tokens);
-  if (window.summaries && layout.summary_tokens > 0) {
-    const int32_t live = LiveChunks(layout.chunks(), window.chunks);
-    KSA_CHECK(layout.live_chunks >= live,
-              "attention: text sees the summaries of {} chunks but only {} are live; live_chunks must come from the "
-              "smallest window of the model",
-              live,
-              layout.live_chunks);
-    KSA_CHECK(live == 0 || with_summary_keys, "attention: text sees summaries but k and v hold text rows only");
-  }
-}
 
 template <typename Args>
 void CheckShared(const ArgumentCheck& check, const Args& args) {
@@ -49,13 +26,11 @@ void CheckShared(const ArgumentCheck& check, const Args& args) {
       "multiple of g",
       args.q.shape.ToString(),
       args.k.shape.ToString());
-  const int64_t text = args.layout.text_rows();
-  const int64_t rows = args.layout.rows();
-  for (const int64_t n : {args.q.rows(), args.k.rows()}) {
-    KSA_CHECK(n == rows || n == text, "attention: {} rows; the layout has {} rows, {} of text", n, rows, text);
-  }
-  KSA_CHECK(args.q.rows() <= args.k.rows(), "attention: q holds summary rows but k and v hold text rows only");
-  CheckLayout(args.layout, args.window, args.k.rows() == rows);
+  CheckAttentionRows({.layout = args.layout,
+                      .window = args.window,
+                      .text_queries = args.text_queries,
+                      .query_rows = args.q.rows(),
+                      .key_rows = args.k.rows()});
   check.Tensor("q", args.q, dtype, args.q.shape);
   check.Tensor("k", args.k, dtype, {args.k.rows(), groups, args.q.shape[2]});
   check.Tensor("v", args.v, dtype, args.k.shape);

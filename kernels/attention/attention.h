@@ -1,14 +1,27 @@
 // Softmax attention on segregated rows, for every layer kind: ksa, full, swa and sca differ in `window` alone.
 //
-// Shapes: h query heads, g key/value heads (query head i reads key/value head i / (h/g)), e head dim. Rows as in
-// SummaryLayout: q holds all rows of the layout, or its text rows only (then summary queries are skipped); k and v hold
-// all rows, or the text rows only (allowed when no query sees a summary: window.summaries is false and q has text rows
-// only). Softmax is over all visible keys together, scale 1/sqrt(e).
+// Shapes: h query heads, g key/value heads (query head i reads key/value head i / (h/g)), e head dim. Softmax is over
+// all visible keys together, scale 1/sqrt(e).
 //
-// Every summary that `window` shows must have a row: layout.live_chunks >= LiveChunks(chunks, window.chunks).
+// Rows are numbered as in SummaryLayout; nk and nq depend on which of them a call holds. k and v hold all rows of the
+// layout, or the text rows only (allowed when no query sees a summary). q holds one of
+//
+//   all rows, or all text rows    a layout of whole sequences: every token of them is here
+//   text rows alone (text call)   a layout of a part of one sequence, one run of chunks: q holds layout.query_rows()
+//                                 rows, those of layout.Queries(), with text row query_begin first. The part must hold
+//                                 all text that they see. Where text sees summaries they are gathered: k and v end with
+//                                 those of the sequence's first live_chunks chunks (layout.gathered_summaries)
+//   summary rows alone            with `text_queries` false (summary call): layout.summary_rows() rows, those behind
+//                                 the text rows of k; any layout whose summaries are not gathered, also of two runs
+//
+// The text calls of parts whose queries make up a sequence, and the summary calls of parts that make it up, compute
+// together what one call with all rows does; the sums of their dk and dv over all calls are its dk and dv.
+//
+// Every summary that `window` shows to text queries must have a row:
+// layout.live_chunks >= LiveChunks(layout.total_chunks(), window.chunks).
 //
 // Only tiles with visible pairs are visited. Scores, softmax and sums are kept in the accumulation type. A row that
-// sees nothing (padding) has output exactly 0 and lse -infinity.
+// sees nothing (padding) has output exactly 0 and lse -infinity. No queries (nq = 0) are fine: dk and dv are then 0.
 #pragma once
 
 #include "kernels/core/allocator.h"
@@ -41,7 +54,8 @@ struct AttentionForwardArgs {
   AttentionWindow window;
   AttentionPath path = AttentionPath::kAuto;
   Allocator* allocator =
-      nullptr;  // of scratch, which is freed before the call returns; null (CPU only): from the system
+      nullptr;               // of scratch, which is freed before the call returns; null (CPU only): from the system
+  bool text_queries = true;  // false: q holds the summary rows alone
 };
 
 void AttentionForward(const AttentionForwardArgs& args, const Stream& stream);
@@ -55,12 +69,13 @@ struct AttentionBackwardArgs {
   TensorView lse;   // [nq, h]
   TensorView dout;  // [nq, h, e]
   TensorView dq;    // [nq, h, e] out
-  TensorView dk;    // [nk, g, e] out; rows that nobody sees get 0
+  TensorView dk;    // [nk, g, e] out; rows that no query of this call sees get 0
   TensorView dv;    // [nk, g, e] out
   SummaryLayout layout;
   AttentionWindow window;
   AttentionPath path = AttentionPath::kAuto;
   Allocator* allocator = nullptr;  // as in forward
+  bool text_queries = true;        // as in forward
 };
 
 void AttentionBackward(const AttentionBackwardArgs& args, const Stream& stream);
