@@ -2,6 +2,7 @@
 #include <string_view>
 
 #include "kernels/attention/attention_cuda.h"
+#include "kernels/copy/elementwise_cuda.h"
 #include "kernels/core/error.h"
 
 namespace ksa::cuda_attention {
@@ -68,12 +69,15 @@ std::string_view Refusal(AttentionPath path, const Args& args, const Stream& str
   return "";
 }
 
+void CheckType(const TensorView& q) {
+  KSA_CHECK(q.dtype == DType::kF32 || q.dtype == DType::kBF16,
+            "attention on a GPU takes fp32 and bf16, not {}",
+            ksa::NameOf(q.dtype));
+}
+
 // The path that the call names, or the fastest that can do it.
 template <typename Args>
 AttentionPath Choose(const Args& args, const Stream& stream) {
-  KSA_CHECK(args.q.dtype == DType::kF32 || args.q.dtype == DType::kBF16,
-            "attention on a GPU takes fp32 and bf16, not {}",
-            ksa::NameOf(args.q.dtype));
   if (args.path != AttentionPath::kAuto) {
     const std::string_view refusal = Refusal(args.path, args, stream);
     KSA_CHECK(refusal.empty(),
@@ -114,9 +118,48 @@ void BackwardByCudnn(const AttentionBackwardArgs& args, Allocator& scratch, cons
   SummaryAddToKeys(args, delta, stream);
 }
 
+// `x`, whose rows are queries, as if the `missing` rows of the layout before its first one were there too: kernels then
+// find a query by its row of the layout, and never touch what is not there.
+TensorView ByRowOfLayout(const TensorView& x, int64_t missing) {
+  TensorView rows = x;
+  rows.data = static_cast<char*>(x.data) - missing * x.cols() * SizeOf(x.dtype);
+  rows.shape = x.shape.WithRows(missing + x.rows());
+  return rows;
+}
+
+// Rows of the layout before the first one that q holds.
+template <typename Args>
+int64_t MissingRows(const Args& args) {
+  return args.text_queries ? args.layout.query_begin : args.layout.text_rows();
+}
+
+AttentionForwardArgs ByRowOfLayout(const AttentionForwardArgs& args) {
+  const int64_t missing = MissingRows(args);
+  AttentionForwardArgs rows = args;
+  for (TensorView* x : {&rows.q, &rows.out, &rows.lse}) {
+    *x = ByRowOfLayout(*x, missing);
+  }
+  return rows;
+}
+
+AttentionBackwardArgs ByRowOfLayout(const AttentionBackwardArgs& args) {
+  const int64_t missing = MissingRows(args);
+  AttentionBackwardArgs rows = args;
+  for (TensorView* x : {&rows.q, &rows.out, &rows.lse, &rows.dout, &rows.dq}) {
+    *x = ByRowOfLayout(*x, missing);
+  }
+  return rows;
+}
+
 }  // namespace
 
-void Forward(const AttentionForwardArgs& args, Allocator& scratch, const Stream& stream) {
+void Forward(const AttentionForwardArgs& call, Allocator& scratch, const Stream& stream) {
+  CheckType(call.q);
+  const AttentionForwardArgs args = ByRowOfLayout(call);
+  if (!args.text_queries) {
+    SummaryForward(args, stream);
+    return;
+  }
   switch (Choose(args, stream)) {
     case AttentionPath::kCudnn:
       cudnn::ForwardText(args, scratch, stream);
@@ -134,15 +177,29 @@ void Forward(const AttentionForwardArgs& args, Allocator& scratch, const Stream&
   SummaryForward(args, stream);
 }
 
-void Backward(const AttentionBackwardArgs& args, Allocator& scratch, const Stream& stream) {
-  const AttentionPath path = Choose(args, stream);
+void Backward(const AttentionBackwardArgs& call, Allocator& scratch, const Stream& stream) {
+  CheckType(call.q);
+  if (!call.text_queries || call.q.rows() == 0) {  // few keys have readers, or none
+    cuda::Zero(call.dk, stream);
+    cuda::Zero(call.dv, stream);
+  }
+  if (call.q.rows() == 0) {
+    return;
+  }
+  const AttentionBackwardArgs args = ByRowOfLayout(call);
+  const AttentionPath path = call.text_queries ? Choose(args, stream) : AttentionPath::kAuto;
   if (path == AttentionPath::kCudnn) {
     BackwardByCudnn(args, scratch, stream);
     return;
   }
-  const Tensor delta = Tensor::Empty(args.lse.shape, DType::kF32, scratch);
-  OutputDelta(args, delta, stream);
+  const Tensor held_delta = Tensor::Empty(call.lse.shape, DType::kF32, scratch);
+  OutputDelta(call, held_delta, stream);
+  const TensorView delta = ByRowOfLayout(held_delta, MissingRows(call));
   SummaryBackwardQueries(args, delta, stream);
+  if (!call.text_queries) {
+    SummaryAddToKeys(args, delta, stream);
+    return;
+  }
   switch (path) {
     case AttentionPath::kWgmma:
       wgmma::BackwardQueries(args, delta, stream);

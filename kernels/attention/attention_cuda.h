@@ -13,6 +13,10 @@
 
 namespace ksa::cuda_attention {
 
+// Below, tensors of queries (q, out, lse, dout, dq, delta) begin with row 0 of the layout also where it is no query:
+// rows of q that are none (those outside of layout.Queries(), or all text when args.text_queries is false) have no
+// memory and are not touched. Forward and Backward make such views of what a call holds; OutputDelta takes any rows.
+//
 // Text queries only; `args.q` may hold summary rows behind them, which are not touched.
 namespace plain {
 void ForwardText(const AttentionForwardArgs& args, const Stream& stream);
@@ -51,8 +55,8 @@ void OutputDelta(const AttentionBackwardArgs& args, const TensorView& delta, con
 
 void SummaryForward(const AttentionForwardArgs& args, const Stream& stream);
 void SummaryBackwardQueries(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream);
-// For layers whose text sees no summaries, after a kernel that knows text alone wrote dk and dv of the text keys: adds
-// to them what the summary queries contribute, and writes dk and dv of the summary keys.
+// Where dk and dv of the text keys are there but for what the summary queries contribute, and no text of the call sees
+// summaries: adds that to them, and writes dk and dv of the summary keys.
 void SummaryAddToKeys(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream);
 
 void Forward(const AttentionForwardArgs& args, Allocator& scratch, const Stream& stream);

@@ -261,9 +261,10 @@ Problem WholeProblem(const Args& args, bool backward, bool deterministic) {
           .deterministic = deterministic};
 }
 
-// Every text query sees all text up to itself, and no summary.
+// Every row of text is a query that sees all text up to itself, and no summary.
 bool IsFullCausal(const SummaryLayout& layout, const AttentionWindow& window) {
-  const bool all_text = window.chunks >= layout.chunks() - 1 && window.tokens >= layout.text_tokens;
+  const bool all_text = layout.first_chunk == 0 && layout.AllTextIsQuery() && window.chunks >= layout.chunks() - 1 &&
+                        window.tokens >= layout.text_tokens;
   return all_text && layout.document_first_chunk == nullptr && layout.chunk_tokens == nullptr;
 }
 

@@ -14,10 +14,12 @@ __global__ void __launch_bounds__(kThreads, 2) MmaBackwardQueriesKernel(Backward
   auto& shared = *reinterpret_cast<BackwardShared<kDim>*>(memory);
   using Tile = device::SwizzledTile<kDim>;
   const SummaryLayout& layout = p.problem.layout;
-  const int32_t first = static_cast<int32_t>(gridDim.y - 1 - blockIdx.y) * kRows;  // the longest rows first
+  const Range queries = layout.Queries();
+  const int32_t tile_index = static_cast<int32_t>(gridDim.y - 1 - blockIdx.y);  // the longest rows first
+  const int32_t first = queries.begin + tile_index * kRows;
   const int head = static_cast<int>(blockIdx.x);
   const auto sequence = static_cast<int32_t>(blockIdx.z);
-  const int count = min(kRows, layout.text_tokens - first);
+  const int count = min(kRows, queries.end - first);
   const int64_t first_row = layout.TextRow(sequence, first);
   const int64_t pitch = int64_t{p.problem.heads} * kDim;
   const int64_t key_pitch = int64_t{p.problem.groups} * kDim;
@@ -111,7 +113,7 @@ template <int kDim>
 void LaunchQueries(const BackwardArguments& p, const Stream& stream) {
   const SummaryLayout& layout = p.problem.layout;
   const dim3 grid(
-      static_cast<unsigned>(p.problem.heads), Tiles(layout.text_tokens), static_cast<unsigned>(layout.sequences));
+      static_cast<unsigned>(p.problem.heads), Tiles(layout.Queries().size()), static_cast<unsigned>(layout.sequences));
   cuda::Launch("MmaBackwardQueriesKernel",
                stream,
                {grid, dim3(kThreads), sizeof(BackwardShared<kDim>)},

@@ -357,11 +357,11 @@ void AddSummaryQueriesToKeys(const AttentionBackwardArgs& args, const TensorView
 }
 
 void ForwardText(const AttentionForwardArgs& args, const Stream& stream) {
-  ForwardRows(args, 0, args.layout.text_rows(), stream);
+  ForwardRows(args, args.layout.query_begin, args.layout.query_rows(), stream);
 }
 
 void BackwardQueries(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream) {
-  BackwardQueryRows(args, delta, 0, args.layout.text_rows(), stream);
+  BackwardQueryRows(args, delta, args.layout.query_begin, args.layout.query_rows(), stream);
 }
 
 void BackwardKeys(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream) {

@@ -50,13 +50,13 @@ struct Work {
 
   __device__ Work(const Problem& p, uint32_t index) : pitch(p.groups * kDim) {
     const SummaryLayout& layout = p.layout;
-    const uint32_t chunk = index / static_cast<uint32_t>(p.groups);
-    const uint32_t group = index - chunk * static_cast<uint32_t>(p.groups);
+    const auto place = static_cast<int32_t>(index / static_cast<uint32_t>(p.groups));
+    const uint32_t group = index % static_cast<uint32_t>(p.groups);
     const auto sequence = static_cast<int32_t>(blockIdx.y);
-    tokens = layout.ChunkTokens(sequence, static_cast<int32_t>(chunk));
+    tokens = layout.ChunkTokens(sequence, layout.ChunkAt(place));
     const int64_t element = int64_t{group} * kDim + offset;
-    const int64_t summary = layout.SummaryRow(sequence, static_cast<int32_t>(chunk) * layout.summary_tokens);
-    text = layout.TextRow(sequence, static_cast<int32_t>(chunk) * layout.chunk_size) * pitch + element;
+    const int64_t summary = layout.SummaryRow(sequence, place * layout.summary_tokens);
+    text = layout.TextRow(sequence, place * layout.chunk_size) * pitch + element;
     summaries = (summary - tokens) * pitch + element;
     query = summary * p.heads + int64_t{group} * p.share;
   }
@@ -347,7 +347,8 @@ void SummaryBackwardQueries(const AttentionBackwardArgs& args, const TensorView&
 }
 
 void SummaryAddToKeys(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream) {
-  KSA_CHECK(!args.window.summaries || LiveChunks(args.layout.chunks(), args.window.chunks) == 0,
+  KSA_CHECK(!args.text_queries || !args.window.summaries ||
+                LiveChunks(args.layout.first_chunk + args.layout.chunks(), args.window.chunks) == 0,
             "attention: summary keys that text sees get their gradients from BackwardKeys");
   if (!HasSummaryQueries(args) || !IsRowOfOctets(args.q)) {
     plain::AddSummaryQueriesToKeys(args, delta, stream);

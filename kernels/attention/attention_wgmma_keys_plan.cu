@@ -142,7 +142,7 @@ __global__ void __launch_bounds__(kTileKeys)
       *counter = 0;
     }
     // Summaries are seen by all that follows: from the end, tiles that start together read the same rows together.
-    plan.segment[0] = MakeSegment(bounds[0], layout.TextRow(sequence, 0), summary);
+    plan.segment[0] = MakeSegment(bounds[0], layout.TextRow(sequence, 0) - layout.query_begin, summary);
     plan.segment[1] = MakeSegment(bounds[1], layout.SummaryRow(sequence, 0), false);
     plan.key_row =
         static_cast<int32_t>(summary ? layout.SummaryRow(sequence, first_key) : layout.TextRow(sequence, first_key));

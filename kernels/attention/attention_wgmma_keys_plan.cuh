@@ -44,7 +44,8 @@ struct KeyWork {
     } else {
       const int32_t first = (tile - summary_tiles) * kTileKeys;
       const int32_t last = first + kTileKeys < layout.text_tokens ? first + kTileKeys - 1 : layout.text_tokens - 1;
-      readers = {first, layout.TextReadersOfText(problem.window, 0, last).end};
+      readers.begin = first > layout.query_begin ? first : layout.query_begin;
+      readers.end = layout.TextReadersOfText(problem.window, 0, last).end;
     }
     return int64_t{1} * CeilDiv(readers.size(), kBlockQueries) * problem.share;
   }
@@ -57,7 +58,7 @@ struct KeyWork {
 
 // Queries of one kind, text or summaries, that see a tile. Rows are numbered inside the sequence.
 struct QuerySegment {
-  int32_t origin;  // of the sequence's rows of this kind in q
+  int32_t origin;  // row of q that row 0 would be; with a range of queries, before the first one
   int32_t first;   // first row of block 0
   int32_t step;    // from one block's first row to the next one's
   int32_t blocks;  // of one query head

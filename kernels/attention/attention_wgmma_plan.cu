@@ -29,7 +29,8 @@ QueryProblem MakeQueryProblem(const SummaryLayout& layout,
   QueryProblem problem{.layout = layout, .window = window};
   problem.heads = static_cast<int32_t>(heads);
   problem.heads_per_key_head = static_cast<int32_t>(heads / tensor_k.shape[1]);
-  problem.tiles = (layout.text_tokens + kTileRows - 1) / kTileRows;
+  problem.queries = layout.Queries();
+  problem.tiles = (problem.queries.size() + kTileRows - 1) / kTileRows;
   problem.units = static_cast<int32_t>(heads * layout.sequences);
   const int64_t bytes = std::max<int64_t>(LiveKeys(layout, window) * e * 4, 1);  // of keys and values in bf16
   const int64_t key_heads = std::max<int64_t>(kCachedBytes / bytes, 1);

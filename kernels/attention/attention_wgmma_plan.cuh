@@ -26,6 +26,7 @@ struct QueryProblem {
   AttentionWindow window;
   int32_t heads = 0;
   int32_t heads_per_key_head = 1;
+  Range queries;                // text rows of a sequence
   int32_t tiles = 0;            // of a sequence
   int32_t units = 0;            // heads of all sequences
   int32_t units_per_group = 1;  // whose keys share the L2 cache
@@ -68,7 +69,7 @@ __device__ __forceinline__ QueryItem ItemAt(const QueryProblem& problem, int32_t
   const int32_t rank = inside / size;
   const int32_t unit = first_unit + inside - rank * size;
   const int32_t tile = (groups - 1 - group) % 2 == 0 ? problem.tiles - 1 - rank : rank;
-  return {unit / problem.heads, unit % problem.heads, tile * kTileRows};
+  return {unit / problem.heads, unit % problem.heads, problem.queries.begin + tile * kTileRows};
 }
 
 // Keys that one query sees; text is empty for a row that sees nothing.
@@ -169,7 +170,7 @@ __device__ __forceinline__ void PlanTile(const QueryProblem& problem, const Quer
     for (int j = 2 * group; j < 2 * group + 2; ++j) {
       const auto i = static_cast<int32_t>(item.first + 32 * j + threadIdx.x % 32);
       RowKeys keys{};
-      if (i < problem.layout.text_tokens) {
+      if (i < problem.queries.end) {
         keys.text = problem.layout.TextKeys(problem.window, item.sequence, i);
         keys.summary = problem.layout.SummaryKeys(problem.window, item.sequence, i);
       }
