@@ -19,7 +19,7 @@ void Add(const TensorView& a, const TensorView& b, const TensorView& y, const St
 // y = a·x + b·y. y may alias x. With b == 0 the old contents of y are not read.
 void Axpby(double a, const TensorView& x, double b, const TensorView& y, const Stream& stream);
 
-// Writes the sum of squares of x (accumulated in fp64 in an order that depends on the size alone) to out [1], fp64.
+// Adds the sum of squares of x (accumulated in fp64 in an order that depends on the size alone) to out [1], fp64.
 // Non-finite elements make the result non-finite. A GPU needs `allocator` for scratch of [size / 32768] fp64, which is
 // freed before the call returns; the CPU does not use it.
 void SumOfSquares(const TensorView& x, const TensorView& out, const Stream& stream, Allocator* allocator = nullptr);

@@ -84,7 +84,7 @@ void SumOfSquares(const TensorView& x, const TensorView& out, const Stream& stre
   for (const double partial : partials) {
     total += partial;
   }
-  out.As<double>()[0] = total;
+  out.As<double>()[0] += total;
 }
 
 template void Copy<double, double>(const TensorView&, const TensorView&, const Stream&);

@@ -174,7 +174,7 @@ __global__ void __launch_bounds__(kTotalThreads) TotalKernel(const double* parti
   }
   sum = device::BlockSum<kTotalThreads / 32>(sum, shared);
   if (threadIdx.x == 0) {
-    *out = sum;
+    *out += sum;
   }
 }
 

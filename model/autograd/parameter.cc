@@ -9,6 +9,7 @@
 #include "kernels/core/dispatch.h"
 #include "kernels/core/gpu.h"
 #include "kernels/core/philox.h"
+#include "parallel/mesh/process_mesh.h"
 
 namespace ksa {
 namespace {
@@ -23,10 +24,17 @@ TensorView Slice(const TensorView& flat, int64_t offset, const Shape& shape) {
   return flat.Rows(offset, shape.size()).Reshape(shape);
 }
 
-// The initial values of a parameter, a pure function of (seed, name, element).
-void FillInitial(const ParameterSpec& spec, uint64_t seed, int threads, const TensorView& values) {
+// The initial values of what a rank holds of a parameter: a pure function of (seed, name, element of the whole).
+void FillInitial(const Parameter& parameter, uint64_t seed, int threads, const TensorView& values) {
+  const ParameterSpec& spec = parameter.spec;
   const uint64_t key = NamedKey(seed, spec.name);
   const double std = spec.init_std;
+  // As rows of a matrix: whole rows, or a run of columns.
+  const bool columns = spec.tensor == Placement::Sharded(1);
+  const int64_t width = parameter.shape.size() / std::max<int64_t>(1, parameter.shape[0]);
+  const int64_t whole_width = spec.shape.size() / spec.shape[0];
+  const int64_t first_row = columns ? 0 : parameter.shard_begin;
+  const int64_t first_column = columns ? parameter.shard_begin : 0;
   DispatchAccumulator(values.dtype, [&](auto element) {
     using T = decltype(element);
     T* out = values.As<T>();
@@ -36,9 +44,41 @@ void FillInitial(const ParameterSpec& spec, uint64_t seed, int threads, const Te
     }
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t i = 0; i < values.size(); ++i) {
-      out[i] = static_cast<T>(NormalAt(key, static_cast<uint64_t>(i)) * std);
+      const int64_t whole = (first_row + i / width) * whole_width + first_column + i % width;
+      out[i] = static_cast<T>(NormalAt(key, static_cast<uint64_t>(whole)) * std);
     }
   });
+}
+
+// Sets what a tensor rank holds of a parameter.
+void TakeShard(Parameter& parameter, const FlatSharding& sharding) {
+  const ParameterSpec& spec = parameter.spec;
+  parameter.shape = spec.shape;
+  if (spec.tensor.kind != Placement::Kind::kSharded) {
+    parameter.counted = sharding.tensor_rank == 0;
+    return;
+  }
+  KSA_CHECK(sharding.tensor_parts % spec.replicas == 0 && spec.tensor.dim < spec.shape.rank(),
+            "{}: {} replicas of shards of dimension {} over {} tensor ranks",
+            spec.name,
+            spec.replicas,
+            spec.tensor.dim,
+            sharding.tensor_parts);
+  const EvenPart part(
+      spec.shape[spec.tensor.dim], sharding.tensor_parts / spec.replicas, sharding.tensor_rank / spec.replicas);
+  parameter.shape = spec.tensor.dim == 0 ? spec.shape.WithRows(part.size()) : Shape{spec.shape[0], part.size()};
+  parameter.shard_begin = part.begin;
+  parameter.counted = sharding.tensor_rank % spec.replicas == 0;
+}
+
+TensorReduction ReductionOf(const ParameterSpec& spec, int tensor_parts) {
+  if (tensor_parts == 1) {
+    return TensorReduction::kNone;
+  }
+  if (spec.gradient_partial_over_tensor) {
+    return TensorReduction::kAll;
+  }
+  return spec.replicas > 1 ? TensorReduction::kReplicas : TensorReduction::kNone;
 }
 
 }  // namespace
@@ -65,29 +105,23 @@ std::string_view NameOf(ParameterKind kind) {
   return "unknown";
 }
 
+FlatRange Intersect(const FlatRange& a, const FlatRange& b) {
+  const int64_t begin = std::max(a.begin, b.begin);
+  return {begin, std::max(begin, std::min(a.end, b.end))};
+}
+
 ParameterStore::ParameterStore(std::vector<ParameterSpec> specs,
                                DType compute,
                                Allocator& allocator,
                                const FlatSharding& sharding,
                                const Stream& stream)
-    : compute_(compute), allocator_(allocator) {
+    : compute_(compute), allocator_(allocator), sharding_(sharding) {
   for (ParameterSpec& spec : specs) {
     parameters_.push_back({.spec = std::move(spec)});
+    TakeShard(parameters_.back(), sharding);
   }
-  int64_t offset = 0;
-  for (const bool decays : {true, false}) {
-    for (Parameter& parameter : parameters_) {
-      if (parameter.spec.decays == decays) {
-        parameter.offset = offset;
-        offset += RoundUp(parameter.spec.shape.size(), kAlignment);
-      }
-    }
-    decay_end_ = decays ? offset : decay_end_;
-  }
-  padded_size_ = RoundUp(offset, kAlignment * sharding.parts);
-  const int64_t part = padded_size_ / sharding.parts;
-  write_range_ = {sharding.rank * part, (sharding.rank + 1) * part};
-  shard_ = sharding.shard_optimizer ? write_range_ : FlatRange{0, padded_size_};
+  Place();
+  DivideAmongRanks();
 
   // Zeroed, so that the padding between parameters stays zero in weights, gradients and moments for good.
   const auto zeros = [&](int64_t size, DType dtype) {
@@ -97,28 +131,125 @@ ParameterStore::ParameterStore(std::vector<ParameterSpec> specs,
   };
   weights_ = zeros(padded_size_, compute_);
   grads_ = zeros(padded_size_, state_dtype());
-  exp_avg_ = zeros(shard_.size(), state_dtype());
-  exp_avg_sq_ = zeros(shard_.size(), state_dtype());
+  exp_avg_ = zeros(state_size_, state_dtype());
+  exp_avg_sq_ = zeros(state_size_, state_dtype());
   if (has_separate_master()) {
-    master_ = zeros(shard_.size(), state_dtype());
+    master_ = zeros(state_size_, state_dtype());
   }
   for (Parameter& parameter : parameters_) {
-    parameter.value = Slice(weights_, parameter.offset, parameter.spec.shape);
-    parameter.grad = Slice(grads_, parameter.offset, parameter.spec.shape);
+    parameter.value = Slice(weights_, parameter.offset, parameter.shape);
+    parameter.grad = Slice(grads_, parameter.offset, parameter.shape);
   }
 }
 
+// Gives every parameter its place, and cuts the flat buffers into buckets of whole parameters.
+void ParameterStore::Place() {
+  const int64_t unit = kAlignment * sharding_.parts;
+  int64_t offset = 0;
+  int64_t begin = 0;
+  const auto end_bucket = [&](TensorReduction reduction) {
+    offset = RoundUp(offset, unit);
+    if (offset > begin) {
+      buckets_.push_back({{begin, offset}, {}, reduction});
+    }
+    begin = offset;
+  };
+  for (const bool decays : {true, false}) {
+    for (const TensorReduction reduction :
+         {TensorReduction::kNone, TensorReduction::kReplicas, TensorReduction::kAll}) {
+      for (Parameter& parameter : parameters_) {
+        if (parameter.spec.decays != decays || ReductionOf(parameter.spec, sharding_.tensor_parts) != reduction) {
+          continue;
+        }
+        parameter.offset = offset;
+        offset += RoundUp(parameter.shape.size(), kAlignment);
+        if (offset - begin >= sharding_.bucket_elements) {
+          end_bucket(reduction);
+        }
+      }
+      if (sharding_.tensor_parts > 1) {
+        end_bucket(reduction);
+      }
+    }
+    decay_end_ = decays ? offset : decay_end_;
+  }
+  end_bucket(TensorReduction::kNone);
+  padded_size_ = offset;
+}
+
+void ParameterStore::DivideAmongRanks() {
+  for (Bucket& bucket : buckets_) {
+    const int64_t part = bucket.range.size() / sharding_.parts;
+    bucket.part = {bucket.range.begin + sharding_.rank * part, bucket.range.begin + (sharding_.rank + 1) * part};
+  }
+  const bool all = !sharding_.shard_optimizer || sharding_.parts == 1;
+  if (all) {
+    shards_ = {{0, padded_size_}};
+  } else {
+    for (const Bucket& bucket : buckets_) {
+      shards_.push_back(bucket.part);
+    }
+  }
+  for (const FlatRange& shard : shards_) {
+    shard_offsets_.push_back(state_size_);
+    state_size_ += shard.size();
+  }
+  // Parameters that another tensor rank counts are cut out; padding goes with the parameter before it.
+  std::vector<const Parameter*> in_order;
+  for (const Parameter& parameter : parameters_) {
+    in_order.push_back(&parameter);
+  }
+  std::sort(
+      in_order.begin(), in_order.end(), [](const Parameter* a, const Parameter* b) { return a->offset < b->offset; });
+  for (const Bucket& bucket : buckets_) {
+    for (size_t i = 0; i < in_order.size(); ++i) {
+      const int64_t end = i + 1 < in_order.size() ? in_order[i + 1]->offset : padded_size_;
+      const FlatRange range = Intersect(bucket.part, {in_order[i]->offset, end});
+      if (!in_order[i]->counted || range.size() == 0) {
+        continue;
+      }
+      if (!owned_.empty() && owned_.back().end == range.begin) {
+        owned_.back().end = range.end;
+      } else {
+        owned_.push_back(range);
+      }
+    }
+  }
+}
+
+TensorView ParameterStore::State(const TensorView& buffer, const FlatRange& range) const {
+  for (size_t i = 0; i < shards_.size(); ++i) {
+    if (range.begin >= shards_[i].begin && range.end <= shards_[i].end) {
+      return buffer.Rows(shard_offsets_[i] + range.begin - shards_[i].begin, range.size());
+    }
+  }
+  Fail(ExitCode::kInternal, "elements [{}, {}) are in no shard of this rank", range.begin, range.end);
+}
+
+TensorView ParameterStore::Master(const FlatRange& range) const {
+  return has_separate_master() ? State(master_, range) : weights_.view().Rows(range.begin, range.size());
+}
+
 TensorView ParameterStore::master() const {
-  return has_separate_master() ? master_.view() : weights_.view().Rows(shard_.begin, shard_.size());
+  KSA_CHECK(shards_.size() == 1, "the master weights of this rank are {} runs", shards_.size());
+  return Master(shards_.front());
+}
+
+int ParameterStore::replicas() const {
+  int most = 1;
+  for (const Parameter& parameter : parameters_) {
+    most = std::max(most, parameter.spec.replicas);
+  }
+  return most;
 }
 
 void ParameterStore::Initialize(uint64_t seed, const Stream& stream) {
   // Drawn in the state type, one parameter at a time; a bf16 run rounds the same numbers that an fp32 run starts from.
   PoolAllocator scratch;
   for (const Parameter& parameter : parameters_) {
-    const Tensor values = Tensor::Empty({parameter.spec.shape.size()}, state_dtype(), scratch);
+    const Tensor values = Tensor::Empty({parameter.shape.size()}, state_dtype(), scratch);
     if (!stream.dry) {
-      FillInitial(parameter.spec, seed, stream.threads, values);
+      FillInitial(parameter, seed, stream.threads, values);
     }
     SetWeights(parameter, values, stream);
   }
@@ -133,10 +264,14 @@ void ParameterStore::SetWeights(const Parameter& parameter, const TensorView& va
     local = uploaded;
   }
   Copy(local, parameter.value.Reshape({values.size()}), stream);
-  const int64_t begin = std::max(parameter.offset, shard_.begin);
-  const int64_t end = std::min(parameter.offset + values.size(), shard_.end);
-  if (has_separate_master() && begin < end) {
-    Copy(local.Rows(begin - parameter.offset, end - begin), master_.Rows(begin - shard_.begin, end - begin), stream);
+  if (!has_separate_master()) {
+    return;
+  }
+  for (const FlatRange& shard : shards_) {
+    const FlatRange range = Intersect(shard, {parameter.offset, parameter.offset + values.size()});
+    if (range.size() > 0) {
+      Copy(local.Rows(range.begin - parameter.offset, range.size()), Master(range), stream);
+    }
   }
 }
 

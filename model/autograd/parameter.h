@@ -1,7 +1,9 @@
 // Parameters in flat buffers: weights, gradients, master weights and moments lie one parameter after the other in one
 // buffer a kind, so that clipping, AdamW, reductions over ranks and checkpoints are loops over ranges.
 //
-// With ZeRO-1 over P data ranks, rank r updates the elements [r·n/P, (r+1)·n/P) of the flat buffers and alone holds
+// A rank holds its tensor-parallel shard of every parameter. Over the ranks that hold the same shards (data x context)
+// the flat buffers are divided bucket by bucket: a bucket is a run of whole parameters whose gradients are reduced
+// together, and each of P ranks has the same 1/P of it. With ZeRO-1 a rank updates its parts alone, and alone holds
 // their moments (and, in bf16, their master weights).
 #pragma once
 
@@ -34,20 +36,27 @@ enum class ParameterKind : int {
 // What a parameter is, before any memory exists.
 struct ParameterSpec {
   std::string name;  // as in tests/golden/README.md
-  Shape shape;       // of the whole, unpadded tensor
+  Shape shape;       // of the whole tensor
   ParameterKind kind = ParameterKind::kNorm;
   bool decays = false;                         // weight decay applies
-  Placement tensor = Placement::Replicated();  // of the value over the tensor axis
-  bool gradient_partial_over_tensor = false;   // whether ranks of the tensor axis hold parts of its gradient
+  Placement tensor = Placement::Replicated();  // of the value over the tensor axis: Replicated or Sharded(dim)
+  int replicas = 1;                            // of a sharded one: neighbouring tensor ranks that share a shard
+  bool gradient_partial_over_tensor = false;   // whether all ranks of the tensor axis hold parts of its gradient
   double init_std = 0.0;                       // of the normal initial values; 0: all ones (norm weights)
 };
+
+// Over which tensor ranks a gradient is still to be summed when backward is done.
+enum class TensorReduction : int { kNone, kReplicas, kAll };
 
 // One parameter: views into the flat buffers.
 struct Parameter {
   ParameterSpec spec;
+  Shape shape;                // of what this rank holds: spec.shape, but its part of the sharded dimension
+  int64_t shard_begin = 0;    // where that part begins in the sharded dimension
+  bool counted = true;        // of the tensor ranks that hold the same elements, this one writes and counts them
   int64_t offset = 0;         // first element in the flat buffers
-  TensorView value;           // compute dtype, spec.shape
-  TensorView grad;            // accumulation type, spec.shape
+  TensorView value;           // compute dtype, `shape`
+  TensorView grad;            // accumulation type, `shape`
   bool grad_written = false;  // whether this update has put something into grad
 
   // Call before writing grad: whether to add to it (true), or to overwrite what an earlier update left (false).
@@ -63,34 +72,50 @@ struct FlatRange {
   int64_t begin = 0;
   int64_t end = 0;
 
-  [[nodiscard]] int64_t size() const { return end - begin; }
+  [[nodiscard]] int64_t size() const { return end > begin ? end - begin : 0; }
+
+  friend bool operator==(const FlatRange&, const FlatRange&) = default;
 };
 
-// How the flat buffers are divided among data ranks: `parts` equal ranges, of which this rank has number `rank`.
+// What both hold; empty (size 0) when there is nothing.
+[[nodiscard]] FlatRange Intersect(const FlatRange& a, const FlatRange& b);
+
+// How parameters are divided among ranks.
 struct FlatSharding {
+  // Ranks that hold the same tensor shards: every bucket has `parts` equal parts, of which this rank has `rank`.
   int parts = 1;
   int rank = 0;
-  bool shard_optimizer = false;  // ZeRO-1: update and keep the state of this rank's range only
+  bool shard_optimizer = false;  // ZeRO-1: update and keep the state of this rank's parts only
+  int tensor_parts = 1;
+  int tensor_rank = 0;
+  int64_t bucket_elements = INT64_MAX;  // a bucket ends with the parameter that reaches this size
+};
+
+struct Bucket {
+  FlatRange range;
+  FlatRange part;  // this rank's
+  TensorReduction reduction = TensorReduction::kNone;
 };
 
 class ParameterStore {
  public:
   // Memory comes from `allocator`, which must outlive the store; `stream` computes there. Parameters that decay come
-  // first in the flat buffers, so that an update is one pass over each of the two kinds.
+  // first in the flat buffers, so that an update is one pass over each of the two kinds; then those of a kind whose
+  // gradients are reduced alike.
   ParameterStore(std::vector<ParameterSpec> specs,
                  DType compute,
                  Allocator& allocator,
                  const FlatSharding& sharding = {},
                  const Stream& stream = {});
 
-  // Initial values: a pure function of (seed, parameter name, element).
+  // Initial values: a pure function of (seed, parameter name, element of the whole tensor).
   void Initialize(uint64_t seed, const Stream& stream);
 
   // The elements of the flat buffers whose parameters decay: [0, decay_end()).
   [[nodiscard]] int64_t decay_end() const { return decay_end_; }
 
-  // Sets a whole parameter to `values` [its size], state dtype, in host memory: the weights, and of the master weights
-  // what lies in this rank's shard.
+  // Sets what this rank holds of a parameter to `values` [its size], state dtype, in host memory: the weights, and of
+  // the master weights what lies in this rank's shards.
   void SetWeights(const Parameter& parameter, const TensorView& values, const Stream& stream);
 
   [[nodiscard]] std::vector<Parameter>& parameters() { return parameters_; }
@@ -106,20 +131,39 @@ class ParameterStore {
 
   [[nodiscard]] int64_t padded_size() const { return padded_size_; }  // elements of a flat buffer, with padding
 
-  [[nodiscard]] int64_t element_count() const;  // without padding
+  [[nodiscard]] int64_t element_count() const;  // of the whole model, without padding
 
-  [[nodiscard]] FlatRange shard() const { return shard_; }  // the elements this rank updates
+  // The tensor ranks that share key/value shards: the largest `replicas` of all parameters.
+  [[nodiscard]] int replicas() const;
 
-  // The elements this rank writes into a checkpoint: every element has exactly one writer, with ZeRO or without.
-  [[nodiscard]] FlatRange write_range() const { return write_range_; }
+  // In order; they cover the flat buffers without overlap. Neighbours in the order of parameters are neighbours here.
+  [[nodiscard]] const std::vector<Bucket>& buckets() const { return buckets_; }
+
+  // The elements this rank updates, whose state it holds: with ZeRO-1 its part of every bucket, else everything.
+  [[nodiscard]] const std::vector<FlatRange>& shards() const { return shards_; }
+
+  // Whether ranks update parts only, so that the weights must be gathered.
+  [[nodiscard]] bool is_sharded() const { return sharding_.shard_optimizer && sharding_.parts > 1; }
+
+  // The elements that this rank writes into a checkpoint and counts in the norm: every element of the model has exactly
+  // one rank, with ZeRO or without. In order; within shards().
+  [[nodiscard]] const std::vector<FlatRange>& owned() const { return owned_; }
+
+  // Rows of a state buffer (master, exp_avg, exp_avg_sq) that hold the elements `range`, which lie in one of shards().
+  [[nodiscard]] TensorView State(const TensorView& buffer, const FlatRange& range) const;
 
   // Whole flat buffers [padded_size].
   [[nodiscard]] TensorView weights() const { return weights_; }  // compute dtype
 
   [[nodiscard]] TensorView grads() const { return grads_; }  // state dtype
 
-  // This rank's shard, [shard().size()], state dtype. In fp32 and fp64 the master weights are the weights themselves.
+  // The master weights of elements that lie in one of shards(). In fp32 and fp64 they are the weights themselves.
+  [[nodiscard]] TensorView Master(const FlatRange& range) const;
+
+  // All of this rank's master weights, where they are one run of elements.
   [[nodiscard]] TensorView master() const;
+
+  // Of shards(), one after the other, state dtype.
 
   [[nodiscard]] TensorView exp_avg() const { return exp_avg_; }
 
@@ -132,13 +176,20 @@ class ParameterStore {
   void FinishGradients(const Stream& stream);
 
  private:
+  void Place();
+  void DivideAmongRanks();
+
   std::vector<Parameter> parameters_;
   DType compute_;
   Allocator& allocator_;
+  FlatSharding sharding_;
   int64_t padded_size_ = 0;
   int64_t decay_end_ = 0;
-  FlatRange shard_;
-  FlatRange write_range_;
+  std::vector<Bucket> buckets_;
+  std::vector<FlatRange> shards_;
+  std::vector<int64_t> shard_offsets_;  // of each shard in the state buffers
+  int64_t state_size_ = 0;
+  std::vector<FlatRange> owned_;
   Tensor weights_;
   Tensor grads_;
   Tensor master_;

@@ -6,7 +6,9 @@ namespace ksa {
 namespace {
 
 Var Replaced(const ExecContext& cx, const Var& x, Placement tensor) {
-  KSA_CHECK(cx.mesh == nullptr || cx.mesh->tensor == 1, "tensor parallelism over {} ranks", cx.mesh->tensor);
+  KSA_CHECK(cx.mesh == nullptr || cx.mesh->Size(MeshAxis::kTensor) == 1,
+            "tensor parallelism over {} ranks",
+            cx.mesh->Size(MeshAxis::kTensor));
   Var out = x;  // the same value and the same slot: both directions are the identity on one rank
   out.placement[MeshAxis::kTensor] = tensor;
   return out;

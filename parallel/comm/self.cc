@@ -1,38 +1,122 @@
-// The group of one rank: every collective is the identity.
+// Groups in which nothing travels: of this rank alone, and of ranks that do not exist.
+#include "kernels/copy/elementwise.h"
+#include "kernels/core/error.h"
 #include "parallel/comm/communicator.h"
 
 namespace ksa {
 namespace {
 
-class SelfCommunicator final : public Communicator {
+class SilentCommunicator : public Communicator {
  public:
-  [[nodiscard]] int rank() const override { return 0; }
+  SilentCommunicator(int rank, int size) : rank_(rank), size_(size) {
+    KSA_CHECK(0 <= rank && rank < size, "rank {} of {}", rank, size);
+  }
 
-  [[nodiscard]] int size() const override { return 1; }
+  [[nodiscard]] int rank() const override { return rank_; }
 
-  void AllReduceSum(const TensorView& /*x*/) override {}
+  [[nodiscard]] int size() const override { return size_; }
 
-  void ReduceScatterSum(const TensorView& /*x*/) override {}
+  void Wait(const Stream& /*stream*/) override {}
 
-  void AllGather(const TensorView& /*x*/) override {}
+ protected:
+  void DoAllReduceSum(const char* /*op*/, const TensorView& /*x*/, const Stream& /*stream*/) override {}
 
-  int64_t Sum(int64_t x) override { return x; }
+  void DoReduceScatterSum(const char* /*op*/, const TensorView& /*x*/, const Stream& /*stream*/) override {}
 
-  double Sum(double x) override { return x; }
+  void DoAllGatherV(const char* /*op*/,
+                    const TensorView& /*x*/,
+                    std::span<const int64_t> /*sizes*/,
+                    const Stream& /*stream*/) override {}
 
-  int64_t Max(int64_t x) override { return x; }
+  void DoAllToAll(const char* /*op*/,
+                  const TensorView& /*from*/,
+                  const TensorView& /*to*/,
+                  const Stream& /*stream*/) override {}
 
-  void Broadcast(std::string& /*bytes*/, int /*root*/) override {}
+  void DoExchange(const char* /*op*/,
+                  std::span<const Message> /*sends*/,
+                  std::span<const Message> /*receives*/,
+                  const Stream& /*stream*/) override {}
 
-  [[nodiscard]] std::vector<std::string> Gather(const std::string& bytes) override { return {bytes}; }
+  void DoBroadcast(const char* /*op*/, const TensorView& /*x*/, int /*root*/, const Stream& /*stream*/) override {}
 
-  void Barrier() override {}
+  int64_t DoSum(int64_t x) override { return x; }
+
+  double DoSum(double x) override { return x; }
+
+  int64_t DoMax(int64_t x) override { return x; }
+
+  void DoBroadcast(std::string& /*bytes*/, int /*root*/) override {}
+
+  std::vector<std::string> DoGather(const std::string& bytes) override {
+    return std::vector<std::string>(static_cast<size_t>(size_), bytes);
+  }
+
+  void DoBarrier() override {}
+
+ private:
+  int rank_;
+  int size_;
+};
+
+// A message to oneself, in the order of the stream.
+void CopyMessage(const TensorView& from, const TensorView& to, const Stream& stream) {
+  KSA_CHECK(from.dtype == to.dtype && from.size() == to.size(),
+            "a message of {} {} to oneself is received as {} {}",
+            from.size(),
+            NameOf(from.dtype),
+            to.size(),
+            NameOf(to.dtype));
+  Copy(from, to, stream);
+}
+
+class SelfCommunicator final : public SilentCommunicator {
+ public:
+  SelfCommunicator() : SilentCommunicator(0, 1) {}
+
+  [[nodiscard]] std::unique_ptr<Communicator> Split(int /*color*/, int rank, int size) override {
+    KSA_CHECK(rank == 0 && size == 1, "one rank cannot be split into {}", size);
+    auto group = std::make_unique<SelfCommunicator>();
+    group->SetObserver(observer());
+    return group;
+  }
+
+ protected:
+  void DoAllToAll(const char* /*op*/, const TensorView& from, const TensorView& to, const Stream& stream) override {
+    CopyMessage(from, to, stream);
+  }
+
+  void DoExchange(const char* op,
+                  std::span<const Message> sends,
+                  std::span<const Message> receives,
+                  const Stream& stream) override {
+    KSA_CHECK(sends.size() == receives.size(), "{}: {} sends, {} receives", op, sends.size(), receives.size());
+    for (size_t i = 0; i < sends.size(); ++i) {
+      KSA_CHECK(sends[i].peer == 0 && receives[i].peer == 0, "{}: a message beyond a group of one", op);
+      CopyMessage(sends[i].data, receives[i].data, stream);
+    }
+  }
+};
+
+class DryCommunicator final : public SilentCommunicator {
+ public:
+  using SilentCommunicator::SilentCommunicator;
+
+  [[nodiscard]] std::unique_ptr<Communicator> Split(int /*color*/, int rank, int size) override {
+    auto group = std::make_unique<DryCommunicator>(rank, size);
+    group->SetObserver(observer());
+    return group;
+  }
 };
 
 }  // namespace
 
 std::unique_ptr<Communicator> MakeSelfCommunicator() {
   return std::make_unique<SelfCommunicator>();
+}
+
+std::unique_ptr<Communicator> MakeDryCommunicator(int size, int rank) {
+  return std::make_unique<DryCommunicator>(rank, size);
 }
 
 }  // namespace ksa

@@ -59,9 +59,9 @@ TEST_F(GpuElementwise, AddressesNeedNoAlignment) {
     ExpectSameBits(back.Rows(1, 7), sum, "sum");
     ExpectSameBits(back.Rows(0, 1), Tensor::Zeros({1, 4099}, dtype, host()), "the row before");
     ExpectSameBits(back.Rows(8, 1), Tensor::Zeros({1, 4099}, dtype, host()), "the row behind");
-    const Tensor out = Tensor::Empty({1}, DType::kF64, device());
+    const Tensor out = ToGpu(Tensor::Zeros({1}, DType::kF64, host()));
     SumOfSquares(on_gpu.Rows(1, 5), out, stream(), &device());
-    const Tensor want = Tensor::Empty({1}, DType::kF64, host());
+    const Tensor want = Tensor::Zeros({1}, DType::kF64, host());
     SumOfSquares(a.Rows(1, 5), want, {});
     EXPECT_NEAR(*ToCpu(out).As<double>() / *want.As<double>(), 1.0, 1e-12);
   }
@@ -105,11 +105,12 @@ TEST_F(GpuElementwise, SumOfSquares) {
     for (const int64_t size : kSizes) {
       SCOPED_TRACE(fmt::format("{} of {}", size, NameOf(dtype)));
       const Tensor x = testing::Normal("x", {size}, dtype, host());
-      const Tensor want = Tensor::Empty({1}, DType::kF64, host());
+      const Tensor want = Tensor::Zeros({1}, DType::kF64, host());
       SumOfSquares(x, want, {});
       const Tensor gpu_x = ToGpu(x);
       const Tensor out = Tensor::Empty({1}, DType::kF64, device());
       ExpectRepeats([&] {
+        Zero(out, stream());
         SumOfSquares(gpu_x, out, stream(), &device());
         return std::vector<Tensor>{out};
       });
@@ -126,6 +127,7 @@ TEST_F(GpuElementwise, SumOfSquaresShowsNonFiniteElements) {
       for (const double bad : {std::nan(""), -HUGE_VAL}) {
         const Tensor x = testing::Normal("x", {65535}, dtype, host());
         testing::SetElement(x, at, bad);
+        Zero(out, stream());
         SumOfSquares(ToGpu(x), out, stream(), &device());
         EXPECT_FALSE(std::isfinite(*ToCpu(out).As<double>())) << NameOf(dtype) << " at " << at;
       }

@@ -9,19 +9,11 @@
 
 #include "kernels/core/dtype.h"
 #include "model/autograd/parameter.h"
+#include "parallel/mesh/process_mesh.h"
 
 namespace ksa {
 
 inline constexpr std::string_view kManifestName = "manifest.json";
-
-// Ranks along every axis of the run that wrote the checkpoint. Information only: any layout reads any other.
-struct MeshShape {
-  int64_t data = 1;
-  int64_t context = 1;
-  int64_t tensor = 1;
-
-  friend bool operator==(const MeshShape&, const MeshShape&) = default;
-};
 
 // What a checkpoint knows of its run besides tensors.
 struct CheckpointMeta {
@@ -29,7 +21,7 @@ struct CheckpointMeta {
   int64_t step = 0;     // updates done
   int64_t tokens = 0;   // text tokens trained on
   int64_t samples = 0;  // samples consumed
-  MeshShape mesh;
+  MeshShape mesh;       // of the run that wrote it; any layout reads any other
   std::string configuration;     // config.resolved.yaml, whole
   std::string data_fingerprint;  // Dataset::Fingerprint()
 

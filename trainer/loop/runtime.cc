@@ -19,7 +19,8 @@ bool DebugSync() {
 
 }  // namespace
 
-Runtime::Runtime(Communicator& world, const RuntimeOptions& options) : mesh_(ProcessMesh::DataParallel(world)) {
+Runtime::Runtime(Communicator& world, const RuntimeOptions& options)
+    : mesh_(world, options.mesh.value_or(MeshShape{.data = world.size()}), options.sequence_parallel) {
   const int threads = options.threads > 0 ? options.threads : AvailableCores(options.local_size);
   stream_.threads = threads;
   stream_.deterministic = options.deterministic;

@@ -23,6 +23,8 @@ struct MemoryStatus {
 
 struct RuntimeOptions {
   DeviceKind device = DeviceKind::kCpu;
+  std::optional<MeshShape> mesh;  // none: all ranks are data ranks
+  bool sequence_parallel = false;
   int local_size = 1;  // ranks on this host
   int threads = 0;     // 0: as many as AvailableCores says
   bool deterministic = true;
@@ -39,7 +41,7 @@ class Runtime {
   Runtime(const Runtime&) = delete;
   Runtime& operator=(const Runtime&) = delete;
 
-  [[nodiscard]] Communicator& world() const { return *mesh_.world; }
+  [[nodiscard]] Communicator& world() const { return mesh_.world(); }
 
   [[nodiscard]] const ProcessMesh& mesh() const { return mesh_; }
 

@@ -75,9 +75,9 @@ std::vector<std::string> StartSummary(const Config& config,
   lines.push_back(fmt::format("run {} in {}", config.run.name, config.run.dir));
   lines.push_back(fmt::format("{} rank(s): data {} x context {} x tensor {}; {}, {} thread(s) a rank, {}",
                               mesh.world_size(),
-                              mesh.data,
-                              mesh.context,
-                              mesh.tensor,
+                              mesh.shape().data,
+                              mesh.shape().context,
+                              mesh.shape().tensor,
                               runtime.gpu().has_value() ? runtime.gpu()->name : "cpu",
                               runtime.stream().threads,
                               NameOf(*config.training.precision)));

@@ -147,8 +147,8 @@ void Trainer::AcceptCheckpoint(const Checkpoint& checkpoint) {
 
 UpdateShare Trainer::Share() const {
   const ProcessMesh& mesh = runtime_.mesh();
-  const int64_t count = config_.training.global_batch_size / mesh.data;
-  return {config_.training.global_batch_size, mesh.data_rank * count, count};
+  const int64_t count = config_.training.global_batch_size / mesh.shape().data;
+  return {config_.training.global_batch_size, mesh.Rank(MeshAxis::kData) * count, count};
 }
 
 int64_t Trainer::LastUpdate() const {
@@ -313,7 +313,7 @@ void Trainer::Save(int64_t update) {
                                .step = update,
                                .tokens = samples * config_.training.sequence_length,
                                .samples = samples,
-                               .mesh = {mesh.data, mesh.context, mesh.tensor},
+                               .mesh = mesh.shape(),
                                .configuration = RenderConfig(config_),
                                .data_fingerprint = dataset_.Fingerprint()};
   const std::string path =

@@ -144,7 +144,7 @@ TEST(SumOfSquares, MatchesDefinition) {
     for (const int64_t size : kSizes) {
       GuardAllocator memory;
       const Tensor x = testing::Normal("x", {size}, dtype, memory);
-      const Tensor out = Tensor::Empty({1}, DType::kF64, memory);
+      const Tensor out = Tensor::Zeros({1}, DType::kF64, memory);
       testing::Sum sum;
       for (int64_t i = 0; i < size; ++i) {
         const Bounded value(testing::ElementAt(x, i), 0.0L, 0x1p-53L);  // accumulated in double, whatever x is
@@ -155,19 +155,20 @@ TEST(SumOfSquares, MatchesDefinition) {
     }
   }
   GuardAllocator memory;
-  const Tensor out = Tensor::Empty({1}, DType::kF64, memory);
+  const Tensor out = Tensor::Zeros({1}, DType::kF64, memory);
   SumOfSquares(Tensor::Empty({0}, DType::kF32, memory), out, {});
   EXPECT_EQ(out.As<double>()[0], 0.0);
 }
 
 TEST(SumOfSquares, NonFiniteElementsShowWhereverTheyAre) {
   GuardAllocator memory;
-  const Tensor out = Tensor::Empty({1}, DType::kF64, memory);
+  const Tensor out = Tensor::Zeros({1}, DType::kF64, memory);
   for (const DType dtype : testing::kFloatingTypes) {
     for (const int64_t at : {0, 15, 16, 4095, 4096, 8190}) {
       for (const double bad : {std::numeric_limits<double>::quiet_NaN(), static_cast<double>(-INFINITY)}) {
         const Tensor x = testing::Normal("x", {8191}, dtype, memory);
         testing::SetElement(x, at, bad);
+        out.As<double>()[0] = 0.0;
         SumOfSquares(x, out, {});
         EXPECT_FALSE(std::isfinite(out.As<double>()[0])) << NameOf(dtype) << " at " << at;
       }
@@ -176,8 +177,11 @@ TEST(SumOfSquares, NonFiniteElementsShowWhereverTheyAre) {
   // Squares that overflow float do not overflow here.
   const Tensor large = Tensor::Zeros({3}, DType::kF32, memory);
   large.As<float>()[1] = 1e30F;
+  out.As<double>()[0] = 0.0;
   SumOfSquares(large, out, {});
   EXPECT_NEAR(out.As<double>()[0], 1e60, 1e54);
+  SumOfSquares(large, out, {});
+  EXPECT_NEAR(out.As<double>()[0], 2e60, 1e54) << "a second sum is added";
 }
 
 TEST(Elementwise, ThreadsDoNotMatter) {
@@ -190,7 +194,7 @@ TEST(Elementwise, ThreadsDoNotMatter) {
       const Tensor sum = Tensor::Empty({kSize}, dtype, memory);
       const Tensor copy = Tensor::Empty({kSize}, DType::kBF16, memory);
       const Tensor mixed = testing::Clone(b, memory);
-      const Tensor squares = Tensor::Empty({1}, DType::kF64, memory);
+      const Tensor squares = Tensor::Zeros({1}, DType::kF64, memory);
       Add(a, b, sum, stream);
       Copy(a, copy, stream);
       Axpby(0.3, a, 0.7, mixed, stream);

@@ -138,16 +138,16 @@ TEST(ParameterStoreTest, EveryElementHasOneWriterAndOneUpdater) {
       testing::GuardAllocator allocator;
       const ParameterStore zero(
           Specs(), DType::kBF16, allocator, {.parts = parts, .rank = rank, .shard_optimizer = true});
-      EXPECT_EQ(zero.shard().begin, end);
-      EXPECT_EQ(zero.shard().end, zero.write_range().end);
-      end = zero.shard().end;
-      EXPECT_EQ(zero.shard().size() * parts, zero.padded_size()) << "equal parts";
-      EXPECT_EQ(zero.master().size(), zero.shard().size());
-      EXPECT_EQ(zero.exp_avg().size(), zero.shard().size());
-      EXPECT_EQ(zero.exp_avg_sq().size(), zero.shard().size());
+      EXPECT_EQ(zero.shards().front().begin, end);
+      EXPECT_EQ(zero.shards().front().end, zero.owned().front().end);
+      end = zero.shards().front().end;
+      EXPECT_EQ(zero.shards().front().size() * parts, zero.padded_size()) << "equal parts";
+      EXPECT_EQ(zero.master().size(), zero.shards().front().size());
+      EXPECT_EQ(zero.exp_avg().size(), zero.shards().front().size());
+      EXPECT_EQ(zero.exp_avg_sq().size(), zero.shards().front().size());
       const ParameterStore whole(Specs(), DType::kBF16, allocator, {.parts = parts, .rank = rank});
-      EXPECT_EQ(whole.write_range().begin, zero.write_range().begin);
-      EXPECT_EQ(whole.shard().size(), whole.padded_size());
+      EXPECT_EQ(whole.owned().front().begin, zero.owned().front().begin);
+      EXPECT_EQ(whole.shards().front().size(), whole.padded_size());
       if (rank == parts - 1) {
         EXPECT_EQ(end, zero.padded_size());
       }
@@ -163,8 +163,9 @@ TEST(ParameterStoreTest, ShardsOfTheMasterWeightsAreThoseOfTheWhole) {
     for (int rank = 0; rank < 3; ++rank) {
       ParameterStore part(Specs(), dtype, allocator, {.parts = 3, .rank = rank, .shard_optimizer = true});
       part.Initialize(5, {});
-      testing::ExpectSameBits(
-          part.master(), whole.master().Rows(part.shard().begin, part.shard().size()), "master weights");
+      testing::ExpectSameBits(part.master(),
+                              whole.master().Rows(part.shards().front().begin, part.shards().front().size()),
+                              "master weights");
       testing::ExpectSameBits(part.weights(), whole.weights(), "weights");
     }
   }
@@ -180,7 +181,7 @@ TEST(ParameterStoreTest, SetWeightsWritesAParameterAndItsShareOfTheMasters) {
     ParameterStore part(Specs(), DType::kBF16, allocator, {.parts = 4, .rank = rank, .shard_optimizer = true});
     part.SetWeights(part.Get("matrix"), values, {});
     testing::ExpectSameBits(
-        part.master(), whole.master().Rows(part.shard().begin, part.shard().size()), "a rank's part");
+        part.master(), whole.master().Rows(part.shards().front().begin, part.shards().front().size()), "a rank's part");
     testing::ExpectSameBits(part.weights(), whole.weights(), "weights");
   }
 }

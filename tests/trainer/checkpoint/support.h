@@ -101,13 +101,14 @@ template <typename Visit>
 void VisitState(const ParameterStore& store, const Visit& visit) {
   for (size_t p = 0; p < store.parameters().size(); ++p) {
     const Parameter& parameter = store.parameters()[p];
-    for (int64_t e = 0; e < parameter.spec.shape.size(); ++e) {
-      const int64_t flat = parameter.offset + e;
-      if (flat >= store.shard().begin && flat < store.shard().end) {
-        const int64_t index = flat - store.shard().begin;
-        visit(Kind::kWeights, store.master(), index, p, e);
-        visit(Kind::kExpAvg, store.exp_avg(), index, p, e);
-        visit(Kind::kExpAvgSq, store.exp_avg_sq(), index, p, e);
+    for (const FlatRange& shard : store.shards()) {
+      const FlatRange held = Intersect(shard, {parameter.offset, parameter.offset + parameter.shape.size()});
+      for (int64_t flat = held.begin; flat < held.end; ++flat) {
+        const FlatRange one = {flat, flat + 1};
+        const int64_t e = flat - parameter.offset;
+        visit(Kind::kWeights, store.Master(one), 0, p, e);
+        visit(Kind::kExpAvg, store.State(store.exp_avg(), one), 0, p, e);
+        visit(Kind::kExpAvgSq, store.State(store.exp_avg_sq(), one), 0, p, e);
       }
     }
   }
