@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "kernels/core/error.h"
 #include "parallel/comm/communicator.h"
@@ -24,6 +25,9 @@ class MpiSession {
   [[nodiscard]] int local_size() const { return local_size_; }
 
   [[nodiscard]] int local_rank() const { return local_rank_; }
+
+  // Of the host that this rank runs on.
+  [[nodiscard]] static std::string HostName();
 
   // Ends every rank of the job with `code`; does not return. For errors that only some ranks see.
   [[noreturn]] static void Abort(ExitCode code);

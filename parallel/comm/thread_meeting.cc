@@ -35,7 +35,7 @@ void ThreadTeam::Block(
   Rank& self = ranks_[static_cast<size_t>(rank)];
   const Waiting waiting{meeting, call, ready};
   while (!ready()) {
-    if (meeting.Broken()) {
+    if (meeting.Broken(call)) {
       meeting.ThrowBroken(call);
     }
     self.waiting = &waiting;
@@ -75,7 +75,7 @@ void ThreadTeam::FindDeadlock() {
     if (rank.gone.has_value()) {
       continue;
     }
-    if (rank.waiting == nullptr || rank.waiting->meeting.Broken() || rank.waiting->ready()) {
+    if (rank.waiting == nullptr || rank.waiting->meeting.Broken(rank.waiting->call) || rank.waiting->ready()) {
       return;
     }
     calls += fmt::format("\n  rank {} of all: {}", i, rank.waiting->call.ToString());
@@ -92,21 +92,36 @@ ThreadMeeting::ThreadMeeting(std::shared_ptr<ThreadTeam> team, std::vector<int> 
       places_(members_.size()),
       mail_(members_.size() * members_.size()) {}
 
-bool ThreadMeeting::Broken() const {
+std::span<const int> ThreadMeeting::Awaited(const ThreadCall& call) const {
+  const std::span<const int> all(members_);
+  return call.peer < 0 ? all : all.subspan(static_cast<size_t>(call.peer), 1);
+}
+
+bool ThreadMeeting::Broken(const ThreadCall& call) const {
+  const std::span<const int> awaited = Awaited(call);
   return !mismatch_.empty() || !team_->failure().empty() ||
-         std::any_of(members_.begin(), members_.end(), [&](int member) { return team_->gone(member).has_value(); });
+         std::any_of(awaited.begin(), awaited.end(), [&](int member) { return team_->gone(member).has_value(); });
 }
 
 void ThreadMeeting::ThrowBroken(const ThreadCall& call) const {
-  if (!mismatch_.empty()) {
-    Fail(ExitCode::kInternal, "{}", mismatch_);
-  }
-  for (size_t rank = 0; rank < members_.size(); ++rank) {
-    if (const std::optional<std::string>& reason = team_->gone(members_[rank]); reason.has_value()) {
-      Fail(ExitCode::kPeerLost, "{}: rank {} of the group has left: {}", call.ToString(), rank, *reason);
+  // What the ranks did wrong comes first: all are told of it, also those that see others leave because of it.
+  for (const std::string& failure : {mismatch_, team_->failure()}) {
+    if (!failure.empty()) {
+      throw Error(ExitCode::kInternal, failure);
     }
   }
-  Fail(ExitCode::kInternal, "{}", team_->failure());
+  for (const int member : Awaited(call)) {
+    if (const std::optional<std::string>& reason = team_->gone(member); reason.has_value()) {
+      Fail(ExitCode::kPeerLost, "{}: rank {} of all has left: {}", call.ToString(), member, *reason);
+    }
+  }
+  Fail(ExitCode::kInternal, "{} was given up without a reason", call.ToString());
+}
+
+void ThreadMeeting::WakeAll() {
+  for (const int member : members_) {
+    team_->Wake(member);
+  }
 }
 
 void ThreadMeeting::CheckPlaces(const std::string& group) {
@@ -137,11 +152,11 @@ void ThreadMeeting::Meet(int rank,
     last();
     arrived_ = 0;
     ++turn_;
-    std::for_each(members_.begin(), members_.end(), [&](int member) { team_->Wake(member); });
+    WakeAll();
   };
 
   ThreadTeam::Lock lock = team_->Acquire();
-  if (Broken()) {
+  if (Broken(place.call)) {
     ThrowBroken(place.call);
   }
   own = std::move(place);
@@ -177,6 +192,7 @@ void ThreadMeeting::Receive(
       .op = op,
       .dtype = message.data.dtype,
       .elements = message.data.size(),
+      .peer = message.peer,
       .detail = fmt::format(", waiting for a message from rank {} of the group '{}'", message.peer, group)};
   team_->Block(lock, member(rank), *this, call, [&mail] { return !mail.empty(); });
   Letter& letter = *mail.front();
@@ -193,7 +209,7 @@ void ThreadMeeting::Receive(
         message.data.size(),
         NameOf(message.data.dtype),
         op);
-    std::for_each(members_.begin(), members_.end(), [&](int member) { team_->Wake(member); });
+    WakeAll();
     ThrowBroken(call);
   }
   mail.pop_front();
@@ -215,9 +231,6 @@ void ThreadMeeting::Exchange(int rank,
   std::deque<Letter> letters;
   ThreadTeam::Lock lock = team_->Acquire();
   ThreadCall call = {.kind = CollectiveKind::kExchange, .op = op};
-  if (Broken()) {
-    ThrowBroken(call);
-  }
   for (const Message& message : sends) {
     letters.push_back({.op = op, .data = message.data});
     Mail(rank, message.peer).push_back(&letters.back());
@@ -230,6 +243,7 @@ void ThreadMeeting::Exchange(int rank,
     for (size_t i = 0; i < letters.size(); ++i) {
       call.dtype = letters[i].data.dtype;
       call.elements = letters[i].data.size();
+      call.peer = sends[i].peer;
       call.detail = fmt::format(", waiting for rank {} of the group '{}' to take a message", sends[i].peer, group);
       team_->Block(lock, member(rank), *this, call, [&letters, i] { return letters[i].state == Letter::State::kDone; });
     }

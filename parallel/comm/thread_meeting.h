@@ -24,6 +24,7 @@ struct ThreadCall {
   int64_t elements = 0;
   std::span<const int64_t> sizes = {};  // of parts; valid while the rank waits
   int root = -1;
+  int peer = -1;            // of an exchange: the one rank that matters; else all do
   std::string detail = {};  // of an exchange: what the rank waits for
 
   [[nodiscard]] bool Matches(const ThreadCall& other) const;
@@ -41,8 +42,8 @@ class ThreadTeam {
 
   [[nodiscard]] Lock Acquire() { return Lock(mutex_); }
 
-  // Blocks `rank`, which waits in `meeting` for `ready`. Throws Error(kPeerLost) when a rank of the meeting has left,
-  // Error(kInternal) when its ranks made different calls or no rank of the team can go on.
+  // Blocks `rank`, which makes `call` in `meeting`, until `ready`. Throws Error(kPeerLost) when a rank it waits for has
+  // left, Error(kInternal) when ranks of the meeting made different calls or no rank of the team can go on.
   void Block(Lock& lock, int rank, ThreadMeeting& meeting, const ThreadCall& call, const std::function<bool()>& ready);
   // The same where `ready` is sure to come: nothing but that ends the wait.
   void BlockSurely(Lock& lock, int rank, const std::function<bool()>& ready);
@@ -86,8 +87,7 @@ class ThreadMeeting {
   // What a rank shows the others while they are together.
   struct Place {
     ThreadCall call;
-    TensorView from;
-    TensorView to;
+    TensorView x;
     std::string text;
     double number = 0.0;
     int64_t integer = 0;
@@ -125,11 +125,13 @@ class ThreadMeeting {
                 std::span<const Message> sends,
                 std::span<const Message> receives);
 
-  // Why the group can do nothing any more; throws it. The lock is held.
-  [[nodiscard]] bool Broken() const;
+  // Whether the call can never end, and throwing why. The lock is held.
+  [[nodiscard]] bool Broken(const ThreadCall& call) const;
   [[noreturn]] void ThrowBroken(const ThreadCall& call) const;
 
  private:
+  [[nodiscard]] std::span<const int> Awaited(const ThreadCall& call) const;
+  void WakeAll();
   void CheckPlaces(const std::string& group);
   void Receive(ThreadTeam::Lock& lock, int rank, const std::string& group, const char* op, const Message& message);
   void Withdraw(ThreadTeam::Lock& lock, int rank, std::deque<Letter>& letters);

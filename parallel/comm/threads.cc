@@ -36,16 +36,16 @@ void SumRange(Places places, Places targets, int64_t begin, int64_t end) {
   std::array<T, kBlock> sum;
   for (int64_t first = begin; first < end; first += kBlock) {
     const int64_t count = std::min(kBlock, end - first);
-    const T* x = static_cast<const T*>(places[0].from.data) + first;
+    const T* x = static_cast<const T*>(places[0].x.data) + first;
     std::copy(x, x + count, sum.begin());
     for (const Place& place : places.subspan(1)) {
-      x = static_cast<const T*>(place.from.data) + first;
+      x = static_cast<const T*>(place.x.data) + first;
       for (int64_t i = 0; i < count; ++i) {
         sum[static_cast<size_t>(i)] += x[i];
       }
     }
     for (const Place& target : targets) {
-      std::copy_n(sum.begin(), count, static_cast<T*>(target.from.data) + first);
+      std::copy_n(sum.begin(), count, static_cast<T*>(target.x.data) + first);
     }
   }
 }
@@ -82,7 +82,7 @@ class ThreadCommunicator final : public Communicator {
     CheckSum(op, x);
     const int64_t begin = x.size() * rank_ / size();
     const int64_t end = x.size() * (rank_ + 1) / size();
-    Meet(stream, {.call = CallOf(CollectiveKind::kAllReduce, op, x), .from = x}, [&](Places places) {
+    Meet(stream, {.call = CallOf(CollectiveKind::kAllReduce, op, x), .x = x}, [&](Places places) {
       SumRange(x.dtype, places, places, begin, end);
     });
   }
@@ -90,7 +90,7 @@ class ThreadCommunicator final : public Communicator {
   void DoReduceScatterSum(const char* op, const TensorView& x, const Stream& stream) override {
     CheckSum(op, x);
     const int64_t part = x.size() / size();
-    Meet(stream, {.call = CallOf(CollectiveKind::kReduceScatter, op, x), .from = x}, [&](Places places) {
+    Meet(stream, {.call = CallOf(CollectiveKind::kReduceScatter, op, x), .x = x}, [&](Places places) {
       SumRange(x.dtype, places, places.subspan(static_cast<size_t>(rank_), 1), rank_ * part, (rank_ + 1) * part);
     });
   }
@@ -102,12 +102,12 @@ class ThreadCommunicator final : public Communicator {
     ThreadCall call = CallOf(CollectiveKind::kAllGather, op, x);
     call.sizes = sizes;
     const int64_t row = x.bytes() / x.rows();
-    Meet(stream, {.call = std::move(call), .from = x}, [&](Places places) {
+    Meet(stream, {.call = std::move(call), .x = x}, [&](Places places) {
       int64_t first = 0;
       for (int peer = 0; peer < size(); ++peer) {
         const int64_t bytes = sizes[static_cast<size_t>(peer)] * row;
         if (peer != rank_) {
-          CopyBytes(At(places[static_cast<size_t>(peer)].from, first), At(x, first), bytes);
+          CopyBytes(At(places[static_cast<size_t>(peer)].x, first), At(x, first), bytes);
         }
         first += bytes;
       }
@@ -116,9 +116,9 @@ class ThreadCommunicator final : public Communicator {
 
   void DoAllToAll(const char* op, const TensorView& from, const TensorView& to, const Stream& stream) override {
     const int64_t part = from.bytes() / size();
-    Meet(stream, {.call = CallOf(CollectiveKind::kAllToAll, op, from), .from = from}, [&](Places places) {
+    Meet(stream, {.call = CallOf(CollectiveKind::kAllToAll, op, from), .x = from}, [&](Places places) {
       for (int peer = 0; peer < size(); ++peer) {
-        CopyBytes(At(places[static_cast<size_t>(peer)].from, rank_ * part), At(to, peer * part), part);
+        CopyBytes(At(places[static_cast<size_t>(peer)].x, rank_ * part), At(to, peer * part), part);
       }
     });
   }
@@ -142,9 +142,9 @@ class ThreadCommunicator final : public Communicator {
   void DoBroadcast(const char* op, const TensorView& x, int root, const Stream& stream) override {
     ThreadCall call = CallOf(CollectiveKind::kBroadcast, op, x);
     call.root = root;
-    Meet(stream, {.call = std::move(call), .from = x}, [&](Places places) {
+    Meet(stream, {.call = std::move(call), .x = x}, [&](Places places) {
       if (root != rank_) {
-        CopyBytes(At(places[static_cast<size_t>(root)].from, 0), At(x, 0), x.bytes());
+        CopyBytes(At(places[static_cast<size_t>(root)].x, 0), At(x, 0), x.bytes());
       }
     });
   }
