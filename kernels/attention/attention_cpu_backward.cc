@@ -25,7 +25,7 @@ constexpr int64_t kKeysPerTask = 64;
 // A stretch of one sequence's queries, and the keys they see: rows `offset`.. of the sums hold their gradients.
 struct Part {
   int32_t sequence;
-  Range positions;            // text queries
+  Range positions = {};       // text queries
   Range summary_chunks = {};  // chunks of the summary queries
   Range text = {};            // keys
   Range summaries = {};
@@ -33,26 +33,36 @@ struct Part {
   int64_t summary_offset = 0;
 };
 
+// The text rows of a sequence that are cut into parts: the text queries, or the text of the summary queries.
+template <typename T>
+Range PositionsOf(const Problem<T>& problem) {
+  const bool summaries_alone = problem.queries.text.size() == 0 && problem.queries.summary_chunks > 0;
+  return summaries_alone ? Range{0, problem.layout.text_tokens} : problem.queries.text;
+}
+
 template <typename T>
 int32_t PositionsPerPart(const Problem<T>& problem) {
+  const int32_t positions = PositionsOf(problem).size();
   const int64_t heads = std::max<int64_t>(1, problem.layout.sequences * problem.groups);
-  const int64_t rows = problem.layout.text_tokens * problem.share;
+  const int64_t rows = positions * problem.share;
   const int64_t parts = std::clamp<int64_t>(rows / kRowsPerPart, 1, (kTasks + heads - 1) / heads);
-  return static_cast<int32_t>(RoundUp((problem.layout.text_tokens + parts - 1) / parts, problem.layout.chunk_size));
+  return static_cast<int32_t>(RoundUp((positions + parts - 1) / parts, problem.layout.chunk_size));
 }
 
 template <typename T>
 Part MakePart(const Problem<T>& problem, int32_t sequence, Range positions) {
   const SummaryLayout& layout = problem.layout;
-  Part part = {.sequence = sequence, .positions = positions};
-  for (int32_t i = positions.begin; i < positions.end; ++i) {
+  Part part = {.sequence = sequence};
+  if (problem.queries.text.size() > 0) {
+    part.positions = positions;
+  }
+  for (int32_t i = part.positions.begin; i < part.positions.end; ++i) {
     part.text = Hull(part.text, problem.KeysOf(sequence, i).text);
     part.summaries = Hull(part.summaries, problem.KeysOf(sequence, i).summaries);
   }
-  // Parts begin at chunks.
-  part.summary_chunks =
-      Intersect({positions.begin / layout.chunk_size, layout.chunks()},
-                {0, std::min((positions.end + layout.chunk_size - 1) / layout.chunk_size, problem.summary_chunks)});
+  // With summary queries, parts begin at chunks.
+  const int32_t end_chunk = (positions.end + layout.chunk_size - 1) / layout.chunk_size;
+  part.summary_chunks = {positions.begin / layout.chunk_size, std::min(end_chunk, problem.queries.summary_chunks)};
   for (int32_t chunk = part.summary_chunks.begin; chunk < part.summary_chunks.end; ++chunk) {
     const int32_t m = layout.summary_tokens;
     part.text = Hull(part.text, layout.SummaryTextKeys(sequence, chunk * m));
@@ -69,9 +79,10 @@ class KeySums {
 
   KeySums(const Problem<T>& problem, Allocator& scratch) : pitch_(problem.pitch) {
     const int32_t step = PositionsPerPart(problem);
+    const Range all = PositionsOf(problem);
     for (int32_t sequence = 0; sequence < problem.layout.sequences; ++sequence) {
-      for (int32_t begin = 0; begin < problem.layout.text_tokens; begin += step) {
-        Part part = MakePart(problem, sequence, {begin, std::min(begin + step, problem.layout.text_tokens)});
+      for (int32_t begin = all.begin; begin < all.end; begin += step) {
+        Part part = MakePart(problem, sequence, {begin, std::min(begin + step, all.end)});
         part.text_offset = rows_;
         part.summary_offset = rows_ + part.text.size();
         rows_ = part.summary_offset + part.summaries.size();

@@ -200,10 +200,11 @@ void Forward(const AttentionForwardArgs& args, int threads, Allocator& scratch) 
   const int64_t size = ForwardState<A>::Size(problem.pitch, SummaryScores(problem));
   const Tensor memory = Tensor::Empty({threads, size}, DTypeOf<A>::value, scratch);
   const int64_t heads = problem.layout.sequences * problem.groups;
-  const int64_t rows = problem.layout.text_tokens * problem.share;  // text queries of one sequence and group
+  const int64_t rows = problem.queries.text.size() * problem.share;  // text queries of one sequence and group
+  const int64_t first_row = problem.queries.text.begin * problem.share;
   const int64_t rows_per_task = kTilesPerTask * kLanes<A>;
   const int64_t tile_tasks = (rows + rows_per_task - 1) / rows_per_task;
-  const int64_t summary_tasks = (problem.summary_chunks + kChunksPerTask - 1) / kChunksPerTask;
+  const int64_t summary_tasks = (problem.queries.summary_chunks + kChunksPerTask - 1) / kChunksPerTask;
 #pragma omp parallel num_threads(threads)
   {
     ForwardState<A> state(memory.As<A>() + omp_get_thread_num() * size, problem.pitch);
@@ -212,9 +213,10 @@ void Forward(const AttentionForwardArgs& args, int threads, Allocator& scratch) 
       const int64_t head = task / tile_tasks;
       const int64_t begin = task % tile_tasks * rows_per_task;
       const int64_t end = std::min(begin + rows_per_task, rows);
-      for (int64_t first = begin; first < end; first += kLanes<A>) {
+      for (int64_t row = first_row + begin; row < first_row + end; row += kLanes<A>) {
         const auto sequence = static_cast<int32_t>(head / problem.groups);
-        ForwardTile(problem, args, QueryTile<T>(problem, sequence, head % problem.groups, first, end), state);
+        const QueryTile<T> tile(problem, sequence, head % problem.groups, row, first_row + end);
+        ForwardTile(problem, args, tile, state);
       }
     }
 #pragma omp for schedule(dynamic) nowait
@@ -222,7 +224,7 @@ void Forward(const AttentionForwardArgs& args, int threads, Allocator& scratch) 
       const int64_t head = task / summary_tasks;
       const auto sequence = static_cast<int32_t>(head / problem.groups);
       const auto first = static_cast<int32_t>(task % summary_tasks * kChunksPerTask);
-      const Range chunks = {first, std::min(first + kChunksPerTask, problem.summary_chunks)};
+      const Range chunks = {first, std::min(first + kChunksPerTask, problem.queries.summary_chunks)};
       ForEachSummaryQuery(problem, chunks, head % problem.groups, [&](int32_t summary, int64_t query_head) {
         ForwardSummary(problem, args, SummaryQuery<T>(problem, sequence, summary, query_head), state);
       });

@@ -58,7 +58,7 @@ struct SummaryQuery {
   using A = Accumulator<T>;
 
   SummaryQuery(const Problem<T>& problem, int32_t sequence, int32_t summary, int64_t head)
-      : index(problem.layout.SummaryRow(sequence, summary) * problem.heads + head),
+      : index(problem.queries.SummaryRow(sequence, summary) * problem.heads + head),
         text(problem.layout.SummaryTextKeys(sequence, summary)),
         summaries(problem.layout.SummarySummaryKeys(summary)),
         pitch(problem.pitch) {
@@ -84,7 +84,7 @@ struct SummaryQuery {
     }
   }
 
-  int64_t index;  // row · h + head: where it lies in q, out and lse
+  int64_t index;  // row of q · h + head: where it lies in q, out and lse
   Range text;
   Range summaries;
   int64_t pitch;

@@ -7,6 +7,7 @@
 #include <numbers>
 
 #include "kernels/attention/attention_cpu_vector.h"
+#include "kernels/attention/query_rows.h"
 #include "kernels/core/allocator.h"
 #include "kernels/core/dtype.h"
 #include "kernels/core/summary_layout.h"
@@ -71,8 +72,9 @@ class Problem {
   template <typename Args>
   Problem(const Args& args, int threads, Allocator& scratch);
 
+  // `position`: a text row of the sequence that is a query.
   [[nodiscard]] const RowKeys& KeysOf(int32_t sequence, int64_t position) const {
-    return row_keys_[layout.TextRow(sequence, 0) + position];
+    return row_keys_[queries.TextRow(sequence, position)];
   }
 
   // The first text (or summary) key and value of a sequence.
@@ -93,15 +95,15 @@ class Problem {
   }
 
   SummaryLayout layout;
-  int64_t heads;           // h
-  int64_t groups;          // g
-  int64_t share;           // query heads that read one key/value head
-  int64_t dim;             // e
-  int64_t pitch;           // elements of a padded row
-  int64_t key_rows;        // nk
-  int32_t summary_chunks;  // chunks of a sequence whose summaries are queries
-  A scale;                 // 1/sqrt(e)
-  A log2_scale;            // the same for exponentials of base 2
+  QueryRows queries;
+  int64_t heads;     // h
+  int64_t groups;    // g
+  int64_t share;     // query heads that read one key/value head
+  int64_t dim;       // e
+  int64_t pitch;     // elements of a padded row
+  int64_t key_rows;  // nk
+  A scale;           // 1/sqrt(e)
+  A log2_scale;      // the same for exponentials of base 2
 
  private:
   Tensor row_keys_tensor_;
@@ -114,16 +116,16 @@ template <typename T>
 template <typename Args>
 Problem<T>::Problem(const Args& args, int threads, Allocator& scratch)
     : layout(args.layout),
+      queries(QueryRowsOf(args)),
       heads(args.q.shape[1]),
       groups(args.k.shape[1]),
       share(heads / groups),
       dim(args.q.shape[2]),
       pitch(Pitch<A>(dim)),
       key_rows(args.k.rows()),
-      summary_chunks(args.q.rows() > layout.text_rows() ? layout.live_chunks : 0),
       scale(1 / std::sqrt(static_cast<A>(dim))),
       log2_scale(scale * std::numbers::log2e_v<A>),
-      row_keys_tensor_(Tensor::Empty({layout.text_rows(), 4}, DType::kI32, scratch)),
+      row_keys_tensor_(Tensor::Empty({queries.text_rows, 4}, DType::kI32, scratch)),
       row_keys_(reinterpret_cast<RowKeys*>(row_keys_tensor_.As<int32_t>())),
       keys_(Tensor::Empty({groups, key_rows, pitch}, DTypeOf<A>::value, scratch)),
       values_(Tensor::Empty({groups, key_rows, pitch}, DTypeOf<A>::value, scratch)) {
@@ -143,7 +145,10 @@ Problem<T>::Problem(const Args& args, int threads, Allocator& scratch)
     if (row < layout.text_rows()) {
       const auto sequence = static_cast<int32_t>(row / layout.text_tokens);
       const auto i = static_cast<int32_t>(row % layout.text_tokens);
-      row_keys_[row] = {layout.TextKeys(window, sequence, i), layout.SummaryKeys(window, sequence, i)};
+      if (i >= queries.text.begin && i < queries.text.end) {
+        row_keys_[queries.TextRow(sequence, i)] = {layout.TextKeys(window, sequence, i),
+                                                   layout.SummaryKeys(window, sequence, i)};
+      }
     }
   }
 }
@@ -191,7 +196,7 @@ struct QueryTile {
       const RowKeys& keys = problem.KeysOf(sequence, position);
       text.Set(lane, keys.text);
       summaries.Set(lane, keys.summaries);
-      index[lane] = (problem.layout.TextRow(sequence, 0) + position) * problem.heads + group * problem.share + head;
+      index[lane] = problem.queries.TextRow(sequence, position) * problem.heads + group * problem.share + head;
       if (lane + 1 < rows && ++head == problem.share) {
         head = 0;
         ++position;
@@ -215,7 +220,7 @@ struct QueryTile {
   int32_t sequence;
   int64_t group;
   int rows;
-  int64_t index[kLanes<A>];  // row · h + head: where a lane's row lies in q, out and lse
+  int64_t index[kLanes<A>];  // row of q · h + head: where a lane's row lies in q, out and lse
   KeySpan<A> text;
   KeySpan<A> summaries;
 };

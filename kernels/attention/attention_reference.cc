@@ -11,19 +11,45 @@ namespace {
 
 // One row that exists in a tensor: who it is, and where it lies.
 struct Row {
+  int32_t sequence = 0;
   RowId id;
   int64_t index = 0;
 };
 
-std::vector<Row> RowsOf(const SummaryLayout& layout, int32_t sequence, bool with_summaries) {
+// The rows of a tensor in their order: a stretch of every sequence's text, then the summaries of every sequence.
+std::vector<Row> RowsOf(const SummaryLayout& layout, Range text, int32_t summaries) {
   std::vector<Row> rows;
-  for (int32_t i = 0; i < layout.text_tokens; ++i) {
-    rows.push_back({{false, i}, layout.TextRow(sequence, i)});
+  for (int32_t sequence = 0; sequence < layout.sequences; ++sequence) {
+    for (int32_t i = text.begin; i < text.end; ++i) {
+      rows.push_back({sequence, {false, i}, static_cast<int64_t>(rows.size())});
+    }
   }
-  for (int32_t i = 0; with_summaries && i < layout.live_summaries(); ++i) {
-    rows.push_back({{true, i}, layout.SummaryRow(sequence, i)});
+  for (int32_t sequence = 0; sequence < layout.sequences; ++sequence) {
+    for (int32_t i = 0; i < summaries; ++i) {
+      rows.push_back({sequence, {true, i}, static_cast<int64_t>(rows.size())});
+    }
   }
   return rows;
+}
+
+template <typename Args>
+std::vector<Row> QueriesOf(const Args& args) {
+  const SummaryLayout& layout = args.layout;
+  const Range text = args.text_queries ? layout.Queries() : Range{};
+  const bool with_summaries = args.q.rows() > int64_t{1} * layout.sequences * text.size();
+  return RowsOf(layout, text, with_summaries ? layout.live_summaries() : 0);
+}
+
+// By sequence.
+template <typename Args>
+std::vector<std::vector<Row>> KeysOf(const Args& args) {
+  const SummaryLayout& layout = args.layout;
+  const bool with_summaries = args.k.rows() > layout.text_rows();
+  std::vector<std::vector<Row>> keys(static_cast<size_t>(layout.sequences));
+  for (const Row& row : RowsOf(layout, {0, layout.text_tokens}, with_summaries ? layout.live_summaries() : 0)) {
+    keys[static_cast<size_t>(row.sequence)].push_back(row);
+  }
+  return keys;
 }
 
 // One head of one row: dim elements.
@@ -58,8 +84,7 @@ struct Weights {
 };
 
 template <typename T, typename Args>
-Weights<Accumulator<T>> Softmax(
-    const Args& args, int32_t sequence, const std::vector<Row>& keys, const Row& query, int64_t head) {
+Weights<Accumulator<T>> Softmax(const Args& args, const std::vector<Row>& keys, const Row& query, int64_t head) {
   using A = Accumulator<T>;
   const int64_t group = head / (args.q.shape[1] / args.k.shape[1]);
   const int64_t dim = args.q.shape[2];
@@ -68,7 +93,7 @@ Weights<Accumulator<T>> Softmax(
   Weights<A> result;
   A max = -std::numeric_limits<A>::infinity();
   for (const Row& key : keys) {
-    if (Visible(args.layout, args.window, sequence, query.id, key.id)) {
+    if (Visible(args.layout, args.window, query.sequence, query.id, key.id)) {
       result.keys.push_back(key);
       result.weights.push_back(scale * Dot(q, Head<T>(args.k, key.index, group), dim));
       max = std::max(max, result.weights.back());
@@ -94,20 +119,18 @@ void Forward(const AttentionForwardArgs& args) {
   const int64_t heads = args.q.shape[1];
   const int64_t share = heads / args.k.shape[1];
   const int64_t dim = args.q.shape[2];
-  for (int32_t sequence = 0; sequence < args.layout.sequences; ++sequence) {
-    const std::vector<Row> keys = RowsOf(args.layout, sequence, args.k.rows() > args.layout.text_rows());
-    for (const Row& query : RowsOf(args.layout, sequence, args.q.rows() > args.layout.text_rows())) {
-      for (int64_t head = 0; head < heads; ++head) {
-        const Weights<A> softmax = Softmax<T>(args, sequence, keys, query, head);
-        std::vector<A> sum(static_cast<size_t>(dim));
-        for (size_t j = 0; j < softmax.keys.size(); ++j) {
-          Add(softmax.weights[j], Head<T>(args.v, softmax.keys[j].index, head / share), dim, sum.data());
-        }
-        for (int64_t i = 0; i < dim; ++i) {
-          Head<T>(args.out, query.index, head)[i] = static_cast<T>(sum[static_cast<size_t>(i)]);
-        }
-        args.lse.As<A>()[query.index * heads + head] = softmax.lse;
+  const std::vector<std::vector<Row>> keys = KeysOf(args);
+  for (const Row& query : QueriesOf(args)) {
+    for (int64_t head = 0; head < heads; ++head) {
+      const Weights<A> softmax = Softmax<T>(args, keys[static_cast<size_t>(query.sequence)], query, head);
+      std::vector<A> sum(static_cast<size_t>(dim));
+      for (size_t j = 0; j < softmax.keys.size(); ++j) {
+        Add(softmax.weights[j], Head<T>(args.v, softmax.keys[j].index, head / share), dim, sum.data());
       }
+      for (int64_t i = 0; i < dim; ++i) {
+        Head<T>(args.out, query.index, head)[i] = static_cast<T>(sum[static_cast<size_t>(i)]);
+      }
+      args.lse.As<A>()[query.index * heads + head] = softmax.lse;
     }
   }
 }
@@ -159,12 +182,11 @@ void Backward(const AttentionBackwardArgs& args) {
   sums.dq.resize(static_cast<size_t>(args.q.size()));
   sums.dk.resize(static_cast<size_t>(args.k.size()));
   sums.dv.resize(static_cast<size_t>(args.v.size()));
-  for (int32_t sequence = 0; sequence < args.layout.sequences; ++sequence) {
-    const std::vector<Row> keys = RowsOf(args.layout, sequence, args.k.rows() > args.layout.text_rows());
-    for (const Row& query : RowsOf(args.layout, sequence, args.q.rows() > args.layout.text_rows())) {
-      for (int64_t head = 0; head < args.q.shape[1]; ++head) {
-        AddQueryGradients<T>(args, Softmax<T>(args, sequence, keys, query, head), query, head, sums);
-      }
+  const std::vector<std::vector<Row>> keys = KeysOf(args);
+  for (const Row& query : QueriesOf(args)) {
+    for (int64_t head = 0; head < args.q.shape[1]; ++head) {
+      const auto softmax = Softmax<T>(args, keys[static_cast<size_t>(query.sequence)], query, head);
+      AddQueryGradients<T>(args, softmax, query, head, sums);
     }
   }
   Round<T>(sums.dq, args.dq);

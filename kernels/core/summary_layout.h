@@ -67,8 +67,9 @@ struct SummaryLayout {
   const int32_t* chunk_tokens = nullptr;
   // Context parallelism: the text rows of a sequence are one or two runs of whole chunks of a longer sequence. The
   // first `run_chunks` chunks that are here are the sequence's chunks first_chunk, first_chunk + 1, ...; those after
-  // them are second_chunk, second_chunk + 1, ... A chunk's number among those that are here is its place; documents are
-  // given by the sequence's numbers, and span its `total_tokens`. The defaults: the whole sequence is here.
+  // them are second_chunk, second_chunk + 1, ..., which follow the first in the sequence. A chunk's number among those
+  // that are here is its place; documents are given by the sequence's numbers, and span its `total_tokens`. The
+  // defaults: the whole sequence is here.
   int32_t total_tokens = 0;  // 0: text_tokens
   int32_t first_chunk = 0;
   int32_t run_chunks = INT32_MAX;
@@ -124,6 +125,11 @@ struct SummaryLayout {
   }
 
   [[nodiscard]] KSA_HOST_DEVICE int32_t ChunkOfText(int32_t i) const { return ChunkAt(i / chunk_size); }
+
+  // The sequence's number of text row i.
+  [[nodiscard]] KSA_HOST_DEVICE int32_t TokenAt(int32_t i) const {
+    return ChunkOfText(i) * chunk_size + i % chunk_size;
+  }
 
   [[nodiscard]] KSA_HOST_DEVICE int32_t ChunkOfSummary(int32_t summary) const {
     const int32_t place = summary / summary_tokens;
@@ -181,7 +187,9 @@ struct SummaryLayout {
   }
 
   // --- who sees whom, as ranges: the form that kernels use. Rows are numbered as they are here. Ranges between text
-  // and text, or text and summaries, are for text of one run; those inside a chunk are for any.
+  // and text are for text of one run. Those between text and summaries are for text of one run whose sequence's
+  // summaries are all here: gathered, or with the whole sequence. Those of a summary query, inside its chunk, are for
+  // any layout but gathered summaries, which are no queries.
   // Text keys [begin, end) that text query i sees. Empty for a padding row.
   [[nodiscard]] KSA_HOST_DEVICE Range TextKeys(const AttentionWindow& window, int32_t sequence, int32_t i) const {
     const int32_t chunk = ChunkOfText(i);
@@ -326,8 +334,9 @@ struct SummaryLayout {
   if (key.is_summary) {
     return window.summaries && !in_chunk_window;
   }
-  const bool in_token_window = window.tokens == AttentionWindow::kUnlimited || query.index - key.index < window.tokens;
-  return key.index <= query.index && in_chunk_window && in_token_window;
+  const int32_t distance = layout.TokenAt(query.index) - layout.TokenAt(key.index);
+  const bool in_token_window = window.tokens == AttentionWindow::kUnlimited || distance < window.tokens;
+  return distance >= 0 && in_chunk_window && in_token_window;
 }
 
 // Chunks of a sequence whose summaries some text of it can see in a layer with `window_chunks`: C - w - 1, at least 0.

@@ -9,19 +9,31 @@
 namespace ksa {
 namespace {
 
-void CheckIds(const char* kernel, const TensorView& ids, int64_t table_rows) {
+void CheckIds(const char* kernel, const TensorView& ids, int64_t vocabulary) {
   const int32_t* data = ids.As<int32_t>();
   for (int64_t r = 0; r < ids.size(); ++r) {
-    if (data[r] < 0 || data[r] >= table_rows) {
+    if (data[r] < 0 || data[r] >= vocabulary) {
       Fail(ExitCode::kBadData,
            "{}: token id {} at text row {}, but the embedding has {} rows; does the data's tokenizer belong to this "
            "model?",
            kernel,
            data[r],
            r,
-           table_rows);
+           vocabulary);
     }
   }
+}
+
+// What forward and backward share. Returns the ids of the whole vocabulary.
+template <typename Args>
+int64_t CheckShard(const ArgumentCheck& check, const Args& args, int64_t table_rows) {
+  const int64_t vocabulary = VocabularyOf(args.shard, table_rows);
+  check.Within("vocabulary", vocabulary, table_rows, INT32_MAX);
+  check.Within("first_id", args.shard.first_id, 0, vocabulary - table_rows);
+  if (args.summaries.first_id != SummaryStart::kOwnTable) {
+    check.Within("first summary id", args.summaries.first_id, 0, vocabulary - args.layout.summary_tokens);
+  }
+  return vocabulary;
 }
 
 }  // namespace
@@ -33,9 +45,11 @@ void EmbeddingForward(const EmbeddingForwardArgs& args, const Stream& stream) {
   check.Rank("table", args.table, 2);
   const int64_t d = args.table.cols();
   check.Tensor("table", args.table, dtype, args.table.shape);
+  const int64_t vocabulary = CheckShard(check, args, args.table.rows());
   check.Elements("ids", args.ids, DType::kI32, args.layout.text_rows());
   check.Tensor("y", args.y, dtype, {args.layout.rows(), d});
-  if (args.layout.summary_rows() > 0) {
+  const bool own_table = args.summaries.first_id == SummaryStart::kOwnTable && args.summaries.contributes;
+  if (args.layout.summary_rows() > 0 && own_table) {
     check.Tensor("summary_table", args.summary_table, dtype, {args.layout.summary_tokens, d});
   }
   RunOp("EmbeddingForward", stream, {args.ids.shape, args.table.shape}, [&] {
@@ -43,7 +57,7 @@ void EmbeddingForward(const EmbeddingForwardArgs& args, const Stream& stream) {
       KSA_CUDA_OR_FAIL("EmbeddingForward", stream, cuda::EmbeddingForward(args, stream));
       return;
     }
-    CheckIds("EmbeddingForward", args.ids, args.table.rows());
+    CheckIds("EmbeddingForward", args.ids, vocabulary);
     DispatchFloating(dtype, [&](auto element) { cpu::EmbeddingForward<decltype(element)>(args, stream); });
   });
 }
@@ -54,6 +68,7 @@ void EmbeddingBackward(const EmbeddingBackwardArgs& args, const Stream& stream) 
   check.Floating("dy", args.dy);
   check.Rank("dtable", args.dtable, 2);
   const int64_t d = args.dtable.cols();
+  const int64_t vocabulary = CheckShard(check, args, args.dtable.rows());
   check.Tensor("dy", args.dy, dtype, {args.layout.rows(), d});
   check.Elements("ids", args.ids, DType::kI32, args.layout.text_rows());
   check.Tensor("dtable", args.dtable, AccumulationType(dtype), args.dtable.shape);
@@ -63,7 +78,7 @@ void EmbeddingBackward(const EmbeddingBackwardArgs& args, const Stream& stream) 
       KSA_CUDA_OR_FAIL("EmbeddingBackward", stream, cuda::EmbeddingBackward(args, stream));
       return;
     }
-    CheckIds("EmbeddingBackward", args.ids, args.dtable.rows());
+    CheckIds("EmbeddingBackward", args.ids, vocabulary);
     DispatchFloating(dtype, [&](auto element) { cpu::EmbeddingBackward<decltype(element)>(args, stream); });
   });
 }

@@ -6,15 +6,52 @@
 
 namespace ksa::cpu {
 
+namespace {
+
+// The table rows that the rows of a layout read or add to.
+template <typename Args, typename T>
+struct TableRows {
+  const Args& args;
+  T* table;
+  T* summary_table;
+  int64_t table_rows;
+  int64_t d;
+  const int32_t* ids = args.ids.template As<int32_t>();
+
+  // Null: another part's, or none.
+  [[nodiscard]] T* Of(int64_t r) const {
+    const SummaryLayout& layout = args.layout;
+    int64_t id = 0;
+    if (r < layout.text_rows()) {
+      id = ids[r];
+    } else {
+      const int64_t a = (r - layout.text_rows()) % layout.summary_tokens;
+      if (args.summaries.first_id == SummaryStart::kOwnTable) {
+        return summary_table == nullptr ? nullptr : summary_table + a * d;
+      }
+      id = args.summaries.first_id + a;
+    }
+    const int64_t row = id - args.shard.first_id;
+    return row >= 0 && row < table_rows ? table + row * d : nullptr;
+  }
+};
+
+}  // namespace
+
 template <typename T>
 void EmbeddingForward(const EmbeddingForwardArgs& args, const Stream& stream) {
   const int64_t d = args.y.cols();
-  const int64_t text_rows = args.layout.text_rows();
-  const int32_t* ids = args.ids.As<int32_t>();
+  T* summary_table = args.summaries.contributes ? args.summary_table.As<T>() : nullptr;
+  const TableRows<EmbeddingForwardArgs, T> rows{args, args.table.As<T>(), summary_table, args.table.rows(), d};
+  const size_t bytes = static_cast<size_t>(d) * sizeof(T);
   ParallelFor(stream, args.y.rows(), d, [&](int64_t r) {
-    const T* from = r < text_rows ? args.table.As<T>() + ids[r] * d
-                                  : args.summary_table.As<T>() + (r - text_rows) % args.layout.summary_tokens * d;
-    std::memcpy(args.y.As<T>() + r * d, from, static_cast<size_t>(d) * sizeof(T));
+    T* to = args.y.As<T>() + r * d;
+    const T* from = rows.Of(r);
+    if (from != nullptr) {
+      std::memcpy(to, from, bytes);
+    } else {
+      std::memset(to, 0, bytes);
+    }
   });
 }
 
@@ -23,17 +60,18 @@ void EmbeddingBackward(const EmbeddingBackwardArgs& args, const Stream& stream) 
   using A = Accumulator<T>;
   const int64_t n = args.dy.rows();
   const int64_t d = args.dy.cols();
-  const int64_t text_rows = args.layout.text_rows();
-  const int32_t* ids = args.ids.As<int32_t>();
-  const int64_t last = args.dsummary_table.empty() ? text_rows : n;
+  const TableRows<EmbeddingBackwardArgs, A> rows{
+      args, args.dtable.As<A>(), args.dsummary_table.As<A>(), args.dtable.rows(), d};
   // Each thread takes some columns of all rows, so every sum runs over the rows in ascending order.
   const int64_t slices = ThreadsFor(stream, n * d);
   ParallelFor(stream, slices, n * d / slices, [&](int64_t slice) {
     const int64_t begin = d * slice / slices;
     const int64_t end = d * (slice + 1) / slices;
-    for (int64_t r = 0; r < last; ++r) {
-      A* to = r < text_rows ? args.dtable.As<A>() + ids[r] * d
-                            : args.dsummary_table.As<A>() + (r - text_rows) % args.layout.summary_tokens * d;
+    for (int64_t r = 0; r < n; ++r) {
+      A* to = rows.Of(r);
+      if (to == nullptr) {
+        continue;
+      }
       const T* from = args.dy.As<T>() + r * d;
 #pragma omp simd
       for (int64_t i = begin; i < end; ++i) {

@@ -14,55 +14,6 @@ namespace {
 using device::Vector;
 using embedding::Entry;
 
-constexpr int kForwardWarps = 4;
-
-// A warp a row.
-template <typename T, int N>
-__global__ void __launch_bounds__(32 * kForwardWarps) EmbeddingForwardKernel(const int32_t* ids,
-                                                                             const T* table,
-                                                                             const T* summary_table,
-                                                                             T* y,
-                                                                             int64_t rows,
-                                                                             int64_t text_rows,
-                                                                             int64_t table_rows,
-                                                                             int64_t summary_tokens,
-                                                                             int64_t d) {
-  constexpr int kUnroll = 4;
-  const int64_t row = int64_t{blockIdx.x} * kForwardWarps + threadIdx.x / 32;
-  if (row >= rows) {
-    return;
-  }
-  const T* from = nullptr;  // an id outside the table
-  if (row >= text_rows) {
-    from = summary_table + (row - text_rows) % summary_tokens * d;
-  } else if (const int64_t id = ids[row]; id >= 0 && id < table_rows) {
-    from = table + id * d;
-  }
-  float bad[N];
-#pragma unroll
-  for (int e = 0; e < N; ++e) {
-    bad[e] = __int_as_float(0x7fffffff);  // NaN
-  }
-  constexpr int64_t kStep = 32 * N;
-  for (int64_t i = threadIdx.x % 32 * N; i < d; i += kUnroll * kStep) {
-    Vector<T, N> v[kUnroll];
-#pragma unroll
-    for (int u = 0; u < kUnroll; ++u) {
-      if (i + u * kStep < d && from != nullptr) {
-        v[u].Load(from + i + u * kStep);
-      } else {
-        v[u].Set(bad);
-      }
-    }
-#pragma unroll
-    for (int u = 0; u < kUnroll; ++u) {
-      if (i + u * kStep < d) {
-        v[u].Store(y + row * d + i + u * kStep);
-      }
-    }
-  }
-}
-
 // Backward adds up the rows in the order of their ids, kRange of them a block. Ids whose rows all lie in one range are
 // added to the table at once. Of an id whose rows go on in the next range, the range that they begin in keeps its part
 // in tails, the others theirs in heads, for JoinRangesKernel.
@@ -267,6 +218,7 @@ void BackwardText(const EmbeddingBackwardArgs& args, Allocator& scratch, const S
          embedding::TokenOrderKernel,
          args.ids.As<int32_t>(),
          n,
+         args.shard.first_id,
          table_rows,
          passes,
          even,
@@ -283,26 +235,47 @@ void BackwardText(const EmbeddingBackwardArgs& args, Allocator& scratch, const S
   Launch("EmbeddingBackward", stream, SumShape<N>(ranges, d, 1), JoinRangesKernel<T, N>, p);
 }
 
+// Where the gradients of summaries [begin, end) go: row a of `to`. Summaries outside are other parts' or nobody's.
+struct SummaryTarget {
+  Range summaries;
+  float* to = nullptr;  // of summary `begin`
+};
+
+SummaryTarget SummaryTargetOf(const EmbeddingBackwardArgs& args) {
+  const int64_t rows = args.dtable.rows();
+  if (args.summaries.first_id == SummaryStart::kOwnTable) {
+    const bool wanted = !args.dsummary_table.empty();
+    return {{0, wanted ? args.layout.summary_tokens : 0}, args.dsummary_table.As<float>()};
+  }
+  const Range held = SummariesInTable(args.summaries, args.layout, args.shard, rows);
+  const int64_t row = held.size() > 0 ? args.summaries.first_id + held.begin - args.shard.first_id : 0;
+  return {held, args.dtable.As<float>() + row * args.dtable.cols()};
+}
+
 template <typename T, int N>
 void BackwardSummaries(const EmbeddingBackwardArgs& args, Allocator& scratch, const Stream& stream) {
+  const SummaryTarget target = SummaryTargetOf(args);
   const int64_t m = args.layout.summary_tokens;
+  const int64_t wanted = target.summaries.size();
+  if (args.layout.summary_rows() == 0 || wanted == 0) {
+    return;
+  }
   const int64_t d = args.dtable.cols();
   const int64_t chunks = args.layout.summary_rows() / m;
   const int64_t slices = Ranges(chunks);
-  const Tensor partials = Tensor::Empty({m, slices, d}, DType::kF32, scratch);
-  const T* dy = args.dy.As<T>() + args.layout.text_rows() * d;
+  const Tensor partials = Tensor::Empty({wanted, slices, d}, DType::kF32, scratch);
+  const T* dy = args.dy.As<T>() + (args.layout.text_rows() + target.summaries.begin) * d;
   Launch("EmbeddingBackward",
          stream,
-         SumShape<N>(slices, d, m),
+         SumShape<N>(slices, d, wanted),
          SumSummariesKernel<T, N>,
          dy,
          chunks,
          m,
          d,
          partials.As<float>());
-  for (int64_t a = 0; a < m; ++a) {
-    const device::ColumnSum sum{
-        partials.As<float>() + a * slices * d, slices, args.dsummary_table.As<float>() + a * d, true};
+  for (int64_t a = 0; a < wanted; ++a) {
+    const device::ColumnSum sum{partials.As<float>() + a * slices * d, slices, target.to + a * d, true};
     device::ColumnSums("EmbeddingBackward", sum, {}, d, stream);
   }
 }
@@ -311,45 +284,10 @@ template <typename T, int N>
 void Backward(const EmbeddingBackwardArgs& args, const Stream& stream) {
   Allocator& scratch = RequireScratch("EmbeddingBackward", args.allocator);
   BackwardText<T, N>(args, scratch, stream);
-  if (args.layout.summary_rows() > 0 && !args.dsummary_table.empty()) {
-    BackwardSummaries<T, N>(args, scratch, stream);
-  }
-}
-
-template <typename T, int N>
-void Forward(const EmbeddingForwardArgs& args, const Stream& stream) {
-  const int64_t rows = args.y.rows();
-  const auto blocks = static_cast<unsigned>((rows + kForwardWarps - 1) / kForwardWarps);
-  Launch("EmbeddingForward",
-         stream,
-         {dim3(blocks), dim3(32 * kForwardWarps)},
-         EmbeddingForwardKernel<T, N>,
-         args.ids.As<int32_t>(),
-         args.table.As<T>(),
-         args.summary_table.As<T>(),
-         args.y.As<T>(),
-         rows,
-         args.layout.text_rows(),
-         args.table.rows(),
-         args.layout.summary_tokens,
-         args.y.cols());
+  BackwardSummaries<T, N>(args, scratch, stream);
 }
 
 }  // namespace
-
-void EmbeddingForward(const EmbeddingForwardArgs& args, const Stream& stream) {
-  DispatchGpu(args.table.dtype, [&](auto element) {
-    using T = decltype(element);
-    constexpr int kWide = device::kVectorElements<T>;
-    const bool aligned = device::IsAligned16(args.table.data) && device::IsAligned16(args.summary_table.data) &&
-                         device::IsAligned16(args.y.data);
-    if (aligned && args.y.cols() % kWide == 0) {
-      Forward<T, kWide>(args, stream);
-    } else {
-      Forward<T, 1>(args, stream);
-    }
-  });
-}
 
 void EmbeddingBackward(const EmbeddingBackwardArgs& args, const Stream& stream) {
   DispatchGpu(args.dy.dtype, [&](auto element) {

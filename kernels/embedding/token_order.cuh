@@ -7,7 +7,7 @@
 
 namespace ksa::cuda::embedding {
 
-// .x: the id, or the number of table rows for an id outside the table; .y: the row.
+// .x: the table row of the id, or the number of table rows for an id outside the table; .y: the row.
 using Entry = int2;
 
 inline constexpr int kOrderThreads = 1024;
@@ -68,7 +68,7 @@ static __device__ void ScanCounts(OrderState& state) {
 // time, in order. What it leaves depends on the ids alone. `even` and `odd` have room for n entries; the result is in
 // `odd` after an odd number of passes, else in `even`. The time is the same whatever the ids are.
 static __global__ void __launch_bounds__(kOrderThreads)
-    TokenOrderKernel(const int32_t* ids, int n, int table_rows, int passes, Entry* even, Entry* odd) {
+    TokenOrderKernel(const int32_t* ids, int n, int64_t first_id, int table_rows, int passes, Entry* even, Entry* odd) {
   constexpr int kWarps = kOrderThreads / 32;
   constexpr int kBatch = 4;  // loads on their way at once
   __shared__ OrderState state;
@@ -88,8 +88,8 @@ static __global__ void __launch_bounds__(kOrderThreads)
       if (pass > 0) {
         return from[i];
       }
-      const int id = ids[i];
-      return Entry{id >= 0 && id < table_rows ? id : table_rows, i};
+      const int64_t row = ids[i] - first_id;
+      return Entry{row >= 0 && row < table_rows ? static_cast<int>(row) : table_rows, i};
     };
     const auto digit_of = [&](const Entry& entry) { return entry.x >> (pass * kDigitBits) & (kDigits - 1); };
     for (int d = lane; d < kDigits; d += 32) {

@@ -9,6 +9,16 @@
 namespace ksa {
 namespace {
 
+void CheckShard(const ArgumentCheck& check, const LinearCrossEntropyArgs& args) {
+  const VocabularyShard& shard = args.shard;
+  const int64_t v = args.weight.rows();
+  check.Within("vocabulary", VocabularyOf(args), v, INT32_MAX);
+  check.Within("first_id", shard.first_id, 0, VocabularyOf(args) - v);
+  check.Within("part", shard.part, 0, shard.parts - 1);
+  KSA_CHECK(shard.parts > 1 || VocabularyOf(args) == v, "LinearCrossEntropy: one part that is not the vocabulary");
+  KSA_CHECK(shard.parts == 1 || shard.gather_stats != nullptr, "LinearCrossEntropy: parts cannot exchange statistics");
+}
+
 void Check(const LinearCrossEntropyArgs& args, const Stream& stream) {
   const ArgumentCheck check("LinearCrossEntropy", stream);
   const DType dtype = args.x.dtype;
@@ -19,6 +29,7 @@ void Check(const LinearCrossEntropyArgs& args, const Stream& stream) {
   const int64_t d = args.x.cols();
   const int64_t v = args.weight.rows();
   check.Within("vocabulary", v, 1, INT32_MAX);
+  CheckShard(check, args);
   check.Tensor("x", args.x, dtype, {n, d});
   check.Tensor("weight", args.weight, dtype, {v, d});
   check.Elements("targets", args.targets, DType::kI32, n);
@@ -33,13 +44,14 @@ void Check(const LinearCrossEntropyArgs& args, const Stream& stream) {
 
 void CheckTargets(const LinearCrossEntropyArgs& args) {
   const int32_t* targets = args.targets.As<int32_t>();
+  const int64_t vocabulary = VocabularyOf(args);
   for (int64_t r = 0; r < args.targets.size(); ++r) {
-    if (targets[r] >= args.weight.rows()) {
+    if (targets[r] >= vocabulary) {
       Fail(ExitCode::kBadData,
            "LinearCrossEntropy: target {} at row {}, but the vocabulary has {} entries",
            targets[r],
            r,
-           args.weight.rows());
+           vocabulary);
     }
   }
 }

@@ -4,15 +4,33 @@
 // Shapes: n rows, d model dim, v vocabulary (columns past the real vocabulary, if W has any, take part).
 // A target < 0 is no target: no loss and no gradient. A target >= v is an Error(kBadData); on a GPU, where nobody can
 // look at it without waiting, it gives NaN for the row's loss and gradient.
+//
+// W's rows may be spread over several parts (VocabularyShard). Each part calls with its own rows of W, v of them, and
+// the same x, targets and grad_scale. The loss is then the whole vocabulary's, with the same bits on all parts; dx is a
+// part's share of a sum over the parts, dweight are the gradients of its rows.
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "kernels/core/allocator.h"
 #include "kernels/core/device.h"
 #include "kernels/core/tensor.h"
 
 namespace ksa {
+
+// Rows [first_id, first_id + v) of the output matrix of a vocabulary of `vocab` ids, one part of `parts`.
+struct VocabularyShard {
+  int64_t first_id = 0;
+  int64_t vocab = 0;  // 0: weight holds the whole vocabulary
+  int part = 0;
+  int parts = 1;
+  // Called once for each chunk of rows, the same chunks on all parts. stats [parts, rows, 3], accumulation type:
+  // stats[part] holds this part's largest logit of each row, its sum of exponentials relative to it, and the target's
+  // logit or 0. Makes those of all parts present, as far as later work of the same stream can see (an all-gather in
+  // place). Needed when parts > 1; also called on dry streams, where it must read nothing.
+  std::function<void(const TensorView& stats)> gather_stats{};
+};
 
 struct LinearCrossEntropyArgs {
   TensorView x;           // [n, d]
@@ -25,9 +43,20 @@ struct LinearCrossEntropyArgs {
   TensorView dweight{};    // [v, d] accumulation type; needed with dx
   bool accumulate = true;  // add to dweight, or write it
   double grad_scale = 1.0;
+  VocabularyShard shard{};
   // Scratch memory for the logits of a chunk of rows comes from here.
   Allocator* allocator = nullptr;
 };
+
+// Ids of the whole vocabulary, and of its longest part when it is cut evenly: chunks of rows follow from it, so that
+// they are the same on all parts.
+[[nodiscard]] inline int64_t VocabularyOf(const LinearCrossEntropyArgs& args) {
+  return args.shard.vocab > 0 ? args.shard.vocab : args.weight.rows();
+}
+
+[[nodiscard]] inline int64_t LongestPartOf(const LinearCrossEntropyArgs& args) {
+  return (VocabularyOf(args) + args.shard.parts - 1) / args.shard.parts;
+}
 
 void LinearCrossEntropy(const LinearCrossEntropyArgs& args, const Stream& stream);
 

@@ -3,6 +3,7 @@
 #include "kernels/gemm/gemm.h"
 #include "kernels/loss/linear_cross_entropy_cuda.h"
 #include "kernels/loss/softmax_rows_cuda.h"
+#include "kernels/loss/softmax_shard_cuda.h"
 
 namespace ksa::cuda {
 namespace {
@@ -33,6 +34,7 @@ struct Scratch {
   Tensor logits;    // [rows, v] fp32
   Tensor gradient;  // [rows, v] bf16; fp32 gradients take the place of the logits
   Tensor losses;    // [n] fp32, where the caller does not ask for them
+  Tensor stats;     // [parts · rows, 3] fp32, where there are several parts
 };
 
 Scratch MakeScratch(const LinearCrossEntropyArgs& args, int64_t rows) {
@@ -47,7 +49,33 @@ Scratch MakeScratch(const LinearCrossEntropyArgs& args, int64_t rows) {
   if (args.row_loss.empty()) {
     scratch.losses = Tensor::Empty({args.x.rows()}, DType::kF32, *args.allocator);
   }
+  if (rows > 0 && args.shard.parts > 1) {
+    scratch.stats = Tensor::Empty({args.shard.parts * rows, 3}, DType::kF32, *args.allocator);
+  }
   return scratch;
+}
+
+// Losses and gradients of a chunk whose logits are there. `stats` has room for all parts; empty: there is one.
+void Softmax(const LinearCrossEntropyArgs& args,
+             const SoftmaxRowsArgs& rows,
+             const TensorView& stats,
+             const Stream& stream) {
+  if (stats.empty()) {
+    SoftmaxRows(rows, stream);
+    return;
+  }
+  const SoftmaxShardArgs shard{.logits = rows.logits,
+                               .targets = rows.targets,
+                               .stats = stats,
+                               .losses = rows.losses,
+                               .gradient = rows.gradient,
+                               .first_id = args.shard.first_id,
+                               .vocabulary = VocabularyOf(args),
+                               .part = args.shard.part,
+                               .scale = rows.scale};
+  ShardStatistics(shard, stream);
+  args.shard.gather_stats(stats);
+  FinishShard(shard, stream);
 }
 
 // Rows [first, first + rows).
@@ -64,12 +92,15 @@ void RunChunk(const LinearCrossEntropyArgs& args,
   if (!args.dx.empty()) {
     gradient = scratch.gradient.empty() ? logits : scratch.gradient.view().Rows(0, rows);
   }
-  SoftmaxRows({.logits = logits,
-               .targets = args.targets.As<int32_t>() + first,
-               .losses = losses + first,
-               .gradient = gradient,
-               .scale = static_cast<float>(args.grad_scale)},
-              stream);
+  const int64_t parts = args.shard.parts;
+  Softmax(args,
+          {.logits = logits,
+           .targets = args.targets.As<int32_t>() + first,
+           .losses = losses + first,
+           .gradient = gradient,
+           .scale = static_cast<float>(args.grad_scale)},
+          parts > 1 ? scratch.stats.view().Rows(0, parts * rows).Reshape({parts, rows, 3}) : TensorView(),
+          stream);
   if (args.dx.empty()) {
     return;
   }
@@ -88,7 +119,7 @@ void LinearCrossEntropy(const LinearCrossEntropyArgs& args, const Stream& stream
   if (!args.dx.empty() && n == 0 && !args.accumulate) {
     Zero(args.dweight, stream);
   }
-  const int64_t chunk = n == 0 ? 0 : ChunkRows(n, args.weight.rows());
+  const int64_t chunk = n == 0 ? 0 : ChunkRows(n, LongestPartOf(args));
   const Scratch scratch = MakeScratch(args, chunk);
   float* losses = args.row_loss.empty() ? scratch.losses.As<float>() : args.row_loss.As<float>();
   for (int64_t first = 0; first < n; first += chunk) {

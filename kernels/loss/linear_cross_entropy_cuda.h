@@ -1,6 +1,7 @@
 // The output matrix and the cross-entropy on a GPU, fp32 and bf16. Rows are taken in chunks of equal size, multiples of
 // kRowStep, whose fp32 logits fill at most kLogitBytes (or kRowStep rows, where these are more); bf16 gradients lie
-// beside them. A target >= v gives its row a NaN loss and NaN gradients.
+// beside them. A target >= v gives its row a NaN loss and NaN gradients. Of a vocabulary in parts, the chunks are those
+// of its longest part.
 #pragma once
 
 #include <algorithm>

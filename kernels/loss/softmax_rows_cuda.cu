@@ -1,10 +1,9 @@
 #include <algorithm>
 #include <cmath>
-#include <type_traits>
 
 #include "kernels/core/cuda.h"
 #include "kernels/device/cluster.cuh"
-#include "kernels/loss/softmax_partial.cuh"
+#include "kernels/loss/softmax_pack.cuh"
 #include "kernels/loss/softmax_rows_cuda.h"
 #include "kernels/loss/softmax_stream.cuh"
 
@@ -30,72 +29,6 @@ struct Rows {
   float scale;
 };
 
-// Whether gradients of this type deserve exact exponentials.
-template <typename G>
-constexpr bool kExact = std::is_same_v<G, float>;
-
-// kWidth neighbouring elements.
-template <int kWidth>
-struct Pack;
-
-template <>
-struct Pack<1> {
-  float x[1];
-
-  __device__ void Load(const float* from) { x[0] = __ldcs(from); }
-
-  __device__ void FromCache(const float* from) { x[0] = *from; }
-
-  __device__ void ToCache(float* to) const { *to = x[0]; }
-
-  __device__ void Store(float* to) const { *to = x[0]; }
-
-  __device__ void Store(BFloat16* to) const { *to = BFloat16(x[0]); }
-};
-
-template <>
-struct Pack<4> {
-  float x[4];
-
-  __device__ void Load(const float* from) { *this = __ldcs(reinterpret_cast<const float4*>(from)); }
-
-  __device__ void FromCache(const float* from) { *this = *reinterpret_cast<const float4*>(from); }
-
-  __device__ void ToCache(float* to) const { *reinterpret_cast<float4*>(to) = {x[0], x[1], x[2], x[3]}; }
-
-  __device__ void Store(float* to) const { ToCache(to); }
-
-  __device__ void Store(BFloat16* to) const {
-    *reinterpret_cast<ushort4*>(to) = {
-        BFloat16(x[0]).bits, BFloat16(x[1]).bits, BFloat16(x[2]).bits, BFloat16(x[3]).bits};
-  }
-
-  __device__ Pack& operator=(const float4& from) {
-    x[0] = from.x;
-    x[1] = from.y;
-    x[2] = from.z;
-    x[3] = from.w;
-    return *this;
-  }
-};
-
-template <typename G, int kWidth>
-__device__ void Add(const Pack<kWidth>& pack, Partial& partial) {
-  float largest = pack.x[0];
-#pragma unroll
-  for (int e = 1; e < kWidth; ++e) {
-    largest = fmaxf(largest, pack.x[e]);
-  }
-  if (largest > partial.largest) {
-    partial.sum *= Exponential<kExact<G>>(partial.largest - largest);
-    partial.largest = largest;
-  }
-#pragma unroll
-  for (int e = 0; e < kWidth; ++e) {
-    partial.sum += Exponential<kExact<G>>(pack.x[e] - partial.largest);
-  }
-}
-
 // Over the block's slice [begin, end) of a row; what fits stays in `cache`, each element with the thread that read it.
 template <typename G, int kWidth>
 __device__ Partial ReadSlice(const Rows<G>& rows, const float* logits, int64_t begin, int64_t end, float* cache) {
@@ -113,7 +46,7 @@ __device__ Partial ReadSlice(const Rows<G>& rows, const float* logits, int64_t b
     for (int u = 0; u < kUnroll; ++u) {
       const int64_t at = i + u * kStep - begin;
       if (begin + at < end) {
-        Add<G>(packs[u], partial);
+        Add<kExact<G>>(packs[u], partial);
         if (rows.gradient != nullptr && at < rows.cached) {
           packs[u].ToCache(cache + at);
         }
