@@ -10,11 +10,8 @@
 #include <system_error>
 #include <utility>
 
-#include <xxhash.h>
-
 #include "data/shards/posix_file.h"
 #include "kernels/core/error.h"
-#include "kernels/core/gpu.h"
 #include "trainer/checkpoint/agree.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/folder.h"
@@ -85,7 +82,7 @@ class Saver {
             std::min(range.end - parameter.offset, parameter.spec.shape.size())};
   }
 
-  // Every tensor, with this rank's piece if it has one, and where the piece's elements lie in memory.
+  // Every tensor, with this rank's piece if it has one, but for the hash, and where the piece's elements lie in memory.
   [[nodiscard]] std::vector<TensorEntry> PlanTensors(std::vector<PieceDataset>& datasets) const {
     const std::array<std::pair<std::string_view, TensorView>, 3> kinds{
         {{"weights/", store_.master()}, {"exp_avg/", store_.exp_avg()}, {"exp_avg_sq/", store_.exp_avg_sq()}}};
@@ -99,14 +96,12 @@ class Saver {
         const FlatRange share = ShareOf(parameter);
         if (share.begin < share.end) {
           const TensorView part = buffer.Rows(parameter.offset + share.begin - store_.shard().begin, share.size());
-          const HostCopy values(part, stream_);
           TensorPiece piece;
           piece.offset.assign(tensor.shape.size(), 0);
           piece.shape = tensor.shape;
           piece.flat = share;
           piece.file = FileName();
           piece.dataset = tensor.name;
-          piece.xxh3 = XXH3_64bits(values.view().data, static_cast<size_t>(part.bytes()));
           tensor.pieces.push_back(std::move(piece));
           datasets.push_back({tensor.name, part});
         }
@@ -125,7 +120,13 @@ class Saver {
     std::vector<TensorEntry> tensors = PlanTensors(datasets);
     if (!datasets.empty()) {
       const std::string path = temporary_ + "/" + FileName();
-      WritePieceFile(path, datasets, stream_);
+      const std::vector<uint64_t> hashes = WritePieceFile(path, datasets, stream_);
+      auto hash = hashes.begin();
+      for (TensorEntry& tensor : tensors) {
+        for (TensorPiece& piece : tensor.pieces) {
+          piece.xxh3 = *hash++;
+        }
+      }
       Recheck(path, tensors);
     }
     Report(SaveStage::kTensorsWritten);
