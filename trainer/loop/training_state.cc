@@ -13,7 +13,7 @@ TrainingState::TrainingState(const ModelConfig& model_config,
                              Runtime& runtime)
     : store(ParameterSpecs(model_config), *training.precision, runtime.allocator(), sharding, runtime.stream()),
       model(model_config, store, runtime.allocator(), runtime.stream(), training.sequence_length),
-      optimizer(optimizer_config, store, *runtime.mesh().data_group, runtime.allocator()),
+      optimizer(optimizer_config, store, *runtime.mesh().data_group, runtime.allocator(), runtime.stream()),
       updater(runtime, model, optimizer, training.micro_batch_size, training.recompute) {}
 
 FlatSharding ShardingOf(const ParallelConfig& parallel, const ProcessMesh& mesh) {

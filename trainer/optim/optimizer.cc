@@ -21,14 +21,15 @@ double MillisecondsSince(std::chrono::steady_clock::time_point start) {
 Optimizer::Optimizer(const OptimizerConfig& config,
                      ParameterStore& store,
                      Communicator& data_group,
-                     Allocator& allocator)
+                     Allocator& allocator,
+                     const Stream& stream)
     : config_(config),
       store_(store),
       group_(data_group),
       allocator_(allocator),
       stats_(Tensor::Empty({2}, DType::kF64, allocator)),
       scale_(Tensor::Empty({1}, DType::kF64, allocator)),
-      read_back_(2 * SizeOf(DType::kF64)) {}
+      read_back_(2 * SizeOf(DType::kF64), stream) {}
 
 void Optimizer::BeginUpdate(const Stream& stream) {
   store_.BeginUpdate();

@@ -22,8 +22,13 @@ struct UpdateResult {
 
 class Optimizer {
  public:
-  // `store` and `data_group` must outlive it. `allocator` gives a little memory where the store lies.
-  Optimizer(const OptimizerConfig& config, ParameterStore& store, Communicator& data_group, Allocator& allocator);
+  // `store` and `data_group` must outlive it. `allocator` gives a little memory where the store lies and `stream`, that
+  // of all updates, computes.
+  Optimizer(const OptimizerConfig& config,
+            ParameterStore& store,
+            Communicator& data_group,
+            Allocator& allocator,
+            const Stream& stream);
 
   // Call before the first micro-batch.
   void BeginUpdate(const Stream& stream);
