@@ -11,6 +11,7 @@
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/config/config.h"
 #include "trainer/evaluate/validation.h"
+#include "trainer/loop/batch_flops.h"
 #include "trainer/loop/progress.h"
 #include "trainer/loop/runtime.h"
 #include "trainer/loop/training_state.h"
@@ -52,8 +53,6 @@ class Trainer {
   [[nodiscard]] StepReport RunOneUpdate(BatchStream& batches, Progress& progress);
   [[nodiscard]] UpdateOutcome RunTraced(const Batch& batch, int64_t update, double lr);
   void FillReport(Progress& progress, StepReport& report);
-  [[nodiscard]] double ForwardFlopsOf(const Batch& batch) const;
-  [[nodiscard]] std::optional<double> PeakOfRank() const;
   [[noreturn]] void FailStopped(const StopSignal& stop) const;
   void Save(int64_t update);
   [[nodiscard]] UpdateShare Share() const;
@@ -70,6 +69,8 @@ class Trainer {
   std::optional<RunFolder> folder_;  // none in a dry run
   TrainingState state_;
   Evaluator evaluator_;
+  std::optional<double> peak_flops_;  // of this rank's device; none: unknown
+  BatchFlops flops_;
   int64_t done_ = 0;     // updates done
   int64_t started_ = 0;  // updates done when this attempt began
 };
