@@ -20,13 +20,16 @@ bool DebugSync() {
 }  // namespace
 
 Runtime::Runtime(Communicator& world, const RuntimeOptions& options) : mesh_(ProcessMesh::DataParallel(world)) {
-  const int threads = options.threads > 0 ? options.threads : AvailableCores(options.local_size);
-  stream_.threads = threads;
-  stream_.deterministic = options.deterministic;
+  stream_.threads = options.threads > 0 ? options.threads : AvailableCores(options.local_size);
   if (options.device == DeviceKind::kCpu) {
     allocator_ = std::make_unique<PoolAllocator>();
-    return;
+  } else {
+    OpenGpu(options);
   }
+  stream_.deterministic = options.deterministic;
+}
+
+void Runtime::OpenGpu(const RuntimeOptions& options) {
   int64_t first_slab = options.device_bytes;
   if (options.dry) {
     stream_.device = {DeviceKind::kCuda, 0};
@@ -36,9 +39,8 @@ Runtime::Runtime(Communicator& world, const RuntimeOptions& options) : mesh_(Pro
   } else {
     constexpr int kOrdinal = 0;  // one GPU a process, for now
     gpu_ = QueryGpu(kOrdinal);
-    gpu_stream_ = std::make_unique<GpuStream>(kOrdinal, threads);
+    gpu_stream_ = std::make_unique<GpuStream>(kOrdinal, stream_.threads);
     stream_ = gpu_stream_->stream();
-    stream_.deterministic = options.deterministic;
     slabs_ = std::make_unique<GpuSlabs>(kOrdinal);
   }
   stream_.synchronous = DebugSync();

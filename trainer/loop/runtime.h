@@ -62,6 +62,8 @@ class Runtime {
   void SetTracer(Tracer* tracer) { stream_.tracer = tracer; }
 
  private:
+  void OpenGpu(const RuntimeOptions& options);
+
   ProcessMesh mesh_;
   Stream stream_;
   std::optional<GpuInfo> gpu_;

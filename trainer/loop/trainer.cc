@@ -160,6 +160,12 @@ int64_t Trainer::LastUpdate() const {
   return std::min(config_.training.max_steps, config_.training.hard_stop.value_or(config_.training.max_steps));
 }
 
+// The third of this attempt, as the first ones choose algorithms and load code, or the last if there are fewer.
+int64_t Trainer::TracedUpdate() const {
+  const int64_t last = options_.dry_run ? started_ + 1 : LastUpdate();
+  return std::min(started_ + 3, last);
+}
+
 double Trainer::LearningRateAt(int64_t update) const {
   return LearningRate(config_.optimizer, config_.schedule, config_.training.max_steps, update);
 }
@@ -215,8 +221,7 @@ StepReport Trainer::RunOneUpdate(BatchStream& batches, Progress& progress) {
 
 // One update; a trace of it is written when it is the one that was asked for.
 UpdateOutcome Trainer::RunTraced(const Batch& batch, int64_t update, double lr) {
-  constexpr int64_t kTraced = 3;  // the first ones choose algorithms and load code
-  if (!options_.trace.has_value() || update != std::min(started_ + kTraced, options_.dry_run ? update : LastUpdate())) {
+  if (!options_.trace.has_value() || update != TracedUpdate()) {
     return state_.updater.Run(batch, update, lr);
   }
   ChromeTrace trace;

@@ -57,6 +57,7 @@ class Trainer {
   void Save(int64_t update);
   [[nodiscard]] UpdateShare Share() const;
   [[nodiscard]] int64_t LastUpdate() const;
+  [[nodiscard]] int64_t TracedUpdate() const;
   [[nodiscard]] double LearningRateAt(int64_t update) const;
   [[nodiscard]] int64_t TokensAnUpdate() const;
   [[noreturn]] void FailDiverged(int64_t update, const UpdateOutcome& outcome) const;
