@@ -120,11 +120,15 @@ TEST_F(BenchTest, Step) {
                                    "30",
                                    "--micro-batch-size",
                                    "2",
+                                   "--device",
+                                   "cpu",
                                    "--threads",
-                                   "1",
+                                   "2",
                                    "--steps",
                                    "2",
                                    "--with-full"});
+  EXPECT_EQ(json["device"], CpuName());
+  EXPECT_EQ(json["threads"], 2);
   ASSERT_EQ(json["rows"].size(), 2);
   const nlohmann::json& row = json["rows"][0];
   EXPECT_NEAR(row["first_loss"].get<double>(), std::log(60.0), 0.1);
