@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/core/error.h"
+#include "trainer/commands/attention_paths.h"
 #include "trainer/commands/bench_report.h"
 
 namespace ksa {
@@ -100,6 +101,25 @@ TEST_F(BenchTest, Attention) {
   EXPECT_DOUBLE_EQ(json["findings"]["pairs_ratio_100"], 5050 / pairs);
   EXPECT_GT(json["findings"]["pair_time_ratio"], 0.0);
   EXPECT_NE(printed_.find("full causal"), std::string::npos);
+}
+
+TEST(AttentionPaths, TensorCoresOfHopperByDefaultWhereTheyCanDoTheCall) {
+  const GpuInfo hopper = {.major = 9};
+  const GpuInfo ampere = {.major = 8};
+  const std::vector<AttentionPath> automatic = {AttentionPath::kAuto};
+  for (const int32_t head_dim : {64, 128}) {
+    const AttentionPaths paths = DefaultAttentionPaths(hopper, DType::kBF16, head_dim);
+    EXPECT_EQ(paths.ksa, (std::vector{AttentionPath::kMma, AttentionPath::kWgmma}));
+    EXPECT_EQ(paths.full.front(), AttentionPath::kAuto);
+    EXPECT_EQ(paths.full.size(), AttentionPathIsBuilt(AttentionPath::kCudnn) ? 2 : 1);
+  }
+  for (const AttentionPaths& paths : {DefaultAttentionPaths(std::nullopt, DType::kBF16, 128),
+                                      DefaultAttentionPaths(ampere, DType::kBF16, 128),
+                                      DefaultAttentionPaths(hopper, DType::kF32, 128),
+                                      DefaultAttentionPaths(hopper, DType::kBF16, 96)}) {
+    EXPECT_EQ(paths.ksa, automatic);
+    EXPECT_EQ(paths.full, automatic);
+  }
 }
 
 TEST(Bench, HeadsAreAMultipleOfKvHeads) {
