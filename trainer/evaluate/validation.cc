@@ -26,29 +26,7 @@ TensorView ViewOf(std::vector<double>& values) {
 
 }  // namespace
 
-Evaluator::Evaluator(Runtime& runtime, KsaModel& model, const Dataset& dataset, int32_t micro_batch_size)
-    : runtime_(runtime), model_(model), dataset_(dataset), micro_batch_size_(micro_batch_size) {}
-
-EvaluationSums Evaluator::Run(size_t source, int64_t samples, double mix) {
-  EvaluationSums sums;
-  sums.position_loss.resize(static_cast<size_t>(dataset_.config().sequence_length));
-  sums.position_targets.resize(sums.position_loss.size());
-  const ProcessMesh& mesh = runtime_.mesh();
-  const int64_t begin = samples * mesh.data_rank / mesh.data;
-  const int64_t end = samples * (mesh.data_rank + 1) / mesh.data;
-  for (int64_t first = begin; first < end; first += micro_batch_size_) {
-    dataset_.MakeValidationBatch(source, first, std::min<int64_t>(micro_batch_size_, end - first), batch_);
-    AddBatch(batch_, mix, sums);
-  }
-  Communicator& world = runtime_.world();
-  sums.loss = world.Sum(sums.loss);
-  sums.targets = world.Sum(sums.targets);
-  world.AllReduceSum(ViewOf(sums.position_loss));
-  world.AllReduceSum(ViewOf(sums.position_targets));
-  return sums;
-}
-
-void Evaluator::AddBatch(const Batch& batch, double mix, EvaluationSums& sums) {
+void BatchEvaluator::Add(const Batch& batch, double mix, EvaluationSums& sums) {
   const ExecContext cx = runtime_.Context();
   upload_.Load(cx, batch);
   const MicroBatch micro = upload_.Slice(model_.config(), 0, batch.samples);
@@ -61,6 +39,26 @@ void Evaluator::AddBatch(const Batch& batch, double mix, EvaluationSums& sums) {
     AddRowLosses(row_loss.As<decltype(element)>(), batch.targets.data(), micro.targets.size(), sums);
   });
   upload_.Release();  // updates find the memory that was planned for them
+}
+
+Evaluator::Evaluator(Runtime& runtime, KsaModel& model, const Dataset& dataset, int32_t micro_batch_size)
+    : runtime_(runtime), dataset_(dataset), micro_batch_size_(micro_batch_size), evaluator_(runtime, model) {}
+
+EvaluationSums Evaluator::Run(size_t source, int64_t samples, double mix) {
+  EvaluationSums sums(dataset_.config().sequence_length);
+  const ProcessMesh& mesh = runtime_.mesh();
+  const int64_t begin = samples * mesh.data_rank / mesh.data;
+  const int64_t end = samples * (mesh.data_rank + 1) / mesh.data;
+  for (int64_t first = begin; first < end; first += micro_batch_size_) {
+    dataset_.MakeValidationBatch(source, first, std::min<int64_t>(micro_batch_size_, end - first), batch_);
+    evaluator_.Add(batch_, mix, sums);
+  }
+  Communicator& world = runtime_.world();
+  sums.loss = world.Sum(sums.loss);
+  sums.targets = world.Sum(sums.targets);
+  world.AllReduceSum(ViewOf(sums.position_loss));
+  world.AllReduceSum(ViewOf(sums.position_targets));
+  return sums;
 }
 
 std::map<std::string, double> Evaluator::RunAll(int64_t batches, int64_t global_batch_size, double mix) {

@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "parallel/comm/communicator.h"
+#include "trainer/evaluate/validation.h"
 #include "trainer/loop/training_state.h"
 #include "trainer/observe/log_line.h"
 
@@ -30,16 +31,6 @@ Batch BlankBatch(const Config& config, int64_t samples) {
   return batch;
 }
 
-// A forward pass without gradients, as validation runs it.
-void Evaluate(const Config& config, Runtime& runtime, TrainingState& state) {
-  const ExecContext cx = runtime.Context();
-  BatchUpload upload;
-  upload.Load(cx, BlankBatch(config, config.training.micro_batch_size));
-  const MicroBatch micro = upload.Slice(config.model, 0, config.training.micro_batch_size);
-  const Var hidden = state.model.Hidden(cx, {.ids = micro.ids, .layout = micro.layout});
-  static_cast<void>(state.model.Loss(cx, hidden, micro.targets, 1.0));
-}
-
 }  // namespace
 
 MemoryPlan PlanMemory(const Config& config, int data_ranks) {
@@ -51,7 +42,9 @@ MemoryPlan PlanMemory(const Config& config, int data_ranks) {
   const int64_t samples = config.training.global_batch_size / data_ranks;
   state.updater.Run(BlankBatch(config, samples), 1, config.optimizer.lr);
   if (config.evaluation.interval > 0) {
-    Evaluate(config, runtime, state);
+    EvaluationSums sums(config.training.sequence_length);
+    BatchEvaluator(runtime, state.model)
+        .Add(BlankBatch(config, config.training.micro_batch_size), AnnealMix(config.model, 1), sums);
   }
   MemoryPlan plan = {.weights = state.store.weights().bytes(),
                      .gradients = state.store.grads().bytes(),
