@@ -41,11 +41,6 @@ void CheckShared(const ArgumentCheck& check, const Args& args) {
 }
 
 template <typename Args>
-void CheckOnGpu(const Args& args) {
-  KSA_CHECK(args.allocator != nullptr, "attention on a GPU takes its scratch from an allocator; none was given");
-}
-
-template <typename Args>
 void CheckOnCpu(const Args& args) {
   KSA_CHECK(args.path == AttentionPath::kAuto, "attention on the CPU has one implementation; its path is kAuto");
 }
@@ -71,8 +66,9 @@ void AttentionForward(const AttentionForwardArgs& args, const Stream& stream) {
   CheckShared(check, args);
   RunOp("AttentionForward", stream, {args.q.shape, args.k.shape}, [&] {
     if (!stream.device.IsCpu()) {
-      CheckOnGpu(args);
-      KSA_CUDA_OR_FAIL("AttentionForward", stream, cuda_attention::Forward(args, *args.allocator, stream));
+      KSA_CUDA_OR_FAIL("AttentionForward",
+                       stream,
+                       cuda_attention::Forward(args, RequireScratch("AttentionForward", args.allocator), stream));
       return;
     }
     CheckOnCpu(args);
@@ -93,8 +89,9 @@ void AttentionBackward(const AttentionBackwardArgs& args, const Stream& stream) 
   check.Tensor("dv", args.dv, args.q.dtype, args.k.shape);
   RunOp("AttentionBackward", stream, {args.q.shape, args.k.shape}, [&] {
     if (!stream.device.IsCpu()) {
-      CheckOnGpu(args);
-      KSA_CUDA_OR_FAIL("AttentionBackward", stream, cuda_attention::Backward(args, *args.allocator, stream));
+      KSA_CUDA_OR_FAIL("AttentionBackward",
+                       stream,
+                       cuda_attention::Backward(args, RequireScratch("AttentionBackward", args.allocator), stream));
       return;
     }
     CheckOnCpu(args);

@@ -100,20 +100,18 @@ double Event::MillisecondsSince(const Event& start) const {
 #endif
 }
 
-PinnedMemory::PinnedMemory(int64_t bytes) : bytes_(bytes) {
-#ifdef KSA_HAVE_CUDA
-  if (GpuCount() > 0) {
-    data_ = cuda::TakePinned(bytes);
+PinnedMemory::PinnedMemory(int64_t bytes, const Stream& stream) : bytes_(bytes), pinned_(!Idle(stream)) {
+  if (pinned_) {
+    KSA_CUDA_OR_FAIL("PinnedMemory", stream, data_ = cuda::TakePinned(stream.device.ordinal, bytes));
     return;
   }
-#endif
   data_ = std::malloc(static_cast<size_t>(bytes));  // NOLINT(cppcoreguidelines-no-malloc)
   KSA_CHECK(data_ != nullptr, "no {} bytes of host memory", bytes);
 }
 
 PinnedMemory::~PinnedMemory() {
 #ifdef KSA_HAVE_CUDA
-  if (GpuCount() > 0) {
+  if (pinned_) {
     cuda::GivePinned(data_);
     return;
   }

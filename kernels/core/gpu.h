@@ -86,10 +86,10 @@ class Event {
   void* handle_ = nullptr;
 };
 
-// Host memory that a GPU copies from and to without a detour; ordinary memory in a build without CUDA.
+// Host memory that the stream's GPU copies from and to without a detour; for the CPU and a dry stream ordinary memory.
 class PinnedMemory {
  public:
-  explicit PinnedMemory(int64_t bytes);
+  PinnedMemory(int64_t bytes, const Stream& stream);
   PinnedMemory(const PinnedMemory&) = delete;
   PinnedMemory& operator=(const PinnedMemory&) = delete;
   ~PinnedMemory();
@@ -101,6 +101,7 @@ class PinnedMemory {
  private:
   void* data_ = nullptr;
   int64_t bytes_;
+  bool pinned_;
 };
 
 // Copies between host memory and where `stream` computes (which may be the host as well). Both have one type and as

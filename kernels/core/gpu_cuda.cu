@@ -76,8 +76,9 @@ double MillisecondsBetween(void* start, void* end) {
   return milliseconds;
 }
 
-void* TakePinned(int64_t bytes) {
+void* TakePinned(int ordinal, int64_t bytes) {
   void* data = nullptr;
+  KSA_CUDA_CHECK(cudaSetDevice(ordinal));
   KSA_CUDA_CHECK(cudaMallocHost(&data, static_cast<size_t>(bytes)));
   return data;
 }

@@ -18,7 +18,7 @@ void DestroyEvent(void* handle) noexcept;
 void RecordEvent(void* event, const Stream& stream);
 void WaitForEvent(void* event);
 [[nodiscard]] double MillisecondsBetween(void* start, void* end);
-[[nodiscard]] void* TakePinned(int64_t bytes);
+[[nodiscard]] void* TakePinned(int ordinal, int64_t bytes);
 void GivePinned(void* data) noexcept;
 [[nodiscard]] void* TakeDevice(int ordinal, int64_t bytes);  // null when there is not enough
 void GiveDevice(void* data) noexcept;

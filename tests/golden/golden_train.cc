@@ -43,7 +43,7 @@ class TrainRun {
         store_(ParameterSpecs(config_.model), run.dtype, *run.place.memory, {}, run.place.stream),
         model_(config_.model, store_, *run.place.memory, run.place.stream, config_.training.sequence_length),
         group_(MakeSelfCommunicator()),
-        optimizer_(config_.optimizer, store_, *group_, *run.place.memory) {}
+        optimizer_(config_.optimizer, store_, *group_, *run.place.memory, run.place.stream) {}
 
   void Run() {
     LoadWeights(file_, "/weights", store_, run_.place.stream, report_);

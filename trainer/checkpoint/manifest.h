@@ -17,11 +17,11 @@ inline constexpr std::string_view kManifestName = "manifest.json";
 
 // What a checkpoint knows of its run besides tensors.
 struct CheckpointMeta {
-  std::string run_id;   // 16 hexadecimal digits
-  int64_t step = 0;     // updates done
-  int64_t tokens = 0;   // text tokens trained on
-  int64_t samples = 0;  // samples consumed
-  MeshShape mesh;       // of the run that wrote it; any layout reads any other
+  std::string run_id;            // 16 hexadecimal digits
+  int64_t step = 0;              // updates done
+  int64_t tokens = 0;            // text tokens trained on
+  int64_t samples = 0;           // samples consumed
+  MeshShape mesh;                // of the run that wrote it; any layout reads any other
   std::string configuration;     // config.resolved.yaml, whole
   std::string data_fingerprint;  // Dataset::Fingerprint()
 

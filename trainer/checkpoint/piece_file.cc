@@ -7,6 +7,8 @@
 #include <cstddef>
 #include <utility>
 
+#include <xxhash.h>
+
 #include "data/shards/hdf5_handle.h"
 #include "data/shards/streamed_hash.h"
 #include "kernels/core/error.h"
@@ -85,19 +87,25 @@ File OpenRegular(const std::string& path) {
 
 }  // namespace
 
-void WritePieceFile(const std::string& path, const std::vector<PieceDataset>& datasets, const Stream& stream) {
+std::vector<uint64_t> WritePieceFile(const std::string& path,
+                                     const std::vector<PieceDataset>& datasets,
+                                     const Stream& stream) {
   PrepareHdf5();
   WriteFrame(path, datasets);
   PieceFile frame(path);
   File file = File::OpenForWriting(path);
+  std::vector<uint64_t> hashes;
   for (const PieceDataset& dataset : datasets) {
-    const HostCopy values(dataset.values, stream);
-    file.WriteAt(frame.places_.at(dataset.name).offset, values.view().data, values.view().bytes());
+    const HostCopy copy(dataset.values, stream);
+    const TensorView& values = copy.view();
+    hashes.push_back(XXH3_64bits(values.data, static_cast<size_t>(values.bytes())));
+    file.WriteAt(frame.places_.at(dataset.name).offset, values.data, values.bytes());
   }
   const uint64_t hash = frame.FrameHash();
   file.WriteAt(frame.places_.at(kFrameHash).offset, &hash, sizeof hash);
   file.Sync();
   file.Close();
+  return hashes;
 }
 
 PieceFile::PieceFile(const std::string& path) : file_(OpenRegular(path)), size_(file_.Size()) {

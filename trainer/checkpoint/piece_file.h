@@ -23,8 +23,10 @@ struct PieceDataset {
 };
 
 // Writes the file and flushes it to disk; what lies on a device is copied from there by `stream`, a dataset at a time.
-// Error(kIo).
-void WritePieceFile(const std::string& path, const std::vector<PieceDataset>& datasets, const Stream& stream);
+// Returns the XXH3-64 of every dataset's bytes. Error(kIo).
+[[nodiscard]] std::vector<uint64_t> WritePieceFile(const std::string& path,
+                                                   const std::vector<PieceDataset>& datasets,
+                                                   const Stream& stream);
 
 class PieceFile {
  public:
@@ -43,7 +45,9 @@ class PieceFile {
   static constexpr int64_t kChunkBytes = int64_t{4} << 20;
 
  private:
-  friend void WritePieceFile(const std::string& path, const std::vector<PieceDataset>& datasets, const Stream& stream);
+  friend std::vector<uint64_t> WritePieceFile(const std::string& path,
+                                              const std::vector<PieceDataset>& datasets,
+                                              const Stream& stream);
 
   struct Place {
     int64_t offset = 0;

@@ -18,8 +18,24 @@
 namespace ksa {
 namespace {
 
-// Where elements [range) of a tensor go: `out` [range.size()], of the tensor's type or a narrower one.
+// The box of a tensor that a rank holds, as whole rows or as columns of a matrix of `width` columns.
+struct Box {
+  int64_t first_row = 0;
+  int64_t rows = 0;
+  int64_t first_column = 0;
+  int64_t columns = 0;
+  int64_t width = 0;
+
+  // Elements of the tensor from the box's first to behind its last.
+  [[nodiscard]] FlatRange Span() const {
+    return {first_row * width + first_column, (first_row + rows - 1) * width + first_column + columns};
+  }
+};
+
+// Where the elements `range` of a box go, counted inside the box: `out` [range.size()], of the tensor's type or a
+// narrower one.
 struct Target {
+  Box box;
   FlatRange range;
   TensorView out;
 };
@@ -49,6 +65,29 @@ void CopyElements(const TensorView& from, const TensorView& to, const Stream& st
   CopyFromHost(narrow, to, stream);
 }
 
+// `values` are the elements of a tensor from `first` on: copies those that the target wants.
+void ScatterRun(const TensorView& values, int64_t first, const Target& target, const Stream& stream) {
+  const Box& box = target.box;
+  const int64_t end = first + values.size();
+  // Whole rows are one stretch; of columns every row is.
+  const int64_t stretch = box.columns == box.width ? box.rows * box.width : box.columns;
+  const int64_t stretches = box.columns == box.width ? 1 : box.rows;
+  const int64_t origin = box.first_row * box.width + box.first_column;
+  const int64_t begin_row = stretches == 1 ? 0 : std::max<int64_t>(0, first / box.width - box.first_row);
+  for (int64_t i = begin_row; i < stretches && origin + i * box.width < end; ++i) {
+    const int64_t in_tensor = origin + i * box.width;  // first element of the stretch
+    const int64_t in_box = i * box.columns;
+    const FlatRange wanted = Intersect({in_box, in_box + stretch}, target.range);
+    const FlatRange part =
+        Intersect({first, end}, {wanted.begin - in_box + in_tensor, wanted.end - in_box + in_tensor});
+    if (wanted.size() > 0 && part.size() > 0) {
+      CopyElements(values.Rows(part.begin - first, part.size()),
+                   target.out.Rows(part.begin - in_tensor + in_box - target.range.begin, part.size()),
+                   stream);
+    }
+  }
+}
+
 // `chunk` holds elements [first, first + count) of the job's piece.
 void Scatter(const PieceJob& job, const void* chunk, int64_t first, int64_t count, const Stream& stream) {
   TensorView source;
@@ -57,24 +96,34 @@ void Scatter(const PieceJob& job, const void* chunk, int64_t first, int64_t coun
   source.shape = {count};
   RunsOf runs(*job.tensor, *job.piece, first, first + count);
   for (Run run; runs.Next(run);) {
+    const TensorView values = source.Rows(run.in_piece - first, run.size);
     for (const Target& target : job.targets) {
-      const int64_t begin = std::max(run.in_tensor, target.range.begin);
-      const int64_t end = std::min(run.in_tensor + run.size, target.range.end);
-      if (begin < end) {
-        CopyElements(source.Rows(run.in_piece - first + begin - run.in_tensor, end - begin),
-                     target.out.Rows(begin - target.range.begin, end - begin),
-                     stream);
-      }
+      ScatterRun(values, run.in_tensor, target, stream);
     }
   }
 }
 
+// Whether a piece may hold something of a target: both as rows and as columns.
+bool Overlap(const TensorEntry& tensor, const TensorPiece& piece, const Target& target) {
+  const Box& box = target.box;
+  FlatRange span = box.Span();
+  if (box.columns == box.width) {
+    span = {span.begin + target.range.begin, span.begin + target.range.end};
+  }
+  if (Intersect(SpanOf(tensor, piece), span).size() == 0) {
+    return false;
+  }
+  if (tensor.shape.size() != 2) {
+    return true;
+  }
+  const FlatRange columns = {piece.offset[1], piece.offset[1] + piece.shape[1]};
+  return Intersect(columns, {box.first_column, box.first_column + box.columns}).size() > 0;
+}
+
 void AddJobs(Jobs& jobs, const TensorEntry& tensor, const std::vector<Target>& targets) {
   for (const TensorPiece& piece : tensor.pieces) {
-    const FlatRange span = SpanOf(tensor, piece);
-    const bool needed = std::any_of(targets.begin(), targets.end(), [&](const Target& target) {
-      return std::max(span.begin, target.range.begin) < std::min(span.end, target.range.end);
-    });
+    const bool needed = std::any_of(
+        targets.begin(), targets.end(), [&](const Target& target) { return Overlap(tensor, piece, target); });
     if (needed) {
       jobs[piece.file].push_back({&tensor, &piece, targets});
     }
@@ -153,6 +202,29 @@ std::vector<std::string> Differences(const ParameterStore& store, const Manifest
   return lines;
 }
 
+// What this rank holds of a parameter.
+Box BoxOf(const Parameter& parameter) {
+  const Shape& whole = parameter.spec.shape;
+  const int64_t width = whole.size() / whole[0];
+  Box box = {.rows = parameter.shape[0], .columns = parameter.shape.size() / parameter.shape[0], .width = width};
+  (box.columns == width ? box.first_row : box.first_column) = parameter.shard_begin;
+  return box;
+}
+
+// Targets for one parameter of one state buffer: the parts that lie in this rank's shards.
+template <typename RowsOf>
+std::vector<Target> StateTargets(const ParameterStore& store, const Parameter& parameter, const RowsOf& rows) {
+  std::vector<Target> targets;
+  for (const FlatRange& shard : store.shards()) {
+    const FlatRange held = Intersect(shard, {parameter.offset, parameter.offset + parameter.shape.size()});
+    if (held.size() > 0) {
+      const FlatRange inside = {held.begin - parameter.offset, held.end - parameter.offset};
+      targets.push_back({BoxOf(parameter), inside, rows(held)});
+    }
+  }
+  return targets;
+}
+
 }  // namespace
 
 void LoadInto(ParameterStore& store, const Checkpoint& checkpoint, LoadParts parts, const Stream& stream) {
@@ -166,28 +238,25 @@ void LoadInto(ParameterStore& store, const Checkpoint& checkpoint, LoadParts par
   }
   Jobs jobs;
   for (const Parameter& parameter : store.parameters()) {
-    const int64_t size = parameter.spec.shape.size();
-    const FlatRange held{std::max(store.shard().begin - parameter.offset, int64_t{0}),
-                         std::min(store.shard().end - parameter.offset, size)};
-    // A target of what this rank holds of a sharded buffer; none where the shard holds nothing of the parameter.
-    const auto sharded = [&](const TensorView& buffer) {
-      std::vector<Target> targets;
-      if (held.begin < held.end) {
-        targets.push_back({held, buffer.Rows(parameter.offset + held.begin - store.shard().begin, held.size())});
-      }
-      return targets;
-    };
     const auto entry = [&](const char* prefix) -> const TensorEntry& {
       const TensorEntry* found = checkpoint.manifest.Find(prefix + parameter.spec.name);
       KSA_CHECK(found != nullptr, "{} was found before", parameter.spec.name);
       return *found;
     };
-    std::vector<Target> weights = store.has_separate_master() ? sharded(store.master()) : std::vector<Target>();
-    weights.push_back({{0, size}, parameter.value.Reshape({size})});
+    std::vector<Target> weights;
+    if (store.has_separate_master()) {
+      weights = StateTargets(store, parameter, [&](const FlatRange& range) { return store.Master(range); });
+    }
+    const int64_t size = parameter.shape.size();
+    weights.push_back({BoxOf(parameter), {0, size}, parameter.value.Reshape({size})});
     AddJobs(jobs, entry("weights/"), weights);
     if (moments) {
-      AddJobs(jobs, entry("exp_avg/"), sharded(store.exp_avg()));
-      AddJobs(jobs, entry("exp_avg_sq/"), sharded(store.exp_avg_sq()));
+      for (const auto& [prefix, buffer] :
+           {std::pair{"exp_avg/", store.exp_avg()}, std::pair{"exp_avg_sq/", store.exp_avg_sq()}}) {
+        AddJobs(jobs, entry(prefix), StateTargets(store, parameter, [&, flat = buffer](const FlatRange& range) {
+                  return store.State(flat, range);
+                }));
+      }
     }
   }
   RunJobs(checkpoint, jobs, stream);
@@ -196,7 +265,8 @@ void LoadInto(ParameterStore& store, const Checkpoint& checkpoint, LoadParts par
 void ReadTensor(const Checkpoint& checkpoint, const TensorEntry& entry, const TensorView& out) {
   KSA_CHECK(out.dtype == entry.dtype && out.size() == entry.size(), "{} is read into another type or size", entry.name);
   Jobs jobs;
-  AddJobs(jobs, entry, {{{0, entry.size()}, out.Reshape({entry.size()})}});
+  const Box whole = {.rows = 1, .columns = entry.size(), .width = entry.size()};
+  AddJobs(jobs, entry, {{whole, {0, entry.size()}, out.Reshape({entry.size()})}});
   RunJobs(checkpoint, jobs, Stream{});
 }
 

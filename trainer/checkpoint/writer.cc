@@ -6,15 +6,13 @@
 #include <cstddef>
 #include <cstring>
 #include <filesystem>
+#include <functional>
 #include <string_view>
 #include <system_error>
 #include <utility>
 
-#include <xxhash.h>
-
 #include "data/shards/posix_file.h"
 #include "kernels/core/error.h"
-#include "kernels/core/gpu.h"
 #include "trainer/checkpoint/agree.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/folder.h"
@@ -78,37 +76,45 @@ class Saver {
     Report(SaveStage::kFolderMade);
   }
 
-  // The part of a parameter that this rank writes, as elements of the parameter; empty where begin >= end.
+  // The elements of the flat buffers that this rank writes of a parameter; empty when there are none. They are one run:
+  // a parameter lies in one bucket.
   [[nodiscard]] FlatRange ShareOf(const Parameter& parameter) const {
-    const FlatRange range = store_.write_range();
-    return {std::max(range.begin - parameter.offset, int64_t{0}),
-            std::min(range.end - parameter.offset, parameter.spec.shape.size())};
+    for (const FlatRange& owned : store_.owned()) {
+      const FlatRange share = Intersect(owned, {parameter.offset, parameter.offset + parameter.shape.size()});
+      if (share.size() > 0) {
+        return share;
+      }
+    }
+    return {};
   }
 
-  // Every tensor, with this rank's piece if it has one, and where the piece's elements lie in memory.
+  // Every tensor, with this rank's piece if it has one, but for the hash, and where the piece's elements lie in memory.
   [[nodiscard]] std::vector<TensorEntry> PlanTensors(std::vector<PieceDataset>& datasets) const {
-    const std::array<std::pair<std::string_view, TensorView>, 3> kinds{
-        {{"weights/", store_.master()}, {"exp_avg/", store_.exp_avg()}, {"exp_avg_sq/", store_.exp_avg_sq()}}};
+    using Rows = std::function<TensorView(const FlatRange&)>;
+    const std::array<std::pair<std::string_view, Rows>, 3> kinds{
+        {{"weights/", [this](const FlatRange& range) { return store_.Master(range); }},
+         {"exp_avg/", [this](const FlatRange& range) { return store_.State(store_.exp_avg(), range); }},
+         {"exp_avg_sq/", [this](const FlatRange& range) { return store_.State(store_.exp_avg_sq(), range); }}}};
     std::vector<TensorEntry> tensors;
-    for (const auto& [prefix, buffer] : kinds) {
+    for (const auto& [prefix, rows] : kinds) {
       for (const Parameter& parameter : store_.parameters()) {
         TensorEntry tensor;
         tensor.name = std::string(prefix) + parameter.spec.name;
         tensor.dtype = store_.state_dtype();
         tensor.shape = DimsOf(parameter.spec.shape);
         const FlatRange share = ShareOf(parameter);
-        if (share.begin < share.end) {
-          const TensorView part = buffer.Rows(parameter.offset + share.begin - store_.shard().begin, share.size());
-          const HostCopy values(part, stream_);
+        if (share.size() > 0) {
           TensorPiece piece;
           piece.offset.assign(tensor.shape.size(), 0);
-          piece.shape = tensor.shape;
-          piece.flat = share;
+          piece.shape = DimsOf(parameter.shape);
+          if (parameter.spec.tensor.kind == Placement::Kind::kSharded) {
+            piece.offset[static_cast<size_t>(parameter.spec.tensor.dim)] = parameter.shard_begin;
+          }
+          piece.flat = {share.begin - parameter.offset, share.end - parameter.offset};
           piece.file = FileName();
           piece.dataset = tensor.name;
-          piece.xxh3 = XXH3_64bits(values.view().data, static_cast<size_t>(part.bytes()));
           tensor.pieces.push_back(std::move(piece));
-          datasets.push_back({tensor.name, part});
+          datasets.push_back({tensor.name, rows(share)});
         }
         tensors.push_back(std::move(tensor));
       }
@@ -125,7 +131,13 @@ class Saver {
     std::vector<TensorEntry> tensors = PlanTensors(datasets);
     if (!datasets.empty()) {
       const std::string path = temporary_ + "/" + FileName();
-      WritePieceFile(path, datasets, stream_);
+      const std::vector<uint64_t> hashes = WritePieceFile(path, datasets, stream_);
+      auto hash = hashes.begin();
+      for (TensorEntry& tensor : tensors) {
+        for (TensorPiece& piece : tensor.pieces) {
+          piece.xxh3 = *hash++;
+        }
+      }
       Recheck(path, tensors);
     }
     Report(SaveStage::kTensorsWritten);

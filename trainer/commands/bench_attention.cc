@@ -15,6 +15,7 @@
 #include "kernels/core/gpu.h"
 #include "kernels/core/philox.h"
 #include "model/ksa/cost.h"
+#include "trainer/commands/attention_paths.h"
 #include "trainer/commands/bench.h"
 #include "trainer/commands/bench_report.h"
 #include "trainer/commands/device_option.h"
@@ -30,9 +31,10 @@ constexpr const char* kExamples = R"(Examples:
 
 Inputs are standard normal numbers; every time is the median of --repeat runs after one to warm up. A pair is a visible
 (query, key) pair of one head; useful operations are 4 (forward) and 10 (backward) times the head dimension a pair.
-Defaults: on the CPU 2 heads of 64 in fp32, on a GPU 16 heads of 128 in bf16. There ksa runs on both tensor-core paths, and
-full causal attention by cuDNN, backward in cuDNN's default order of additions, which varies, and by what training takes.
-The comparisons below the table are with the last row of each.)";
+Defaults: on the CPU 2 heads of 64 in fp32, on a GPU 16 heads of 128 in bf16. On a GPU of compute capability 9 in bf16
+with heads of 64 or 128, ksa runs on both tensor-core paths, and full causal attention by what training takes and by
+cuDNN, backward in cuDNN's default order of additions, which varies. The comparisons below the table are with the last
+row of each.)";
 
 struct AttentionOptions {
   std::vector<int32_t> text_tokens;
@@ -50,8 +52,9 @@ struct AttentionOptions {
   DeviceOption device;
   std::optional<std::string> json;
 
-  // Fills in what was not given.
-  void SetDefaults(bool gpu) {
+  // Fills in what was not given. `device_info`: none for the CPU.
+  void SetDefaults(const std::optional<GpuInfo>& device_info) {
+    const bool gpu = device_info.has_value();
     const auto set = [](auto& value, auto fallback) {
       if (value == std::remove_reference_t<decltype(value)>{}) {
         value = std::move(fallback);
@@ -60,36 +63,17 @@ struct AttentionOptions {
     const std::vector<int32_t> gpu_tokens = {8192, 32768, 131072};
     set(text_tokens, gpu ? gpu_tokens : std::vector<int32_t>{2048, 8192, 32768});
     set(full_causal, gpu ? gpu_tokens : std::vector<int32_t>{8192});
-    set(paths, gpu ? std::vector{AttentionPath::kMma, AttentionPath::kWgmma} : std::vector{AttentionPath::kAuto});
-    set(full_paths,
-        gpu && AttentionPathIsBuilt(AttentionPath::kCudnn) ? std::vector{AttentionPath::kAuto, AttentionPath::kCudnn}
-                                                           : std::vector{AttentionPath::kAuto});
     set(heads, gpu ? 16 : 2);
     set(kv_heads, int32_t{heads});
     set(head_dim, gpu ? 128 : 64);
     set(repeat, gpu ? 20 : 3);
     set(dtype, std::optional(gpu ? DType::kBF16 : DType::kF32));
+    AttentionPaths fallback = DefaultAttentionPaths(device_info, *dtype, head_dim);
+    set(paths, std::move(fallback.ksa));
+    full_paths = std::move(fallback.full);
     std::erase(full_causal, 0);
   }
 };
-
-const std::map<std::string, AttentionPath>& PathNames() {
-  static const std::map<std::string, AttentionPath> names = {{"auto", AttentionPath::kAuto},
-                                                             {"plain", AttentionPath::kPlain},
-                                                             {"mma", AttentionPath::kMma},
-                                                             {"wgmma", AttentionPath::kWgmma},
-                                                             {"cudnn", AttentionPath::kCudnn}};
-  return names;
-}
-
-std::string NameOf(AttentionPath path) {
-  for (const auto& [name, value] : PathNames()) {
-    if (value == path) {
-      return name;
-    }
-  }
-  return "unknown";
-}
 
 // Normal numbers from a pool: large tensors repeat it.
 Tensor RandomNormal(const std::string& name, const Shape& shape, DType dtype, Runtime& runtime) {
@@ -235,7 +219,7 @@ void BenchAttention(AttentionOptions options) {
   const std::unique_ptr<Communicator> self = MakeSelfCommunicator();
   Runtime runtime(*self, options.device.Options(options.dtype.value_or(DType::kF32)));
   const bool gpu = runtime.gpu().has_value();
-  options.SetDefaults(gpu);
+  options.SetDefaults(runtime.gpu());
   if (options.heads % options.kv_heads != 0) {
     Fail(ExitCode::kUsage, "--heads {} is not a multiple of --kv-heads {}", options.heads, options.kv_heads);
   }
@@ -284,7 +268,7 @@ void AddBenchAttentionCommand(CLI::App& bench) {
   command->add_option("--full-causal", options->full_causal, "lengths for full causal attention; 0: none")
       ->check(CLI::Range(0, 1 << 22));
   command->add_option("--paths", options->paths, "GPU implementations of ksa: auto, plain, mma, wgmma")
-      ->transform(CLI::CheckedTransformer(PathNames()));
+      ->transform(CLI::CheckedTransformer(AttentionPathNames()));
   command->add_option("--chunk-size", options->chunk_size, "k")->check(sizes)->capture_default_str();
   command->add_option("--window-chunks", options->window_chunks, "w")
       ->check(CLI::Range(0, 1 << 22))

@@ -51,6 +51,8 @@ struct StepOptions {
 };
 
 struct StepRun {
+  std::string device;
+  int threads = 1;
   std::string pattern;
   int32_t length = 0;
   double tokens = 0.0;  // a step
@@ -103,7 +105,7 @@ StepRun RunSteps(const StepOptions& options,
                      .recompute = options.recompute};
   config.optimizer.lr = 1e-4;
   if (gpu) {
-    const MemoryPlan plan = PlanMemory(config, 1);
+    const MemoryPlan plan = PlanMemory(config);
     CheckFits(plan, QueryGpu(0));
     runtime_options.device_bytes = plan.ArenaBytes();
   }
@@ -112,7 +114,8 @@ StepRun RunSteps(const StepOptions& options,
   state.store.Initialize(1234, runtime.stream());
   const Batch batch = RandomBatch(model_config, options.micro_batch_size, length);
 
-  StepRun run = {.pattern = pattern, .length = length};
+  StepRun run = {
+      .device = DeviceName(runtime), .threads = runtime.stream().threads, .pattern = pattern, .length = length};
   int64_t update = 0;
   const auto step = [&] {
     ++update;
@@ -167,11 +170,9 @@ void AddRow(const StepRun& run, Table& table) {
 }
 
 void BenchStep(const StepOptions& options) {
-  const std::unique_ptr<Communicator> world = MakeSelfCommunicator();
-  const Runtime runtime(*world, options.device.Options(options.precision.value_or(DType::kF32)));
   BenchReport report = {"step",
-                        DeviceName(runtime),
-                        runtime.stream().threads,
+                        {},  // the runs tell
+                        1,
                         Table({{"pattern", "model", 0},
                                {"text_tokens", "T", 0},
                                {"parameters", "parameters", 0},
@@ -191,6 +192,8 @@ void BenchStep(const StepOptions& options) {
   for (const int32_t length : options.sequence_lengths) {
     const ModelConfig model = LoadModelConfig(options.model, length, options.sets);
     const StepRun run = RunSteps(options, model, "as given", length);
+    report.device = run.device;
+    report.threads = run.threads;
     AddRow(run, report.table);
     if (options.with_full) {
       std::vector<std::string> sets = options.sets;

@@ -41,13 +41,17 @@ struct TrainOptions {
 }
 
 // On a GPU memory is planned first, so that a run that does not fit ends here and not in the middle of a step.
-void TrainOnDevice(const Config& config, const TrainOptions& options, Communicator& world, int local_size) {
-  RuntimeOptions runtime_options = {
-      .local_size = local_size, .threads = config.run.threads.value_or(0), .deterministic = config.run.deterministic};
+void TrainOnDevice(const Config& config, const TrainOptions& options, Communicator& world, const MpiSession& mpi) {
+  RuntimeOptions runtime_options = {.mesh = MeshOf(config.parallel, world.size()),
+                                    .sequence_parallel = config.parallel.sequence_parallel,
+                                    .ordinal = mpi.local_rank(),
+                                    .local_size = mpi.local_size(),
+                                    .threads = config.run.threads.value_or(0),
+                                    .deterministic = config.run.deterministic};
   TrainerOptions trainer_options = {.dry_run = options.dry_run, .trace = options.trace};
   if (config.run.device == DeviceChoice::kCuda) {
-    const MemoryPlan plan = PlanMemory(config, world.size());
-    CheckFits(plan, QueryGpu(0));
+    const MemoryPlan plan = PlanMemory(config, world.size(), world.rank());
+    CheckFits(plan, QueryGpu(runtime_options.ordinal));
     runtime_options.device = DeviceKind::kCuda;
     runtime_options.device_bytes = plan.ArenaBytes();
     trainer_options.memory_table = plan.Table();
@@ -68,7 +72,7 @@ void Train(const TrainOptions& options) {
         fmt::print(stderr, "{}: warning: {}\n", options.config, warning);
       }
     }
-    TrainOnDevice(loaded.config, options, *world, mpi.local_size());
+    TrainOnDevice(loaded.config, options, *world, mpi);
   } catch (const Error& error) {
     // A stop is agreed on by all ranks, which leave in good order; anything else may have hit one rank alone.
     if (world->size() == 1 || error.code() == ExitCode::kStopped) {

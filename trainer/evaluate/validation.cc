@@ -8,14 +8,17 @@
 namespace ksa {
 namespace {
 
-// Adds the losses of `rows` rows of sequences of T to the sums by position.
+// Adds the losses of the text rows that this rank holds to the sums by position. `targets`: of the whole sequences.
 template <typename T>
-void AddRowLosses(const T* row_loss, const int32_t* targets, int64_t rows, EvaluationSums& sums) {
-  const int64_t t = static_cast<int64_t>(sums.position_loss.size());
-  for (int64_t row = 0; row < rows; ++row) {
-    if (targets[row] >= 0) {
-      sums.position_loss[static_cast<size_t>(row % t)] += static_cast<double>(row_loss[row]);
-      ++sums.position_targets[static_cast<size_t>(row % t)];
+void AddRowLosses(const T* row_loss, const int32_t* targets, const SummaryLayout& layout, EvaluationSums& sums) {
+  for (int64_t row = 0; row < layout.text_rows(); ++row) {
+    const int64_t sequence = row / layout.text_tokens;
+    const auto i = static_cast<int32_t>(row % layout.text_tokens);
+    const int64_t position = int64_t{1} * layout.ChunkOfText(i) * layout.chunk_size + i % layout.chunk_size;
+    if (targets[sequence * layout.total() + position] >= 0) {
+      sums.position_loss[static_cast<size_t>(position)] += static_cast<double>(row_loss[row]);
+      ++sums.position_targets[static_cast<size_t>(position)];
+      ++sums.targets;
     }
   }
 }
@@ -26,41 +29,40 @@ TensorView ViewOf(std::vector<double>& values) {
 
 }  // namespace
 
-Evaluator::Evaluator(Runtime& runtime, KsaModel& model, const Dataset& dataset, int32_t micro_batch_size)
-    : runtime_(runtime), model_(model), dataset_(dataset), micro_batch_size_(micro_batch_size) {}
-
-EvaluationSums Evaluator::Run(size_t source, int64_t samples, double mix) {
-  EvaluationSums sums;
-  sums.position_loss.resize(static_cast<size_t>(dataset_.config().sequence_length));
-  sums.position_targets.resize(sums.position_loss.size());
-  const ProcessMesh& mesh = runtime_.mesh();
-  const int64_t begin = samples * mesh.data_rank / mesh.data;
-  const int64_t end = samples * (mesh.data_rank + 1) / mesh.data;
-  for (int64_t first = begin; first < end; first += micro_batch_size_) {
-    dataset_.MakeValidationBatch(source, first, std::min<int64_t>(micro_batch_size_, end - first), batch_);
-    AddBatch(batch_, mix, sums);
-  }
-  Communicator& world = runtime_.world();
-  sums.loss = world.Sum(sums.loss);
-  sums.targets = world.Sum(sums.targets);
-  world.AllReduceSum(ViewOf(sums.position_loss));
-  world.AllReduceSum(ViewOf(sums.position_targets));
-  return sums;
-}
-
-void Evaluator::AddBatch(const Batch& batch, double mix, EvaluationSums& sums) {
+void BatchEvaluator::Add(const Batch& batch, double mix, EvaluationSums& sums) {
   const ExecContext cx = runtime_.Context();
   upload_.Load(cx, batch);
   const MicroBatch micro = upload_.Slice(model_.config(), 0, batch.samples);
   const Var hidden = model_.Hidden(cx, {.ids = micro.ids, .layout = micro.layout, .mix = mix});
   const CrossEntropyResult result = model_.Loss(cx, hidden, micro.targets, 1.0);
   sums.loss += *HostCopy(result.loss_sum.value, cx.stream).As<double>();
-  sums.targets += batch.target_count;
   const HostCopy row_loss(result.row_loss, cx.stream);
   DispatchAccumulator(result.row_loss.dtype(), [&](auto element) {
-    AddRowLosses(row_loss.As<decltype(element)>(), batch.targets.data(), micro.targets.size(), sums);
+    AddRowLosses(row_loss.As<decltype(element)>(), batch.targets.data(), micro.layout, sums);
   });
   upload_.Release();  // updates find the memory that was planned for them
+}
+
+Evaluator::Evaluator(Runtime& runtime, KsaModel& model, const Dataset& dataset, int32_t micro_batch_size)
+    : runtime_(runtime), dataset_(dataset), micro_batch_size_(micro_batch_size), evaluator_(runtime, model) {}
+
+EvaluationSums Evaluator::Run(size_t source, int64_t samples, double mix) {
+  EvaluationSums sums(dataset_.config().sequence_length);
+  const ProcessMesh& mesh = runtime_.mesh();
+  const EvenPart part(samples, mesh.Size(MeshAxis::kData), mesh.Rank(MeshAxis::kData));
+  for (int64_t first = part.begin; first < part.end; first += micro_batch_size_) {
+    dataset_.MakeValidationBatch(source, first, std::min<int64_t>(micro_batch_size_, part.end - first), batch_);
+    evaluator_.Add(batch_, mix, sums);
+  }
+  if (mesh.Rank(MeshAxis::kTensor) > 0) {
+    sums = EvaluationSums(dataset_.config().sequence_length);  // tensor ranks hold the same losses: one counts them
+  }
+  Communicator& world = runtime_.world();
+  sums.loss = world.Sum(sums.loss);
+  sums.targets = world.Sum(sums.targets);
+  world.AllReduceSum("validation loss by position", ViewOf(sums.position_loss), Stream{});
+  world.AllReduceSum("validation targets by position", ViewOf(sums.position_targets), Stream{});
+  return sums;
 }
 
 std::map<std::string, double> Evaluator::RunAll(int64_t batches, int64_t global_batch_size, double mix) {

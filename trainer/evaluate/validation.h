@@ -15,12 +15,30 @@ namespace ksa {
 
 // Sums over one source; the same on every rank.
 struct EvaluationSums {
+  explicit EvaluationSums(int32_t sequence_length)
+      : position_loss(static_cast<size_t>(sequence_length)), position_targets(position_loss.size()) {}
+
   double loss = 0.0;  // natural logarithm, summed over targets
   int64_t targets = 0;
   std::vector<double> position_loss;     // [T]: by row of the sequence
   std::vector<double> position_targets;  // [T]
 
   [[nodiscard]] double MeanLoss() const { return targets > 0 ? loss / static_cast<double>(targets) : 0.0; }
+};
+
+// Forward passes without gradients, a batch at a time.
+class BatchEvaluator {
+ public:
+  // Both must outlive it.
+  BatchEvaluator(Runtime& runtime, KsaModel& model) : runtime_(runtime), model_(model) {}
+
+  // Adds the losses of this rank's batch to `sums`, which are for its sequence length. `mix`: AnnealMix.
+  void Add(const Batch& batch, double mix, EvaluationSums& sums);
+
+ private:
+  Runtime& runtime_;
+  KsaModel& model_;
+  BatchUpload upload_;
 };
 
 class Evaluator {
@@ -35,14 +53,11 @@ class Evaluator {
   [[nodiscard]] std::map<std::string, double> RunAll(int64_t batches, int64_t global_batch_size, double mix);
 
  private:
-  void AddBatch(const Batch& batch, double mix, EvaluationSums& sums);
-
   Runtime& runtime_;
-  KsaModel& model_;
   const Dataset& dataset_;
   int32_t micro_batch_size_;
   Batch batch_;
-  BatchUpload upload_;
+  BatchEvaluator evaluator_;
 };
 
 }  // namespace ksa

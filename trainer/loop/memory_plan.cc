@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "parallel/comm/communicator.h"
+#include "trainer/evaluate/validation.h"
 #include "trainer/loop/training_state.h"
 #include "trainer/observe/log_line.h"
 
@@ -30,32 +31,27 @@ Batch BlankBatch(const Config& config, int64_t samples) {
   return batch;
 }
 
-// A forward pass without gradients, as validation runs it.
-void Evaluate(const Config& config, Runtime& runtime, TrainingState& state) {
-  const ExecContext cx = runtime.Context();
-  BatchUpload upload;
-  upload.Load(cx, BlankBatch(config, config.training.micro_batch_size));
-  const MicroBatch micro = upload.Slice(config.model, 0, config.training.micro_batch_size);
-  const Var hidden = state.model.Hidden(cx, {.ids = micro.ids, .layout = micro.layout});
-  static_cast<void>(state.model.Loss(cx, hidden, micro.targets, 1.0));
-}
-
 }  // namespace
 
-MemoryPlan PlanMemory(const Config& config, int data_ranks) {
-  const std::unique_ptr<Communicator> self = MakeSelfCommunicator();
-  Runtime runtime(*self, {.device = DeviceKind::kCuda, .dry = true});
-  const FlatSharding sharding = {data_ranks, 0, config.parallel.zero == 1 && data_ranks > 1};
-  TrainingState state(config.model, config.training, config.optimizer, sharding, runtime);
+MemoryPlan PlanMemory(const Config& config, int ranks, int rank) {
+  const std::unique_ptr<Communicator> world = MakeDryCommunicator(ranks, rank);
+  const MeshShape mesh = MeshOf(config.parallel, ranks);
+  Runtime runtime(
+      *world,
+      {.device = DeviceKind::kCuda, .mesh = mesh, .sequence_parallel = config.parallel.sequence_parallel, .dry = true});
+  TrainingState state(
+      config.model, config.training, config.optimizer, ShardingOf(config.parallel, runtime.mesh()), runtime);
   state.store.Initialize(config.run.seed, runtime.stream());
-  const int64_t samples = config.training.global_batch_size / data_ranks;
+  const int64_t samples = config.training.global_batch_size / mesh.data;
   state.updater.Run(BlankBatch(config, samples), 1, config.optimizer.lr);
   if (config.evaluation.interval > 0) {
-    Evaluate(config, runtime, state);
+    EvaluationSums sums(config.training.sequence_length);
+    BatchEvaluator(runtime, state.model)
+        .Add(BlankBatch(config, config.training.micro_batch_size), AnnealMix(config.model, 1), sums);
   }
   MemoryPlan plan = {.weights = state.store.weights().bytes(),
                      .gradients = state.store.grads().bytes(),
-                     .master_weights = state.store.has_separate_master() ? state.store.master().bytes() : 0,
+                     .master_weights = state.store.has_separate_master() ? state.store.exp_avg().bytes() : 0,
                      .moments = 2 * state.store.exp_avg().bytes(),
                      .libraries = kCodeBytes + GpuStream::kWorkspaceBytes};
   const int64_t peak = runtime.allocator().use().peak;

@@ -29,8 +29,8 @@ struct MemoryPlan {
   [[nodiscard]] std::string Table() const;  // a line a segment, and the sum
 };
 
-// Of rank 0 of `data_ranks`.
-[[nodiscard]] MemoryPlan PlanMemory(const Config& config, int data_ranks);
+// Of rank `rank` of `ranks`.
+[[nodiscard]] MemoryPlan PlanMemory(const Config& config, int ranks = 1, int rank = 0);
 
 // Error(kOutOfMemory) with the table and what to change, when the plan does not fit into the GPU's free memory.
 void CheckFits(const MemoryPlan& plan, const GpuInfo& gpu);

@@ -1,37 +1,52 @@
 #include "trainer/loop/micro_batch.h"
 
 #include <algorithm>
-#include <array>
 
 #include "kernels/core/op.h"
 
 namespace ksa {
 
+namespace {
+
+void Concatenate(std::span<const std::span<const int32_t>> parts, int32_t* out) {
+  for (const std::span<const int32_t> part : parts) {
+    out = std::copy(part.begin(), part.end(), out);
+  }
+}
+
+}  // namespace
+
 void BatchUpload::Load(const ExecContext& cx, const Batch& batch) {
-  const std::array<const std::vector<int32_t>*, 4> parts = {
-      &batch.inputs, &batch.targets, &batch.document_first_chunk, &batch.chunk_tokens};
+  const Parts parts = {batch.inputs, batch.targets, batch.document_first_chunk, batch.chunk_tokens};
   samples_ = batch.samples;
   sequence_length_ = batch.sequence_length;
   chunks_ = batch.chunks;
   documents_ = !batch.chunk_tokens.empty();
   int64_t size = 0;
-  for (const std::vector<int32_t>* part : parts) {
-    size += static_cast<int64_t>(part->size());
-  }
-  copied_.Wait();
-  if (staging_ == nullptr || staging_->bytes() < size * SizeOf(DType::kI32)) {
-    staging_ = std::make_unique<PinnedMemory>(std::max<int64_t>(1, size) * SizeOf(DType::kI32));
-  }
-  auto* out = static_cast<int32_t*>(staging_->data());
-  for (const std::vector<int32_t>* part : parts) {
-    out = std::copy(part->begin(), part->end(), out);
+  for (const std::span<const int32_t> part : parts) {
+    size += static_cast<int64_t>(part.size());
   }
   if (values_.empty() || values_.size() != size) {
     values_ = cx.Empty({size}, DType::kI32);
   }
-  const TensorView staged{staging_->data(), DType::kI32, {}, {size}};
-  RunOp("upload batch", cx.stream, {values_.shape()}, [&] { CopyFromHost(staged, values_, cx.stream); });
-  copied_.Record(cx.stream);
+  RunOp("upload batch", cx.stream, {values_.shape()}, [&] {
+    if (cx.stream.device.IsCpu()) {
+      Concatenate(parts, values_.As<int32_t>());
+    } else if (!cx.stream.dry) {
+      Stage(parts, cx.stream);
+    }
+  });
+}
+
+void BatchUpload::Stage(const Parts& parts, const Stream& stream) {
+  copied_.Wait();
+  const int64_t bytes = values_.view().bytes();
+  if (staging_ == nullptr || staging_->bytes() < bytes) {
+    staging_ = std::make_unique<PinnedMemory>(std::max<int64_t>(1, bytes), stream);
+  }
+  Concatenate(parts, static_cast<int32_t*>(staging_->data()));
+  CopyFromHost({staging_->data(), DType::kI32, {}, values_.shape()}, values_, stream);
+  copied_.Record(stream);
 }
 
 MicroBatch BatchUpload::Slice(const ModelConfig& model, int32_t first, int32_t count) const {

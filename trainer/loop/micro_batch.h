@@ -1,8 +1,10 @@
 // A batch where the model runs, and slices of it as the model takes them.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include "data/loader/batch.h"
 #include "kernels/core/gpu.h"
@@ -18,7 +20,7 @@ struct MicroBatch {
 };
 
 // Copies batches to the device: one transfer each, out of pinned memory and queued on the stream, so that the host does
-// not wait for it. On the CPU it is a copy.
+// not wait for it. On the CPU it is one copy, and a dry stream copies nothing.
 class BatchUpload {
  public:
   // Slices of the batch before become invalid. `batch` need not outlive the call.
@@ -31,6 +33,10 @@ class BatchUpload {
   void Release() { values_ = Tensor(); }
 
  private:
+  using Parts = std::array<std::span<const int32_t>, 4>;
+
+  void Stage(const Parts& parts, const Stream& stream);
+
   int32_t samples_ = 0;
   int32_t sequence_length_ = 0;
   int32_t chunks_ = 0;

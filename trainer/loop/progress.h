@@ -15,7 +15,7 @@ class Progress {
   // this rank's device, a second; none: unknown.
   Progress(int64_t tokens_per_update, int64_t last_update, std::optional<double> peak_flops = std::nullopt);
 
-  // Call after every update. `forward_flops`: of this rank's samples.
+  // Call after every update. `forward_flops`: of this rank's samples; not read where no peak is known.
   void Add(double data_wait_ms, double comm_wait_ms, double forward_flops);
 
   // Fills the timing of a report about all updates since the last report, and starts the next span. Time spent between

@@ -19,28 +19,30 @@ bool DebugSync() {
 
 }  // namespace
 
-Runtime::Runtime(Communicator& world, const RuntimeOptions& options)
-    : mesh_(world, options.mesh.value_or(MeshShape{.data = world.size()}), options.sequence_parallel) {
-  const int threads = options.threads > 0 ? options.threads : AvailableCores(options.local_size);
-  stream_.threads = threads;
-  stream_.deterministic = options.deterministic;
+Runtime::Runtime(Communicator& world, const RuntimeOptions& options) {
+  stream_.threads = options.threads > 0 ? options.threads : AvailableCores(options.local_size);
   if (options.device == DeviceKind::kCpu) {
     allocator_ = std::make_unique<PoolAllocator>();
-    return;
+  } else {
+    OpenGpu(options);
   }
+  stream_.deterministic = options.deterministic;
+  mesh_ = std::make_unique<ProcessMesh>(
+      world, options.mesh.value_or(MeshShape{.data = world.size()}), options.sequence_parallel);
+}
+
+void Runtime::OpenGpu(const RuntimeOptions& options) {
   int64_t first_slab = options.device_bytes;
   if (options.dry) {
-    stream_.device = {DeviceKind::kCuda, 0};
+    stream_.device = {DeviceKind::kCuda, options.ordinal};
     stream_.dry = true;
     slabs_ = std::make_unique<ImaginarySlabs>(stream_.device);
     first_slab = kImaginaryBytes;
   } else {
-    constexpr int kOrdinal = 0;  // one GPU a process, for now
-    gpu_ = QueryGpu(kOrdinal);
-    gpu_stream_ = std::make_unique<GpuStream>(kOrdinal, threads);
+    gpu_ = QueryGpu(options.ordinal);
+    gpu_stream_ = std::make_unique<GpuStream>(options.ordinal, stream_.threads);
     stream_ = gpu_stream_->stream();
-    stream_.deterministic = options.deterministic;
-    slabs_ = std::make_unique<GpuSlabs>(kOrdinal);
+    slabs_ = std::make_unique<GpuSlabs>(options.ordinal);
   }
   stream_.synchronous = DebugSync();
   auto arena = std::make_unique<ArenaAllocator>(*slabs_, first_slab);
@@ -56,7 +58,7 @@ MemoryStatus Runtime::Memory() const {
 }
 
 ExecContext Runtime::Context() {
-  return {.stream = stream_, .allocator = allocator_.get(), .mesh = &mesh_};
+  return {.stream = stream_, .allocator = allocator_.get(), .mesh = mesh_.get()};
 }
 
 }  // namespace ksa

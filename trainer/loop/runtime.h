@@ -25,6 +25,7 @@ struct RuntimeOptions {
   DeviceKind device = DeviceKind::kCpu;
   std::optional<MeshShape> mesh;  // none: all ranks are data ranks
   bool sequence_parallel = false;
+  int ordinal = 0;     // of the GPU
   int local_size = 1;  // ranks on this host
   int threads = 0;     // 0: as many as AvailableCores says
   bool deterministic = true;
@@ -41,9 +42,9 @@ class Runtime {
   Runtime(const Runtime&) = delete;
   Runtime& operator=(const Runtime&) = delete;
 
-  [[nodiscard]] Communicator& world() const { return mesh_.world(); }
+  [[nodiscard]] Communicator& world() const { return mesh_->world(); }
 
-  [[nodiscard]] const ProcessMesh& mesh() const { return mesh_; }
+  [[nodiscard]] const ProcessMesh& mesh() const { return *mesh_; }
 
   [[nodiscard]] const Stream& stream() const { return stream_; }
 
@@ -64,13 +65,15 @@ class Runtime {
   void SetTracer(Tracer* tracer) { stream_.tracer = tracer; }
 
  private:
-  ProcessMesh mesh_;
+  void OpenGpu(const RuntimeOptions& options);
+
   Stream stream_;
   std::optional<GpuInfo> gpu_;
   std::unique_ptr<GpuStream> gpu_stream_;
   std::unique_ptr<SlabSource> slabs_;
   std::unique_ptr<Allocator> allocator_;
   const ArenaAllocator* arena_ = nullptr;
+  std::unique_ptr<ProcessMesh> mesh_;  // last: its groups use the device
 };
 
 }  // namespace ksa

@@ -26,7 +26,7 @@ std::string DescribeParameters(const ParameterStore& store) {
 
 std::string DescribeMemory(const ParameterStore& store) {
   const auto bytes = [](const TensorView& x) { return FormatBytes(x.bytes()); };
-  const int64_t master = store.has_separate_master() ? store.master().bytes() : 0;
+  const int64_t master = store.has_separate_master() ? store.exp_avg().bytes() : 0;
   return fmt::format("memory of this rank: weights {}, gradients {}, master weights {}, moments {}",
                      bytes(store.weights()),
                      bytes(store.grads()),
@@ -74,7 +74,7 @@ std::vector<std::string> StartSummary(const Config& config,
   std::vector<std::string> lines;
   lines.push_back(fmt::format("run {} in {}", config.run.name, config.run.dir));
   lines.push_back(fmt::format("{} rank(s): data {} x context {} x tensor {}; {}, {} thread(s) a rank, {}",
-                              mesh.world_size(),
+                              mesh.shape().size(),
                               mesh.shape().data,
                               mesh.shape().context,
                               mesh.shape().tensor,

@@ -4,7 +4,6 @@
 #include <filesystem>
 #include <utility>
 
-#include "model/ksa/cost.h"
 #include "trainer/config/load.h"
 #include "trainer/loop/summary.h"
 #include "trainer/observe/device_peaks.h"
@@ -54,6 +53,10 @@ struct Records {
   std::optional<TensorboardWriter> tensorboard;
 };
 
+std::optional<double> PeakOfRank(const Runtime& runtime, DType precision) {
+  return runtime.gpu().has_value() ? PeakFlops(runtime.gpu()->name, precision) : std::nullopt;
+}
+
 }  // namespace
 
 DatasetConfig DatasetConfigOf(const Config& config) {
@@ -74,7 +77,9 @@ Trainer::Trainer(const Config& config, Runtime& runtime, TrainerOptions options)
       logger_(runtime.world().rank()),
       dataset_(DatasetConfigOf(config)),
       state_(config_.model, config_.training, config_.optimizer, ShardingOf(config.parallel, runtime.mesh()), runtime),
-      evaluator_(runtime, state_.model, dataset_, config.training.micro_batch_size) {
+      evaluator_(runtime, state_.model, dataset_, config.training.micro_batch_size),
+      peak_flops_(PeakOfRank(runtime, *config.training.precision)),
+      flops_(config_.model) {
   if (!options_.dry_run) {
     OpenRunFolder();
   }
@@ -155,6 +160,12 @@ int64_t Trainer::LastUpdate() const {
   return std::min(config_.training.max_steps, config_.training.hard_stop.value_or(config_.training.max_steps));
 }
 
+// The third of this attempt, as the first ones choose algorithms and load code, or the last if there are fewer.
+int64_t Trainer::TracedUpdate() const {
+  const int64_t last = options_.dry_run ? started_ + 1 : LastUpdate();
+  return std::min(started_ + 3, last);
+}
+
 double Trainer::LearningRateAt(int64_t update) const {
   return LearningRate(config_.optimizer, config_.schedule, config_.training.max_steps, update);
 }
@@ -199,7 +210,7 @@ StepReport Trainer::RunOneUpdate(BatchStream& batches, Progress& progress) {
     FailDiverged(update, outcome);
   }
   done_ = update;
-  progress.Add(batches.last_wait_ms(), outcome.comm_ms, ForwardFlopsOf(batch));
+  progress.Add(batches.last_wait_ms(), outcome.comm_ms, peak_flops_.has_value() ? flops_.Forward(batch) : 0.0);
   return {.step = update,
           .max_steps = config_.training.max_steps,
           .tokens = update * TokensAnUpdate(),
@@ -208,26 +219,9 @@ StepReport Trainer::RunOneUpdate(BatchStream& batches, Progress& progress) {
           .lr = lr};
 }
 
-// Of this rank's samples. Without documents every batch costs the same.
-double Trainer::ForwardFlopsOf(const Batch& batch) const {
-  const bool documents = !batch.chunk_tokens.empty();
-  return CountForwardFlops(config_.model,
-                           MakeLayout(config_.model,
-                                      batch.samples,
-                                      batch.sequence_length,
-                                      documents ? batch.document_first_chunk.data() : nullptr,
-                                      documents ? batch.chunk_tokens.data() : nullptr))
-      .Total();
-}
-
-std::optional<double> Trainer::PeakOfRank() const {
-  return runtime_.gpu().has_value() ? PeakFlops(runtime_.gpu()->name, *config_.training.precision) : std::nullopt;
-}
-
 // One update; a trace of it is written when it is the one that was asked for.
 UpdateOutcome Trainer::RunTraced(const Batch& batch, int64_t update, double lr) {
-  constexpr int64_t kTraced = 3;  // the first ones choose algorithms and load code
-  if (!options_.trace.has_value() || update != std::min(started_ + kTraced, options_.dry_run ? update : LastUpdate())) {
+  if (!options_.trace.has_value() || update != TracedUpdate()) {
     return state_.updater.Run(batch, update, lr);
   }
   ChromeTrace trace;
@@ -251,7 +245,7 @@ void Trainer::FillReport(Progress& progress, StepReport& report) {
 
 void Trainer::RunOneInMemory() {
   BatchStream batches(dataset_, Share(), done_ + 1, done_ + 1);
-  Progress progress(TokensAnUpdate(), done_ + 1, PeakOfRank());
+  Progress progress(TokensAnUpdate(), done_ + 1, peak_flops_);
   StepReport report = RunOneUpdate(batches, progress);
   progress.Pause();
   FillReport(progress, report);
@@ -267,7 +261,7 @@ void Trainer::RunUpdates(int64_t last) {
   }
   const StopSignal stop(folder_->StopPath());
   BatchStream batches(dataset_, Share(), done_ + 1, last);
-  Progress progress(TokensAnUpdate(), last, PeakOfRank());
+  Progress progress(TokensAnUpdate(), last, peak_flops_);
   while (done_ < last) {
     StepReport report = RunOneUpdate(batches, progress);
     // Ranks see a request at different times: they stop together or not at all.

@@ -11,6 +11,7 @@
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/config/config.h"
 #include "trainer/evaluate/validation.h"
+#include "trainer/loop/batch_flops.h"
 #include "trainer/loop/progress.h"
 #include "trainer/loop/runtime.h"
 #include "trainer/loop/training_state.h"
@@ -52,12 +53,11 @@ class Trainer {
   [[nodiscard]] StepReport RunOneUpdate(BatchStream& batches, Progress& progress);
   [[nodiscard]] UpdateOutcome RunTraced(const Batch& batch, int64_t update, double lr);
   void FillReport(Progress& progress, StepReport& report);
-  [[nodiscard]] double ForwardFlopsOf(const Batch& batch) const;
-  [[nodiscard]] std::optional<double> PeakOfRank() const;
   [[noreturn]] void FailStopped(const StopSignal& stop) const;
   void Save(int64_t update);
   [[nodiscard]] UpdateShare Share() const;
   [[nodiscard]] int64_t LastUpdate() const;
+  [[nodiscard]] int64_t TracedUpdate() const;
   [[nodiscard]] double LearningRateAt(int64_t update) const;
   [[nodiscard]] int64_t TokensAnUpdate() const;
   [[noreturn]] void FailDiverged(int64_t update, const UpdateOutcome& outcome) const;
@@ -70,6 +70,8 @@ class Trainer {
   std::optional<RunFolder> folder_;  // none in a dry run
   TrainingState state_;
   Evaluator evaluator_;
+  std::optional<double> peak_flops_;  // of this rank's device; none: unknown
+  BatchFlops flops_;
   int64_t done_ = 0;     // updates done
   int64_t started_ = 0;  // updates done when this attempt began
 };

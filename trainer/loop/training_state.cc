@@ -13,11 +13,20 @@ TrainingState::TrainingState(const ModelConfig& model_config,
                              Runtime& runtime)
     : store(ParameterSpecs(model_config), *training.precision, runtime.allocator(), sharding, runtime.stream()),
       model(model_config, store, runtime.allocator(), runtime.stream(), training.sequence_length),
-      optimizer(optimizer_config, store, *runtime.mesh().data_group, runtime.allocator()),
+      optimizer(optimizer_config, store, runtime.mesh(), runtime.allocator(), runtime.stream()),
       updater(runtime, model, optimizer, training.micro_batch_size, training.recompute) {}
 
+MeshShape MeshOf(const ParallelConfig& parallel, int ranks) {
+  return {.data = ranks / (parallel.context * parallel.tensor), .context = parallel.context, .tensor = parallel.tensor};
+}
+
 FlatSharding ShardingOf(const ParallelConfig& parallel, const ProcessMesh& mesh) {
-  return {mesh.data, mesh.data_rank, parallel.zero == 1 && mesh.data > 1};
+  const Communicator& state = mesh.state_group();
+  return {.parts = state.size(),
+          .rank = state.rank(),
+          .shard_optimizer = parallel.zero == 1 && state.size() > 1,
+          .tensor_parts = mesh.Size(MeshAxis::kTensor),
+          .tensor_rank = mesh.Rank(MeshAxis::kTensor)};
 }
 
 }  // namespace ksa

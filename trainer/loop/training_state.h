@@ -29,6 +29,9 @@ struct TrainingState {
   Updater updater;
 };
 
+// The mesh of a run with `ranks` ranks.
+[[nodiscard]] MeshShape MeshOf(const ParallelConfig& parallel, int ranks);
+
 // How the flat buffers of a run are divided among its ranks.
 [[nodiscard]] FlatSharding ShardingOf(const ParallelConfig& parallel, const ProcessMesh& mesh);
 

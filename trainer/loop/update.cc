@@ -12,7 +12,7 @@ Updater::Updater(Runtime& runtime, KsaModel& model, Optimizer& optimizer, int32_
       recompute_(recompute) {}
 
 UpdateOutcome Updater::Run(const Batch& batch, int64_t update, double lr) {
-  const int64_t targets = runtime_.world().Sum(batch.target_count);
+  const int64_t targets = runtime_.mesh().group(MeshAxis::kData).Sum(batch.target_count);
   const double grad_scale = targets > 0 ? 1.0 / static_cast<double>(targets) : 0.0;
   optimizer_.BeginUpdate(runtime_.stream());
   AccumulateGradients(batch, AnnealMix(model_.config(), update), grad_scale);

@@ -16,19 +16,28 @@ double MillisecondsSince(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
 }
 
+TensorView RowsOf(const TensorView& flat, const FlatRange& range) {
+  return flat.Rows(range.begin, range.size());
+}
+
 }  // namespace
 
 Optimizer::Optimizer(const OptimizerConfig& config,
                      ParameterStore& store,
-                     Communicator& data_group,
-                     Allocator& allocator)
+                     const ProcessMesh& mesh,
+                     Allocator& allocator,
+                     const Stream& stream)
     : config_(config),
       store_(store),
-      group_(data_group),
+      mesh_(mesh),
       allocator_(allocator),
       stats_(Tensor::Empty({2}, DType::kF64, allocator)),
       scale_(Tensor::Empty({1}, DType::kF64, allocator)),
-      read_back_(2 * SizeOf(DType::kF64)) {}
+      read_back_(2 * SizeOf(DType::kF64), stream) {
+  if (store.replicas() > 1) {
+    static_cast<void>(mesh.replica_group(store.replicas()));  // all ranks make it here, together
+  }
+}
 
 void Optimizer::BeginUpdate(const Stream& stream) {
   store_.BeginUpdate();
@@ -39,20 +48,16 @@ UpdateResult Optimizer::Step(double lr, int64_t update, const Stream& stream) {
   UpdateResult result;
   store_.FinishGradients(stream);
   auto start = std::chrono::steady_clock::now();
-  ReduceGradients();
-  result.comm_ms += MillisecondsSince(start);
-  // Every rank sums the range it writes to checkpoints, so that each element counts once and the sum of the ranks'
-  // parts is the same whether the gradients were scattered or not.
-  const FlatRange range = store_.write_range();
-  SumOfSquares(store_.grads().Rows(range.begin, range.size()), stats_.Rows(1, 1), stream, &allocator_);
-  start = std::chrono::steady_clock::now();
-  group_.AllReduceSum(stats_);
+  ReduceGradients(stream);
+  SumNorm(stream);
   result.comm_ms += MillisecondsSince(start);
   ClipScale({.stats = stats_, .scale = scale_, .clip = config_.clip_grad_norm}, stream);
   ApplyAdamW(lr, update, stream);
   start = std::chrono::steady_clock::now();
-  if (store_.shard().size() < store_.padded_size()) {
-    group_.AllGather(store_.weights());
+  if (store_.is_sharded()) {
+    for (const Bucket& bucket : store_.buckets()) {
+      mesh_.state_group().AllGather("gather weights", RowsOf(store_.weights(), bucket.range), stream);
+    }
   }
   result.comm_ms += MillisecondsSince(start);
 
@@ -64,42 +69,58 @@ UpdateResult Optimizer::Step(double lr, int64_t update, const Stream& stream) {
   return result;
 }
 
-void Optimizer::ReduceGradients() {
-  if (group_.size() == 1) {
-    return;
-  }
-  if (store_.shard().size() < store_.padded_size()) {
-    group_.ReduceScatterSum(store_.grads());
-  } else {
-    group_.AllReduceSum(store_.grads());
+void Optimizer::ReduceGradients(const Stream& stream) {
+  for (const Bucket& bucket : store_.buckets()) {
+    const TensorView grads = RowsOf(store_.grads(), bucket.range);
+    if (bucket.reduction == TensorReduction::kAll) {
+      mesh_.group(MeshAxis::kTensor).AllReduceSum("sum gradients over tensor ranks", grads, stream);
+    } else if (bucket.reduction == TensorReduction::kReplicas) {
+      mesh_.replica_group(store_.replicas()).AllReduceSum("sum gradients over key/value replicas", grads, stream);
+    }
+    if (store_.is_sharded()) {
+      mesh_.state_group().ReduceScatterSum("sum gradients", grads, stream);
+    } else {
+      mesh_.state_group().AllReduceSum("sum gradients", grads, stream);
+    }
   }
 }
 
-void Optimizer::ApplyAdamW(double lr, int64_t update, const Stream& stream) {
-  const FlatRange shard = store_.shard();
-  const FlatRange decaying = {0, store_.decay_end()};
-  const FlatRange others = {store_.decay_end(), store_.padded_size()};
-  for (const auto& [range, weight_decay] : {std::pair{decaying, config_.weight_decay}, std::pair{others, 0.0}}) {
-    const int64_t begin = std::max(range.begin, shard.begin);
-    const int64_t end = std::min(range.end, shard.end);
-    if (begin >= end) {
-      continue;
-    }
-    const auto local = [&](const TensorView& x) { return x.Rows(begin - shard.begin, end - begin); };
-    AdamW({.weight = local(store_.master()),
-           .grad = store_.grads().Rows(begin, end - begin),
-           .exp_avg = local(store_.exp_avg()),
-           .exp_avg_sq = local(store_.exp_avg_sq()),
-           .compute = store_.has_separate_master() ? store_.weights().Rows(begin, end - begin) : TensorView{},
-           .grad_scale = scale_,
-           .lr = lr,
-           .beta1 = config_.beta1,
-           .beta2 = config_.beta2,
-           .eps = config_.eps,
-           .weight_decay = weight_decay,
-           .step = update},
-          stream);
+// Every rank sums the elements it owns, so that each counts once and the sum of the ranks' parts is the same whether
+// the gradients were scattered or not. The loss sum is whole on every tensor rank.
+void Optimizer::SumNorm(const Stream& stream) {
+  const TensorView squares = stats_.Rows(1, 1);
+  for (const FlatRange& range : store_.owned()) {
+    SumOfSquares(RowsOf(store_.grads(), range), squares, stream, &allocator_);
   }
+  mesh_.group(MeshAxis::kTensor).AllReduceSum("gradient norm over tensor ranks", squares, stream);
+  mesh_.state_group().AllReduceSum("loss and gradient norm", stats_, stream);
+}
+
+void Optimizer::ApplyAdamW(double lr, int64_t update, const Stream& stream) {
+  for (const FlatRange& shard : store_.shards()) {
+    UpdateRange(Intersect(shard, {0, store_.decay_end()}), config_.weight_decay, lr, update, stream);
+    UpdateRange(Intersect(shard, {store_.decay_end(), store_.padded_size()}), 0.0, lr, update, stream);
+  }
+}
+
+void Optimizer::UpdateRange(
+    const FlatRange& range, double weight_decay, double lr, int64_t update, const Stream& stream) {
+  if (range.size() == 0) {
+    return;
+  }
+  AdamW({.weight = store_.Master(range),
+         .grad = RowsOf(store_.grads(), range),
+         .exp_avg = store_.State(store_.exp_avg(), range),
+         .exp_avg_sq = store_.State(store_.exp_avg_sq(), range),
+         .compute = store_.has_separate_master() ? RowsOf(store_.weights(), range) : TensorView{},
+         .grad_scale = scale_,
+         .lr = lr,
+         .beta1 = config_.beta1,
+         .beta2 = config_.beta2,
+         .eps = config_.eps,
+         .weight_decay = weight_decay,
+         .step = update},
+        stream);
 }
 
 }  // namespace ksa

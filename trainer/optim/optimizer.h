@@ -1,4 +1,4 @@
-// One update of the weights: gradients summed over data ranks, clipped by their global norm, AdamW, weights gathered.
+// One update of the weights: gradients summed over ranks, clipped by their global norm, AdamW, weights gathered.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 #include "kernels/core/device.h"
 #include "kernels/core/gpu.h"
 #include "model/autograd/parameter.h"
-#include "parallel/comm/communicator.h"
+#include "parallel/mesh/process_mesh.h"
 #include "trainer/config/config.h"
 
 namespace ksa {
@@ -22,8 +22,13 @@ struct UpdateResult {
 
 class Optimizer {
  public:
-  // `store` and `data_group` must outlive it. `allocator` gives a little memory where the store lies.
-  Optimizer(const OptimizerConfig& config, ParameterStore& store, Communicator& data_group, Allocator& allocator);
+  // `store` and `mesh` must outlive it. `allocator` gives a little memory where the store lies and `stream`, that of
+  // all updates, computes.
+  Optimizer(const OptimizerConfig& config,
+            ParameterStore& store,
+            const ProcessMesh& mesh,
+            Allocator& allocator,
+            const Stream& stream);
 
   // Call before the first micro-batch.
   void BeginUpdate(const Stream& stream);
@@ -37,12 +42,14 @@ class Optimizer {
   UpdateResult Step(double lr, int64_t update, const Stream& stream);
 
  private:
-  void ReduceGradients();
+  void ReduceGradients(const Stream& stream);
+  void SumNorm(const Stream& stream);
   void ApplyAdamW(double lr, int64_t update, const Stream& stream);
+  void UpdateRange(const FlatRange& range, double weight_decay, double lr, int64_t update, const Stream& stream);
 
   OptimizerConfig config_;
   ParameterStore& store_;
-  Communicator& group_;
+  const ProcessMesh& mesh_;
   Allocator& allocator_;
   Tensor stats_;  // [2] fp64: loss sum, sum of squares of the gradients
   Tensor scale_;  // [1] fp64: the clipping factor, NaN when the update must not be applied

@@ -103,7 +103,7 @@ class TrainingRun {
  public:
   explicit TrainingRun(const Config& config)
       : config_(config),
-        plan_(PlanMemory(config, 1)),
+        plan_(PlanMemory(config)),
         group_(MakeSelfCommunicator()),
         runtime_(*group_, {.device = DeviceKind::kCuda, .device_bytes = plan_.ArenaBytes()}),
         state_(config_.model, config_.training, config_.optimizer, {}, runtime_) {

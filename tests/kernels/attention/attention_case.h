@@ -21,12 +21,15 @@ struct AttentionCase {
   int64_t heads = 1;
   int64_t groups = 1;
   int64_t dim = 8;
-  bool query_summaries = true;  // q has all rows, else text rows only
+  bool text_queries = true;     // false: q has summary rows only
+  bool query_summaries = true;  // q has summary rows, else text rows only
   bool key_summaries = true;    // so have k and v
   std::vector<int32_t> first_chunk;
   std::vector<int32_t> chunk_tokens;
 
-  [[nodiscard]] int64_t QueryRows() const { return query_summaries ? layout.rows() : layout.text_rows(); }
+  [[nodiscard]] int64_t QueryRows() const {
+    return (text_queries ? layout.query_rows() : 0) + (query_summaries ? layout.summary_rows() : 0);
+  }
 
   [[nodiscard]] int64_t KeyRows() const { return key_summaries ? layout.rows() : layout.text_rows(); }
 
@@ -139,11 +142,11 @@ struct AttentionTensors {
   }
 
   [[nodiscard]] AttentionForwardArgs Forward(const AttentionCase& c, Allocator* scratch) const {
-    return {q, k, v, out, lse, c.Layout(), c.window, AttentionPath::kAuto, scratch};
+    return {q, k, v, out, lse, c.Layout(), c.window, AttentionPath::kAuto, scratch, c.text_queries};
   }
 
   [[nodiscard]] AttentionBackwardArgs Backward(const AttentionCase& c, Allocator* scratch) const {
-    return {q, k, v, out, lse, dout, dq, dk, dv, c.Layout(), c.window, AttentionPath::kAuto, scratch};
+    return {q, k, v, out, lse, dout, dq, dk, dv, c.Layout(), c.window, AttentionPath::kAuto, scratch, c.text_queries};
   }
 
   void Run(const AttentionCase& c, const Stream& stream, Allocator* scratch) const {

@@ -6,7 +6,7 @@
 #include <cstring>
 #include <filesystem>
 
-#include "tests/support/thread_group.h"
+#include "parallel/comm/threads.h"
 #include "tests/trainer/checkpoint/support.h"
 #include "trainer/checkpoint/checkpoint.h"
 
@@ -71,7 +71,7 @@ TEST(Save, ThatFailsOnOneRankFailsOnAllAndLeavesNothing) {
   for (int failing = 0; failing < 3; ++failing) {
     const ScratchFolder scratch;
     const std::string good = SaveSmall(scratch.path(), 1);
-    const auto errors = RunRanks(3, [&](Communicator& world) {
+    const auto errors = RunRanksToEnd(3, [&](Communicator& world) {
       PoolAllocator allocator;
       ParameterStore store(SmallSpecs(), DType::kF32, allocator, {3, world.rank(), true});
       const auto fail = [&](SaveStage stage) {

@@ -2,7 +2,7 @@
 #include <filesystem>
 #include <random>
 
-#include "tests/support/thread_group.h"
+#include "parallel/comm/threads.h"
 #include "tests/trainer/checkpoint/support.h"
 #include "trainer/checkpoint/checkpoint.h"
 
@@ -109,7 +109,7 @@ TEST_F(Damage, OfOneTensorIsNamedByVerifyAndStopsTheLoad) {
 
 TEST_F(Damage, EveryRankGetsTheSameAnswer) {
   std::filesystem::resize_file(newer_ + "/rank_00000_of_00001.h5", 100);
-  RunRanksOrThrow(3, [&](Communicator& world) {
+  RunRanks(3, [&](Communicator& world) {
     const FoundCheckpoint found = FindNewestCheckpoint(scratch_.path(), world);
     ASSERT_TRUE(found.found);
     EXPECT_EQ(found.checkpoint.path, older_);

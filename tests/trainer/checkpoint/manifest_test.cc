@@ -250,6 +250,7 @@ TEST(BoxPieces, AreReadLikeAnyOther) {
   const std::vector<ParameterSpec> specs{{.name = "w", .shape = {6, 5}, .init_std = 1.0}};
   Manifest manifest{MetaOf(8), {}};
   std::map<std::string, std::vector<PieceDataset>> files;
+  std::map<std::string, std::vector<uint64_t>> hashes;
   std::vector<std::vector<float>> contents;
   contents.reserve(16);
   const auto add = [&](TensorEntry& tensor, Kind kind, TensorPiece piece, const std::string& file) {
@@ -260,6 +261,7 @@ TEST(BoxPieces, AreReadLikeAnyOther) {
     piece.file = file;
     piece.dataset = fmt::format("{}/{}", tensor.name, piece.flat.begin);
     piece.xxh3 = XXH3_64bits(values.data(), values.size() * sizeof(float));
+    hashes[file].push_back(piece.xxh3);
     contents.push_back(std::move(values));
     files[file].push_back({piece.dataset, {contents.back().data(), DType::kF32, {}, {piece.size()}}});
     tensor.pieces.push_back(piece);
@@ -274,7 +276,7 @@ TEST(BoxPieces, AreReadLikeAnyOther) {
     manifest.tensors.push_back(tensor);
   }
   for (const auto& [file, datasets] : files) {
-    WritePieceFile(folder + "/" + file, datasets, {});
+    EXPECT_EQ(WritePieceFile(folder + "/" + file, datasets, {}), hashes[file]);
   }
   Spill(folder + "/manifest.json", RenderManifest(manifest));
   const Checkpoint checkpoint = OpenCheckpoint(folder);

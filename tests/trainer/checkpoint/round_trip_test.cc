@@ -3,7 +3,7 @@
 #include <filesystem>
 #include <tuple>
 
-#include "tests/support/thread_group.h"
+#include "parallel/comm/threads.h"
 #include "tests/trainer/checkpoint/support.h"
 #include "trainer/checkpoint/checkpoint.h"
 
@@ -11,7 +11,7 @@ namespace ksa::testing {
 namespace {
 
 void SaveOn(int ranks, bool zero, DType dtype, const std::string& folder, int64_t step) {
-  RunRanksOrThrow(ranks, [&](Communicator& world) {
+  RunRanks(ranks, [&](Communicator& world) {
     PoolAllocator allocator;
     ParameterStore store(SmallSpecs(), dtype, allocator, {ranks, world.rank(), zero});
     FillState(store);
@@ -28,7 +28,7 @@ TEST_P(RoundTrip, EveryElementComesBack) {
   const auto [writers, writer_zero, readers, reader_zero, dtype] = GetParam();
   const ScratchFolder scratch;
   SaveOn(writers, writer_zero, dtype, scratch.path(), 12);
-  RunRanksOrThrow(readers, [&, readers = readers, reader_zero = reader_zero, dtype = dtype](Communicator& world) {
+  RunRanks(readers, [&, readers = readers, reader_zero = reader_zero, dtype = dtype](Communicator& world) {
     const FoundCheckpoint found = FindNewestCheckpoint(scratch.path(), world);
     ASSERT_TRUE(found.found);
     EXPECT_TRUE(found.refused.empty());

@@ -11,6 +11,7 @@
 #include <nlohmann/json.hpp>
 
 #include "kernels/core/error.h"
+#include "trainer/commands/attention_paths.h"
 #include "trainer/commands/bench_report.h"
 
 namespace ksa {
@@ -102,6 +103,25 @@ TEST_F(BenchTest, Attention) {
   EXPECT_NE(printed_.find("full causal"), std::string::npos);
 }
 
+TEST(AttentionPaths, TensorCoresOfHopperByDefaultWhereTheyCanDoTheCall) {
+  const GpuInfo hopper = {.major = 9};
+  const GpuInfo ampere = {.major = 8};
+  const std::vector<AttentionPath> automatic = {AttentionPath::kAuto};
+  for (const int32_t head_dim : {64, 128}) {
+    const AttentionPaths paths = DefaultAttentionPaths(hopper, DType::kBF16, head_dim);
+    EXPECT_EQ(paths.ksa, (std::vector{AttentionPath::kMma, AttentionPath::kWgmma}));
+    EXPECT_EQ(paths.full.front(), AttentionPath::kAuto);
+    EXPECT_EQ(paths.full.size(), AttentionPathIsBuilt(AttentionPath::kCudnn) ? 2 : 1);
+  }
+  for (const AttentionPaths& paths : {DefaultAttentionPaths(std::nullopt, DType::kBF16, 128),
+                                      DefaultAttentionPaths(ampere, DType::kBF16, 128),
+                                      DefaultAttentionPaths(hopper, DType::kF32, 128),
+                                      DefaultAttentionPaths(hopper, DType::kBF16, 96)}) {
+    EXPECT_EQ(paths.ksa, automatic);
+    EXPECT_EQ(paths.full, automatic);
+  }
+}
+
 TEST(Bench, HeadsAreAMultipleOfKvHeads) {
   CLI::App app;
   AddBenchCommand(app);
@@ -120,11 +140,15 @@ TEST_F(BenchTest, Step) {
                                    "30",
                                    "--micro-batch-size",
                                    "2",
+                                   "--device",
+                                   "cpu",
                                    "--threads",
-                                   "1",
+                                   "2",
                                    "--steps",
                                    "2",
                                    "--with-full"});
+  EXPECT_EQ(json["device"], CpuName());
+  EXPECT_EQ(json["threads"], 2);
   ASSERT_EQ(json["rows"].size(), 2);
   const nlohmann::json& row = json["rows"][0];
   EXPECT_NEAR(row["first_loss"].get<double>(), std::log(60.0), 0.1);

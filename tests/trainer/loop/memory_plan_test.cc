@@ -43,7 +43,7 @@ class MemoryPlanTest : public ::testing::Test {
 };
 
 TEST_F(MemoryPlanTest, StateIsWhatTheParametersTake) {
-  const MemoryPlan plan = PlanMemory(Small({}), 1);
+  const MemoryPlan plan = PlanMemory(Small({}));
   EXPECT_EQ(plan.gradients, 2 * plan.weights);
   EXPECT_EQ(plan.master_weights, 2 * plan.weights);
   EXPECT_EQ(plan.moments, 4 * plan.weights);
@@ -52,7 +52,7 @@ TEST_F(MemoryPlanTest, StateIsWhatTheParametersTake) {
 }
 
 TEST_F(MemoryPlanTest, ActivationsGrowWithTheMicroBatchAndShrinkWithRecompute) {
-  const auto activations = [](const std::vector<std::string>& sets) { return PlanMemory(Small(sets), 1).activations; };
+  const auto activations = [](const std::vector<std::string>& sets) { return PlanMemory(Small(sets)).activations; };
   const int64_t two = activations({});
   EXPECT_GT(activations({"training.micro_batch_size=4"}), two * 3 / 2);
   EXPECT_LT(activations({"training.recompute=mlp"}), two);
@@ -65,7 +65,7 @@ TEST_F(MemoryPlanTest, ValidationBetweenUpdatesStaysWithinThePlan) {
   testing::WriteShards(folder / "v", {{std::vector<int32_t>(2000, 7)}}, *MakeByteTokenizer());
   const std::string source = "=[{path: " + (folder / "v") + "}]";
   const Config config = Small({"data.train" + source, "data.validation" + source});
-  const MemoryPlan plan = PlanMemory(config, 1);
+  const MemoryPlan plan = PlanMemory(config);
   const std::unique_ptr<Communicator> self = MakeSelfCommunicator();
   Runtime runtime(*self, {.device = DeviceKind::kCuda, .dry = true});
   TrainingState state(config.model, config.training, config.optimizer, {}, runtime);
@@ -87,7 +87,7 @@ TEST_F(MemoryPlanTest, ValidationBetweenUpdatesStaysWithinThePlan) {
 }
 
 TEST_F(MemoryPlanTest, ZeroDividesTheOptimizerState) {
-  const MemoryPlan one = PlanMemory(Small({}), 1);
+  const MemoryPlan one = PlanMemory(Small({}));
   const MemoryPlan four = PlanMemory(Small({}), 4);
   EXPECT_EQ(four.moments * 4, one.moments);
   EXPECT_EQ(four.master_weights * 4, one.master_weights);
@@ -95,7 +95,7 @@ TEST_F(MemoryPlanTest, ZeroDividesTheOptimizerState) {
 }
 
 TEST_F(MemoryPlanTest, WhatDoesNotFitIsRefusedWithTheTable) {
-  const MemoryPlan plan = PlanMemory(Small({}), 1);
+  const MemoryPlan plan = PlanMemory(Small({}));
   GpuInfo gpu = {.name = "a small GPU", .total_bytes = plan.Total(), .free_bytes = plan.Total()};
   CheckFits(plan, gpu);
   gpu.free_bytes -= 1;

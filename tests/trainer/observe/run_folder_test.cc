@@ -7,7 +7,7 @@
 
 #include <array>
 
-#include "tests/support/thread_group.h"
+#include "parallel/comm/threads.h"
 #include "tests/trainer/checkpoint/support.h"
 #include "trainer/observe/stop_signal.h"
 
@@ -104,7 +104,7 @@ TEST(RunFolder, TakesTheRunOfItsCheckpointsWhenItsNameWasLost) {
 TEST(RunFolder, IsTheSameOnAllRanksAndFailsOnAll) {
   const ScratchFolder scratch;
   std::array<std::string, 3> ids;
-  RunRanksOrThrow(3, [&](Communicator& world) {
+  RunRanks(3, [&](Communicator& world) {
     const RunFolder folder(scratch / "run", world);
     ids[static_cast<size_t>(world.rank())] = folder.run_id();
     EXPECT_EQ(folder.attempt(), 1);
@@ -114,7 +114,8 @@ TEST(RunFolder, IsTheSameOnAllRanksAndFailsOnAll) {
   EXPECT_EQ(ids[0], ids[2]);
   Spill(scratch / "file", "");
   for (const std::string& path : {scratch / "file", scratch / "file/run"}) {
-    for (const std::exception_ptr& error : RunRanks(3, [&](Communicator& world) { RunFolder folder(path, world); })) {
+    for (const std::exception_ptr& error :
+         RunRanksToEnd(3, [&](Communicator& world) { RunFolder folder(path, world); })) {
       ASSERT_TRUE(error);
       EXPECT_EQ(ErrorOf([&] { std::rethrow_exception(error); }).code(), ExitCode::kCannotCreate);
     }

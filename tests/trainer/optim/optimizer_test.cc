@@ -21,7 +21,7 @@ TEST(Optimizer, RewritesTheWeightsOfItsShardFromTheMasters) {
   const std::vector<double> weights = ToDouble(store.weights());
   const std::vector<double> masters = ToDouble(store.master());
   const std::unique_ptr<Communicator> self = MakeSelfCommunicator();
-  Optimizer optimizer({}, store, *self, allocator);
+  Optimizer optimizer({}, store, *self, allocator, {});
   optimizer.BeginUpdate({});
   for (Parameter& parameter : store.parameters()) {
     static_cast<void>(parameter.Accumulate());

@@ -1,0 +1,28 @@
+// Floating-point operations of an update's batches, for MFU.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+
+#include "data/loader/batch.h"
+#include "model/ksa/model_config.h"
+
+namespace ksa {
+
+class BatchFlops {
+ public:
+  // `model` must outlive it.
+  explicit BatchFlops(const ModelConfig& model) : model_(model) {}
+
+  // Of a forward pass over the batch's samples. Without documents batches of one size cost the same, and the first is
+  // counted for all.
+  [[nodiscard]] double Forward(const Batch& batch);
+
+ private:
+  const ModelConfig& model_;
+  int32_t samples_ = 0;  // of the batches without documents that `plain_` counts
+  int32_t sequence_length_ = 0;
+  std::optional<double> plain_;
+};
+
+}  // namespace ksa
