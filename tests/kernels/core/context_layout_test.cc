@@ -16,7 +16,7 @@
 namespace ksa::testing {
 namespace {
 
-// A whole layout of random sizes with the tables of its documents, if it has any.
+// A whole layout of random sizes with the tables of its documents, if it has any, and a window whose summaries live.
 class RandomWhole {
  public:
   explicit RandomWhole(uint64_t seed) : seed_(seed) {
@@ -24,7 +24,8 @@ class RandomWhole {
     layout_.text_tokens = Pick({1, 5, 12, 23, 24, 40});
     layout_.chunk_size = Pick({1, 3, 4, 8});
     layout_.summary_tokens = Pick({1, 2, 3});
-    layout_.live_chunks = Pick(0, layout_.chunks());
+    window_ = PickWindow();
+    layout_.live_chunks = Pick(window_.summaries ? LiveChunks(layout_.chunks(), window_.chunks) : 0, layout_.chunks());
     layout_.text_positions = Pick({0, 1}) == 0 ? TextPositions::kOrigin : TextPositions::kInnerChunk;
     layout_.summary_positions = std::vector<SummaryPositions>{SummaryPositions::kChunkEnd,
                                                               SummaryPositions::kChunkStart,
@@ -43,14 +44,7 @@ class RandomWhole {
     return first + static_cast<int32_t>(Philox4x32(seed_, draw_++)[0] % static_cast<uint32_t>(last - first + 1));
   }
 
-  [[nodiscard]] AttentionWindow PickWindow() {
-    const int32_t w = Pick({0, 1, 2, 5, 100});
-    const std::vector<AttentionWindow> windows = {AttentionWindow::Ksa(w),
-                                                  AttentionWindow::Full(),
-                                                  AttentionWindow::SlidingTokens(w + 1),
-                                                  AttentionWindow::SlidingChunks(w)};
-    return windows[static_cast<size_t>(Pick(0, 3))];
-  }
+  [[nodiscard]] const AttentionWindow& window() const { return window_; }
 
   [[nodiscard]] SummaryLayout Layout() const {
     SummaryLayout layout = layout_;
@@ -60,6 +54,15 @@ class RandomWhole {
   }
 
  private:
+  [[nodiscard]] AttentionWindow PickWindow() {
+    const int32_t w = Pick({0, 1, 2, 5, 100});
+    const std::vector<AttentionWindow> windows = {AttentionWindow::Ksa(w),
+                                                  AttentionWindow::Full(),
+                                                  AttentionWindow::SlidingTokens(w + 1),
+                                                  AttentionWindow::SlidingChunks(w)};
+    return windows[static_cast<size_t>(Pick(0, 3))];
+  }
+
   // A document of 0 tokens is a chunk of padding.
   void MakeDocuments() {
     for (int32_t sequence = 0; sequence < layout_.sequences; ++sequence) {
@@ -81,6 +84,7 @@ class RandomWhole {
   uint64_t seed_;
   uint64_t draw_ = 0;
   SummaryLayout layout_;
+  AttentionWindow window_;
   std::vector<int32_t> first_chunk_;
   std::vector<int32_t> chunk_tokens_;
 };
@@ -151,6 +155,12 @@ bool In(Range range, int32_t x) {
   return x >= range.begin && x < range.end;
 }
 
+// Kernels count on it of empty ranges too.
+void ExpectInside(Range range, int32_t rows) {
+  EXPECT_TRUE(range.begin >= 0 && range.begin <= range.end && range.end <= rows)
+      << "[" << range.begin << ", " << range.end << ") of " << rows;
+}
+
 // The ranges of text queries of a part of one run whose summaries are gathered.
 void ExpectTextRanges(const SummaryLayout& part, const AttentionWindow& window) {
   for (int32_t i = 0; i < part.text_tokens; ++i) {
@@ -159,6 +169,8 @@ void ExpectTextRanges(const SummaryLayout& part, const AttentionWindow& window) 
       const Range keys = key.is_summary ? part.SummaryKeys(window, 0, i) : part.TextKeys(window, 0, i);
       const Range readers = key.is_summary ? part.TextReadersOfSummary(window, 0, key.index)
                                            : part.TextReadersOfText(window, 0, key.index);
+      ExpectInside(keys, key.is_summary ? part.live_summaries() : part.text_tokens);
+      ExpectInside(readers, part.text_tokens);
       EXPECT_EQ(In(keys, key.index), visible) << "text " << i << (key.is_summary ? " sum " : " text ") << key.index;
       EXPECT_EQ(In(readers, i), visible && In(part.Queries(), i))
           << "text " << i << (key.is_summary ? " sum " : " text ") << key.index;
@@ -190,7 +202,7 @@ TEST(ContextLayout, RanksHoldTheRowsOfTheWhole) {
   for (uint64_t seed = 0; seed < 120 && !::testing::Test::HasFailure(); ++seed) {
     RandomWhole random(seed);
     const SummaryLayout whole = random.Layout();
-    const AttentionWindow window = random.PickWindow();
+    const AttentionWindow window = random.window();
     const int32_t ranks = random.Pick(1, 5);
     std::vector<int> seen(static_cast<size_t>(whole.rows()));
     for (int32_t rank = 0; rank < ranks; ++rank) {
@@ -211,7 +223,7 @@ TEST(ContextLayout, PartsWithQueriesSeeWhatTheWholeSees) {
   for (uint64_t seed = 0; seed < 400 && !::testing::Test::HasFailure(); ++seed) {
     RandomWhole random(1000 + seed);
     const SummaryLayout whole = random.Layout();
-    const AttentionWindow window = random.PickWindow();
+    const AttentionWindow window = random.window();
     const int32_t sequence = random.Pick(0, whole.sequences - 1);
     const int32_t begin = random.Pick(0, whole.chunks());
     const int32_t end = random.Pick(begin, whole.chunks());
