@@ -74,11 +74,11 @@ WeightPair KsaModel::Pair(int32_t layer, const char* name, const char* summary_n
 
 Residual KsaModel::RunLayer(const ExecContext& cx, const Residual& x, size_t index, const Input& input) {
   const Layer& layer = layers_[index];
-  const int64_t text_rows = input.layout.text_rows();
+  const int32_t summaries_left = config_.LastKsaLayer() - static_cast<int32_t>(index);  // layers that have them
   SummaryRole role = layer.summaries_attend ? SummaryRole::kAttend : SummaryRole::kBypass;
-  if (static_cast<int32_t>(index) == config_.LastKsaLayer()) {
+  if (summaries_left == 0) {
     role = SummaryRole::kKeysOnly;
-  } else if (x.x.rows() == text_rows) {
+  } else if (summaries_left < 0 || input.layout.summary_rows() == 0) {
     role = SummaryRole::kBypass;
   }
   const BlockSpec spec = {.layout = input.layout,
@@ -88,11 +88,10 @@ Residual KsaModel::RunLayer(const ExecContext& cx, const Residual& x, size_t ind
                           .rope_table = rope_table_,
                           .head_dim = config_.head_dim,
                           .eps = config_.rms_norm_eps};
-  const auto run = [&layer, spec, text_rows, recompute = input.recompute](const ExecContext& inner,
-                                                                          const Residual& in) {
+  const RowCounts active = {input.layout.text_rows(), role == SummaryRole::kAttend ? input.layout.summary_rows() : 0};
+  const auto run = [&layer, spec, active, recompute = input.recompute](const ExecContext& inner, const Residual& in) {
     const Residual attended = AttentionBlock(inner, in, layer.attention, spec, recompute == Recompute::kAttention);
-    const int64_t active_rows = spec.role == SummaryRole::kAttend ? attended.x.rows() : text_rows;
-    return MlpBlock(inner, attended, layer.mlp, active_rows, spec.eps, recompute == Recompute::kMlp);
+    return MlpBlock(inner, attended, layer.mlp, active, spec.eps, recompute == Recompute::kMlp);
   };
   if (input.recompute != Recompute::kBlock) {
     return run(cx, x);
@@ -115,7 +114,8 @@ Var KsaModel::Hidden(const ExecContext& cx, const Input& input) {
                                        {.layout = layout,
                                         .table = &store_.Get("model.embed_tokens.weight"),
                                         .summary_table = store_.Find("summary_embedding.weight"),
-                                        .vocab_size = config_.vocab_size}))};
+                                        .vocab_size = config_.vocab_size}),
+                             {layout.text_rows(), layout.summary_rows()})};
   const auto trace = [&] {
     if (input.trace != nullptr) {
       x = {Sum(cx, x)};
@@ -127,14 +127,15 @@ Var KsaModel::Hidden(const ExecContext& cx, const Input& input) {
     x = RunLayer(cx, x, i, input);
     trace();
   }
-  const int64_t text_rows = layout.text_rows();
+  const int64_t text_rows = HeldRows(cx, {.text = layout.text_rows()}).text;
   const WeightPair norm = {&store_.Get("model.norm.weight"), nullptr};
   return NormOfSum(cx, x, text_rows, norm, text_rows, config_.rms_norm_eps).normed;
 }
 
 CrossEntropyResult KsaModel::Loss(
     const ExecContext& cx, const Var& hidden, const Tensor& targets, double grad_scale, Tensor loss_sum) {
-  return LinearCrossEntropyLoss(cx, TensorEnter(cx, hidden), *head_, targets, grad_scale, std::move(loss_sum));
+  const Var entered = TensorEnter(cx, hidden, {.text = targets.size()});
+  return LinearCrossEntropyLoss(cx, entered, *head_, targets, grad_scale, std::move(loss_sum));
 }
 
 Tensor KsaModel::Logits(const ExecContext& cx, const Tensor& hidden) {

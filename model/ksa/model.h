@@ -25,8 +25,8 @@ namespace ksa {
 
 class KsaModel {
  public:
-  // `store` was made from ParameterSpecs(config); it and `allocator` must outlive the model. `positions`: the longest
-  // sequence that will be run.
+  // `store` was made from ParameterSpecs(config) of the mesh that will run it; it and `allocator` must outlive the
+  // model. `positions`: the longest sequence that will be run.
   KsaModel(
       const ModelConfig& config, ParameterStore& store, Allocator& allocator, const Stream& stream, int64_t positions);
 
@@ -42,15 +42,15 @@ class KsaModel {
     std::vector<Var>* trace = nullptr;  // for tests: the embedding, then the residual stream after every layer
   };
 
-  // -> [text rows, d], after the final norm.
+  // -> [text rows, d], after the final norm; under sequence parallelism this rank's part of them.
   [[nodiscard]] Var Hidden(const ExecContext& cx, const Input& input);
 
-  // Cross-entropy of hidden text rows; with a tape, gradients of grad_scale · sum start here. `loss_sum` [1] fp64 is
-  // added to; empty: a new one.
+  // Cross-entropy of hidden text rows, `targets` of all of them; with a tape, gradients of grad_scale · sum start here.
+  // `loss_sum` [1] fp64 is added to; empty: a new one.
   [[nodiscard]] CrossEntropyResult Loss(
       const ExecContext& cx, const Var& hidden, const Tensor& targets, double grad_scale, Tensor loss_sum = {});
 
-  // hidden [n, d] -> [n, EmbeddingRows()]. For a few rows: it holds them all.
+  // hidden [n, d] -> [n, EmbeddingRows()]. For a few rows: it holds them all. On one tensor rank.
   [[nodiscard]] Tensor Logits(const ExecContext& cx, const Tensor& hidden);
 
  private:

@@ -55,23 +55,28 @@ Var Project(const ExecContext& cx, const Var& x, const Projection& projection, c
   return MixRows(cx, y, NormAndRope(cx, base, projection, spec, text_rows, false), text_rows, spec.mix);
 }
 
+// The rows of the whole layout that run through a block.
+RowCounts ActiveRows(const BlockSpec& spec) {
+  return {spec.layout.text_rows(), spec.role == SummaryRole::kBypass ? 0 : spec.layout.summary_rows()};
+}
+
 // Normed rows -> what attention adds to the residual stream.
 Var AttentionDelta(const ExecContext& cx, const Var& normed, const AttentionWeights& weights, const BlockSpec& spec) {
-  const Var entered = TensorEnter(cx, normed);
-  const int64_t text_rows = spec.layout.text_rows();
-  const Var queries = spec.role == SummaryRole::kKeysOnly ? Rows(cx, entered, 0, text_rows) : entered;
-  const Var q = Project(cx, queries, {&weights.q, &weights.q_norm, true}, spec);
+  const RowCounts keys = ActiveRows(spec);
+  const RowCounts queries = {keys.text, spec.role == SummaryRole::kKeysOnly ? 0 : keys.summaries};
+  const Var entered = TensorEnter(cx, normed, keys);
+  const Var q = Project(cx, Rows(cx, entered, 0, queries.total()), {&weights.q, &weights.q_norm, true}, spec);
   const Var k = Project(cx, entered, {&weights.k, &weights.k_norm, true}, spec);
   const Var v = Project(cx, entered, {&weights.v, nullptr, false}, spec);
   const Var attended =
       Attention(cx, q, k, v, {.layout = spec.layout, .window = spec.window, .head_dim = spec.head_dim});
-  return TensorReduce(cx, Linear(cx, attended, *weights.out));
+  return TensorReduce(cx, Linear(cx, attended, *weights.out), queries);
 }
 
-Var MlpDelta(const ExecContext& cx, const Var& normed, const MlpWeights& weights) {
-  const Var entered = TensorEnter(cx, normed);
+Var MlpDelta(const ExecContext& cx, const Var& normed, const MlpWeights& weights, const RowCounts& rows) {
+  const Var entered = TensorEnter(cx, normed, rows);
   const Var hidden = Swiglu(cx, Linear(cx, entered, *weights.gate), Linear(cx, entered, *weights.up));
-  return TensorReduce(cx, Linear(cx, hidden, *weights.down));
+  return TensorReduce(cx, Linear(cx, hidden, *weights.down), rows);
 }
 
 // `block` now, or again in backward.
@@ -103,24 +108,24 @@ NormedSum NormOfSum(const ExecContext& cx,
 
 Residual AttentionBlock(
     const ExecContext& cx, const Residual& in, const AttentionWeights& weights, const BlockSpec& spec, bool recompute) {
-  const int64_t text_rows = spec.layout.text_rows();
-  const int64_t active_rows = spec.role == SummaryRole::kBypass ? text_rows : in.x.rows();
-  const NormedSum norm = NormOfSum(cx, in, active_rows, weights.norm, text_rows, spec.eps);
+  const RowCounts held = HeldRows(cx, ActiveRows(spec));
+  const NormedSum norm = NormOfSum(cx, in, held.total(), weights.norm, held.text, spec.eps);
   const Var delta = Run(cx, norm.normed, recompute, [weights, spec](const ExecContext& inner, const Var& normed) {
     return AttentionDelta(inner, normed, weights, spec);
   });
-  return {spec.role == SummaryRole::kKeysOnly ? Rows(cx, norm.sum, 0, text_rows) : norm.sum, delta};
+  return {spec.role == SummaryRole::kKeysOnly ? Rows(cx, norm.sum, 0, held.text) : norm.sum, delta};
 }
 
 Residual MlpBlock(const ExecContext& cx,
                   const Residual& in,
                   const MlpWeights& weights,
-                  int64_t active_rows,
+                  const RowCounts& active,
                   double eps,
                   bool recompute) {
-  const NormedSum norm = NormOfSum(cx, in, active_rows, {weights.norm, nullptr}, active_rows, eps);
-  const Var delta = Run(cx, norm.normed, recompute, [weights](const ExecContext& inner, const Var& normed) {
-    return MlpDelta(inner, normed, weights);
+  const int64_t rows = HeldRows(cx, active).total();
+  const NormedSum norm = NormOfSum(cx, in, rows, {weights.norm, nullptr}, rows, eps);
+  const Var delta = Run(cx, norm.normed, recompute, [weights, active](const ExecContext& inner, const Var& normed) {
+    return MlpDelta(inner, normed, weights, active);
   });
   return {norm.sum, delta};
 }
