@@ -66,12 +66,12 @@ ncclUniqueId ShareId(Communicator& host) {
 
 }  // namespace
 
-NcclHandle::NcclHandle(Communicator& host, const Device& device, double limit_seconds) {
+NcclHandle::NcclHandle(Communicator& host, const Device& device, double limit_seconds, Calls calls) {
   KeepMulticastOff();
   KSA_CUDA_CHECK(cudaSetDevice(device.ordinal));
   const ncclUniqueId id = ShareId(host);
   ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-  config.blocking = 0;
+  config.blocking = calls == Calls::kBlocking ? 1 : 0;
   const ncclResult_t result = ncclCommInitRankConfig(&comm_, host.size(), id, host.rank(), &config);
   const bool started = result == ncclSuccess || result == ncclInProgress;
   const ncclResult_t state = started ? Await(limit_seconds) : result;

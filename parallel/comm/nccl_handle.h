@@ -10,9 +10,12 @@ namespace ksa {
 
 class NcclHandle {
  public:
-  // Made by all ranks of `host` together; `host` carries the id. Not blocking: calls come back at once, also while a
-  // rank is missing, and Settle waits for what they do on the host.
-  NcclHandle(Communicator& host, const Device& device, double limit_seconds);
+  // How calls wait for what they do on the host. kSettled: they come back at once, also while a rank is missing, and
+  // Settle waits. kBlocking: the calls themselves do.
+  enum class Calls : int { kSettled, kBlocking };
+
+  // Made by all ranks of `host` together; `host` carries the id.
+  NcclHandle(Communicator& host, const Device& device, double limit_seconds, Calls calls = Calls::kSettled);
   NcclHandle(const NcclHandle&) = delete;
   NcclHandle& operator=(const NcclHandle&) = delete;
   // In good order waits for the other ranks to do the same; after an error, or when an exception is on its way, not.
