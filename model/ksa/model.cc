@@ -9,6 +9,7 @@
 #include "model/ksa/parameters.h"
 #include "model/ops/collectives.h"
 #include "model/ops/embedding.h"
+#include "parallel/context/slices.h"
 
 namespace ksa {
 
@@ -31,6 +32,36 @@ SummaryLayout MakeLayout(const ModelConfig& config,
   layout.chunk_tokens = chunk_tokens;
   return layout;
 }
+
+namespace {
+
+// The whole sequences of which a rank's layout has a part.
+SummaryLayout WholeLayout(const ModelConfig& config, const SummaryLayout& local) {
+  return MakeLayout(config, local.sequences, local.total(), local.document_first_chunk, local.chunk_tokens);
+}
+
+// With one context rank any layout of the model goes.
+void CheckPart(const ExecContext& cx, const ModelConfig& config, const SummaryLayout& layout) {
+  if (!IsContextParallel(cx)) {
+    KSA_CHECK(layout.total() == layout.text_tokens, "a part of a sequence, but one context rank runs the model");
+    return;
+  }
+  const int ranks = cx.mesh->Size(MeshAxis::kContext);
+  const int rank = cx.mesh->Rank(MeshAxis::kContext);
+  const SummaryLayout expected = MakeLocalLayout(WholeLayout(config, layout), ranks, rank);
+  KSA_CHECK(layout.rows() == expected.rows() && layout.text_tokens == expected.text_tokens &&
+                layout.first_chunk == expected.first_chunk && layout.second_chunk == expected.second_chunk,
+            "context rank {} of {} holds {} tokens of a sequence of {} and {} rows; its layout has {} and {}",
+            rank,
+            ranks,
+            expected.text_tokens,
+            layout.total(),
+            expected.rows(),
+            layout.text_tokens,
+            layout.rows());
+}
+
+}  // namespace
 
 double AnnealMix(const ModelConfig& config, int64_t update) {
   if (!config.ksa.anneal.has_value() || !config.HasSummaryRows()) {
@@ -82,6 +113,8 @@ Residual KsaModel::RunLayer(const ExecContext& cx, const Residual& x, size_t ind
     role = SummaryRole::kBypass;
   }
   const BlockSpec spec = {.layout = input.layout,
+                          .whole = WholeLayout(config_, input.layout),
+                          .context_method = input.context_method,
                           .window = layer.spec.Window(),
                           .role = role,
                           .mix = input.mix,
@@ -104,9 +137,10 @@ Residual KsaModel::RunLayer(const ExecContext& cx, const Residual& x, size_t ind
 Var KsaModel::Hidden(const ExecContext& cx, const Input& input) {
   const SummaryLayout& layout = input.layout;
   KSA_CHECK(input.ids.size() == layout.text_rows(), "{} ids for {} text rows", input.ids.size(), layout.text_rows());
-  KSA_CHECK(layout.text_tokens <= rope_table_.rows(),
+  CheckPart(cx, config_, layout);
+  KSA_CHECK(layout.total() <= rope_table_.rows(),
             "a sequence of {} tokens, but the model was made for {}",
-            layout.text_tokens,
+            layout.total(),
             rope_table_.rows());
   Residual x = {TensorReduce(cx,
                              Embedding(cx,

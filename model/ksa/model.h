@@ -35,10 +35,11 @@ class KsaModel {
   [[nodiscard]] ParameterStore& store() { return store_; }
 
   struct Input {
-    Tensor ids;  // [text rows] int32, 0 <= id < vocab_size
-    SummaryLayout layout;
-    double mix = 1.0;  // AnnealMix
+    Tensor ids;            // [text rows] int32, 0 <= id < vocab_size
+    SummaryLayout layout;  // of MakeLayout; over several context ranks this rank's, of MakeLocalLayout
+    double mix = 1.0;      // AnnealMix
     Recompute recompute = Recompute::kNone;
+    ContextMethod context_method = ContextMethod::kAuto;
     std::vector<Var>* trace = nullptr;  // for tests: the embedding, then the residual stream after every layer
   };
 

@@ -3,6 +3,7 @@
 #include "model/autograd/recompute.h"
 #include "model/ops/attention.h"
 #include "model/ops/collectives.h"
+#include "model/ops/context_attention.h"
 #include "model/ops/linear.h"
 #include "model/ops/rope.h"
 #include "model/ops/rows.h"
@@ -60,16 +61,40 @@ RowCounts ActiveRows(const BlockSpec& spec) {
   return {spec.layout.text_rows(), spec.role == SummaryRole::kBypass ? 0 : spec.layout.summary_rows()};
 }
 
+// Normed rows [all keys, d] -> attention's output for the first `queries` of them. With sequences spread over ranks the
+// keys come first, and travel while queries are computed.
+Var Attended(const ExecContext& cx,
+             const Var& entered,
+             int64_t queries,
+             const AttentionWeights& weights,
+             const BlockSpec& spec) {
+  const auto project_q = [&] {
+    return Project(cx, Rows(cx, entered, 0, queries), {&weights.q, &weights.q_norm, true}, spec);
+  };
+  if (!IsContextParallel(cx)) {
+    const Var q = project_q();
+    const Var k = Project(cx, entered, {&weights.k, &weights.k_norm, true}, spec);
+    const Var v = Project(cx, entered, {&weights.v, nullptr, false}, spec);
+    return Attention(cx, q, k, v, {.layout = spec.layout, .window = spec.window, .head_dim = spec.head_dim});
+  }
+  const Var k = Project(cx, entered, {&weights.k, &weights.k_norm, true}, spec);
+  const Var v = Project(cx, entered, {&weights.v, nullptr, false}, spec);
+  const int64_t heads = weights.q.text->value.rows() / spec.head_dim;
+  const auto keys = StartContextKeys(
+      cx,
+      k,
+      v,
+      heads,
+      {.whole = spec.whole, .window = spec.window, .head_dim = spec.head_dim, .method = spec.context_method});
+  return ContextAttention(cx, project_q(), keys);
+}
+
 // Normed rows -> what attention adds to the residual stream.
 Var AttentionDelta(const ExecContext& cx, const Var& normed, const AttentionWeights& weights, const BlockSpec& spec) {
   const RowCounts keys = ActiveRows(spec);
   const RowCounts queries = {keys.text, spec.role == SummaryRole::kKeysOnly ? 0 : keys.summaries};
   const Var entered = TensorEnter(cx, normed, keys);
-  const Var q = Project(cx, Rows(cx, entered, 0, queries.total()), {&weights.q, &weights.q_norm, true}, spec);
-  const Var k = Project(cx, entered, {&weights.k, &weights.k_norm, true}, spec);
-  const Var v = Project(cx, entered, {&weights.v, nullptr, false}, spec);
-  const Var attended =
-      Attention(cx, q, k, v, {.layout = spec.layout, .window = spec.window, .head_dim = spec.head_dim});
+  const Var attended = Attended(cx, entered, queries.total(), weights, spec);
   return TensorReduce(cx, Linear(cx, attended, *weights.out), queries);
 }
 

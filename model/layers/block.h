@@ -7,6 +7,7 @@
 #include "kernels/core/summary_layout.h"
 #include "model/autograd/parameter.h"
 #include "model/autograd/tape.h"
+#include "model/ops/context_attention.h"
 #include "model/ops/norm.h"
 #include "parallel/tensor/row_counts.h"
 
@@ -43,7 +44,9 @@ enum class SummaryRole : int {
 };
 
 struct BlockSpec {
-  SummaryLayout layout;
+  SummaryLayout layout;  // of the rows that are here
+  SummaryLayout whole;   // of whole sequences; read where they are spread over ranks
+  ContextMethod context_method = ContextMethod::kAuto;
   AttentionWindow window;
   SummaryRole role = SummaryRole::kAttend;
   double mix = 1.0;       // weight of the summaries' own projections against the base ones
