@@ -105,9 +105,9 @@ Residual KsaModel::RunLayer(const ExecContext& cx, const Residual& x, size_t ind
 Var KsaModel::Hidden(const ExecContext& cx, const Input& input) {
   const SummaryLayout& layout = input.layout;
   KSA_CHECK(input.ids.size() == layout.text_rows(), "{} ids for {} text rows", input.ids.size(), layout.text_rows());
-  KSA_CHECK(layout.text_tokens <= rope_table_.rows(),
+  KSA_CHECK(layout.total() <= rope_table_.rows(),
             "a sequence of {} tokens, but the model was made for {}",
-            layout.text_tokens,
+            layout.total(),
             rope_table_.rows());
   Residual x = {TensorReduce(cx,
                              Embedding(cx,
