@@ -28,9 +28,11 @@ namespace ksa::cuda_attention::wgmma {
 namespace {
 
 constexpr int kThreads = 128 * (1 + kConsumers);
-// Not used where sm_90a is not compiled for: the number of arriving warps, and registers, together what the kernel is
-// launched with (168 for each of three warpgroups).
+// Not used where sm_90a is not compiled for: numbers of arriving threads and warps, and registers, together what the
+// kernel is launched with (168 for each of three warpgroups).
+[[maybe_unused]] constexpr int kConsumerThreads = 128 * kConsumers;
 [[maybe_unused]] constexpr int kConsumerWarps = 4 * kConsumers;
+[[maybe_unused]] constexpr int kRowThreads = kBlockQueries;  // of LoadRowNumbers
 [[maybe_unused]] constexpr int kProducerRegisters = 24;
 [[maybe_unused]] constexpr int kConsumerRegisters = 240;
 // The number of blocks that work is divided for: a constant, so that the order of additions is the same on every
@@ -42,7 +44,6 @@ constexpr int kSmallestPart = 24;
 template <int kDim>
 __device__ __forceinline__ void Consume(const KeysParameters& p, int32_t consumer, KeysShared<kDim>& shared) {
   KeysConsumer<kDim> tiles(shared, consumer, p.problem);
-  const bool leader = threadIdx.x % 32 == 0;
   for (uint32_t n = 0;; ++n) {
     const uint32_t slot = n % 2;
     device::Wait(&shared.plan_full[slot], n / 2 % 2);
@@ -56,26 +57,25 @@ __device__ __forceinline__ void Consume(const KeysParameters& p, int32_t consume
     float dv[kDim / 2];
     tiles.Accumulate(plan, item.begin, dk, dv);
     StoreItem<kDim>(p, plan, item, consumer, dk, dv);
-    __syncwarp();
-    if (leader) {
-      device::Arrive(&shared.plan_empty[slot]);
-    }
+    device::Arrive(&shared.plan_empty[slot]);
   }
 }
 
+// Tiles are the business of the copy engine and the tensor cores, and one arrival speaks for a warp. Plans and rows'
+// numbers are written or read by ordinary instructions of every thread, and every thread arrives.
 template <int kDim>
 __device__ void InitBarriers(KeysShared<kDim>& shared) {
   for (int i = 0; i < 2; ++i) {
     device::InitBarrier(&shared.plan_full[i], 1);
-    device::InitBarrier(&shared.plan_empty[i], kConsumerWarps + 3);  // and all producers but the one that fills it
+    device::InitBarrier(&shared.plan_empty[i], kConsumerThreads + kRowThreads + 1);  // and the one that loads tiles
   }
   device::InitBarrier(&shared.keys_full, 1);
   device::InitBarrier(&shared.keys_empty, kConsumerWarps);
   for (int i = 0; i < KeysShared<kDim>::kStages; ++i) {
     device::InitBarrier(&shared.query_full[i], 1);
     device::InitBarrier(&shared.query_empty[i], kConsumerWarps);
-    device::InitBarrier(&shared.out_full[i], 3);  // the copy engine and the two warps of LoadRowNumbers
-    device::InitBarrier(&shared.out_empty[i], kConsumerWarps);
+    device::InitBarrier(&shared.out_full[i], kRowThreads + 1);  // and the one that loads tiles
+    device::InitBarrier(&shared.out_empty[i], kConsumerThreads);
   }
   device::FenceBarrierInit();
 }
@@ -203,14 +203,18 @@ void Run(const AttentionBackwardArgs& args, const TensorView& delta, Allocator& 
                plan_data,
                item_data,
                counter.As<int32_t>());
+  // From the first query that is there: blocks begin where their readers do, or before, and what lies outside of the
+  // tensors is read as zeros.
+  const int64_t first = args.layout.query_begin;
+  const int64_t queries = args.q.rows() - first;
   const KeysParameters p = {.problem = work.problem,
-                            .query_rows = args.q.rows(),
-                            .q = cuda::MakeTensorMap(args.q, kBlockQueries),
-                            .dout = cuda::MakeTensorMap(args.dout, kBlockQueries),
+                            .query_rows = queries,
+                            .q = cuda::MakeTensorMap(args.q.Rows(first, queries), kBlockQueries),
+                            .dout = cuda::MakeTensorMap(args.dout.Rows(first, queries), kBlockQueries),
                             .k = cuda::MakeTensorMap(args.k, kTileKeys),
                             .v = cuda::MakeTensorMap(args.v, kTileKeys),
-                            .lse = args.lse.As<float>(),
-                            .delta = delta.As<float>(),
+                            .lse = args.lse.Rows(first, queries).As<float>(),
+                            .delta = delta.Rows(first, queries).As<float>(),
                             .dk = args.dk.As<BFloat16>(),
                             .dv = args.dv.As<BFloat16>(),
                             .parts = parts.As<float>(),

@@ -183,8 +183,7 @@ struct QueriesConsumer {
         Step<true, true>({t, tile}, rows, inputs, sums, weights);
       }
     }
-    __syncwarp();  // all lanes have read their rows' keys
-    ReleaseSlot(&shared.queries_empty[0]);
+    device::Arrive(&shared.queries_empty[0]);
     if (sums_half) {
       Last<true>(tiles > 1, sums, weights);
     } else {
@@ -219,7 +218,7 @@ __device__ __forceinline__ void Consume(BackwardShared<kHeadDim>& shared,
     RowInputs inputs;
 #pragma unroll
     for (int i = 0; i < 2; ++i) {
-      const bool inside = item.first + static_cast<int32_t>(row) + 8 * i < problem.layout.text_tokens;
+      const bool inside = item.first + static_cast<int32_t>(row) + 8 * i < problem.queries.end;
       const int64_t at = element + int64_t{row + 8 * i} * problem.heads;
       inputs.lse_log2[i] = inside ? data.lse[at] * 1.44269504F : -INFINITY;
       inputs.delta[i] = inside ? data.delta[at] : 0.0F;
@@ -241,7 +240,7 @@ __device__ __forceinline__ void Consume(BackwardShared<kHeadDim>& shared,
                         factor,
                         data.dq + (element + int64_t{first} * problem.heads) * kHeadDim,
                         int64_t{problem.heads} * kHeadDim,
-                        problem.layout.text_tokens - item.first - first);
+                        problem.queries.end - item.first - first);
   }
 }
 

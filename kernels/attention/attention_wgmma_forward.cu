@@ -299,7 +299,7 @@ __device__ __forceinline__ void StoreResults(const QueryProblem& problem,
                                              RowState& state) {
   const auto lane = static_cast<int32_t>(threadIdx.x % 32);
   const int32_t first = item.first + (static_cast<int32_t>(threadIdx.x) - 128) / 32 * 16;
-  const int32_t rows = problem.layout.text_tokens - first;
+  const int32_t rows = problem.queries.end - first;
   const int64_t element = problem.layout.TextRow(item.sequence, first) * problem.heads + item.head;
   float factor[2];
 #pragma unroll
@@ -361,8 +361,7 @@ __device__ __forceinline__ void Consume(ForwardShared<kHeadDim>& shared,
   for (int32_t round = 1; index < problem.items; ++round) {
     consumer.Attend(item, sums, weights);
     consumer.CompleteWeights(weights);
-    __syncwarp();  // all lanes have read their rows' keys
-    ReleaseSlot(&shared.queries_empty[consumer.item_slot.slot()]);
+    device::Arrive(&shared.queries_empty[consumer.item_slot.slot()]);
     const bool accumulate = item.plan.tiles() > 1;
     const auto store = [&] {
       const bool live[2] = {item.rows[0].text.size() > 0, item.rows[1].text.size() > 0};

@@ -76,7 +76,7 @@ class KeysConsumer {
     masked_ = row < seen.z || row + kBlockQueries > seen.w;
   }
 
-  // All lanes are done with the buffer.
+  // All lanes are done with a buffer that tensor cores have read.
   __device__ __forceinline__ void Release(uint64_t* empty) const {
     __syncwarp();
     if (lane_ == 0) {
@@ -95,7 +95,7 @@ class KeysConsumer {
     device::Wait(&shared_.query_full[ring_.stage], ring_.parity);
     device::Wait(&shared_.out_full[ring_.stage], ring_.parity);
     Release(&shared_.query_empty[ring_.stage]);
-    Release(&shared_.out_empty[ring_.stage]);
+    device::Arrive(&shared_.out_empty[ring_.stage]);
     ring_.Next();
   }
 
@@ -197,7 +197,7 @@ class KeysConsumer {
     Differentiate(shared_.minus_delta[stage], scores.s, scores.dp);
     Pack(scores.dp, scores.ds16);
     device::WgmmaWait<0>();
-    Release(&shared_.out_empty[stage]);
+    device::Arrive(&shared_.out_empty[stage]);
   }
 
   // P = 2^(S · scale_log2 - lse)

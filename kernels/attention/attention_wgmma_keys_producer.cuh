@@ -96,7 +96,7 @@ __device__ void LoadTiles(const KeysParameters& p, KeysShared<kDim>& shared) {
 }
 
 // Two warps bring lse and delta, a row of the block each thread. Rows that don't exist, and rows that see nothing, have
-// weight 0.
+// weight 0. Every thread arrives for what it has written or read itself.
 template <int kDim>
 __device__ void LoadRowNumbers(const KeysParameters& p, KeysShared<kDim>& shared) {
   const int32_t share = p.problem.share;
@@ -122,16 +122,10 @@ __device__ void LoadRowNumbers(const KeysParameters& p, KeysShared<kDim>& shared
       device::Wait(&shared.out_empty[ring.stage], ring.parity ^ 1);
       shared.minus_lse[ring.stage][place] = lse == -INFINITY ? -INFINITY : -kLog2E * lse;
       shared.minus_delta[ring.stage][place] = -delta;
-      __syncwarp();
-      if (place % 32 == 0) {
-        device::Arrive(&shared.out_full[ring.stage]);
-      }
+      device::Arrive(&shared.out_full[ring.stage]);
       ring.Next();
     }
-    __syncwarp();
-    if (place % 32 == 0) {
-      device::Arrive(&shared.plan_empty[slot]);
-    }
+    device::Arrive(&shared.plan_empty[slot]);
   }
 }
 

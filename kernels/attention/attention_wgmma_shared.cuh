@@ -1,6 +1,6 @@
 // Shared memory of the sm_90a kernels that hold queries, and the producer warp that fills it: queries of an item in
-// slots of their own, keys and values in two rings. Full barriers count bytes; empty ones the consumer warps that have
-// read.
+// slots of their own, keys and values in two rings. Full barriers count bytes; empty ones of rings the consumer warps
+// whose products have read, those of items the threads, which read plan and rows by themselves.
 #pragma once
 
 #include <cstdint>
@@ -12,6 +12,7 @@ namespace ksa::cuda_attention::wgmma {
 
 inline constexpr int kBlockThreads = 384;  // a warpgroup that copies and two that compute
 inline constexpr int kConsumerWarps = 8;
+inline constexpr int kConsumerThreads = 32 * kConsumerWarps;
 // Registers of a thread: 128 · 56 + 256 · 224 is what 384 threads have at launch.
 inline constexpr int kProducerRegisters = 56;
 inline constexpr int kConsumerRegisters = 224;
@@ -71,8 +72,8 @@ template <typename Shared>
 __device__ __forceinline__ void InitAllBarriers(Shared& shared) {
   if (threadIdx.x == 0) {
     InitBarriers(shared.planned, 1);
-    InitBarriers(shared.queries_full, 32);                   // the lanes of the warp that plans
-    InitBarriers(shared.queries_empty, kConsumerWarps + 1);  // and the producer of keys, which reads the plan
+    InitBarriers(shared.queries_full, 32);                     // the lanes of the warp that plans
+    InitBarriers(shared.queries_empty, kConsumerThreads + 1);  // and the producer of keys, which reads the plan
     InitBarriers(shared.keys_full, 1);
     InitBarriers(shared.keys_empty, kConsumerWarps);
     InitBarriers(shared.values_full, 1);

@@ -9,6 +9,7 @@
 #include "model/ksa/parameters.h"
 #include "model/ops/collectives.h"
 #include "model/ops/embedding.h"
+#include "parallel/context/slices.h"
 
 namespace ksa {
 
@@ -31,6 +32,36 @@ SummaryLayout MakeLayout(const ModelConfig& config,
   layout.chunk_tokens = chunk_tokens;
   return layout;
 }
+
+namespace {
+
+// The whole sequences of which a rank's layout has a part.
+SummaryLayout WholeLayout(const ModelConfig& config, const SummaryLayout& local) {
+  return MakeLayout(config, local.sequences, local.total(), local.document_first_chunk, local.chunk_tokens);
+}
+
+// With one context rank any layout of the model goes.
+void CheckPart(const ExecContext& cx, const ModelConfig& config, const SummaryLayout& layout) {
+  if (!IsContextParallel(cx)) {
+    KSA_CHECK(layout.total() == layout.text_tokens, "a part of a sequence, but one context rank runs the model");
+    return;
+  }
+  const int ranks = cx.mesh->Size(MeshAxis::kContext);
+  const int rank = cx.mesh->Rank(MeshAxis::kContext);
+  const SummaryLayout expected = MakeLocalLayout(WholeLayout(config, layout), ranks, rank);
+  KSA_CHECK(layout.rows() == expected.rows() && layout.text_tokens == expected.text_tokens &&
+                layout.first_chunk == expected.first_chunk && layout.second_chunk == expected.second_chunk,
+            "context rank {} of {} holds {} tokens of a sequence of {} and {} rows; its layout has {} and {}",
+            rank,
+            ranks,
+            expected.text_tokens,
+            layout.total(),
+            expected.rows(),
+            layout.text_tokens,
+            layout.rows());
+}
+
+}  // namespace
 
 double AnnealMix(const ModelConfig& config, int64_t update) {
   if (!config.ksa.anneal.has_value() || !config.HasSummaryRows()) {
@@ -74,25 +105,26 @@ WeightPair KsaModel::Pair(int32_t layer, const char* name, const char* summary_n
 
 Residual KsaModel::RunLayer(const ExecContext& cx, const Residual& x, size_t index, const Input& input) {
   const Layer& layer = layers_[index];
-  const int64_t text_rows = input.layout.text_rows();
+  const int32_t summaries_left = config_.LastKsaLayer() - static_cast<int32_t>(index);  // layers that have them
   SummaryRole role = layer.summaries_attend ? SummaryRole::kAttend : SummaryRole::kBypass;
-  if (static_cast<int32_t>(index) == config_.LastKsaLayer()) {
+  if (summaries_left == 0) {
     role = SummaryRole::kKeysOnly;
-  } else if (x.x.rows() == text_rows) {
+  } else if (summaries_left < 0 || input.layout.summary_rows() == 0) {
     role = SummaryRole::kBypass;
   }
   const BlockSpec spec = {.layout = input.layout,
+                          .whole = WholeLayout(config_, input.layout),
+                          .context_method = input.context_method,
                           .window = layer.spec.Window(),
                           .role = role,
                           .mix = input.mix,
                           .rope_table = rope_table_,
                           .head_dim = config_.head_dim,
                           .eps = config_.rms_norm_eps};
-  const auto run = [&layer, spec, text_rows, recompute = input.recompute](const ExecContext& inner,
-                                                                          const Residual& in) {
+  const RowCounts active = {input.layout.text_rows(), role == SummaryRole::kAttend ? input.layout.summary_rows() : 0};
+  const auto run = [&layer, spec, active, recompute = input.recompute](const ExecContext& inner, const Residual& in) {
     const Residual attended = AttentionBlock(inner, in, layer.attention, spec, recompute == Recompute::kAttention);
-    const int64_t active_rows = spec.role == SummaryRole::kAttend ? attended.x.rows() : text_rows;
-    return MlpBlock(inner, attended, layer.mlp, active_rows, spec.eps, recompute == Recompute::kMlp);
+    return MlpBlock(inner, attended, layer.mlp, active, spec.eps, recompute == Recompute::kMlp);
   };
   if (input.recompute != Recompute::kBlock) {
     return run(cx, x);
@@ -105,9 +137,10 @@ Residual KsaModel::RunLayer(const ExecContext& cx, const Residual& x, size_t ind
 Var KsaModel::Hidden(const ExecContext& cx, const Input& input) {
   const SummaryLayout& layout = input.layout;
   KSA_CHECK(input.ids.size() == layout.text_rows(), "{} ids for {} text rows", input.ids.size(), layout.text_rows());
-  KSA_CHECK(layout.text_tokens <= rope_table_.rows(),
+  CheckPart(cx, config_, layout);
+  KSA_CHECK(layout.total() <= rope_table_.rows(),
             "a sequence of {} tokens, but the model was made for {}",
-            layout.text_tokens,
+            layout.total(),
             rope_table_.rows());
   Residual x = {TensorReduce(cx,
                              Embedding(cx,
@@ -115,7 +148,8 @@ Var KsaModel::Hidden(const ExecContext& cx, const Input& input) {
                                        {.layout = layout,
                                         .table = &store_.Get("model.embed_tokens.weight"),
                                         .summary_table = store_.Find("summary_embedding.weight"),
-                                        .vocab_size = config_.vocab_size}))};
+                                        .vocab_size = config_.vocab_size}),
+                             {layout.text_rows(), layout.summary_rows()})};
   const auto trace = [&] {
     if (input.trace != nullptr) {
       x = {Sum(cx, x)};
@@ -127,14 +161,15 @@ Var KsaModel::Hidden(const ExecContext& cx, const Input& input) {
     x = RunLayer(cx, x, i, input);
     trace();
   }
-  const int64_t text_rows = layout.text_rows();
+  const int64_t text_rows = HeldRows(cx, {.text = layout.text_rows()}).text;
   const WeightPair norm = {&store_.Get("model.norm.weight"), nullptr};
   return NormOfSum(cx, x, text_rows, norm, text_rows, config_.rms_norm_eps).normed;
 }
 
 CrossEntropyResult KsaModel::Loss(
     const ExecContext& cx, const Var& hidden, const Tensor& targets, double grad_scale, Tensor loss_sum) {
-  return LinearCrossEntropyLoss(cx, TensorEnter(cx, hidden), *head_, targets, grad_scale, std::move(loss_sum));
+  const Var entered = TensorEnter(cx, hidden, {.text = targets.size()});
+  return LinearCrossEntropyLoss(cx, entered, *head_, targets, grad_scale, std::move(loss_sum));
 }
 
 Tensor KsaModel::Logits(const ExecContext& cx, const Tensor& hidden) {

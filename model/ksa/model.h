@@ -25,8 +25,8 @@ namespace ksa {
 
 class KsaModel {
  public:
-  // `store` was made from ParameterSpecs(config); it and `allocator` must outlive the model. `positions`: the longest
-  // sequence that will be run.
+  // `store` was made from ParameterSpecs(config) of the mesh that will run it; it and `allocator` must outlive the
+  // model. `positions`: the longest sequence that will be run.
   KsaModel(
       const ModelConfig& config, ParameterStore& store, Allocator& allocator, const Stream& stream, int64_t positions);
 
@@ -35,22 +35,23 @@ class KsaModel {
   [[nodiscard]] ParameterStore& store() { return store_; }
 
   struct Input {
-    Tensor ids;  // [text rows] int32, 0 <= id < vocab_size
-    SummaryLayout layout;
-    double mix = 1.0;  // AnnealMix
+    Tensor ids;            // [text rows] int32, 0 <= id < vocab_size
+    SummaryLayout layout;  // of MakeLayout; over several context ranks this rank's, of MakeLocalLayout
+    double mix = 1.0;      // AnnealMix
     Recompute recompute = Recompute::kNone;
+    ContextMethod context_method = ContextMethod::kAuto;
     std::vector<Var>* trace = nullptr;  // for tests: the embedding, then the residual stream after every layer
   };
 
-  // -> [text rows, d], after the final norm.
+  // -> [text rows, d], after the final norm; under sequence parallelism this rank's part of them.
   [[nodiscard]] Var Hidden(const ExecContext& cx, const Input& input);
 
-  // Cross-entropy of hidden text rows; with a tape, gradients of grad_scale · sum start here. `loss_sum` [1] fp64 is
-  // added to; empty: a new one.
+  // Cross-entropy of hidden text rows, `targets` of all of them; with a tape, gradients of grad_scale · sum start here.
+  // `loss_sum` [1] fp64 is added to; empty: a new one.
   [[nodiscard]] CrossEntropyResult Loss(
       const ExecContext& cx, const Var& hidden, const Tensor& targets, double grad_scale, Tensor loss_sum = {});
 
-  // hidden [n, d] -> [n, EmbeddingRows()]. For a few rows: it holds them all.
+  // hidden [n, d] -> [n, EmbeddingRows()]. For a few rows: it holds them all. On one tensor rank.
   [[nodiscard]] Tensor Logits(const ExecContext& cx, const Tensor& hidden);
 
  private:

@@ -11,7 +11,12 @@ namespace ksa {
 
 // In the order in which they lie in the flat buffers. Names are those of the released implementation
 // (tests/golden/README.md).
-[[nodiscard]] std::vector<ParameterSpec> ParameterSpecs(const ModelConfig& config);
+//
+// `tensor_ranks` divides the query heads, and divides or is a multiple of the key/value heads; with `sequence_parallel`
+// rows are spread over the ranks between products.
+[[nodiscard]] std::vector<ParameterSpec> ParameterSpecs(const ModelConfig& config,
+                                                        int tensor_ranks = 1,
+                                                        bool sequence_parallel = false);
 
 // "model.layers.3.self_attn.q_proj.weight"
 [[nodiscard]] std::string LayerParameterName(int32_t layer, const std::string& name);

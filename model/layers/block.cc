@@ -3,6 +3,7 @@
 #include "model/autograd/recompute.h"
 #include "model/ops/attention.h"
 #include "model/ops/collectives.h"
+#include "model/ops/context_attention.h"
 #include "model/ops/linear.h"
 #include "model/ops/rope.h"
 #include "model/ops/rows.h"
@@ -55,23 +56,52 @@ Var Project(const ExecContext& cx, const Var& x, const Projection& projection, c
   return MixRows(cx, y, NormAndRope(cx, base, projection, spec, text_rows, false), text_rows, spec.mix);
 }
 
-// Normed rows -> what attention adds to the residual stream.
-Var AttentionDelta(const ExecContext& cx, const Var& normed, const AttentionWeights& weights, const BlockSpec& spec) {
-  const Var entered = TensorEnter(cx, normed);
-  const int64_t text_rows = spec.layout.text_rows();
-  const Var queries = spec.role == SummaryRole::kKeysOnly ? Rows(cx, entered, 0, text_rows) : entered;
-  const Var q = Project(cx, queries, {&weights.q, &weights.q_norm, true}, spec);
-  const Var k = Project(cx, entered, {&weights.k, &weights.k_norm, true}, spec);
-  const Var v = Project(cx, entered, {&weights.v, nullptr, false}, spec);
-  const Var attended =
-      Attention(cx, q, k, v, {.layout = spec.layout, .window = spec.window, .head_dim = spec.head_dim});
-  return TensorReduce(cx, Linear(cx, attended, *weights.out));
+// The rows of the whole layout that run through a block.
+RowCounts ActiveRows(const BlockSpec& spec) {
+  return {spec.layout.text_rows(), spec.role == SummaryRole::kBypass ? 0 : spec.layout.summary_rows()};
 }
 
-Var MlpDelta(const ExecContext& cx, const Var& normed, const MlpWeights& weights) {
-  const Var entered = TensorEnter(cx, normed);
+// Normed rows [all keys, d] -> attention's output for the first `queries` of them. With sequences spread over ranks the
+// keys come first, and travel while queries are computed.
+Var Attended(const ExecContext& cx,
+             const Var& entered,
+             int64_t queries,
+             const AttentionWeights& weights,
+             const BlockSpec& spec) {
+  const auto project_q = [&] {
+    return Project(cx, Rows(cx, entered, 0, queries), {&weights.q, &weights.q_norm, true}, spec);
+  };
+  if (!IsContextParallel(cx)) {
+    const Var q = project_q();
+    const Var k = Project(cx, entered, {&weights.k, &weights.k_norm, true}, spec);
+    const Var v = Project(cx, entered, {&weights.v, nullptr, false}, spec);
+    return Attention(cx, q, k, v, {.layout = spec.layout, .window = spec.window, .head_dim = spec.head_dim});
+  }
+  const Var k = Project(cx, entered, {&weights.k, &weights.k_norm, true}, spec);
+  const Var v = Project(cx, entered, {&weights.v, nullptr, false}, spec);
+  const int64_t heads = weights.q.text->value.rows() / spec.head_dim;
+  const auto keys = StartContextKeys(
+      cx,
+      k,
+      v,
+      heads,
+      {.whole = spec.whole, .window = spec.window, .head_dim = spec.head_dim, .method = spec.context_method});
+  return ContextAttention(cx, project_q(), keys);
+}
+
+// Normed rows -> what attention adds to the residual stream.
+Var AttentionDelta(const ExecContext& cx, const Var& normed, const AttentionWeights& weights, const BlockSpec& spec) {
+  const RowCounts keys = ActiveRows(spec);
+  const RowCounts queries = {keys.text, spec.role == SummaryRole::kKeysOnly ? 0 : keys.summaries};
+  const Var entered = TensorEnter(cx, normed, keys);
+  const Var attended = Attended(cx, entered, queries.total(), weights, spec);
+  return TensorReduce(cx, Linear(cx, attended, *weights.out), queries);
+}
+
+Var MlpDelta(const ExecContext& cx, const Var& normed, const MlpWeights& weights, const RowCounts& rows) {
+  const Var entered = TensorEnter(cx, normed, rows);
   const Var hidden = Swiglu(cx, Linear(cx, entered, *weights.gate), Linear(cx, entered, *weights.up));
-  return TensorReduce(cx, Linear(cx, hidden, *weights.down));
+  return TensorReduce(cx, Linear(cx, hidden, *weights.down), rows);
 }
 
 // `block` now, or again in backward.
@@ -103,24 +133,24 @@ NormedSum NormOfSum(const ExecContext& cx,
 
 Residual AttentionBlock(
     const ExecContext& cx, const Residual& in, const AttentionWeights& weights, const BlockSpec& spec, bool recompute) {
-  const int64_t text_rows = spec.layout.text_rows();
-  const int64_t active_rows = spec.role == SummaryRole::kBypass ? text_rows : in.x.rows();
-  const NormedSum norm = NormOfSum(cx, in, active_rows, weights.norm, text_rows, spec.eps);
+  const RowCounts held = HeldRows(cx, ActiveRows(spec));
+  const NormedSum norm = NormOfSum(cx, in, held.total(), weights.norm, held.text, spec.eps);
   const Var delta = Run(cx, norm.normed, recompute, [weights, spec](const ExecContext& inner, const Var& normed) {
     return AttentionDelta(inner, normed, weights, spec);
   });
-  return {spec.role == SummaryRole::kKeysOnly ? Rows(cx, norm.sum, 0, text_rows) : norm.sum, delta};
+  return {spec.role == SummaryRole::kKeysOnly ? Rows(cx, norm.sum, 0, held.text) : norm.sum, delta};
 }
 
 Residual MlpBlock(const ExecContext& cx,
                   const Residual& in,
                   const MlpWeights& weights,
-                  int64_t active_rows,
+                  const RowCounts& active,
                   double eps,
                   bool recompute) {
-  const NormedSum norm = NormOfSum(cx, in, active_rows, {weights.norm, nullptr}, active_rows, eps);
-  const Var delta = Run(cx, norm.normed, recompute, [weights](const ExecContext& inner, const Var& normed) {
-    return MlpDelta(inner, normed, weights);
+  const int64_t rows = HeldRows(cx, active).total();
+  const NormedSum norm = NormOfSum(cx, in, rows, {weights.norm, nullptr}, rows, eps);
+  const Var delta = Run(cx, norm.normed, recompute, [weights, active](const ExecContext& inner, const Var& normed) {
+    return MlpDelta(inner, normed, weights, active);
   });
   return {norm.sum, delta};
 }

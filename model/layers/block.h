@@ -7,7 +7,9 @@
 #include "kernels/core/summary_layout.h"
 #include "model/autograd/parameter.h"
 #include "model/autograd/tape.h"
+#include "model/ops/context_attention.h"
 #include "model/ops/norm.h"
+#include "parallel/tensor/row_counts.h"
 
 namespace ksa {
 
@@ -42,7 +44,9 @@ enum class SummaryRole : int {
 };
 
 struct BlockSpec {
-  SummaryLayout layout;
+  SummaryLayout layout;  // of the rows that are here
+  SummaryLayout whole;   // of whole sequences; read where they are spread over ranks
+  ContextMethod context_method = ContextMethod::kAuto;
   AttentionWindow window;
   SummaryRole role = SummaryRole::kAttend;
   double mix = 1.0;       // weight of the summaries' own projections against the base ones
@@ -52,7 +56,7 @@ struct BlockSpec {
 };
 
 // The residual stream: x [n, d] plus `delta` [r, d], r <= n, which is added to the first rows. An empty delta is
-// nothing. Tensor axis: Replicated.
+// nothing. Tensor axis: what lies between products (model/ops/collectives.h), so n and r are HeldRows.
 struct Residual {
   Var x;
   Var delta{};
@@ -61,7 +65,8 @@ struct Residual {
 // x + delta.
 [[nodiscard]] Var Sum(const ExecContext& cx, const Residual& in);
 
-// The norm before a block, of the first `active_rows` rows of the sum, beside the sum of all rows.
+// The norm before a block, of the first `active_rows` rows of the sum, beside the sum of all rows. Rows from `split` on
+// are summaries.
 [[nodiscard]] NormedSum NormOfSum(const ExecContext& cx,
                                   const Residual& in,
                                   int64_t active_rows,
@@ -77,12 +82,12 @@ struct Residual {
                                       const BlockSpec& spec,
                                       bool recompute = false);
 
-// n rows in and out; only the first `active_rows` rows run through the MLP. With `recompute` only the normed rows are
-// kept for backward.
+// n rows in and out; only the `active` rows run through the MLP: all, or the text. With `recompute` only the normed
+// rows are kept for backward.
 [[nodiscard]] Residual MlpBlock(const ExecContext& cx,
                                 const Residual& in,
                                 const MlpWeights& weights,
-                                int64_t active_rows,
+                                const RowCounts& active,
                                 double eps,
                                 bool recompute = false);
 

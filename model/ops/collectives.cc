@@ -37,15 +37,14 @@ Tensor Gathered(const ExecContext& cx, const char* op, const Tensor& part, const
   return whole;
 }
 
-// The sum over ranks, of the rows that this one holds between products. May overwrite x where nobody else reads it.
+// The sum over ranks, of the rows that this one holds between products.
 Tensor Summed(const ExecContext& cx, const char* op, const Tensor& x, const RowCounts& rows) {
+  Tensor sum = EmptyRows(cx, x, HeldRows(cx, rows));
   if (RowsInParts(cx)) {
-    Tensor part = EmptyRows(cx, x, HeldRows(cx, rows));
-    ReduceScatterRows(op, x, part, rows, TensorGroup(cx), *cx.allocator, cx.stream);
-    return part;
+    ReduceScatterRows(op, x, sum, rows, TensorGroup(cx), *cx.allocator, cx.stream);
+  } else {
+    AllReduceRows(op, x, sum, TensorGroup(cx), *cx.allocator, cx.stream);
   }
-  Tensor sum = x.shared() ? EmptyRows(cx, x, rows) : x;
-  AllReduceRows(op, x, sum, TensorGroup(cx), *cx.allocator, cx.stream);
   return sum;
 }
 

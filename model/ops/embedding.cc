@@ -4,16 +4,22 @@
 
 #include "kernels/copy/elementwise.h"
 #include "kernels/embedding/embedding.h"
+#include "model/autograd/checks.h"
 
 namespace ksa {
 namespace {
 
-// The table that starts the summaries: the parameter's own, or the extra rows of the token table.
-TensorView SummaryRowsOf(const EmbeddingSpec& spec, TensorView own, const TensorView& table) {
-  if (spec.layout.summary_tokens == 0) {
-    return {};
+// Which ids of the whole table this rank holds.
+TableShard ShardOf(const EmbeddingSpec& spec) {
+  return {spec.table->shard_begin, spec.table->spec.shape[0]};
+}
+
+SummaryStart SummariesOf(const ExecContext& cx, const EmbeddingSpec& spec) {
+  if (spec.summary_table == nullptr && spec.layout.summary_tokens > 0) {
+    return {.first_id = spec.vocab_size};
   }
-  return spec.summary_table != nullptr ? std::move(own) : table.Rows(spec.vocab_size, spec.layout.summary_tokens);
+  const bool sharded = spec.table->spec.tensor == Placement::Sharded(0);
+  return {.contributes = !sharded || cx.mesh == nullptr || cx.mesh->Rank(MeshAxis::kTensor) == 0};
 }
 
 void ZeroUnlessWritten(const ExecContext& cx, Parameter& parameter) {
@@ -42,8 +48,10 @@ class EmbeddingNode final : public Node {
     EmbeddingBackward({.ids = ids_,
                        .dy = dy,
                        .dtable = spec_.table->grad,
-                       .dsummary_table = SummaryRowsOf(spec_, own, spec_.table->grad),
+                       .dsummary_table = own,
                        .layout = spec_.layout,
+                       .shard = ShardOf(spec_),
+                       .summaries = SummariesOf(cx, spec_),
                        .allocator = cx.allocator},
                       cx.stream);
   }
@@ -57,13 +65,28 @@ class EmbeddingNode final : public Node {
 }  // namespace
 
 Var Embedding(const ExecContext& cx, const Tensor& ids, const EmbeddingSpec& spec) {
+  constexpr const char* kOp = "embedding";
+  const bool sharded = spec.table->spec.tensor == Placement::Sharded(0);
+  KSA_CHECK(sharded || spec.table->spec.tensor == Placement::Replicated(),
+            "{}: a table that is {}",
+            kOp,
+            spec.table->spec.tensor.ToString());
+  RequireGradientPartial(kOp, *spec.table, false);
+  if (spec.summary_table != nullptr) {
+    KSA_CHECK(spec.summary_table->spec.tensor == Placement::Replicated(), "{}: summaries of a table in parts", kOp);
+    RequireGradientPartial(kOp, *spec.summary_table, false);
+  }
   const TensorView& table = spec.table->value;
   Tensor y = cx.Empty({spec.layout.rows(), table.cols()}, table.dtype);
   const TensorView own = spec.summary_table == nullptr ? TensorView{} : spec.summary_table->value;
-  EmbeddingForward(
-      {.ids = ids, .table = table, .summary_table = SummaryRowsOf(spec, own, table), .y = y, .layout = spec.layout},
-      cx.stream);
-  const bool sharded = spec.table->spec.tensor == Placement::Sharded(0);
+  EmbeddingForward({.ids = ids,
+                    .table = table,
+                    .summary_table = own,
+                    .y = y,
+                    .layout = spec.layout,
+                    .shard = ShardOf(spec),
+                    .summaries = SummariesOf(cx, spec)},
+                   cx.stream);
   Var out = Result(cx, std::move(y), Placements::Rows(sharded ? Placement::Partial() : Placement::Replicated()));
   if (cx.tape != nullptr) {
     cx.tape->Record(std::make_unique<EmbeddingNode>(ids, out.slot, spec));

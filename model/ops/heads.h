@@ -6,8 +6,8 @@
 namespace ksa {
 
 // x [n, h·e] as [n, h, e].
-[[nodiscard]] inline TensorView Heads(const Tensor& x, int head_dim) {
-  return x.view().Reshape({x.rows(), x.cols() / head_dim, head_dim});
+[[nodiscard]] inline TensorView Heads(const TensorView& x, int head_dim) {
+  return x.Reshape({x.rows(), x.cols() / head_dim, head_dim});
 }
 
 }  // namespace ksa

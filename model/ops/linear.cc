@@ -21,6 +21,7 @@ Placements OutputPlacement(const Var& x, const Parameter& weight) {
   } else {
     RequireTensorPlacement(kOp, x, Placement::Replicated());
   }
+  RequireGradientPartial(kOp, weight, false);
   return placement;
 }
 
@@ -82,6 +83,7 @@ Var SplitLinear(const ExecContext& cx, const Var& x, int64_t split, Parameter& w
               "linear: {} and {} lie differently",
               weight.spec.name,
               weight_summary->spec.name);
+    RequireGradientPartial("linear", *weight_summary, false);
     segments.push_back({0, split, &weight});
     segments.push_back({split, x.rows() - split, weight_summary});
   }

@@ -9,11 +9,13 @@
 namespace ksa {
 namespace {
 
+constexpr const char* kOp = "cross-entropy";
+
 class LossNode final : public Node {
  public:
   LossNode(int in, Tensor dx) : in_(in), dx_(std::move(dx)) {}
 
-  [[nodiscard]] const char* name() const override { return "cross-entropy"; }
+  [[nodiscard]] const char* name() const override { return kOp; }
 
   void Backward(const ExecContext& cx) override { cx.tape->AddGrad(cx, in_, std::move(dx_)); }
 
@@ -22,12 +24,26 @@ class LossNode final : public Node {
   Tensor dx_;
 };
 
+// This rank's part of the vocabulary; what it must know of the others' is three numbers a row.
+VocabularyShard ShardOf(const ExecContext& cx, const Parameter& head) {
+  if (cx.mesh == nullptr || cx.mesh->Size(MeshAxis::kTensor) == 1) {
+    return {};
+  }
+  Communicator& group = cx.mesh->group(MeshAxis::kTensor);
+  return {.first_id = head.shard_begin,
+          .vocab = head.spec.shape[0],
+          .part = group.rank(),
+          .parts = group.size(),
+          .gather_stats = [&group, &cx](const TensorView& stats) { group.AllGather(kOp, stats, cx.stream); }};
+}
+
 }  // namespace
 
 CrossEntropyResult LinearCrossEntropyLoss(
     const ExecContext& cx, const Var& x, Parameter& head, const Tensor& targets, double grad_scale, Tensor loss_sum) {
   const bool sharded = head.spec.tensor == Placement::Sharded(0);
-  RequireTensorPlacement("cross-entropy", x, sharded ? Placement::Entered() : Placement::Replicated());
+  RequireTensorPlacement(kOp, x, sharded ? Placement::Entered() : Placement::Replicated());
+  RequireGradientPartial(kOp, head, false);
   if (loss_sum.empty()) {
     loss_sum = cx.Empty({1}, DType::kF64);
     Zero(loss_sum, cx.stream);
@@ -40,6 +56,7 @@ CrossEntropyResult LinearCrossEntropyLoss(
                                  .row_loss = result.row_loss,
                                  .loss_sum = loss_sum,
                                  .grad_scale = grad_scale,
+                                 .shard = sharded ? ShardOf(cx, head) : VocabularyShard{},
                                  .allocator = cx.allocator};
   Tensor dx;
   if (cx.tape != nullptr) {

@@ -11,7 +11,8 @@ struct CrossEntropyResult {
   Tensor row_loss;  // [n] accumulation type, 0 where a row has no target
 };
 
-// x [n, d] text rows, Entered over the tensor axis when `head` [v, d] is Sharded(0); targets [n] int32, < 0: none.
+// x [n, d] text rows, Entered over the tensor axis when `head` [v, d] is Sharded(0) (by vocabulary), else both are
+// Replicated; targets [n] int32, < 0: none. The loss is the same on all tensor ranks, in bits.
 //
 // Adds the sum of this rank's losses to `loss_sum` [1] fp64, which micro-batches share and which only the end of an
 // update reads; empty: to a new one that starts at 0.

@@ -102,9 +102,13 @@ class AddRmsNormNode final : public Node {
   NormSpec spec_;
 };
 
-void CheckPlacement(const Var& x) {
-  if (x.placement[MeshAxis::kTensor] != Placement::Sharded(0)) {
-    RequireTensorPlacement("RMSNorm", x, Placement::Replicated());
+void CheckPlacement(const Var& x, const NormSpec& spec) {
+  constexpr const char* kOp = "RMSNorm";
+  RequireWholeRows(kOp, x);
+  const bool in_parts = x.placement[MeshAxis::kTensor] == Placement::Sharded(0);
+  RequireGradientPartial(kOp, *spec.weight, in_parts);
+  if (spec.summary != nullptr) {
+    RequireGradientPartial(kOp, *spec.summary, in_parts);
   }
 }
 
@@ -112,8 +116,8 @@ void CheckPlacement(const Var& x) {
 
 Var RmsNorm(
     const ExecContext& cx, const Var& x, int64_t split, Parameter& weight, Parameter* weight_summary, double eps) {
-  CheckPlacement(x);
   const NormSpec spec = {split, &weight, weight_summary, eps};
+  CheckPlacement(x, spec);
   Tensor y = cx.Empty(x.value.shape(), x.value.dtype());
   Tensor rstd = cx.Empty({x.rows()}, AccumulationType(x.value.dtype()));
   Forward(cx, {.x = x.value, .y = y, .rstd = rstd}, spec);
@@ -131,13 +135,13 @@ NormedSum AddRmsNorm(const ExecContext& cx,
                      Parameter& weight,
                      Parameter* weight_summary,
                      double eps) {
-  CheckPlacement(x);
+  const NormSpec spec = {split, &weight, weight_summary, eps};
+  CheckPlacement(x, spec);
   RequireSamePlacement("add and RMSNorm", x, delta);
   KSA_CHECK(x.value.shape() == delta.value.shape(),
             "add and RMSNorm: shapes {} and {}",
             x.value.shape().ToString(),
             delta.value.shape().ToString());
-  const NormSpec spec = {split, &weight, weight_summary, eps};
   Tensor sum = cx.Empty(x.value.shape(), x.value.dtype());
   Tensor y = cx.Empty(x.value.shape(), x.value.dtype());
   Tensor rstd = cx.Empty({x.rows()}, AccumulationType(x.value.dtype()));

@@ -6,8 +6,8 @@
 
 namespace ksa {
 
-// x [n, d]; rows [split, n) use `weight_summary`, or `weight` when that is null. Tensor axis: Replicated or Sharded(0)
-// (rows, under sequence parallel), passed on.
+// x [n, d]; rows [split, n) use `weight_summary`, or `weight` when that is null. Tensor axis: Replicated, or Sharded(0)
+// (rows, under sequence parallelism) with weights whose gradient is partial there; passed on.
 [[nodiscard]] Var RmsNorm(
     const ExecContext& cx, const Var& x, int64_t split, Parameter& weight, Parameter* weight_summary, double eps);
 

@@ -55,7 +55,13 @@ class QkNormRopeNode final : public Node {
 }  // namespace
 
 Var QkNormRope(const ExecContext& cx, const Var& x, const QkNormRopeSpec& spec) {
-  RequireTensorPlacement("q/k norm and RoPE", x, Placement::Sharded(1));
+  constexpr const char* kOp = "q/k norm and RoPE";
+  RequireTensorPlacement(kOp, x, Placement::Sharded(1));
+  for (const Parameter* weight : {spec.weight, spec.weight_summary}) {
+    if (weight != nullptr) {
+      RequireGradientPartial(kOp, *weight, true);
+    }
+  }
   KSA_CHECK(x.cols() % spec.head_dim == 0, "{} columns are no whole number of heads of {}", x.cols(), spec.head_dim);
   Tensor y = cx.Empty(x.value.shape(), x.value.dtype());
   QkNormRopeForwardArgs args = {.x = Heads(x.value, spec.head_dim),

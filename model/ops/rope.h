@@ -18,7 +18,8 @@ struct QkNormRopeSpec {
   double eps = 1e-6;
 };
 
-// x [n, heads · e] -> the same shape. Tensor axis: Sharded(1) (whole heads), passed on.
+// x [n, heads · e] -> the same shape. Tensor axis: Sharded(1) (whole heads), passed on; the weights, used on a rank's
+// own heads, have gradients that are partial there.
 [[nodiscard]] Var QkNormRope(const ExecContext& cx, const Var& x, const QkNormRopeSpec& spec);
 
 }  // namespace ksa

@@ -84,6 +84,7 @@ class MixRowsNode final : public Node {
 }  // namespace
 
 Var Rows(const ExecContext& cx, const Var& x, int64_t first, int64_t count) {
+  RequireNotPartial("rows", x);
   if (first == 0 && count == x.rows()) {
     return x;
   }
@@ -95,7 +96,7 @@ Var Rows(const ExecContext& cx, const Var& x, int64_t first, int64_t count) {
 }
 
 Var AddRows(const ExecContext& cx, const Var& x, const Var& delta) {
-  RequireNotPartial("add", x);
+  RequireWholeRows("add", x);
   RequireSamePlacement("add", x, delta);
   const int64_t rows = delta.rows();
   Tensor y = cx.Empty(x.value.shape(), x.value.dtype());

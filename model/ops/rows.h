@@ -5,14 +5,16 @@
 
 namespace ksa {
 
-// Rows [first, first + count) of x, sharing its memory. The gradient goes into the same rows of x's.
+// Rows [first, first + count) of x, sharing its memory. The gradient goes into the same rows of x's. Tensor axis: any
+// but Partial, passed on; of rows in parts (Sharded(0)) these are rows of this rank's part.
 [[nodiscard]] Var Rows(const ExecContext& cx, const Var& x, int64_t first, int64_t count);
 
 // x [n, d] + delta [p, d], p <= n: delta is added to the first p rows; the others pass unchanged (rows that skip a
-// block). Neither may be Partial.
+// block). Tensor axis: both Replicated or both Sharded(0).
 [[nodiscard]] Var AddRows(const ExecContext& cx, const Var& x, const Var& delta);
 
 // Rows [first, n) of the result are a·own + (1 - a)·base, with base [n - first, d]; rows [0, first) are own's.
+// Tensor axis: any but Partial, the same for both.
 [[nodiscard]] Var MixRows(const ExecContext& cx, const Var& own, const Var& base, int64_t first, double a);
 
 }  // namespace ksa

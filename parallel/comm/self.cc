@@ -2,6 +2,7 @@
 #include "kernels/copy/elementwise.h"
 #include "kernels/core/error.h"
 #include "parallel/comm/communicator.h"
+#include "parallel/comm/own_messages.h"
 
 namespace ksa {
 namespace {
@@ -59,17 +60,6 @@ class SilentCommunicator : public Communicator {
   int size_;
 };
 
-// A message to oneself, in the order of the stream.
-void CopyMessage(const TensorView& from, const TensorView& to, const Stream& stream) {
-  KSA_CHECK(from.dtype == to.dtype && from.size() == to.size(),
-            "a message of {} {} to oneself is received as {} {}",
-            from.size(),
-            NameOf(from.dtype),
-            to.size(),
-            NameOf(to.dtype));
-  Copy(from, to, stream);
-}
-
 class SelfCommunicator final : public SilentCommunicator {
  public:
   SelfCommunicator() : SilentCommunicator(0, 1) {}
@@ -83,18 +73,18 @@ class SelfCommunicator final : public SilentCommunicator {
 
  protected:
   void DoAllToAll(const char* /*op*/, const TensorView& from, const TensorView& to, const Stream& stream) override {
-    CopyMessage(from, to, stream);
+    Copy(from, to, stream);
   }
 
   void DoExchange(const char* op,
                   std::span<const Message> sends,
                   std::span<const Message> receives,
                   const Stream& stream) override {
-    KSA_CHECK(sends.size() == receives.size(), "{}: {} sends, {} receives", op, sends.size(), receives.size());
-    for (size_t i = 0; i < sends.size(); ++i) {
-      KSA_CHECK(sends[i].peer == 0 && receives[i].peer == 0, "{}: a message beyond a group of one", op);
-      CopyMessage(sends[i].data, receives[i].data, stream);
-    }
+    ForOwnMessages(op, 0, 1, sends, receives, [&](const TensorView& from, const TensorView& to) {
+      if (from.size() > 0) {
+        Copy(from, to, stream);
+      }
+    });
   }
 };
 

@@ -151,7 +151,7 @@ class ThreadCommunicator final : public Communicator {
 
   int64_t DoSum(int64_t x) override {
     int64_t sum = 0;
-    Meet({.call = {.op = "sum of an integer"}, .integer = x}, [&](Places places) {
+    Meet({.call = HostCall("sum of an integer"), .integer = x}, [&](Places places) {
       for (const Place& place : places) {
         sum += place.integer;
       }
@@ -161,7 +161,7 @@ class ThreadCommunicator final : public Communicator {
 
   double DoSum(double x) override {
     double sum = 0.0;
-    Meet({.call = {.op = "sum of a number"}, .number = x}, [&](Places places) {
+    Meet({.call = HostCall("sum of a number"), .number = x}, [&](Places places) {
       for (const Place& place : places) {
         sum += place.number;
       }
@@ -171,7 +171,7 @@ class ThreadCommunicator final : public Communicator {
 
   int64_t DoMax(int64_t x) override {
     int64_t most = x;
-    Meet({.call = {.op = "largest integer"}, .integer = x}, [&](Places places) {
+    Meet({.call = HostCall("largest integer"), .integer = x}, [&](Places places) {
       for (const Place& place : places) {
         most = std::max(most, place.integer);
       }
@@ -180,15 +180,19 @@ class ThreadCommunicator final : public Communicator {
   }
 
   void DoBroadcast(std::string& bytes, int root) override {
+    Place place = {.call = HostCall("broadcast of text")};
+    place.call.root = root;
+    if (rank_ == root) {
+      place.text = bytes;
+    }
     std::string text;
-    Meet({.call = {.op = "broadcast of text", .root = root}, .text = rank_ == root ? bytes : ""},
-         [&](Places places) { text = places[static_cast<size_t>(root)].text; });
+    Meet(std::move(place), [&](Places places) { text = places[static_cast<size_t>(root)].text; });
     bytes = std::move(text);
   }
 
   std::vector<std::string> DoGather(const std::string& bytes) override {
     std::vector<std::string> all;
-    Meet({.call = {.op = "gather of text"}, .text = bytes}, [&](Places places) {
+    Meet({.call = HostCall("gather of text"), .text = bytes}, [&](Places places) {
       for (const Place& place : places) {
         all.push_back(place.text);
       }
@@ -197,7 +201,7 @@ class ThreadCommunicator final : public Communicator {
   }
 
   void DoBarrier() override {
-    Meet({.call = {.op = "barrier"}}, [](Places /*places*/) {});
+    Meet({.call = HostCall("barrier")}, [](Places /*places*/) {});
   }
 
  private:
@@ -223,6 +227,8 @@ class ThreadCommunicator final : public Communicator {
               NameOf(x.dtype));
   }
 
+  static ThreadCall HostCall(const char* op) { return {.op = op}; }
+
   static ThreadCall CallOf(CollectiveKind kind, const char* op, const TensorView& x) {
     return {.kind = kind, .op = op, .dtype = x.dtype, .elements = x.size()};
   }
@@ -235,7 +241,7 @@ class ThreadCommunicator final : public Communicator {
 // Of each new group, the first rank of the old one makes the meeting for the others.
 std::unique_ptr<Communicator> ThreadCommunicator::Split(int color, int rank, int size) {
   std::vector<std::array<int, 3>> wishes;
-  Meet({.call = {.op = "split"}, .split = {color, rank, size}}, [&](Places places) {
+  Meet({.call = HostCall("split"), .split = {color, rank, size}}, [&](Places places) {
     for (const Place& place : places) {
       wishes.push_back(place.split);
     }
@@ -268,7 +274,7 @@ std::unique_ptr<Communicator> ThreadCommunicator::Split(int color, int rank, int
   if (owner == rank_) {
     group = std::make_shared<ThreadMeeting>(meeting_->team(), members);
   }
-  Meet({.call = {.op = "split"}, .group = group},
+  Meet({.call = HostCall("split"), .group = group},
        [&](Places places) { group = places[static_cast<size_t>(owner)].group; });
   auto communicator = std::make_unique<ThreadCommunicator>(std::move(group), rank, false);
   communicator->SetObserver(observer());

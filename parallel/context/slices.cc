@@ -57,6 +57,11 @@ SummaryLayout MakeLocalLayout(const SummaryLayout& whole, int ranks, int rank) {
   return local;
 }
 
+int32_t PlaceOf(const SummaryLayout& local, int32_t chunk) {
+  const int32_t place = chunk - local.first_chunk;
+  return place < local.run_chunks ? place : local.run_chunks + (chunk - local.second_chunk);
+}
+
 std::vector<RowSegment> SegmentsOf(const SummaryLayout& whole, int ranks, int rank, bool summaries) {
   const std::vector<Range> runs = ContextSlices(whole.chunks(), ranks).RunsOf(rank);
   std::vector<RowSegment> segments;

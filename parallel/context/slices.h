@@ -44,6 +44,9 @@ class ContextSlices {
 // The rows of rank `rank` of a batch whose whole sequences `whole` lays out. With one rank `whole` itself.
 [[nodiscard]] SummaryLayout MakeLocalLayout(const SummaryLayout& whole, int ranks, int rank);
 
+// The place of one of the rank's own chunks among them.
+[[nodiscard]] int32_t PlaceOf(const SummaryLayout& local, int32_t chunk);
+
 // Rows that lie side by side in a rank's matrix and in the matrix of whole sequences.
 struct RowSegment {
   int64_t local = 0;  // first row among the rank's rows

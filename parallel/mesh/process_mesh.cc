@@ -7,7 +7,7 @@
 namespace ksa {
 
 ProcessMesh::ProcessMesh(Communicator& world, const MeshShape& shape, bool sequence_parallel, const MakeGroup& make)
-    : world_(world), shape_(shape), sequence_parallel_(sequence_parallel && shape.tensor > 1), make_(make) {
+    : world_(world), shape_(shape), sequence_parallel_(sequence_parallel), make_(make) {
   KSA_CHECK(shape.data >= 1 && shape.context >= 1 && shape.tensor >= 1 && shape.size() == world.size(),
             "a mesh of {} x {} x {} over {} ranks",
             shape.data,

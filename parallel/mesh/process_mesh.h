@@ -40,7 +40,8 @@ class ProcessMesh {
 
   [[nodiscard]] int Rank(MeshAxis axis) const { return group(axis).rank(); }
 
-  // Whether rows are spread over the tensor axis between products. Never on one tensor rank.
+  // Whether rows are spread over the tensor axis between products. On one tensor rank nothing moves either way, but
+  // placements are checked as if.
   [[nodiscard]] bool sequence_parallel() const { return sequence_parallel_; }
 
   // All ranks; host values only.

@@ -2,10 +2,12 @@
 //
 // Columns: milliseconds of a call (the median of 7 batches of 10 calls queued at once), GB/s of the bytes that the
 // operation has to move, and that as a share of the copy's. Calls take turns over as many sets of tensors as it takes
-// to find none of them in the cache.
+// to find none of them in the cache. Arguments: the groups to run (elementwise, norm, rope, activation, embedding,
+// loss, update); none: all. The copy that is the measure always runs.
 #include <algorithm>
 #include <functional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/core.h>
@@ -14,6 +16,8 @@
 #include "kernels/copy/elementwise.h"
 #include "kernels/core/gpu.h"
 #include "kernels/embedding/embedding.h"
+#include "kernels/loss/softmax_rows_cuda.h"
+#include "kernels/loss/softmax_shard_cuda.h"
 #include "kernels/norm/rms_norm.h"
 #include "kernels/optimizer/adamw.h"
 #include "kernels/rope/qk_norm_rope.h"
@@ -119,11 +123,16 @@ SummaryLayout Layout() {
   return {.sequences = 1, .text_tokens = kText, .chunk_size = 8, .summary_tokens = 1, .live_chunks = kRows - kText};
 }
 
+void CopyMeasure(Bench& b) {
+  const Tensor from = b.Values({int64_t{1} << 29}, DType::kBF16);
+  const Tensor to = b.Empty({int64_t{1} << 29}, DType::kBF16);
+  b.Run("Copy 1 GiB (the measure)", 0x1p31, [&](int) { Copy(from, to, b.stream()); });
+}
+
 void Elementwise(Bench& b) {
   {
     const Tensor from = b.Values({int64_t{1} << 29}, DType::kBF16);
     const Tensor to = b.Empty({int64_t{1} << 29}, DType::kBF16);
-    b.Run("Copy 1 GiB (the measure)", 0x1p31, [&](int) { Copy(from, to, b.stream()); });
     const Tensor wide = b.Values({int64_t{1} << 28}, DType::kF32);
     b.Run("Copy fp32 to bf16, 256 Mi", 6.0 * 0x1p28, [&](int) { Copy(wide, to.Rows(0, 1 << 28), b.stream()); });
     b.Run("Copy bf16 to fp32, 256 Mi", 6.0 * 0x1p28, [&](int) { Copy(from.Rows(0, 1 << 28), wide, b.stream()); });
@@ -303,6 +312,31 @@ void Embeddings(Bench& b) {
   EmbeddingOf(b, "32K, one token", 4 * kText, kVocabulary, 1, kModel);
 }
 
+// A chunk of rows of the cross-entropy, of the whole vocabulary and of one of two parts. The logits are larger than the
+// cache.
+void Losses(Bench& b) {
+  constexpr int64_t kChunk = 4096;
+  const Tensor targets = Ids(b, kChunk, kVocabulary);
+  const Tensor losses = b.Empty({kChunk}, DType::kF32);
+  const auto elements = [&](int64_t v) { return static_cast<double>(kChunk * v); };
+  const Tensor logits = b.Values({kChunk, kVocabulary}, DType::kF32);
+  const Tensor gradient = b.Empty({kChunk, kVocabulary}, DType::kBF16);
+  cuda::SoftmaxRowsArgs whole{.logits = logits, .targets = targets.As<int32_t>(), .losses = losses.As<float>()};
+  b.Run("Softmax, loss alone", 4.0 * elements(kVocabulary), [&](int) { cuda::SoftmaxRows(whole, b.stream()); });
+  whole.gradient = gradient;
+  b.Run("Softmax", 6.0 * elements(kVocabulary), [&](int) { cuda::SoftmaxRows(whole, b.stream()); });
+  const int64_t v = kVocabulary / 2;
+  const Tensor stats = b.Values({2, kChunk, 3}, DType::kF32);
+  const cuda::SoftmaxShardArgs part{.logits = logits.view().Reshape({2 * kChunk, v}).Rows(0, kChunk),
+                                    .targets = targets.As<int32_t>(),
+                                    .stats = stats,
+                                    .losses = losses.As<float>(),
+                                    .gradient = gradient.view().Reshape({2 * kChunk, v}).Rows(0, kChunk),
+                                    .vocabulary = kVocabulary};
+  b.Run("ShardStatistics, half a vocabulary", 4.0 * elements(v), [&](int) { cuda::ShardStatistics(part, b.stream()); });
+  b.Run("FinishShard, half a vocabulary", 6.0 * elements(v), [&](int) { cuda::FinishShard(part, b.stream()); });
+}
+
 void Updates(Bench& b) {
   const Tensor grad = b.Values({kParameters}, DType::kF32);
   const Tensor out = b.Empty({1}, DType::kF64);
@@ -330,28 +364,35 @@ void Updates(Bench& b) {
   });
 }
 
-int Main() {
+int Main(const std::vector<std::string>& wanted) {
   if (GpuCount() == 0) {
     fmt::print("no GPU\n");
     return 0;
   }
   fmt::print("{}\n", QueryGpu(0).name);
+  const std::pair<const char*, void (*)(Bench&)> groups[] = {{"elementwise", Elementwise},
+                                                             {"norm", Norm},
+                                                             {"rope", Rope},
+                                                             {"activation", Activation},
+                                                             {"embedding", Embeddings},
+                                                             {"loss", Losses},
+                                                             {"update", Updates}};
   Bench bench;
-  Elementwise(bench);
-  Norm(bench);
-  Rope(bench);
-  Activation(bench);
-  Embeddings(bench);
-  Updates(bench);
+  CopyMeasure(bench);
+  for (const auto& [name, run] : groups) {
+    if (wanted.empty() || std::find(wanted.begin(), wanted.end(), name) != wanted.end()) {
+      run(bench);
+    }
+  }
   return 0;
 }
 
 }  // namespace
 }  // namespace ksa
 
-int main() {
+int main(int argc, char** argv) {
   try {
-    return ksa::Main();
+    return ksa::Main({argv + 1, argv + argc});
   } catch (const std::exception& error) {
     fmt::print(stderr, "{}\n", error.what());
     return 1;

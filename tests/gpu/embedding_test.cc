@@ -145,5 +145,125 @@ TEST_F(GpuEmbedding, ForeignIdsAreNanAndTouchNothing) {
   EXPECT_LT(testing::RelativeDifference(testing::ToDouble(ToCpu(dtable)), testing::ToDouble(want)), 0x1p-20);
 }
 
+// A table in parts: every part does what it does on the CPU.
+class GpuTableShard : public testing::GpuTest {
+ protected:
+  static constexpr int64_t kTextIds = 95;
+  static constexpr int64_t kIds = 97;
+
+  // How rows [first, last) of the table are one part; summaries start in it or in their own table.
+  struct Part {
+    TableShard shard;
+    SummaryStart summaries;
+    int64_t rows = 0;
+  };
+
+  static std::vector<Part> PartsOf(int64_t parts, bool extra_rows) {
+    std::vector<Part> all;
+    for (int64_t i = 0; i < parts; ++i) {
+      const int64_t first = i * kIds / parts;
+      all.push_back({.shard = {.first_id = first, .vocab = kIds},
+                     .summaries = {.contributes = i == 0, .first_id = extra_rows ? kTextIds : SummaryStart::kOwnTable},
+                     .rows = (i + 1) * kIds / parts - first});
+    }
+    return all;
+  }
+
+  void CheckForward(const Part& part, int64_t d, DType dtype) {
+    const Tensor ids = testing::Integers("ids", {kLayout.text_rows()}, 0, kTextIds, host());
+    const Tensor table = testing::Normal("table", {part.rows, d}, dtype, host());
+    const Tensor summaries = testing::Normal("summaries", {kLayout.summary_tokens, d}, dtype, host());
+    const bool own = part.summaries.first_id == SummaryStart::kOwnTable;
+    const auto run =
+        [&](const TensorView& i, const TensorView& t, const TensorView& s, const Stream& where, Allocator& m) {
+          Tensor y = Tensor::Empty({kLayout.rows(), d}, dtype, m);
+          EmbeddingForward({.ids = i,
+                            .table = t,
+                            .summary_table = own ? s : TensorView{},
+                            .y = y,
+                            .layout = kLayout,
+                            .shard = part.shard,
+                            .summaries = part.summaries},
+                           where);
+          return y;
+        };
+    const Tensor want = run(ids, table, summaries, {}, host());
+    const Tensor y = run(ToGpu(ids), ToGpu(table), ToGpu(summaries), stream(), device());
+    testing::ExpectSameBits(ToCpu(y), want, "y");
+  }
+
+  void CheckBackward(const Part& part, int64_t d, DType dtype) {
+    const Tensor ids = testing::Integers("ids", {kLayout.text_rows()}, 0, kTextIds, host());
+    const Tensor dy = testing::Normal("dy", {kLayout.rows(), d}, dtype, host());
+    const Tensor start = testing::Normal("dtable", {part.rows, d}, DType::kF32, host());
+    const Tensor start_summary = testing::Normal("dsummary", {kLayout.summary_tokens, d}, DType::kF32, host());
+    const bool own = part.summaries.first_id == SummaryStart::kOwnTable;
+    const auto run = [&](const Tensor& i, const Tensor& gradient, std::vector<Tensor> out, const Stream& where) {
+      EmbeddingBackward({.ids = i,
+                         .dy = gradient,
+                         .dtable = out[0],
+                         .dsummary_table = own ? out[1].view() : TensorView{},
+                         .layout = kLayout,
+                         .shard = part.shard,
+                         .summaries = part.summaries,
+                         .allocator = &device()},
+                        where);
+      return out;
+    };
+    const auto on_cpu = [&](DType type) {
+      const DType wide = AccumulationType(type);
+      return run(ids, Cast(dy, type), {Cast(start, wide), Cast(start_summary, wide)}, {});
+    };
+    const std::vector<Tensor> exact = on_cpu(DType::kF64);
+    const std::vector<Tensor> plain = on_cpu(dtype);
+    const std::vector<Tensor> gpu = run(ToGpu(ids), ToGpu(dy), {ToGpu(start), ToGpu(start_summary)}, stream());
+    for (size_t i = 0; i < 2; ++i) {
+      testing::ExpectAsAccurate(ToCpu(gpu[i]), plain[i], exact[i], i == 0 ? "dtable" : "dsummary_table", 2.0);
+    }
+  }
+};
+
+TEST_F(GpuTableShard, EveryPartIsThatOfTheCpu) {
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    for (const int64_t d : {7, 8, 1000}) {
+      for (const int64_t parts : {1, 2, 3, 97}) {  // 97: the two summaries' rows in two parts
+        for (const bool extra_rows : {false, true}) {
+          const std::vector<Part> all = PartsOf(parts, extra_rows);
+          for (const Part& part :
+               {all.front(), all[all.size() / 2], all[all.size() - (parts > 1 ? 2 : 1)], all.back()}) {
+            SCOPED_TRACE(fmt::format("{} parts, first id {}, d {}, {}, extra rows {}",
+                                     parts,
+                                     part.shard.first_id,
+                                     d,
+                                     NameOf(dtype),
+                                     extra_rows));
+            CheckForward(part, d, dtype);
+            CheckBackward(part, d, dtype);
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_F(GpuTableShard, OnlyIdsOutsideOfTheVocabularyAreNan) {
+  const SummaryLayout layout = {.sequences = 1, .text_tokens = 5, .chunk_size = 8};
+  const Tensor ids = Tensor::Empty({5}, DType::kI32, host());
+  const int32_t numbers[] = {INT32_MIN, 0, 96, 97, 50};
+  std::copy_n(numbers, 5, ids.As<int32_t>());
+  const Tensor table = testing::Normal("table", {47, 20}, DType::kBF16, host());
+  const Tensor y = Tensor::Empty({5, 20}, DType::kBF16, device());
+  EmbeddingForward(
+      {.ids = ToGpu(ids), .table = ToGpu(table), .y = y, .layout = layout, .shard = {.first_id = 50, .vocab = kIds}},
+      stream());
+  const Tensor back = ToCpu(y);
+  for (const int64_t row : {0, 3}) {
+    EXPECT_TRUE(std::isnan(testing::ElementAt(back, row * 20 + 3)));
+  }
+  EXPECT_EQ(testing::ElementAt(back, 20 + 3), 0.0);
+  testing::ExpectSameBits(back.Rows(2, 1), table.Rows(46, 1), "the last row");
+  testing::ExpectSameBits(back.Rows(4, 1), table.Rows(0, 1), "the first row");
+}
+
 }  // namespace
 }  // namespace ksa

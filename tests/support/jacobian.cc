@@ -46,6 +46,10 @@ ParameterSpec Weight(const std::string& name, const Shape& shape, Placement tens
   return {.name = name, .shape = shape, .tensor = tensor};
 }
 
+ParameterSpec PartialWeight(const std::string& name, const Shape& shape) {
+  return {.name = name, .shape = shape, .gradient_partial_over_tensor = true};
+}
+
 OpTest::OpTest(std::vector<ParameterSpec> parameters) : store_(std::move(parameters), DType::kF64, allocator_) {
   for (const Parameter& parameter : store_.parameters()) {
     const uint64_t key = NamedKey(7, parameter.spec.name);

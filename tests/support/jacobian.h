@@ -34,6 +34,9 @@ struct InputSpec {
                                    const Shape& shape,
                                    Placement tensor = Placement::Replicated());
 
+// A replicated one whose gradient is, on every tensor rank, a part of a sum.
+[[nodiscard]] ParameterSpec PartialWeight(const std::string& name, const Shape& shape);
+
 class OpTest {
  public:
   explicit OpTest(std::vector<ParameterSpec> parameters = {});

@@ -3,16 +3,19 @@
 namespace ksa {
 
 void AddBenchCommand(CLI::App& app) {
-  CLI::App* bench = app.add_subcommand("bench", "Measure speed: attention, a training step, the data path");
+  CLI::App* bench =
+      app.add_subcommand("bench", "Measure speed: attention, a training step, the data path, collectives");
   bench->require_subcommand(1);
   AddBenchAttentionCommand(*bench);
   AddBenchStepCommand(*bench);
   AddBenchDataCommand(*bench);
+  AddBenchCommCommand(*bench);
   bench->footer(
       "Examples:\n"
       "  ksa bench attention\n"
       "  ksa bench step --model configs/model/ksa_36m.yaml --sequence-length 1024 4096 --threads 2 --json step.json\n"
-      "  ksa bench data --input corpus.txt --tokenizer byte bpe.model");
+      "  ksa bench data --input corpus.txt --tokenizer byte bpe.model\n"
+      "  mpirun -np 2 ksa bench comm");
 }
 
 }  // namespace ksa

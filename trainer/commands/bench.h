@@ -11,5 +11,6 @@ void AddBenchCommand(CLI::App& app);
 void AddBenchAttentionCommand(CLI::App& bench);
 void AddBenchStepCommand(CLI::App& bench);
 void AddBenchDataCommand(CLI::App& bench);
+void AddBenchCommCommand(CLI::App& bench);
 
 }  // namespace ksa

@@ -62,21 +62,38 @@ struct AttentionCase {
   }
 
   [[nodiscard]] std::string Describe() const {
-    return fmt::format("b {} T {} k {} m {} live {} | window {} chunks {} tokens{} | h {} g {} e {}{}{}{}",
+    return fmt::format("b {} T {}{} k {} m {} live {}{} | window {} chunks {} tokens{} | h {} g {} e {}{}{}{}{}",
                        layout.sequences,
                        layout.text_tokens,
+                       DescribePart(),
                        layout.chunk_size,
                        layout.summary_tokens,
                        layout.live_chunks,
+                       layout.gathered_summaries ? " gathered" : "",
                        window.chunks,
                        window.tokens,
                        window.summaries ? " summaries" : "",
                        heads,
                        groups,
                        dim,
+                       text_queries ? "" : " | q summaries only",
                        query_summaries ? "" : " | q text only",
                        key_summaries ? "" : " | k text only",
                        first_chunk.empty() ? "" : " | documents");
+  }
+
+ private:
+  [[nodiscard]] std::string DescribePart() const {
+    if (layout.total() == layout.text_tokens && layout.AllTextIsQuery()) {
+      return "";
+    }
+    return fmt::format(" of {} (chunks from {}, after {} of them from {}; queries [{}, {}))",
+                       layout.total(),
+                       layout.first_chunk,
+                       layout.run_chunks,
+                       layout.second_chunk,
+                       layout.Queries().begin,
+                       layout.Queries().end);
   }
 };
 
@@ -124,6 +141,8 @@ struct AttentionTensors {
     dout = Normal("dout", query, dtype, allocator);
     MakeOutputs(allocator);
   }
+
+  AttentionTensors() = default;
 
   // The same inputs in another type.
   AttentionTensors(const AttentionTensors& from, DType dtype, Allocator& allocator) {

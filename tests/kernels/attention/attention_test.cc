@@ -1,16 +1,14 @@
 // The attention kernels against the naive reference.
 #include "kernels/attention/attention.h"
 
-#include <algorithm>
 #include <cmath>
 #include <cstdint>
 #include <limits>
-#include <string_view>
 #include <vector>
 
 #include "kernels/attention/attention_cpu_vector.h"
-#include "kernels/attention/attention_reference.h"
 #include "tests/kernels/attention/attention_case.h"
+#include "tests/kernels/attention/attention_compare.h"
 
 namespace ksa::testing {
 namespace {
@@ -36,51 +34,14 @@ std::vector<AttentionCase> LargeCases() {
   return cases;
 }
 
-// lse is compared where it is finite; -infinity must stand in the same places.
-void ExpectSameLse(const TensorView& actual, const TensorView& expected) {
-  for (int64_t i = 0; i < expected.size(); ++i) {
-    const double want = ElementAt(expected, i);
-    const double got = ElementAt(actual, i);
-    if (std::isinf(want)) {
-      EXPECT_EQ(got, want) << "lse " << i;
-    } else {
-      EXPECT_NEAR(got, want, 1e-12 * std::max(1.0, std::abs(want))) << "lse " << i;
-    }
-  }
-}
-
-double Largest(const TensorView& x) {
-  double largest = 0.0;
-  for (const double value : ToDouble(x)) {
-    largest = std::max(largest, std::abs(value));
-  }
-  return largest;
-}
-
-// Within 1e-12 of the largest magnitude expected, or of `magnitude`. NaN fails.
-void ExpectClose(const TensorView& actual, const TensorView& expected, double magnitude, std::string_view what) {
-  const double allowed = 1e-12 * std::max(Largest(expected), magnitude);
-  for (int64_t i = 0; i < expected.size(); ++i) {
-    ASSERT_LE(std::abs(ElementAt(actual, i) - ElementAt(expected, i)), allowed) << what << " " << i;
-  }
-}
-
 void ExpectMatchesReference(const AttentionCase& c) {
   SCOPED_TRACE(c.Describe());
   GuardAllocator guarded;
   const AttentionTensors actual(c, DType::kF64, guarded);
   const AttentionTensors expected(actual, DType::kF64, guarded);
   actual.Run(c, {}, &guarded);
-  AttentionReferenceForward(expected.Forward(c, nullptr));
-  AttentionReferenceBackward(expected.Backward(c, nullptr));
-  ExpectSameLse(actual.lse, expected.lse);
-  // Where a query sees one key alone, dq and dk vanish and only rounding is left of them: what they are sums of counts
-  // as their magnitude too.
-  const double dscore = Largest(actual.dout) * Largest(actual.v);
-  ExpectClose(actual.out, expected.out, 0.0, "out");
-  ExpectClose(actual.dq, expected.dq, dscore * Largest(actual.k), "dq");
-  ExpectClose(actual.dk, expected.dk, dscore * Largest(actual.q), "dk");
-  ExpectClose(actual.dv, expected.dv, 0.0, "dv");
+  RunReference(c, expected);
+  ExpectSameInDouble(actual, expected);
 }
 
 TEST(Attention, MatchesTheReferenceInDouble) {
@@ -95,19 +56,6 @@ TEST(Attention, MatchesTheReferenceWhereItTakesSeveralTilesAndParts) {
   }
 }
 
-// Root mean square of the difference over all elements.
-double Error(const Tensor& actual, const Tensor& exact) {
-  double sum = 0.0;
-  for (int64_t i = 0; i < exact.size(); ++i) {
-    const double difference = ElementAt(actual, i) - ElementAt(exact, i);
-    sum += difference * difference;
-  }
-  return std::sqrt(sum / static_cast<double>(std::max<int64_t>(1, exact.size())));
-}
-
-// The error against exact arithmetic on the same inputs is at most twice that of the naive loops in the type itself.
-// Both are sums of thousands of roundings in an order of their own, and root mean squares over thousands of elements:
-// what a different order does to them is far below a factor of 2.
 void ExpectNoLessExactThanNaive(const AttentionCase& c, DType dtype) {
   SCOPED_TRACE(c.Describe());
   GuardAllocator guarded;
@@ -115,15 +63,9 @@ void ExpectNoLessExactThanNaive(const AttentionCase& c, DType dtype) {
   const AttentionTensors naive(actual, dtype, guarded);
   const AttentionTensors exact(actual, DType::kF64, guarded);
   actual.Run(c, {}, &guarded);
-  for (const AttentionTensors* tensors : {&naive, &exact}) {
-    AttentionReferenceForward(tensors->Forward(c, nullptr));
-    AttentionReferenceBackward(tensors->Backward(c, nullptr));
-  }
-  EXPECT_LE(Error(actual.out, exact.out), 2.0 * Error(naive.out, exact.out));
-  EXPECT_LE(Error(actual.lse, exact.lse), 2.0 * Error(naive.lse, exact.lse));
-  EXPECT_LE(Error(actual.dq, exact.dq), 2.0 * Error(naive.dq, exact.dq));
-  EXPECT_LE(Error(actual.dk, exact.dk), 2.0 * Error(naive.dk, exact.dk));
-  EXPECT_LE(Error(actual.dv, exact.dv), 2.0 * Error(naive.dv, exact.dv));
+  RunReference(c, naive);
+  RunReference(c, exact);
+  ExpectNoLessExact(actual, naive, exact);
 }
 
 TEST(Attention, IsAsExactAsNaiveArithmeticInFloatAndBFloat16) {

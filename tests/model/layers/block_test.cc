@@ -12,6 +12,7 @@ namespace {
 
 using testing::Input;
 using testing::OpTest;
+using testing::PartialWeight;
 using testing::ToDouble;
 using testing::Vars;
 using testing::Weight;
@@ -36,8 +37,8 @@ std::vector<ParameterSpec> Parameters() {
     specs.push_back(Weight(name("q"), {kHeads * kHeadDim, kDim}, columns));
     specs.push_back(Weight(name("k"), {kKvHeads * kHeadDim, kDim}, columns));
     specs.push_back(Weight(name("v"), {kKvHeads * kHeadDim, kDim}, columns));
-    specs.push_back(Weight(name("q_norm"), {kHeadDim}));
-    specs.push_back(Weight(name("k_norm"), {kHeadDim}));
+    specs.push_back(PartialWeight(name("q_norm"), {kHeadDim}));
+    specs.push_back(PartialWeight(name("k_norm"), {kHeadDim}));
   }
   specs.push_back(Weight("out", {kDim, kHeads * kHeadDim}, Placement::Sharded(1)));
   return specs;
@@ -180,7 +181,7 @@ class MlpBlockTest : public ::testing::Test {
 };
 
 TEST_F(MlpBlockTest, Gradients) {
-  for (const int64_t active : {3, 5}) {
+  for (const RowCounts& active : {RowCounts{3}, RowCounts{3, 2}}) {
     test_.ExpectGradients({Input({5, kDim})}, [&](const ExecContext& cx, const Vars& x) {
       return Sum(cx, MlpBlock(cx, {x[0]}, Weights(), active, 0.1));
     });
@@ -192,7 +193,7 @@ TEST_F(MlpBlockTest, GradientsOfAPendingSum) {
   for (const bool recompute : {false, true}) {
     for (const int64_t pending : {3, 5}) {
       test_.ExpectGradients({Input({5, kDim}), Input({pending, kDim})}, [&](const ExecContext& cx, const Vars& x) {
-        return Sum(cx, MlpBlock(cx, {x[0], x[1]}, Weights(), 5, 0.1, recompute));
+        return Sum(cx, MlpBlock(cx, {x[0], x[1]}, Weights(), {3, 2}, 0.1, recompute));
       });
     }
   }
@@ -212,8 +213,8 @@ TEST_F(MlpBlockTest, TheFusedSumIsTheSumInBits) {
 TEST_F(MlpBlockTest, RowsThatAreNotActivePass) {
   const Var x = test_.Constant("x", Input({5, kDim}));
   const ExecContext cx = test_.Context();
-  const Var some = Sum(cx, MlpBlock(cx, {x}, Weights(), 3, 0.1));
-  const Var all = Sum(cx, MlpBlock(cx, {x}, Weights(), 5, 0.1));
+  const Var some = Sum(cx, MlpBlock(cx, {x}, Weights(), {3}, 0.1));
+  const Var all = Sum(cx, MlpBlock(cx, {x}, Weights(), {3, 2}, 0.1));
   testing::ExpectSameBits(some.value.Rows(3, 2), x.value.Rows(3, 2), "rows that skip the block");
   EXPECT_LT(testing::RelativeDifference(ToDouble(some.value.Rows(0, 3)), ToDouble(all.value.Rows(0, 3))), 1e-14);
 }
@@ -225,19 +226,19 @@ TEST_F(MlpBlockTest, AForgottenCollectiveIsRefused) {
   const auto run = [&](bool enter, bool reduce) {
     const ExecContext cx = test_.Context();
     const Var normed = RmsNorm(cx, x, 5, *w.norm, nullptr, 0.1);
-    const Var hidden = Linear(cx, enter ? TensorEnter(cx, normed) : normed, *w.gate);
+    const Var hidden = Linear(cx, enter ? TensorEnter(cx, normed, {5}) : normed, *w.gate);
     const Var down = Linear(cx, hidden, *w.down);
-    return AddRows(cx, x, reduce ? TensorReduce(cx, down) : down);
+    return AddRows(cx, x, reduce ? TensorReduce(cx, down, {5}) : down);
   };
   EXPECT_NO_THROW((void)run(true, true));
   EXPECT_THROW((void)run(false, true), Error);
   EXPECT_THROW((void)run(true, false), Error);
   // A sum that was reduced once is not reduced again, and what has entered does not enter again.
   const Var partial = test_.Constant("partial", Input({5, kDim}, Placement::Partial()));
-  const Var reduced = TensorReduce(test_.Context(), partial);
-  EXPECT_THROW((void)TensorReduce(test_.Context(), reduced), Error);
-  const Var entered = TensorEnter(test_.Context(), reduced);
-  EXPECT_THROW((void)TensorEnter(test_.Context(), entered), Error);
+  const Var reduced = TensorReduce(test_.Context(), partial, {5});
+  EXPECT_THROW((void)TensorReduce(test_.Context(), reduced, {5}), Error);
+  const Var entered = TensorEnter(test_.Context(), reduced, {5});
+  EXPECT_THROW((void)TensorEnter(test_.Context(), entered, {5}), Error);
   EXPECT_THROW((void)RmsNorm(test_.Context(), partial, 5, *w.norm, nullptr, 0.1), Error);
   EXPECT_THROW((void)AddRows(test_.Context(), x, entered), Error) << "its gradient would be counted once a rank";
 }

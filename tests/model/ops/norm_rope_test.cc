@@ -11,6 +11,7 @@ namespace {
 
 using testing::Input;
 using testing::OpTest;
+using testing::PartialWeight;
 using testing::RelativeDifference;
 using testing::ToDouble;
 using testing::Vars;
@@ -64,16 +65,19 @@ TEST(RmsNormTest, Gradients) {
 }
 
 TEST(RmsNormTest, Placements) {
-  OpTest test({Weight("w", {6})});
-  const auto run = [&](const Placement& tensor) {
-    return RmsNorm(test.Context(), test.Constant("x", Input({5, 6}, tensor)), 5, test.Get("w"), nullptr, kEps);
+  OpTest test({Weight("whole", {6}), PartialWeight("partial", {6})});
+  const auto run = [&](const Placement& tensor, const char* weight, const char* own) {
+    const Var x = test.Constant("x", Input({5, 6}, tensor));
+    return RmsNorm(test.Context(), x, 3, test.Get(weight), own == nullptr ? nullptr : &test.Get(own), kEps);
   };
-  for (const Placement& good : {Placement::Replicated(), Placement::Sharded(0)}) {
-    EXPECT_EQ(run(good).placement, Placements::Rows(good));
-  }
-  for (const Placement& bad : {Placement::Partial(), Placement::Entered(), Placement::Sharded(1)}) {
-    EXPECT_THROW((void)run(bad), Error) << bad.ToString();
-  }
+  EXPECT_EQ(run(Placement::Replicated(), "whole", "whole").placement, Placements::Rows());
+  const Placement rows = Placement::Sharded(0);
+  EXPECT_EQ(run(rows, "partial", "partial").placement, Placements::Rows(rows));
+  // Gradients that nobody would sum, or somebody twice.
+  EXPECT_THROW((void)run(rows, "whole", nullptr), Error);
+  EXPECT_THROW((void)run(rows, "partial", "whole"), Error);
+  EXPECT_THROW((void)run(Placement::Replicated(), "partial", nullptr), Error);
+  EXPECT_THROW((void)run(Placement::Replicated(), "whole", "partial"), Error);
 }
 
 // Two sequences of 5 tokens, chunks of 2 with 2 summaries each, of which the first 2 chunks' are live.
@@ -88,7 +92,7 @@ class RopeTest : public ::testing::Test {
   static constexpr int64_t kCols = kHeadDim * kHeads;
 
   RopeTest()
-      : test_({Weight("base", {kHeadDim}), Weight("own", {kHeadDim})}),
+      : test_({PartialWeight("base", {kHeadDim}), PartialWeight("own", {kHeadDim}), Weight("whole", {kHeadDim})}),
         table_(Tensor::Empty({5, kHeadDim / 2, 2}, DType::kF64, test_.allocator())) {
     FillRopeTable(table_, kTheta, {});
   }
@@ -156,13 +160,17 @@ TEST_F(RopeTest, SummaryRowsAlone) {
   Expect(8, Spec(10, 0, true, true));
 }
 
-TEST_F(RopeTest, RefusesWrongPlacementsAndHeads) {
-  const QkNormRopeSpec spec = Spec(0, 10, true, false);
-  for (const Placement& bad :
-       {Placement::Partial(), Placement::Entered(), Placement::Sharded(0), Placement::Replicated()}) {
-    EXPECT_THROW((void)QkNormRope(test_.Context(), test_.Constant("x", Input({18, kCols}, bad)), spec), Error);
-  }
-  const Var x = test_.Constant("x", Input({18, kCols - 1}, Placement::Sharded(1)));
+TEST_F(RopeTest, RefusesWrongHeadsAndWholeGradients) {
+  QkNormRopeSpec spec = Spec(0, 10, true, true);
+  const Var cut = test_.Constant("x", Input({18, kCols - 1}, Placement::Sharded(1)));
+  EXPECT_THROW((void)QkNormRope(test_.Context(), cut, spec), Error);
+  const Var x = test_.Constant("x", Input({18, kCols}, Placement::Sharded(1)));
+  EXPECT_NO_THROW((void)QkNormRope(test_.Context(), x, spec));
+  // Of heads that other ranks have, somebody must add the gradients.
+  spec.weight_summary = &test_.Get("whole");
+  EXPECT_THROW((void)QkNormRope(test_.Context(), x, spec), Error);
+  spec.weight_summary = nullptr;
+  spec.weight = &test_.Get("whole");
   EXPECT_THROW((void)QkNormRope(test_.Context(), x, spec), Error);
 }
 

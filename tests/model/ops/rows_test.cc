@@ -1,9 +1,8 @@
-// Slices, residual sums, the annealing mix, SwiGLU and the placement-only collectives.
+// Slices, residual sums, the annealing mix and SwiGLU.
 #include "model/ops/rows.h"
 
 #include <cmath>
 
-#include "model/ops/collectives.h"
 #include "model/ops/linear.h"
 #include "model/ops/swiglu.h"
 #include "tests/support/jacobian.h"
@@ -161,44 +160,6 @@ TEST(SwigluTest, RefusesWrongPlacements) {
   EXPECT_EQ(run(Placement::Sharded(1), Placement::Sharded(1)).placement, Placements::Rows(Placement::Sharded(1)));
   EXPECT_THROW((void)run(Placement::Sharded(1), Placement::Replicated()), Error);
   EXPECT_THROW((void)run(Placement::Partial(), Placement::Partial()), Error);
-}
-
-TEST(CollectivesTest, ChangeThePlacementAlone) {
-  OpTest test;
-  Tape tape;
-  const ExecContext cx = test.Context(&tape);
-  const Tensor value = test.Constant("x", Input({3, 4})).value;
-  const Var whole = Leaf(cx, value, Placements::Rows());
-  const Var entered = TensorEnter(cx, whole);
-  EXPECT_EQ(entered.placement, Placements::Rows(Placement::Entered()));
-  EXPECT_EQ(entered.value.view().data, value.view().data);
-  EXPECT_EQ(entered.slot, whole.slot);
-  const Var partial = Leaf(cx, value, Placements::Rows(Placement::Partial()));
-  const Var reduced = TensorReduce(cx, partial);
-  EXPECT_EQ(reduced.placement, Placements::Rows());
-  EXPECT_EQ(reduced.slot, partial.slot);
-}
-
-TEST(CollectivesTest, RefuseWrongPlacements) {
-  OpTest test;
-  const auto x = [&](const Placement& tensor) { return test.Constant("x", Input({3, 4}, tensor)); };
-  for (const Placement& bad :
-       {Placement::Partial(), Placement::Entered(), Placement::Sharded(0), Placement::Sharded(1)}) {
-    EXPECT_THROW((void)TensorEnter(test.Context(), x(bad)), Error) << bad.ToString();
-  }
-  for (const Placement& bad :
-       {Placement::Replicated(), Placement::Entered(), Placement::Sharded(0), Placement::Sharded(1)}) {
-    EXPECT_THROW((void)TensorReduce(test.Context(), x(bad)), Error) << bad.ToString();
-  }
-}
-
-TEST(CollectivesTest, RefuseATensorAxisOfSeveralRanks) {
-  OpTest test;
-  ProcessMesh mesh;
-  mesh.tensor = 2;
-  ExecContext cx = test.Context();
-  cx.mesh = &mesh;
-  EXPECT_THROW((void)TensorEnter(cx, test.Constant("x", Input({3, 4}))), Error);
 }
 
 }  // namespace

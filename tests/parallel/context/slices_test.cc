@@ -70,6 +70,9 @@ TEST(LocalLayoutTest, RowsArePartitionedAndKeepTheirMeaning) {
           }
         }
         EXPECT_EQ(next, local.rows());
+        for (int32_t place = 0; place < local.chunks(); ++place) {
+          EXPECT_EQ(PlaceOf(local, local.ChunkAt(place)), place);
+        }
         EXPECT_EQ(local.total(), whole.text_tokens);
         int64_t text = 0;
         for (const RowSegment& segment : SegmentsOf(whole, ranks, rank, false)) {

@@ -1,0 +1,225 @@
+#include "model/ops/context_attention.h"
+
+#include <utility>
+
+#include "kernels/attention/attention.h"
+#include "model/autograd/checks.h"
+#include "model/ops/context_text.h"
+#include "model/ops/heads.h"
+#include "parallel/context/slices.h"
+
+namespace ksa {
+
+class ContextKeys {
+ public:
+  ContextKeys(Var k_var, Var v_var, const ContextTextSpec& text_spec, std::unique_ptr<ContextText> way)
+      : k(std::move(k_var)), v(std::move(v_var)), spec(text_spec), text(std::move(way)) {}
+
+  Var k;
+  Var v;
+  ContextTextSpec spec;
+  std::unique_ptr<ContextText> text;
+  KeyPair summaries;           // gradients that summary queries left
+  bool has_gradients = false;  // backward of the attention has run
+};
+
+namespace {
+
+Communicator& ContextGroup(const ExecContext& cx) {
+  return cx.mesh->group(MeshAxis::kContext);
+}
+
+bool TakesHeads(const ContextAttentionSpec& spec, int64_t heads, int64_t kv_heads, int ranks) {
+  const bool divides = heads % ranks == 0 && kv_heads % ranks == 0;
+  if (spec.method == ContextMethod::kAuto) {
+    const AttentionWindow& w = spec.window;
+    return divides && !w.summaries && w.chunks == AttentionWindow::kUnlimited &&
+           w.tokens == AttentionWindow::kUnlimited;
+  }
+  KSA_CHECK(spec.method == ContextMethod::kKeys || divides,
+            "{} query and {} key/value heads do not divide among {} context ranks",
+            heads,
+            kv_heads,
+            ranks);
+  return spec.method == ContextMethod::kHeads;
+}
+
+// The summary rows of q over the rank's own rows; nothing when there are none.
+struct SummaryRows {
+  explicit SummaryRows(const ContextTextSpec& spec, int64_t q_rows)
+      : first(spec.local.text_rows()), count(q_rows - first) {}
+
+  int64_t first;
+  int64_t count;
+
+  [[nodiscard]] TensorView Of(const Tensor& x, int head_dim) const { return Heads(x.Rows(first, count), head_dim); }
+};
+
+Tensor SummaryForward(const ExecContext& cx, const Var& q, const ContextKeys& keys, const Tensor& out) {
+  const int e = keys.spec.head_dim;
+  const SummaryRows rows(keys.spec, q.rows());
+  Tensor lse = cx.Empty({rows.count, q.cols() / e}, AccumulationType(q.value.dtype()));
+  if (rows.count > 0) {
+    AttentionForward({.q = rows.Of(q.value, e),
+                      .k = Heads(keys.k.value, e),
+                      .v = Heads(keys.v.value, e),
+                      .out = rows.Of(out, e),
+                      .lse = lse,
+                      .layout = keys.spec.local,
+                      .window = keys.spec.window,
+                      .allocator = cx.allocator,
+                      .text_queries = false},
+                     cx.stream);
+  }
+  return lse;
+}
+
+// What is kept of attention inside a recomputed block.
+struct Kept {
+  Tensor out;          // [nq_l, h·e]
+  Tensor text_lse;     // as the way lays it out
+  Tensor summary_lse;  // [summary rows of q, h]
+};
+
+Tensor Take(KeptTensors& kept) {
+  KSA_CHECK(kept.next < kept.tensors.size(), "a recomputed block ran more attention than its first pass");
+  return std::move(kept.tensors[kept.next++]);
+}
+
+class ContextKeysNode final : public Node {
+ public:
+  explicit ContextKeysNode(std::shared_ptr<ContextKeys> keys) : keys_(std::move(keys)) {}
+
+  [[nodiscard]] const char* name() const override { return "context keys"; }
+
+  void Backward(const ExecContext& cx) override {
+    if (!keys_->has_gradients) {
+      return;
+    }
+    KeyPair sums = keys_->text->FinishKeys(cx, {keys_->k.value, keys_->v.value}, std::exchange(keys_->summaries, {}));
+    cx.tape->AddGrad(cx, keys_->k.slot, std::move(sums.k));
+    cx.tape->AddGrad(cx, keys_->v.slot, std::move(sums.v));
+  }
+
+ private:
+  std::shared_ptr<ContextKeys> keys_;
+};
+
+class ContextAttentionNode final : public Node {
+ public:
+  ContextAttentionNode(Var q, Var out, Kept kept, std::shared_ptr<ContextKeys> keys)
+      : q_(std::move(q)), out_(std::move(out)), kept_(std::move(kept)), keys_(std::move(keys)) {}
+
+  [[nodiscard]] const char* name() const override { return "context attention"; }
+
+  void Backward(const ExecContext& cx) override {
+    const Tensor dout = cx.tape->TakeGrad(out_.slot);
+    if (dout.empty()) {
+      return;
+    }
+    Tensor dq = cx.Empty(q_.value.shape(), q_.value.dtype());
+    const int64_t text_rows = keys_->spec.local.text_rows();
+    const ContextTextBackward text = {.q = q_.value.Rows(0, text_rows),
+                                      .out = out_.value.Rows(0, text_rows),
+                                      .lse = kept_.text_lse,
+                                      .dout = dout.Rows(0, text_rows),
+                                      .dq = dq.Rows(0, text_rows)};
+    keys_->text->StartBackward(cx, text);
+    SummaryBackward(cx, dout, dq);
+    keys_->text->FinishQueries(cx, text);
+    keys_->has_gradients = true;
+    cx.tape->AddGrad(cx, q_.slot, std::move(dq));
+  }
+
+ private:
+  void SummaryBackward(const ExecContext& cx, const Tensor& dout, const Tensor& dq) {
+    const int e = keys_->spec.head_dim;
+    const SummaryRows rows(keys_->spec, q_.rows());
+    if (rows.count == 0) {
+      return;
+    }
+    KeyPair& left = keys_->summaries;
+    left.k = cx.Empty(keys_->k.value.shape(), keys_->k.value.dtype());
+    left.v = cx.Empty(keys_->v.value.shape(), keys_->v.value.dtype());
+    AttentionBackward({.q = rows.Of(q_.value, e),
+                       .k = Heads(keys_->k.value, e),
+                       .v = Heads(keys_->v.value, e),
+                       .out = rows.Of(out_.value, e),
+                       .lse = kept_.summary_lse,
+                       .dout = rows.Of(dout, e),
+                       .dq = rows.Of(dq, e),
+                       .dk = Heads(left.k, e),
+                       .dv = Heads(left.v, e),
+                       .layout = keys_->spec.local,
+                       .window = keys_->spec.window,
+                       .allocator = cx.allocator,
+                       .text_queries = false},
+                      cx.stream);
+  }
+
+  Var q_;
+  Var out_;
+  Kept kept_;
+  std::shared_ptr<ContextKeys> keys_;
+};
+
+Kept Run(const ExecContext& cx, const Var& q, ContextKeys& keys) {
+  if (cx.kept != nullptr && cx.kept->replay) {
+    // In this order.
+    Tensor out = Take(*cx.kept);
+    Tensor text_lse = Take(*cx.kept);
+    return {std::move(out), std::move(text_lse), Take(*cx.kept)};
+  }
+  const int64_t text_rows = keys.spec.local.text_rows();
+  Kept result;
+  result.out = cx.Empty(q.value.shape(), q.value.dtype());
+  // Needs nothing that travels.
+  result.summary_lse = SummaryForward(cx, q, keys, result.out);
+  result.text_lse = keys.text->Forward(cx, q.value.Rows(0, text_rows), result.out.Rows(0, text_rows));
+  if (cx.kept != nullptr) {
+    cx.kept->tensors.push_back(result.out);
+    cx.kept->tensors.push_back(result.text_lse);
+    cx.kept->tensors.push_back(result.summary_lse);
+  }
+  return result;
+}
+
+}  // namespace
+
+bool IsContextParallel(const ExecContext& cx) {
+  return cx.mesh != nullptr && cx.mesh->Size(MeshAxis::kContext) > 1;
+}
+
+std::shared_ptr<ContextKeys> StartContextKeys(
+    const ExecContext& cx, const Var& k, const Var& v, int64_t heads, const ContextAttentionSpec& spec) {
+  RequireTensorPlacement("context keys", k, Placement::Sharded(1));
+  RequireSamePlacement("context keys", k, v);
+  Communicator& group = ContextGroup(cx);
+  const ContextTextSpec text = {.whole = spec.whole,
+                                .local = MakeLocalLayout(spec.whole, group.size(), group.rank()),
+                                .window = spec.window,
+                                .head_dim = spec.head_dim,
+                                .group = &group};
+  const bool by_heads = TakesHeads(spec, heads, k.cols() / spec.head_dim, group.size());
+  auto keys =
+      std::make_shared<ContextKeys>(k, v, text, by_heads ? MakeContextTextByHeads(text) : MakeContextTextByKeys(text));
+  keys->text->StartKeys(cx, {k.value, v.value});
+  if (cx.tape != nullptr) {
+    cx.tape->Record(std::make_unique<ContextKeysNode>(keys));
+  }
+  return keys;
+}
+
+Var ContextAttention(const ExecContext& cx, const Var& q, const std::shared_ptr<ContextKeys>& keys) {
+  RequireTensorPlacement("context attention", q, Placement::Sharded(1));
+  RequireSamePlacement("context attention", q, keys->k);
+  keys->text->StartQueries(cx, q.value.Rows(0, keys->spec.local.text_rows()));
+  Kept kept = Run(cx, q, *keys);
+  Var result = Result(cx, kept.out, q.placement);
+  if (cx.tape != nullptr) {
+    cx.tape->Record(std::make_unique<ContextAttentionNode>(q, result, std::move(kept), keys));
+  }
+  return result;
+}
+
+}  // namespace ksa

@@ -1,0 +1,42 @@
+// Collectives on the rows of activations, of any floating type: rows are spread over a group part by part (RowCounts),
+// evenly to within a row and without padding.
+//
+// Sums are made by the ranks themselves: the parts travel, and each rank adds those of its rows in the order of the
+// ranks, in fp32 (fp64 for fp64), rounding once. So bf16 sums do not depend on who adds, and all ranks hold the same
+// bits.
+#pragma once
+
+#include "kernels/core/allocator.h"
+#include "parallel/comm/communicator.h"
+#include "parallel/tensor/row_counts.h"
+
+namespace ksa {
+
+// whole [rows.total(), d] = all ranks' parts; `part` [this rank's rows, d] is this rank's.
+void GatherRows(const char* op,
+                const TensorView& part,
+                const TensorView& whole,
+                const RowCounts& rows,
+                Communicator& group,
+                const Stream& stream,
+                Ordering ordering = Ordering::kInOrder);
+
+// part [this rank's rows, d] = the sum over ranks of these rows of `whole` [rows.total(), d]. Scratch of size() - 1
+// parts comes from `allocator`.
+void ReduceScatterRows(const char* op,
+                       const TensorView& whole,
+                       const TensorView& part,
+                       const RowCounts& rows,
+                       Communicator& group,
+                       Allocator& allocator,
+                       const Stream& stream);
+
+// y [n, d] = the sum over ranks of x [n, d]; not in place. Scratch as above.
+void AllReduceRows(const char* op,
+                   const TensorView& x,
+                   const TensorView& y,
+                   Communicator& group,
+                   Allocator& allocator,
+                   const Stream& stream);
+
+}  // namespace ksa

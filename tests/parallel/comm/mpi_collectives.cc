@@ -1,0 +1,48 @@
+// Started by mpirun with any number of ranks: every collective of MPI's make.
+#include <gtest/gtest.h>
+
+#include "parallel/comm/mpi.h"
+#include "tests/parallel/comm/collectives.h"
+#include "tests/support/kernel_test.h"
+
+namespace ksa::testing {
+namespace {
+
+std::unique_ptr<Communicator> world;
+
+TEST(Mpi, EveryCollective) {
+  GuardAllocator memory;
+  CheckCollectives(*world, {}, memory);
+  CheckHostValues(*world);
+}
+
+TEST(Mpi, NestedSplits) {
+  GuardAllocator memory;
+  CheckSplits(*world, {}, memory);
+}
+
+// To oneself, and around a ring.
+TEST(Mpi, MessagesOfOtherSizes) {
+  PoolAllocator memory;
+  const int size = world->size();
+  for (const int step : {0, 1}) {
+    for (const int64_t sent : {3, 5}) {
+      const Tensor x = Tensor::Zeros({5}, DType::kF32, memory);
+      const std::vector<Message> messages = {{(world->rank() + step) % size, x.Rows(0, sent)}};
+      const std::vector<Message> expected = {{(world->rank() + size - step) % size, x.Rows(0, 4)}};
+      EXPECT_THROW(world->Exchange("halo", messages, expected, {}), Error) << "step " << step << ", " << sent;
+    }
+  }
+}
+
+}  // namespace
+}  // namespace ksa::testing
+
+int main(int argc, char** argv) {
+  ::testing::InitGoogleTest(&argc, argv);
+  const ksa::MpiSession session;
+  ksa::testing::world = session.World();
+  const int result = RUN_ALL_TESTS();
+  ksa::testing::world.reset();
+  return result;
+}
