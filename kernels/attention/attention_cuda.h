@@ -7,6 +7,7 @@
 //   dq of summary queries                                                      SummaryBackwardQueries
 //   dk, dv of text and summary keys: holds keys, passes over the text and the summary queries that see them, for all
 //   query heads of the key/value head                                          <path>::BackwardKeys
+// A call with summary queries alone leaves out what is the paths': SummaryAddToKeys adds to zeros.
 #pragma once
 
 #include "kernels/attention/attention.h"

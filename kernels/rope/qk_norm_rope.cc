@@ -25,7 +25,7 @@ struct Call {
 // Every position of the rows has an entry in the table.
 void CheckPositions(const Call& call) {
   const int64_t positions = call.table.rows();
-  if (positions >= call.layout.text_tokens) {
+  if (positions >= call.layout.total()) {
     return;  // no position reaches the sequence's length
   }
   const bool documents = call.layout.document_first_chunk != nullptr || call.layout.chunk_tokens != nullptr;
@@ -34,7 +34,7 @@ void CheckPositions(const Call& call) {
          "{}: the table ends at {}, a sequence has {} tokens; with documents on a GPU the table must hold them all",
          call.kernel,
          positions,
-         call.layout.text_tokens);
+         call.layout.total());
   }
   for (int64_t r = 0; r < call.x.rows(); ++r) {
     const int32_t position = call.layout.Position(r + call.first_row);

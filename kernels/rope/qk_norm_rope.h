@@ -6,7 +6,7 @@
 // rows from `split` on use weight_summary when there is one.
 //
 // A row that stands beyond the table is an Error. Where documents lie on a GPU nobody looks at them: the table must
-// then have an entry for every position that a sequence could have, layout.text_tokens.
+// then have an entry for every position that a sequence could have, layout.total().
 #pragma once
 
 #include <cstdint>

@@ -18,15 +18,16 @@ int64_t SumOfMinima(int64_t first, int64_t count, int64_t limit) {
 // Whether text of a later chunk of the same document sees the summaries of `chunk` in a layer with `window_chunks`.
 bool IsLive(const SummaryLayout& layout, int32_t sequence, int32_t chunk, int32_t window_chunks) {
   const int64_t reader = int64_t{1} * chunk + window_chunks + 1;
-  return reader < layout.chunks() &&
+  return reader < layout.total_chunks() &&
          layout.DocumentChunk(sequence, static_cast<int32_t>(reader)) == layout.DocumentChunk(sequence, chunk);
 }
 
+// Calls function(sequence, chunk) for the chunks that are here, by the sequence's numbers.
 template <typename Function>
 void ForEachChunk(const SummaryLayout& layout, const Function& function) {
   for (int32_t sequence = 0; sequence < layout.sequences; ++sequence) {
-    for (int32_t chunk = 0; chunk < layout.chunks(); ++chunk) {
-      function(sequence, chunk);
+    for (int32_t place = 0; place < layout.chunks(); ++place) {
+      function(sequence, layout.ChunkAt(place));
     }
   }
 }

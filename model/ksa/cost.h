@@ -1,4 +1,6 @@
 // What a model costs: visible pairs, floating-point operations, parameters and KV-cache, counted from the real mask.
+// Of a layout that holds a part of its sequences: what that part's text and summary queries cost, wherever their keys
+// lie.
 // Derivation and examples: docs/performance.md.
 #pragma once
 

@@ -30,12 +30,13 @@ inline bool TakesTensorCores(const AttentionCase& c, DType dtype) {
   return dtype == DType::kBF16 && (c.dim == 64 || c.dim == 128);
 }
 
-// cuDNN does full layers without documents, from 128 tokens on.
+// cuDNN does full layers without documents, from 128 tokens on, and of a part of a sequence only its beginning.
 inline bool Supports(AttentionPath path, const AttentionCase& c, DType dtype) {
   const bool full = c.window.chunks == AttentionWindow::kUnlimited && c.window.tokens == AttentionWindow::kUnlimited;
+  const bool from_start = c.text_queries && c.layout.first_chunk == 0 && c.layout.AllTextIsQuery();
   switch (path) {
     case AttentionPath::kCudnn:
-      return TakesTensorCores(c, dtype) && full && c.first_chunk.empty() && c.layout.text_tokens >= 128;
+      return TakesTensorCores(c, dtype) && full && from_start && c.first_chunk.empty() && c.layout.text_tokens >= 128;
     case AttentionPath::kMma:
     case AttentionPath::kWgmma:
       return TakesTensorCores(c, dtype);
@@ -53,6 +54,11 @@ inline std::string RowName(const SummaryLayout& layout, int64_t row) {
                      summary % layout.summary_tokens,
                      summary / layout.summary_tokens,
                      (row - layout.text_rows()) / layout.live_summaries());
+}
+
+// The layout's row of row 0 of q.
+inline int64_t FirstQueryRow(const AttentionCase& c) {
+  return c.text_queries ? c.layout.query_begin : c.layout.text_rows();
 }
 
 using Values = std::vector<double>;
@@ -80,8 +86,9 @@ inline double Rms(const Values& x, const Values* exact, int64_t first, int64_t c
 // are standard normal); where a row sees few keys this is all its error, and luck whether plain has it.
 class Comparison {
  public:
-  Comparison(const SummaryLayout& layout, std::string_view what, double floor)
-      : layout_(layout), what_(what), floor_(floor) {}
+  // `first_row`: the layout's row of row 0 of the output.
+  Comparison(const SummaryLayout& layout, int64_t first_row, std::string_view what, double floor)
+      : layout_(layout), first_row_(first_row), what_(what), floor_(floor) {}
 
   void Expect(const TensorView& actual,
               const TensorView& plain,
@@ -103,7 +110,7 @@ class Comparison {
       if (!(error <= allowed)) {
         const int64_t worst = Worst(got, want, i, dim);
         const int64_t row = i / dim / exact.shape[1];
-        ADD_FAILURE() << what_ << " [row " << row << " (" << RowName(layout_, row) << "), head "
+        ADD_FAILURE() << what_ << " [row " << row << " (" << RowName(layout_, first_row_ + row) << "), head "
                       << i / dim % exact.shape[1] << ", e " << worst - i << "]: expected "
                       << want[static_cast<size_t>(worst)] << ", got " << got[static_cast<size_t>(worst)]
                       << "; the row errs by " << error << ", allowed " << allowed;
@@ -127,6 +134,7 @@ class Comparison {
   }
 
   SummaryLayout layout_;
+  int64_t first_row_;
   std::string_view what_;
   double floor_;
 };
@@ -172,10 +180,10 @@ class AttentionGpu : public GpuTest, public ::testing::WithParamInterface<PathNa
     // Products of standard normal rows are of the order of sqrt(e); they are rounded in fp32, and dq and dk are sums of
     // such differences times 1/sqrt(e).
     const double floor = 1e-6;
-    Comparison(c.layout, "out", floor).Expect(actual.out, plain.out, exact.out);
-    Comparison(c.layout, "dq", floor).Expect(actual.dq, plain.dq, exact.dq, &exact.out.view());
-    Comparison(c.layout, "dk", floor).Expect(actual.dk, plain.dk, exact.dk);
-    Comparison(c.layout, "dv", floor).Expect(actual.dv, plain.dv, exact.dv);
+    Comparison(c.layout, FirstQueryRow(c), "out", floor).Expect(actual.out, plain.out, exact.out);
+    Comparison(c.layout, FirstQueryRow(c), "dq", floor).Expect(actual.dq, plain.dq, exact.dq, &exact.out.view());
+    Comparison(c.layout, 0, "dk", floor).Expect(actual.dk, plain.dk, exact.dk);
+    Comparison(c.layout, 0, "dv", floor).Expect(actual.dv, plain.dv, exact.dv);
     ExpectUnseenAreZero(actual, exact);
     ExpectSameBits(again.out, actual.out, "out of a second run");
     ExpectSameBits(again.lse, actual.lse, "lse of a second run");
@@ -223,8 +231,8 @@ class AttentionGpu : public GpuTest, public ::testing::WithParamInterface<PathNa
       const double want = ElementAt(exact, i);
       const double got = ElementAt(actual, i);
       if (!(got == want || std::abs(got - want) <= unit * std::max(1.0, std::abs(want)))) {
-        ADD_FAILURE() << "lse [row " << i / heads << " (" << RowName(c.layout, i / heads) << "), head " << i % heads
-                      << "]: expected " << want << ", got " << got;
+        ADD_FAILURE() << "lse [row " << i / heads << " (" << RowName(c.layout, FirstQueryRow(c) + i / heads)
+                      << "), head " << i % heads << "]: expected " << want << ", got " << got;
         return;
       }
     }

@@ -14,7 +14,8 @@ fi
 
 operations='GpuElementwise.ZeroAddAndAxpby:GpuElementwise.SumOfSquaresShows*:GpuEmbedding.ReadsItsRow
 GpuEmbedding.GradientAddsUp:GpuEmbedding.Foreign*:GpuGemmTest.TakesUnaligned*:GpuGemmTest.EmptyResults*
-GpuLossTest.Writes*:GpuLossTest.ATarget*:GpuLossTest.NoRows:GpuNorm.ResidualIs*:GpuNorm.Unaligned*:GpuAdamW.Ranges*
+GpuLossTest.Writes*:GpuLossTest.ATarget*:GpuLossTest.NoRows:GpuVocabularyShardTest.Only*
+GpuTableShard.Only*:GpuNorm.ResidualIs*:GpuNorm.Unaligned*:GpuAdamW.Ranges*
 GpuAdamW.Skips*:GpuOptimizer.*:GpuRope.RowsFrom*:GpuRope.Documents*:GpuSwiglu.LargeInputs*
 Paths/AttentionGpu.Heads/Plain:Paths/AttentionGpu.Heads/Mma:Paths/AttentionGpu.Heads/Wgmma
 Paths/AttentionGpu.Documents/Mma:Paths/AttentionGpu.Documents/Wgmma:Paths/AttentionGpu.ManyTiles/Wgmma'

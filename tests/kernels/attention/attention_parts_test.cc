@@ -1,10 +1,13 @@
 // Attention by the calls of context parallelism: put together they compute what the reference does of whole sequences.
 #include <cstdint>
+#include <functional>
+#include <string>
 #include <vector>
 
 #include <fmt/core.h>
 
 #include "kernels/attention/attention.h"
+#include "kernels/core/error.h"
 #include "tests/kernels/attention/attention_case.h"
 #include "tests/kernels/attention/attention_compare.h"
 #include "tests/kernels/attention/attention_compose.h"
@@ -139,6 +142,91 @@ TEST(AttentionParts, WithoutQueriesKeysHaveNoGradient) {
       EXPECT_EQ(Largest(*gradient), 0.0);
     }
   }
+}
+
+struct Mistake {
+  std::string message;
+  std::function<void(AttentionForwardArgs&)> make;
+};
+
+void ExpectRefused(const AttentionCase& call, const std::vector<Mistake>& mistakes) {
+  PoolAllocator pool;
+  const AttentionTensors tensors(call, DType::kF32, pool);
+  EXPECT_NO_THROW(tensors.Run(call, {}, &pool));
+  for (const Mistake& mistake : mistakes) {
+    AttentionForwardArgs args = tensors.Forward(call, &pool);
+    mistake.make(args);
+    try {
+      AttentionForward(args, {});
+      ADD_FAILURE() << "accepted: " << mistake.message;
+    } catch (const Error& error) {
+      EXPECT_NE(std::string(error.what()).find(mistake.message), std::string::npos) << error.what();
+    }
+  }
+}
+
+// 7 chunks, the last of 2 tokens; 5 live.
+AttentionCase SmallWhole() {
+  AttentionCase c;
+  c.layout = {.sequences = 1, .text_tokens = 50, .chunk_size = 8, .summary_tokens = 2, .live_chunks = 5};
+  c.window = AttentionWindow::Ksa(1);
+  return c;
+}
+
+TEST(AttentionParts, RefuseWrongTextCalls) {
+  const AttentionCase call = TextCall(SmallWhole(), 1, 0, 1);  // chunks [2, 7), of which the first is halo
+  ExpectRefused(call,
+                {{"q has 20 rows; the layout has 26 text queries", [](auto& a) { a.q = a.q.Rows(0, 20); }},
+                 {"k and v have 20 rows; the layout has 44 rows, 34 of text", [](auto& a) { a.k = a.k.Rows(0, 20); }},
+                 {"queries [8, 35) of 34 rows of text", [](auto& a) { a.layout.query_end = 35; }},
+                 {"queries [-1, 34)", [](auto& a) { a.layout.query_begin = -1; }},
+                 {"queries [35, 34)", [](auto& a) { a.layout.query_begin = 35; }},
+                 {"see the sequence's tokens from 8 on, but its text is here only from chunk 2 on",
+                  [](auto& a) { a.layout.query_begin = 7; }},
+                 {"tokens from 0 on, but", [](auto& a) { a.window = AttentionWindow::Full(); }},
+                 {"tokens from 14 on, but", [](auto& a) { a.window = AttentionWindow::SlidingTokens(11); }},
+                 {"parts of 2 sequences in one call",
+                  [](auto& a) {
+                    a.layout.sequences = 2;
+                    a.k.shape = a.v.shape = {2 * a.k.shape[0], a.k.shape[1], a.k.shape[2]};
+                  }},
+                 {"only 4 are live",
+                  [](auto& a) {
+                    a.layout.live_chunks = 4;
+                    a.k = a.k.Rows(0, 42);
+                    a.v = a.v.Rows(0, 42);
+                  }},
+                 {"k and v hold text rows only",
+                  [](auto& a) {
+                    a.k = a.k.Rows(0, 34);
+                    a.v = a.v.Rows(0, 34);
+                  }},
+                 {"gather them", [](auto& a) { a.layout.gathered_summaries = false; }},
+                 {"8 live chunks", [](auto& a) { a.layout.live_chunks = 8; }},
+                 {"34 rows of text end inside a chunk that goes on", [](auto& a) { a.layout.total_tokens = 56; }},
+                 {"no two runs of a sequence of 6 chunks", [](auto& a) { a.layout.total_tokens = 42; }},
+                 {"text queries of two runs of chunks in one call",
+                  [](auto& a) {
+                    a.layout.run_chunks = 3;
+                    a.layout.second_chunk = 5;
+                    a.layout.first_chunk = 1;
+                  }},
+                 {"gathered summaries are no queries", [](auto& a) { a.text_queries = false; }}});
+}
+
+TEST(AttentionParts, RefuseWrongSummaryCalls) {
+  const AttentionCase call = SummaryCall(SmallWhole(), 2, 0);  // chunks 0 and 5, 6
+  ExpectRefused(call,
+                {{"q has 1 rows; the layout has 2 rows of summaries", [](auto& a) { a.q = a.q.Rows(0, 1); }},
+                 {"k and v hold text rows only",
+                  [](auto& a) {
+                    a.k = a.k.Rows(0, 18);
+                    a.v = a.v.Rows(0, 18);
+                  }},
+                 {"a range of text queries, but", [](auto& a) { a.layout.query_begin = 8; }},
+                 {"text queries of two runs of chunks in one call", [](auto& a) { a.text_queries = true; }},
+                 {"no two runs of a sequence of 7 chunks", [](auto& a) { a.layout.second_chunk = 0; }},
+                 {"no two runs of a sequence of 7 chunks", [](auto& a) { a.layout.second_chunk = 6; }}});
 }
 
 }  // namespace

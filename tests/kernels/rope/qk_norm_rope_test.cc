@@ -1,10 +1,13 @@
 #include "kernels/rope/qk_norm_rope.h"
 
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include <fmt/core.h>
 #include <gtest/gtest.h>
 
+#include "tests/support/context_layout.h"
 #include "tests/support/error_bound.h"
 #include "tests/support/kernel_test.h"
 
@@ -267,6 +270,38 @@ TEST(QkNormRope, RowsFromTheMiddleOfALayout) {
   }
 }
 
+// Two slices of a sequence and their summaries: each row is turned as the same row of the whole.
+TEST(QkNormRope, RowsOfARankAreThoseOfTheWhole) {
+  GuardAllocator memory;
+  const std::vector<int32_t> first_chunk = {0, 0, 2, 2, 2, 2, 6, 7, 7, 0, 1, 1, 1, 1, 1, 1, 1, 8};
+  const std::vector<int32_t> chunk_tokens = {4, 3, 4, 4, 4, 1, 0, 4, 2, 4, 4, 4, 4, 4, 4, 4, 4, 2};
+  SummaryLayout whole = {.sequences = 2, .text_tokens = 34, .chunk_size = 4, .summary_tokens = 2, .live_chunks = 7};
+  for (const bool documents : {false, true}) {
+    whole.document_first_chunk = documents ? first_chunk.data() : nullptr;
+    whole.chunk_tokens = documents ? chunk_tokens.data() : nullptr;
+    const Problem all({.dtype = DType::kF32, .layout = whole}, memory);
+    all.Forward();
+    for (const int32_t ranks : {1, 2, 3, 5}) {
+      for (int32_t rank = 0; rank < ranks; ++rank) {
+        const SummaryLayout part = testing::RankLayout(whole, ranks, rank);
+        SCOPED_TRACE(fmt::format("rank {} of {}, documents {}", rank, ranks, documents));
+        Problem p({.dtype = DType::kF32, .layout = part}, memory);
+        p.table = all.table;
+        for (int64_t row = 0; row < part.rows(); ++row) {
+          const Tensor from = all.x.Rows(testing::WholeRow(whole, part, 0, row), 1);
+          std::copy_n(from.As<float>(), from.size(), p.x.Rows(row, 1).As<float>());
+        }
+        p.Forward();
+        for (int64_t row = 0; row < part.rows(); ++row) {
+          const int64_t whole_row = testing::WholeRow(whole, part, 0, row);
+          ASSERT_EQ(part.Position(row), whole.Position(whole_row)) << "row " << row;
+          testing::ExpectSameBits(p.y.Rows(row, 1), all.y.Rows(whole_row, 1), "y");
+        }
+      }
+    }
+  }
+}
+
 TEST(QkNormRope, GradientsAreDerivatives) {
   for (const bool norm : {true, false}) {
     GuardAllocator memory;
@@ -339,6 +374,11 @@ TEST(QkNormRope, RefusesWrongArguments) {
   q.x = odd;
   EXPECT_THROW(q.Forward(), Error);
   EXPECT_THROW(FillRopeTable(p.table, 0.0, {}), Error);
+  // A part of a longer sequence: the table has to hold the sequence's positions, not as many as there are rows.
+  Problem part({.dtype = DType::kF32}, memory);
+  part.options.layout.total_tokens = 17;
+  part.options.layout.first_chunk = 1;
+  EXPECT_THROW(part.Forward(), Error);
 }
 
 }  // namespace

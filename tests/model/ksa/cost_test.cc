@@ -7,6 +7,7 @@
 
 #include "model/ksa/model.h"
 #include "model/ksa/parameters.h"
+#include "tests/support/context_layout.h"
 
 namespace ksa {
 namespace {
@@ -136,6 +137,32 @@ TEST(Cost, DocumentsAndPaddingAreRespected) {
   EXPECT_EQ(CountLiveSummaries(layout, 1).rows, 5 * 3);
   const double text_rows = 4 + 4 + 4 + 2 + 4 + 3 + 1 + 5 * 4;
   EXPECT_EQ(CountForwardFlops(config, layout).head, 2.0 * 24 * 37 * text_rows);
+}
+
+// What ranks do adds up to what one does.
+TEST(Cost, PartsOfASequenceCostTheirShare) {
+  const std::vector<int32_t> first_chunk = {0, 0, 0, 0, 4, 4, 6, 0, 1, 1, 1, 1, 1, 1};
+  const std::vector<int32_t> chunk_tokens = {4, 4, 4, 2, 4, 3, 2, 1, 4, 4, 4, 4, 4, 2};
+  const ModelConfig config = TinyModel(EveryKind());
+  for (const bool documents : {false, true}) {
+    const SummaryLayout whole =
+        documents ? MakeLayout(config, 2, 26, first_chunk.data(), chunk_tokens.data()) : MakeLayout(config, 2, 26);
+    const ForwardFlops expected = CountForwardFlops(config, whole);
+    for (const int32_t ranks : {1, 2, 3, 6}) {
+      ForwardFlops sum;
+      for (int32_t rank = 0; rank < ranks; ++rank) {
+        const ForwardFlops part = CountForwardFlops(config, testing::RankLayout(whole, ranks, rank));
+        sum.linear += part.linear;
+        sum.summary_linear += part.summary_linear;
+        sum.attention += part.attention;
+        sum.head += part.head;
+      }
+      EXPECT_EQ(sum.linear, expected.linear) << ranks << " ranks";
+      EXPECT_EQ(sum.summary_linear, expected.summary_linear) << ranks << " ranks";
+      EXPECT_EQ(sum.attention, expected.attention) << ranks << " ranks";
+      EXPECT_EQ(sum.head, expected.head) << ranks << " ranks";
+    }
+  }
 }
 
 TEST(Cost, PaperSizes) {
