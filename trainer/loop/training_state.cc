@@ -11,7 +11,7 @@ TrainingState::TrainingState(const ModelConfig& model_config,
                              const OptimizerConfig& optimizer_config,
                              const FlatSharding& sharding,
                              Runtime& runtime)
-    : store(ParameterSpecs(model_config, runtime.mesh().Size(MeshAxis::kTensor), runtime.mesh().sequence_parallel()),
+    : store(ParameterSpecs(model_config, sharding.tensor_parts, runtime.mesh().sequence_parallel()),
             *training.precision,
             runtime.allocator(),
             sharding,

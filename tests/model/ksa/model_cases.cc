@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "model/ops/collectives.h"
+
 namespace ksa::testing {
 namespace {
 
@@ -178,10 +180,27 @@ ModelCase FindCase(const std::string& name) {
   Fail(ExitCode::kInternal, "no model case is called {}", name);
 }
 
-ModelHarness::ModelHarness(const ModelCase& model_case, DType dtype, const Place& place)
+namespace {
+
+int TensorRanks(const ProcessMesh* mesh) {
+  return mesh == nullptr ? 1 : mesh->Size(MeshAxis::kTensor);
+}
+
+FlatSharding ShardingOf(const ProcessMesh* mesh) {
+  return {.tensor_parts = TensorRanks(mesh), .tensor_rank = mesh == nullptr ? 0 : mesh->Rank(MeshAxis::kTensor)};
+}
+
+}  // namespace
+
+ModelHarness::ModelHarness(const ModelCase& model_case, DType dtype, const Place& place, const ProcessMesh* mesh)
     : case_(model_case),
+      mesh_(mesh),
       place_(place.memory == nullptr ? Place{{}, &allocator_} : place),
-      store_(ParameterSpecs(case_.config), dtype, *place_.memory, {}, place_.stream),
+      store_(ParameterSpecs(case_.config, TensorRanks(mesh), mesh != nullptr && mesh->sequence_parallel()),
+             dtype,
+             *place_.memory,
+             ShardingOf(mesh),
+             place_.stream),
       model_(case_.config, store_, *place_.memory, place_.stream, case_.tokens) {
   store_.Initialize(17, place_.stream);
   // Norm weights that differ from 1 and from each other.
@@ -284,6 +303,10 @@ Stream ModelHarness::StreamOf(const Options& options) const {
   return stream;
 }
 
+ExecContext ModelHarness::Context(const Stream& stream, Tape* tape) const {
+  return {.tape = tape, .stream = stream, .allocator = place_.memory, .mesh = mesh_};
+}
+
 Outcome ModelHarness::Run(const Options& options) {
   const Stream stream = StreamOf(options);
   const int32_t step = options.micro_batch == 0 ? case_.sequences : options.micro_batch;
@@ -296,9 +319,10 @@ Outcome ModelHarness::Run(const Options& options) {
     const int64_t first_row = int64_t{1} * first * case_.tokens;
     const int64_t rows = int64_t{1} * step * case_.tokens;
     Tape tape;
-    const ExecContext cx = {.tape = &tape, .stream = stream, .allocator = place_.memory};
+    const ExecContext cx = Context(stream, &tape);
     const Var hidden = model_.Hidden(cx, InputOf(ids, first, step, options));
-    CopyToHost(hidden.value, outcome.hidden.Rows(first_row, rows), stream);
+    CopyToHost(
+        TensorEnter(Context(stream, nullptr), hidden, {rows}).value, outcome.hidden.Rows(first_row, rows), stream);
     const CrossEntropyResult loss = model_.Loss(cx, hidden, targets.Rows(first_row, rows), 1.0 / target_count_);
     outcome.loss += ValuesOf(loss.loss_sum.value, stream)[0] / target_count_;
     tape.Backward(cx, loss.loss_sum, Tensor());
@@ -311,7 +335,7 @@ Outcome ModelHarness::Run(const Options& options) {
 }
 
 double ModelHarness::Loss() {
-  const ExecContext cx = {.tape = nullptr, .stream = place_.stream, .allocator = place_.memory};
+  const ExecContext cx = Context(place_.stream, nullptr);
   const Var hidden = model_.Hidden(cx, InputOf(ToPlace(ids_, place_), 0, case_.sequences, {}));
   const CrossEntropyResult loss = model_.Loss(cx, hidden, ToPlace(targets_, place_), 1.0);
   return ValuesOf(loss.loss_sum.value, place_.stream)[0] / target_count_;

@@ -38,13 +38,14 @@ struct DocumentPlace {
 struct Outcome {
   double loss = 0.0;                           // mean over targets
   Tensor hidden;                               // [text rows, d]
-  std::vector<std::vector<double>> gradients;  // of every parameter, of the mean loss
+  std::vector<std::vector<double>> gradients;  // of what the rank holds of every parameter, of the mean loss
 };
 
 class ModelHarness {
  public:
-  // Computes at `place`, which must outlive it; without memory there: on the CPU, in guarded memory.
-  ModelHarness(const ModelCase& model_case, DType dtype, const Place& place = {});
+  // Computes at `place`, which must outlive it; without memory there: on the CPU, in guarded memory. With a mesh, which
+  // must outlive it too: as one of its tensor ranks, which all run the same text.
+  ModelHarness(const ModelCase& model_case, DType dtype, const Place& place = {}, const ProcessMesh* mesh = nullptr);
 
   struct Options {
     Recompute recompute = Recompute::kNone;
@@ -87,7 +88,10 @@ class ModelHarness {
                                         const Options& options);
   [[nodiscard]] Stream StreamOf(const Options& options) const;
 
+  [[nodiscard]] ExecContext Context(const Stream& stream, Tape* tape) const;
+
   ModelCase case_;
+  const ProcessMesh* mesh_;
   GuardAllocator allocator_;  // of the host
   Place place_;
   ParameterStore store_;
