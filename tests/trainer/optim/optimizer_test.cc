@@ -21,7 +21,8 @@ TEST(Optimizer, RewritesTheWeightsOfItsShardFromTheMasters) {
   const std::vector<double> weights = ToDouble(store.weights());
   const std::vector<double> masters = ToDouble(store.master());
   const std::unique_ptr<Communicator> self = MakeSelfCommunicator();
-  Optimizer optimizer({}, store, *self, allocator, {});
+  const ProcessMesh mesh(*self, {});
+  Optimizer optimizer({}, store, mesh, allocator, {});
   optimizer.BeginUpdate({});
   for (Parameter& parameter : store.parameters()) {
     static_cast<void>(parameter.Accumulate());
@@ -30,7 +31,7 @@ TEST(Optimizer, RewritesTheWeightsOfItsShardFromTheMasters) {
     }
   }
   ASSERT_TRUE(optimizer.Step(0.01, 1, {}).applied);
-  const int64_t begin = store.shard().begin;
+  const int64_t begin = store.shards().front().begin;
   int64_t changed = 0;
   for (int64_t i = 0; i < store.padded_size(); ++i) {
     if (i < begin) {
