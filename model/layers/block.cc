@@ -111,12 +111,19 @@ Var ContextAttended(const ExecContext& cx,
   return ContextAttention(cx, q, travelling);
 }
 
-// Normed rows -> what attention adds to the residual stream.
-Var AttentionDelta(const ExecContext& cx, const Var& normed, const AttentionWeights& weights, const BlockSpec& spec) {
+// Whether this is a block that runs again for its backward pass alone: nobody reads what its last product gives.
+bool RunsAgain(const ExecContext& cx) {
+  return cx.kept != nullptr && cx.kept->replay;
+}
+
+// Normed rows -> what attention adds to the residual stream. `last`: of a recomputed block.
+Var AttentionDelta(
+    const ExecContext& cx, const Var& normed, const AttentionWeights& weights, const BlockSpec& spec, bool last) {
   const RowCounts keys = ActiveRows(spec);
   const RowCounts queries = {keys.text, spec.role == SummaryRole::kKeysOnly ? 0 : keys.summaries};
   const auto attended = IsContextParallel(cx) ? ContextAttended : Attended;
-  return LinearReduce(cx, attended(cx, normed, keys, queries, weights, spec), queries, *weights.out);
+  const bool unread = last && RunsAgain(cx);
+  return LinearReduce(cx, attended(cx, normed, keys, queries, weights, spec), queries, *weights.out, unread);
 }
 
 Var MlpHidden(const ExecContext& cx, const Var& normed, const MlpWeights& weights, const RowCounts& rows) {
@@ -125,8 +132,9 @@ Var MlpHidden(const ExecContext& cx, const Var& normed, const MlpWeights& weight
   return Swiglu(cx, in.products[0], in.products[1]);
 }
 
+// Of every recomputed block that has it, this is the last product.
 Var MlpDelta(const ExecContext& cx, const Var& normed, const MlpWeights& weights, const RowCounts& rows) {
-  return LinearReduce(cx, MlpHidden(cx, normed, weights, rows), rows, *weights.down);
+  return LinearReduce(cx, MlpHidden(cx, normed, weights, rows), rows, *weights.down, RunsAgain(cx));
 }
 
 // `block` now, or again in backward.
@@ -160,9 +168,10 @@ Residual AttentionBlock(
     const ExecContext& cx, const Residual& in, const AttentionWeights& weights, const BlockSpec& spec, bool recompute) {
   const RowCounts held = HeldRows(cx, ActiveRows(spec));
   const NormedSum norm = NormOfSum(cx, in, held.total(), weights.norm, held.text, spec.eps);
-  const Var delta = Run(cx, norm.normed, recompute, [weights, spec](const ExecContext& inner, const Var& normed) {
-    return AttentionDelta(inner, normed, weights, spec);
-  });
+  const auto block = [weights, spec, recompute](const ExecContext& inner, const Var& normed) {
+    return AttentionDelta(inner, normed, weights, spec, recompute);
+  };
+  const Var delta = Run(cx, norm.normed, recompute, block);
   return {spec.role == SummaryRole::kKeysOnly ? Rows(cx, norm.sum, 0, held.text) : norm.sum, delta};
 }
 

@@ -37,6 +37,16 @@ class LinearNode final : public Node {
   std::vector<LinearSegment> segments_;
 };
 
+// y = x W^T is computed by the caller.
+Var Recorded(
+    const ExecContext& cx, const Var& x, Tensor y, const Placements& placement, std::vector<LinearSegment> segments) {
+  Var out = Result(cx, std::move(y), placement);
+  if (cx.tape != nullptr) {
+    cx.tape->Record(std::make_unique<LinearNode>(x, out.slot, std::move(segments)));
+  }
+  return out;
+}
+
 }  // namespace
 
 Var SplitLinear(const ExecContext& cx, const Var& x, int64_t split, Parameter& weight, Parameter* weight_summary) {
@@ -44,11 +54,13 @@ Var SplitLinear(const ExecContext& cx, const Var& x, int64_t split, Parameter& w
   std::vector<LinearSegment> segments = LinearSegments(x.rows(), split, weight, weight_summary);
   Tensor y = cx.Empty({x.rows(), weight.value.rows()}, x.value.dtype());
   LinearForward(cx, segments, x.value, y, {0, x.rows()});
-  Var out = Result(cx, std::move(y), placement);
-  if (cx.tape != nullptr) {
-    cx.tape->Record(std::make_unique<LinearNode>(x, out.slot, std::move(segments)));
-  }
-  return out;
+  return Recorded(cx, x, std::move(y), placement, std::move(segments));
+}
+
+Var UnreadLinear(const ExecContext& cx, const Var& x, Parameter& weight) {
+  const Placements placement = LinearPlacement(x, weight);
+  Tensor y = cx.Empty({x.rows(), weight.value.rows()}, x.value.dtype());
+  return Recorded(cx, x, std::move(y), placement, LinearSegments(x.rows(), x.rows(), weight, nullptr));
 }
 
 }  // namespace ksa

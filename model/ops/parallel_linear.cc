@@ -117,6 +117,22 @@ class LinearReduceNode final : public Node {
   std::vector<LinearSegment> segments_;
 };
 
+// held = this rank's rows of the sum of all ranks' products.
+void ReduceProduct(const ExecContext& cx,
+                   const Tensor& x,
+                   const RowCounts& rows,
+                   const std::vector<LinearSegment>& segments,
+                   const Tensor& held) {
+  const Tensor whole = cx.Empty({rows.total(), held.cols()}, x.dtype());
+  const RowOrder order = OrderOf(cx, rows);
+  for (const RowRange& range : order.others) {
+    LinearForward(cx, segments, x, whole, range);
+  }
+  RowReduceScatter travelling(kReduce, whole, held, rows, TensorGroup(cx), *cx.allocator, cx.stream);
+  LinearForward(cx, segments, x, whole, order.own);
+  travelling.Finish(cx.stream);
+}
+
 // One after the other.
 EnteredProducts EnterThenLinear(const ExecContext& cx,
                                 const Var& x,
@@ -171,9 +187,9 @@ EnteredProducts EnterLinear(const ExecContext& cx,
   return result;
 }
 
-Var LinearReduce(const ExecContext& cx, const Var& x, const RowCounts& rows, Parameter& weight) {
+Var LinearReduce(const ExecContext& cx, const Var& x, const RowCounts& rows, Parameter& weight, bool unread) {
   if (!RowsTravel(cx)) {
-    return TensorReduce(cx, Linear(cx, x, weight), rows);
+    return TensorReduce(cx, unread ? UnreadLinear(cx, x, weight) : Linear(cx, x, weight), rows);
   }
   Placements placement = LinearPlacement(x, weight);
   KSA_CHECK(
@@ -181,14 +197,9 @@ Var LinearReduce(const ExecContext& cx, const Var& x, const RowCounts& rows, Par
   placement[MeshAxis::kTensor] = Placement::Sharded(0);
   std::vector<LinearSegment> segments = LinearSegments(rows.total(), rows.total(), weight, nullptr);
   Tensor held = cx.Empty({HeldRows(cx, rows).total(), weight.value.rows()}, x.value.dtype());
-  const Tensor whole = cx.Empty({rows.total(), weight.value.rows()}, x.value.dtype());
-  const RowOrder order = OrderOf(cx, rows);
-  for (const RowRange& range : order.others) {
-    LinearForward(cx, segments, x.value, whole, range);
+  if (!unread) {
+    ReduceProduct(cx, x.value, rows, segments, held);
   }
-  RowReduceScatter travelling(kReduce, whole, held, rows, TensorGroup(cx), *cx.allocator, cx.stream);
-  LinearForward(cx, segments, x.value, whole, order.own);
-  travelling.Finish(cx.stream);
   Var out = Result(cx, std::move(held), placement);
   if (cx.tape != nullptr) {
     cx.tape->Record(std::make_unique<LinearReduceNode>(x, out.slot, rows, std::move(segments)));

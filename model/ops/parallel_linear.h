@@ -35,7 +35,9 @@ struct EnteredProducts {
                                           const RowCounts& rows,
                                           std::span<const ProductSpec> products);
 
-// TensorReduce of the row-parallel product x W^T.
-[[nodiscard]] Var LinearReduce(const ExecContext& cx, const Var& x, const RowCounts& rows, Parameter& weight);
+// TensorReduce of the row-parallel product x W^T. `unread`: nobody reads the value, which is not computed, because this
+// runs again for its backward pass alone.
+[[nodiscard]] Var LinearReduce(
+    const ExecContext& cx, const Var& x, const RowCounts& rows, Parameter& weight, bool unread = false);
 
 }  // namespace ksa
