@@ -294,6 +294,7 @@ KsaModel::Input ModelHarness::InputOf(const Tensor& ids,
   }
   input.mix = case_.mix;
   input.recompute = options.recompute;
+  input.on_gradients = options.on_gradients;
   return input;
 }
 
