@@ -60,6 +60,9 @@ Tensor TakeKept(KeptTensors& kept) {
 }  // namespace
 
 Var Attention(const ExecContext& cx, const Var& q, const Var& k, const Var& v, const AttentionSpec& spec) {
+  KSA_CHECK(cx.mesh == nullptr || cx.mesh->Size(MeshAxis::kContext) == 1,
+            "attention: sequences are spread over {} context ranks",
+            cx.mesh->Size(MeshAxis::kContext));
   RequireTensorPlacement("attention", q, Placement::Sharded(1));
   RequireSamePlacement("attention", q, k);
   RequireSamePlacement("attention", q, v);

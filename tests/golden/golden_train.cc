@@ -42,8 +42,9 @@ class TrainRun {
         config_(ReadConfig(file, tokens_, micro_batch_size, run.dtype)),
         store_(ParameterSpecs(config_.model), run.dtype, *run.place.memory, {}, run.place.stream),
         model_(config_.model, store_, *run.place.memory, run.place.stream, config_.training.sequence_length),
-        group_(MakeSelfCommunicator()),
-        optimizer_(config_.optimizer, store_, *group_, *run.place.memory, run.place.stream) {}
+        world_(MakeSelfCommunicator()),
+        mesh_(*world_, {}),
+        optimizer_(config_.optimizer, store_, mesh_, *run.place.memory, run.place.stream) {}
 
   void Run() {
     LoadWeights(file_, "/weights", store_, run_.place.stream, report_);
@@ -121,7 +122,8 @@ class TrainRun {
   Config config_;
   ParameterStore store_;
   KsaModel model_;
-  std::unique_ptr<Communicator> group_;
+  std::unique_ptr<Communicator> world_;
+  ProcessMesh mesh_;
   Optimizer optimizer_;
 };
 

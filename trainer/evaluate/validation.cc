@@ -32,8 +32,8 @@ TensorView ViewOf(std::vector<double>& values) {
 void BatchEvaluator::Add(const Batch& batch, double mix, EvaluationSums& sums) {
   runtime_.Enter(Phase::kEvaluation);
   const ExecContext cx = runtime_.Context();
-  upload_.Load(cx, batch);
-  const MicroBatch micro = upload_.Slice(model_.config(), 0, batch.samples);
+  upload_.Load(cx, model_.config(), batch);
+  const MicroBatch micro = upload_.Slice(0, batch.samples);
   const Var hidden = model_.Hidden(cx, {.ids = micro.ids, .layout = micro.layout, .mix = mix});
   const CrossEntropyResult result = model_.Loss(cx, hidden, micro.targets, 1.0);
   sums.loss += *HostCopy(result.loss_sum.value, cx.stream).As<double>();

@@ -3,9 +3,9 @@
 #include <algorithm>
 
 #include "kernels/core/op.h"
+#include "parallel/context/slices.h"
 
 namespace ksa {
-
 namespace {
 
 void Concatenate(std::span<const std::span<const int32_t>> parts, int32_t* out) {
@@ -16,12 +16,20 @@ void Concatenate(std::span<const std::span<const int32_t>> parts, int32_t* out) 
 
 }  // namespace
 
-void BatchUpload::Load(const ExecContext& cx, const Batch& batch) {
-  const Parts parts = {batch.inputs, batch.targets, batch.document_first_chunk, batch.chunk_tokens};
-  samples_ = batch.samples;
-  sequence_length_ = batch.sequence_length;
-  chunks_ = batch.chunks;
+void BatchUpload::Load(const ExecContext& cx, const ModelConfig& model, const Batch& batch) {
+  context_ranks_ = cx.mesh == nullptr ? 1 : cx.mesh->Size(MeshAxis::kContext);
+  context_rank_ = cx.mesh == nullptr ? 0 : cx.mesh->Rank(MeshAxis::kContext);
+  whole_ = MakeLayout(model, batch.samples, batch.sequence_length);
+  local_ = MakeLocalLayout(whole_, context_ranks_, context_rank_);
   documents_ = !batch.chunk_tokens.empty();
+  Parts parts;
+  for (const std::span<const int32_t> rows : {std::span(batch.inputs), std::span(batch.targets)}) {
+    for (const RowSegment& s : SegmentsOf(whole_, context_ranks_, context_rank_, false)) {
+      parts.push_back(rows.subspan(static_cast<size_t>(s.whole), static_cast<size_t>(s.rows)));
+    }
+  }
+  parts.emplace_back(batch.document_first_chunk);
+  parts.emplace_back(batch.chunk_tokens);
   int64_t size = 0;
   for (const std::span<const int32_t> part : parts) {
     size += static_cast<int64_t>(part.size());
@@ -49,18 +57,18 @@ void BatchUpload::Stage(const Parts& parts, const Stream& stream) {
   copied_.Record(stream);
 }
 
-MicroBatch BatchUpload::Slice(const ModelConfig& model, int32_t first, int32_t count) const {
-  const int64_t t = sequence_length_;
-  const int64_t rows = samples_ * t;
-  const int32_t* first_chunk = nullptr;
-  const int32_t* chunk_tokens = nullptr;
+MicroBatch BatchUpload::Slice(int32_t first, int32_t count) const {
+  SummaryLayout layout = whole_;
+  layout.sequences = count;
   if (documents_) {
-    first_chunk = values_.As<int32_t>() + 2 * rows + int64_t{1} * first * chunks_;
-    chunk_tokens = first_chunk + int64_t{1} * samples_ * chunks_;
+    const int64_t chunks = whole_.chunks();
+    layout.document_first_chunk = values_.As<int32_t>() + 2 * local_.text_rows() + first * chunks;
+    layout.chunk_tokens = layout.document_first_chunk + whole_.sequences * chunks;
   }
+  const int64_t t = local_.text_tokens;
   return {.ids = values_.Rows(first * t, count * t),
-          .targets = values_.Rows(rows + first * t, count * t),
-          .layout = MakeLayout(model, count, sequence_length_, first_chunk, chunk_tokens)};
+          .targets = values_.Rows(local_.text_rows() + first * t, count * t),
+          .layout = MakeLocalLayout(layout, context_ranks_, context_rank_)};
 }
 
 }  // namespace ksa

@@ -1,10 +1,10 @@
 // A batch where the model runs, and slices of it as the model takes them.
 #pragma once
 
-#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "data/loader/batch.h"
 #include "kernels/core/gpu.h"
@@ -13,9 +13,10 @@
 
 namespace ksa {
 
+// T_l: the text of a sequence that is here, all of it but where context ranks share sequences.
 struct MicroBatch {
-  Tensor ids;      // [samples · T] int32
-  Tensor targets;  // [samples · T] int32, < 0: none
+  Tensor ids;      // [samples · T_l] int32
+  Tensor targets;  // [samples · T_l] int32, < 0: none
   SummaryLayout layout;
 };
 
@@ -23,25 +24,28 @@ struct MicroBatch {
 // not wait for it. On the CPU it is one copy, and a dry stream copies nothing.
 class BatchUpload {
  public:
-  // Slices of the batch before become invalid. `batch` need not outlive the call.
-  void Load(const ExecContext& cx, const Batch& batch);
+  // What this rank runs of the batch: of every sample its part of the text, and the documents of the whole. Slices of
+  // the batch before become invalid. `batch` need not outlive the call.
+  void Load(const ExecContext& cx, const ModelConfig& model, const Batch& batch);
 
   // Samples [first, first + count) of the batch loaded last; shares its memory.
-  [[nodiscard]] MicroBatch Slice(const ModelConfig& model, int32_t first, int32_t count) const;
+  [[nodiscard]] MicroBatch Slice(int32_t first, int32_t count) const;
 
   // Gives the batch's memory back, once its slices have died. The staging memory stays.
   void Release() { values_ = Tensor(); }
 
  private:
-  using Parts = std::array<std::span<const int32_t>, 4>;
+  using Parts = std::vector<std::span<const int32_t>>;
 
   void Stage(const Parts& parts, const Stream& stream);
 
-  int32_t samples_ = 0;
-  int32_t sequence_length_ = 0;
-  int32_t chunks_ = 0;
+  SummaryLayout whole_;  // of the sequences of the batch, without its documents
+  SummaryLayout local_;  // the part that is here
+  int context_ranks_ = 1;
+  int context_rank_ = 0;
   bool documents_ = false;
-  Tensor values_;  // int32: ids [n, T], targets [n, T], then with documents first chunk [n, C], chunk tokens [n, C]
+  // int32: ids [n, T_l], targets [n, T_l], then with documents first chunk [n, C], chunk tokens [n, C]
+  Tensor values_;
   std::unique_ptr<PinnedMemory> staging_;
   Event copied_;  // the staging memory is free again
 };

@@ -11,7 +11,11 @@ TrainingState::TrainingState(const ModelConfig& model_config,
                              const OptimizerConfig& optimizer_config,
                              const FlatSharding& sharding,
                              Runtime& runtime)
-    : store(ParameterSpecs(model_config), *training.precision, runtime.allocator(), sharding, runtime.stream()),
+    : store(ParameterSpecs(model_config, sharding.tensor_parts, runtime.mesh().sequence_parallel()),
+            *training.precision,
+            runtime.allocator(),
+            sharding,
+            runtime.stream()),
       model(model_config, store, runtime.allocator(), runtime.stream(), training.sequence_length),
       optimizer(optimizer_config, store, runtime.mesh(), runtime.allocator(), runtime.stream()),
       updater(runtime, model, optimizer, training.micro_batch_size, training.recompute) {}

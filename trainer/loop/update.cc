@@ -32,11 +32,11 @@ void Updater::RunGradients(const Batch& batch) {
 void Updater::AccumulateGradients(const Batch& batch, double mix, double grad_scale) {
   ExecContext cx = runtime_.Context();
   cx.tape = &tape_;
-  upload_.Load(cx, batch);
+  upload_.Load(cx, model_.config(), batch);
   for (int32_t first = 0; first < batch.samples; first += micro_batch_size_) {
     runtime_.Enter(Phase::kGradients);
     const int32_t count = std::min(micro_batch_size_, batch.samples - first);
-    const MicroBatch micro = upload_.Slice(model_.config(), first, count);
+    const MicroBatch micro = upload_.Slice(first, count);
     const Var hidden =
         model_.Hidden(cx, {.ids = micro.ids, .layout = micro.layout, .mix = mix, .recompute = recompute_});
     const CrossEntropyResult result = model_.Loss(cx, hidden, micro.targets, grad_scale, optimizer_.loss_sum());
