@@ -51,7 +51,8 @@ check "more ranks than cores" 0 "OMPI_MCA_mpi_yield_when_idle=1"
 start --ranks 3 --cores 4 ksa train c.yaml
 check "cores of their own" 0 "--map-by slot:PE=4" "!--bind-to"
 start --host-file "$folder/hosts" ksa train c.yaml
-check "the slots of a host file" 0 "mpirun was given: -np 13 --hostfile $folder/hosts" "-x PATH" "!--oversubscribe"
+check "the slots of a host file" 0 "mpirun was given: -np 13 --hostfile $folder/hosts" "-x PATH" "!--oversubscribe" \
+  "OMPI_MCA_oob_tcp_keepalive_time=4"
 start --host-file "$folder/hosts" --device cuda --interface ib0 --mca btl=tcp,self ksa train c.yaml
 check "GPUs and a network" 0 "--mca btl_tcp_if_include ib0 --mca oob_tcp_if_include ib0" "--mca btl tcp,self" \
   "NCCL_SOCKET_IFNAME=ib0" "NCCL_NVLS_ENABLE=0" "-x NCCL_NVLS_ENABLE" "-x NCCL_SOCKET_IFNAME" "nvls 0"
@@ -79,6 +80,8 @@ start --host-file "$folder/none" ksa
 check "no host file" 66 "no host file"
 CODE=65 start --ranks 2 ksa train c.yaml
 check "the exit code is kept" 65 "was given"
+CODE=205 start --host-file "$folder/hosts" ksa train c.yaml
+check "a host is lost" 75 "was given"
 
 # signals SIGNAL: mpirun gets SIGUSR1, twice, and its exit code arrives.
 program mpirun 'trap "echo got USR1; count=\$((count + 1))" USR1; count=0; touch "$folder/ready"

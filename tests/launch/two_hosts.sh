@@ -5,12 +5,7 @@
 source "$(dirname "$0")/../e2e/lib.sh"
 
 first=ksa-a-$$ second=ksa-b-$$
-remove_hosts() {
-  ip netns delete "$first" 2>/dev/null || true
-  ip netns delete "$second" 2>/dev/null || true
-  rm -rf "$work"
-}
-trap remove_hosts EXIT
+trap 'ip netns delete "$first" 2>/dev/null; ip netns delete "$second" 2>/dev/null; rm -rf "$work"' EXIT
 skip() {
   echo "SKIPPED: $*"
   exit 77
@@ -66,15 +61,38 @@ expect_exit 0 train one "$config"
 expect_exit 0 "$KSA" compare "$work/hosts" "$work/ranks" --assert-equal
 expect_exit 0 "$KSA" compare "$work/hosts" "$work/one" --rtol 5e-4
 
-two_hosts stopped
-"${command[@]}" --set training.max_steps=1000000 >"$work/stopped.log" 2>&1 &
-job=$!
-for _ in $(seq 600); do
-  [ "$(steps_written stopped)" -ge 3 ] && break
-  sleep 0.05
-done
+# train_on RUN: in the background, until it has written three steps; `job`.
+train_on() {
+  two_hosts "$1"
+  "${command[@]}" --set training.max_steps=1000000 --set checkpoint.interval=1000000 --set evaluation.interval=0 \
+    >"$work/output" 2>&1 &
+  job=$!
+  for _ in $(seq 600); do
+    [ "$(steps_written "$1")" -ge 3 ] && break
+    sleep 0.05
+  done
+}
+# ends CODE: the job in the background.
+ends() {
+  local code=0
+  wait "$job" || code=$?
+  [ "$code" -eq "$1" ] || { cat "$work/output" >&2; fail "exit code $code instead of $1"; }
+}
+
+train_on stopped
 kill -USR1 "$job"
-code=0
-wait "$job" || code=$?
-[ "$code" -eq 85 ] || { cat "$work/stopped.log" >&2; fail "exit code $code instead of 85"; }
+ends 85
 expect_exit 0 "$KSA" ckpt verify "$work/stopped"
+
+# The network between them goes: both sides notice, and nothing stays.
+train_on cut
+ip -n "$first" link set ka$$ down
+start=$SECONDS
+ends 75
+expect_output "lost communication"
+[ $((SECONDS - start)) -le 20 ] || fail "it took $((SECONDS - start)) s to notice that a host is gone"
+for _ in $(seq 100); do
+  pgrep -f "$work/cut" >/dev/null || exit 0
+  sleep 0.1
+done
+fail "processes outlive the run: $(pgrep -f "$work/cut" | tr '\n' ' ')"
