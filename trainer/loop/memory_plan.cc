@@ -20,7 +20,7 @@ constexpr int64_t kNcclGroupBytes = int64_t{384} << 20;
 // Of NCCL, for all groups of a mesh.
 int64_t NcclBytes(const ProcessMesh& mesh, int replicas) {
   int64_t groups = (mesh.state_group().size() > 1 ? 1 : 0) + (replicas > 1 ? 1 : 0);
-  for (const MeshAxis axis : {MeshAxis::kData, MeshAxis::kContext, MeshAxis::kTensor}) {
+  for (const MeshAxis axis : {MeshAxis::kContext, MeshAxis::kTensor}) {
     groups += mesh.Size(axis) > 1 ? 1 : 0;
   }
   return groups * kNcclGroupBytes;
