@@ -1,10 +1,13 @@
 #include "model/layers/block.h"
 
+#include <utility>
+
 #include "model/autograd/recompute.h"
 #include "model/ops/attention.h"
 #include "model/ops/collectives.h"
 #include "model/ops/context_attention.h"
 #include "model/ops/linear.h"
+#include "model/ops/parallel_linear.h"
 #include "model/ops/rope.h"
 #include "model/ops/rows.h"
 #include "model/ops/swiglu.h"
@@ -42,14 +45,19 @@ Var NormAndRope(const ExecContext& cx,
                      .eps = spec.eps});
 }
 
-// While annealing, summary rows are a·own + (1 - a)·base. The rotation is linear, so mixing rotated rows is the same.
-Var Project(const ExecContext& cx, const Var& x, const Projection& projection, const BlockSpec& spec) {
+// The weights of a projection of the first `rows` rows; none of the summaries' own once annealing is over.
+ProductSpec ProductOf(const WeightPair& weight, const BlockSpec& spec, int64_t rows) {
+  return {weight.text, spec.mix > 0.0 ? weight.summary : nullptr, rows};
+}
+
+// `y`, the product of the first rows of x, -> q, k or v. While annealing, summary rows are a·own + (1 - a)·base. The
+// rotation is linear, so mixing rotated rows is the same.
+Var Projected(const ExecContext& cx, const Var& x, Var y, const Projection& projection, const BlockSpec& spec) {
   const int64_t text_rows = spec.layout.text_rows();
-  Parameter* own = spec.mix > 0.0 ? projection.weight->summary : nullptr;
-  Var y = SplitLinear(cx, x, text_rows, *projection.weight->text, own);
-  y = NormAndRope(cx, y, projection, spec, 0, own != nullptr);
-  const int64_t summary_rows = x.rows() - text_rows;
-  if (own == nullptr || spec.mix >= 1.0 || summary_rows == 0) {
+  const int64_t summary_rows = y.rows() - text_rows;
+  const bool own = spec.mix > 0.0 && projection.weight->summary != nullptr;
+  y = NormAndRope(cx, y, projection, spec, 0, own);
+  if (!own || spec.mix >= 1.0 || summary_rows == 0) {
     return y;
   }
   const Var base = Linear(cx, Rows(cx, x, text_rows, summary_rows), *projection.weight->text);
@@ -61,47 +69,72 @@ RowCounts ActiveRows(const BlockSpec& spec) {
   return {spec.layout.text_rows(), spec.role == SummaryRole::kBypass ? 0 : spec.layout.summary_rows()};
 }
 
-// Normed rows [all keys, d] -> attention's output for the first `queries` of them. With sequences spread over ranks the
-// keys come first, and travel while queries are computed.
+// Normed rows -> attention's output for `queries`, the first of the rows `keys`.
 Var Attended(const ExecContext& cx,
-             const Var& entered,
-             int64_t queries,
+             const Var& normed,
+             const RowCounts& keys,
+             const RowCounts& queries,
              const AttentionWeights& weights,
              const BlockSpec& spec) {
-  const auto project_q = [&] {
-    return Project(cx, Rows(cx, entered, 0, queries), {&weights.q, &weights.q_norm, true}, spec);
-  };
-  if (!IsContextParallel(cx)) {
-    const Var q = project_q();
-    const Var k = Project(cx, entered, {&weights.k, &weights.k_norm, true}, spec);
-    const Var v = Project(cx, entered, {&weights.v, nullptr, false}, spec);
-    return Attention(cx, q, k, v, {.layout = spec.layout, .window = spec.window, .head_dim = spec.head_dim});
-  }
-  const Var k = Project(cx, entered, {&weights.k, &weights.k_norm, true}, spec);
-  const Var v = Project(cx, entered, {&weights.v, nullptr, false}, spec);
+  const ProductSpec products[] = {ProductOf(weights.q, spec, queries.total()),
+                                  ProductOf(weights.k, spec, keys.total()),
+                                  ProductOf(weights.v, spec, keys.total())};
+  EnteredProducts in = EnterLinear(cx, normed, keys, products);
+  const Var q = Projected(cx, in.entered, std::move(in.products[0]), {&weights.q, &weights.q_norm, true}, spec);
+  const Var k = Projected(cx, in.entered, std::move(in.products[1]), {&weights.k, &weights.k_norm, true}, spec);
+  const Var v = Projected(cx, in.entered, std::move(in.products[2]), {&weights.v, nullptr, false}, spec);
+  return Attention(cx, q, k, v, {.layout = spec.layout, .window = spec.window, .head_dim = spec.head_dim});
+}
+
+// The same of sequences that are spread over ranks: the keys come first, and travel while queries are computed.
+Var ContextAttended(const ExecContext& cx,
+                    const Var& normed,
+                    const RowCounts& keys,
+                    const RowCounts& queries,
+                    const AttentionWeights& weights,
+                    const BlockSpec& spec) {
+  const ProductSpec products[] = {ProductOf(weights.k, spec, keys.total()), ProductOf(weights.v, spec, keys.total())};
+  EnteredProducts in = EnterLinear(cx, normed, keys, products);
+  const Var k = Projected(cx, in.entered, std::move(in.products[0]), {&weights.k, &weights.k_norm, true}, spec);
+  const Var v = Projected(cx, in.entered, std::move(in.products[1]), {&weights.v, nullptr, false}, spec);
   const int64_t heads = weights.q.text->value.rows() / spec.head_dim;
-  const auto keys = StartContextKeys(
+  const auto travelling = StartContextKeys(
       cx,
       k,
       v,
       heads,
       {.whole = spec.whole, .window = spec.window, .head_dim = spec.head_dim, .method = spec.context_method});
-  return ContextAttention(cx, project_q(), keys);
+  const ProductSpec product = ProductOf(weights.q, spec, queries.total());
+  const Var rows = Rows(cx, in.entered, 0, queries.total());
+  Var q = SplitLinear(cx, rows, queries.text, *product.weight, product.weight_summary);
+  q = Projected(cx, rows, std::move(q), {&weights.q, &weights.q_norm, true}, spec);
+  return ContextAttention(cx, q, travelling);
 }
 
-// Normed rows -> what attention adds to the residual stream.
-Var AttentionDelta(const ExecContext& cx, const Var& normed, const AttentionWeights& weights, const BlockSpec& spec) {
+// Whether this is a block that runs again for its backward pass alone: nobody reads what its last product gives.
+bool RunsAgain(const ExecContext& cx) {
+  return cx.kept != nullptr && cx.kept->replay;
+}
+
+// Normed rows -> what attention adds to the residual stream. `last`: of a recomputed block.
+Var AttentionDelta(
+    const ExecContext& cx, const Var& normed, const AttentionWeights& weights, const BlockSpec& spec, bool last) {
   const RowCounts keys = ActiveRows(spec);
   const RowCounts queries = {keys.text, spec.role == SummaryRole::kKeysOnly ? 0 : keys.summaries};
-  const Var entered = TensorEnter(cx, normed, keys);
-  const Var attended = Attended(cx, entered, queries.total(), weights, spec);
-  return TensorReduce(cx, Linear(cx, attended, *weights.out), queries);
+  const auto attended = IsContextParallel(cx) ? ContextAttended : Attended;
+  const bool unread = last && RunsAgain(cx);
+  return LinearReduce(cx, attended(cx, normed, keys, queries, weights, spec), queries, *weights.out, unread);
 }
 
+Var MlpHidden(const ExecContext& cx, const Var& normed, const MlpWeights& weights, const RowCounts& rows) {
+  const ProductSpec products[] = {{weights.gate, nullptr, rows.total()}, {weights.up, nullptr, rows.total()}};
+  const EnteredProducts in = EnterLinear(cx, normed, rows, products);
+  return Swiglu(cx, in.products[0], in.products[1]);
+}
+
+// Of every recomputed block that has it, this is the last product.
 Var MlpDelta(const ExecContext& cx, const Var& normed, const MlpWeights& weights, const RowCounts& rows) {
-  const Var entered = TensorEnter(cx, normed, rows);
-  const Var hidden = Swiglu(cx, Linear(cx, entered, *weights.gate), Linear(cx, entered, *weights.up));
-  return TensorReduce(cx, Linear(cx, hidden, *weights.down), rows);
+  return LinearReduce(cx, MlpHidden(cx, normed, weights, rows), rows, *weights.down, RunsAgain(cx));
 }
 
 // `block` now, or again in backward.
@@ -135,9 +168,10 @@ Residual AttentionBlock(
     const ExecContext& cx, const Residual& in, const AttentionWeights& weights, const BlockSpec& spec, bool recompute) {
   const RowCounts held = HeldRows(cx, ActiveRows(spec));
   const NormedSum norm = NormOfSum(cx, in, held.total(), weights.norm, held.text, spec.eps);
-  const Var delta = Run(cx, norm.normed, recompute, [weights, spec](const ExecContext& inner, const Var& normed) {
-    return AttentionDelta(inner, normed, weights, spec);
-  });
+  const auto block = [weights, spec, recompute](const ExecContext& inner, const Var& normed) {
+    return AttentionDelta(inner, normed, weights, spec, recompute);
+  };
+  const Var delta = Run(cx, norm.normed, recompute, block);
   return {spec.role == SummaryRole::kKeysOnly ? Rows(cx, norm.sum, 0, held.text) : norm.sum, delta};
 }
 

@@ -41,7 +41,7 @@ Tensor Gathered(const ExecContext& cx, const char* op, const Tensor& part, const
 Tensor Summed(const ExecContext& cx, const char* op, const Tensor& x, const RowCounts& rows) {
   Tensor sum = EmptyRows(cx, x, HeldRows(cx, rows));
   if (RowsInParts(cx)) {
-    ReduceScatterRows(op, x, sum, rows, TensorGroup(cx), *cx.allocator, cx.stream);
+    RowReduceScatter(op, x, sum, rows, TensorGroup(cx), *cx.allocator, cx.stream).Finish(cx.stream);
   } else {
     AllReduceRows(op, x, sum, TensorGroup(cx), *cx.allocator, cx.stream);
   }

@@ -1,6 +1,7 @@
 // Gradients of keys that other ranks' text has seen, on their way back to the owners. Internal to context attention.
 #pragma once
 
+#include <utility>
 #include <vector>
 
 #include "kernels/copy/row_parts.h"

@@ -2,39 +2,14 @@
 
 #include <utility>
 
-#include "kernels/gemm/gemm.h"
-#include "model/autograd/checks.h"
+#include "model/ops/linear_segments.h"
 
 namespace ksa {
 namespace {
 
-Placements OutputPlacement(const Var& x, const Parameter& weight) {
-  constexpr const char* kOp = "linear";
-  Placements placement = x.placement;
-  Placement& tensor = placement[MeshAxis::kTensor];
-  if (weight.spec.tensor == Placement::Sharded(0)) {
-    RequireTensorPlacement(kOp, x, Placement::Entered());
-    tensor = Placement::Sharded(1);
-  } else if (weight.spec.tensor == Placement::Sharded(1)) {
-    RequireTensorPlacement(kOp, x, Placement::Sharded(1));
-    tensor = Placement::Partial();
-  } else {
-    RequireTensorPlacement(kOp, x, Placement::Replicated());
-  }
-  RequireGradientPartial(kOp, weight, false);
-  return placement;
-}
-
-// A run of rows and the weight that multiplies it.
-struct Segment {
-  int64_t first = 0;
-  int64_t count = 0;
-  Parameter* weight = nullptr;
-};
-
 class LinearNode final : public Node {
  public:
-  LinearNode(Var x, int out, std::vector<Segment> segments)
+  LinearNode(Var x, int out, std::vector<LinearSegment> segments)
       : x_(std::move(x)), out_(out), segments_(std::move(segments)) {}
 
   [[nodiscard]] const char* name() const override { return "linear"; }
@@ -44,62 +19,48 @@ class LinearNode final : public Node {
     if (dy.empty()) {
       return;
     }
-    Tensor dx = cx.tape->TakeSumToAddTo(cx, x_.slot);
-    const double dx_beta = dx.empty() ? 0.0 : 1.0;
-    if (x_.slot >= 0 && dx.empty()) {
-      dx = cx.Empty(x_.value.shape(), x_.value.dtype());
-    }
-    for (const Segment& segment : segments_) {
-      const TensorView dy_rows = dy.view().Rows(segment.first, segment.count);
-      const TensorView x_rows = x_.value.view().Rows(segment.first, segment.count);
-      if (!dx.empty()) {
-        Gemm({.a = dy_rows,
-              .b = segment.weight->value,
-              .c = dx.view().Rows(segment.first, segment.count),
-              .beta = dx_beta},
-             cx.stream);
+    if (x_.slot >= 0) {
+      Tensor dx = cx.tape->TakeSumToAddTo(cx, x_.slot);
+      const double beta = dx.empty() ? 0.0 : 1.0;
+      if (dx.empty()) {
+        dx = cx.Empty(x_.value.shape(), x_.value.dtype());
       }
-      const double beta = segment.weight->Accumulate() ? 1.0 : 0.0;
-      Gemm({.a = dy_rows, .b = x_rows, .c = segment.weight->grad, .transpose_a = true, .beta = beta}, cx.stream);
+      LinearInputGradient(cx, segments_, dy, beta, dx, {0, dy.rows()});
+      cx.tape->AddGrad(cx, x_.slot, std::move(dx));
     }
-    cx.tape->AddGrad(cx, x_.slot, std::move(dx));
+    LinearWeightGradient(cx, segments_, dy, x_.value);
   }
 
  private:
   Var x_;
   int out_;
-  std::vector<Segment> segments_;
+  std::vector<LinearSegment> segments_;
 };
 
-}  // namespace
-
-Var SplitLinear(const ExecContext& cx, const Var& x, int64_t split, Parameter& weight, Parameter* weight_summary) {
-  const Placements placement = OutputPlacement(x, weight);
-  std::vector<Segment> segments;
-  if (weight_summary == nullptr || split == x.rows()) {
-    segments.push_back({0, x.rows(), &weight});
-  } else {
-    KSA_CHECK(weight_summary->spec.tensor == weight.spec.tensor,
-              "linear: {} and {} lie differently",
-              weight.spec.name,
-              weight_summary->spec.name);
-    RequireGradientPartial("linear", *weight_summary, false);
-    segments.push_back({0, split, &weight});
-    segments.push_back({split, x.rows() - split, weight_summary});
-  }
-  Tensor y = cx.Empty({x.rows(), weight.value.rows()}, x.value.dtype());
-  for (const Segment& segment : segments) {
-    Gemm({.a = x.value.view().Rows(segment.first, segment.count),
-          .b = segment.weight->value,
-          .c = y.view().Rows(segment.first, segment.count),
-          .transpose_b = true},
-         cx.stream);
-  }
+// y = x W^T is computed by the caller.
+Var Recorded(
+    const ExecContext& cx, const Var& x, Tensor y, const Placements& placement, std::vector<LinearSegment> segments) {
   Var out = Result(cx, std::move(y), placement);
   if (cx.tape != nullptr) {
     cx.tape->Record(std::make_unique<LinearNode>(x, out.slot, std::move(segments)));
   }
   return out;
+}
+
+}  // namespace
+
+Var SplitLinear(const ExecContext& cx, const Var& x, int64_t split, Parameter& weight, Parameter* weight_summary) {
+  const Placements placement = LinearPlacement(x, weight);
+  std::vector<LinearSegment> segments = LinearSegments(x.rows(), split, weight, weight_summary);
+  Tensor y = cx.Empty({x.rows(), weight.value.rows()}, x.value.dtype());
+  LinearForward(cx, segments, x.value, y, {0, x.rows()});
+  return Recorded(cx, x, std::move(y), placement, std::move(segments));
+}
+
+Var UnreadLinear(const ExecContext& cx, const Var& x, Parameter& weight) {
+  const Placements placement = LinearPlacement(x, weight);
+  Tensor y = cx.Empty({x.rows(), weight.value.rows()}, x.value.dtype());
+  return Recorded(cx, x, std::move(y), placement, LinearSegments(x.rows(), x.rows(), weight, nullptr));
 }
 
 }  // namespace ksa

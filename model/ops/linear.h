@@ -17,4 +17,7 @@ namespace ksa {
   return SplitLinear(cx, x, x.rows(), weight, nullptr);
 }
 
+// The same where nobody reads the value, which is not computed: what runs again for its backward pass alone.
+[[nodiscard]] Var UnreadLinear(const ExecContext& cx, const Var& x, Parameter& weight);
+
 }  // namespace ksa

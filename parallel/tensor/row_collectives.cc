@@ -1,10 +1,8 @@
 #include "parallel/tensor/row_collectives.h"
 
 #include <array>
-#include <vector>
 
 #include "kernels/copy/elementwise.h"
-#include "kernels/copy/row_parts.h"
 #include "kernels/core/error.h"
 
 namespace ksa {
@@ -67,37 +65,43 @@ void GatherRows(const char* op,
   }
 }
 
-void ReduceScatterRows(const char* op,
-                       const TensorView& whole,
-                       const TensorView& part,
-                       const RowCounts& rows,
-                       Communicator& group,
-                       Allocator& allocator,
-                       const Stream& stream) {
+RowReduceScatter::RowReduceScatter(const char* op,
+                                   const TensorView& whole,
+                                   const TensorView& part,
+                                   const RowCounts& rows,
+                                   Communicator& group,
+                                   Allocator& allocator,
+                                   const Stream& stream)
+    : part_(part), group_(group) {
   CheckShapes(op, whole, part, rows, group);
-  const Tensor received = Tensor::Empty({(group.size() - 1) * part.rows(), whole.cols()}, whole.dtype, allocator);
+  received_ = Tensor::Empty({(group.size() - 1) * part.rows(), whole.cols()}, whole.dtype, allocator);
   std::vector<Message> sends;
   std::vector<Message> receives;
-  std::vector<RowPart> sum;  // by run, then by rank
-  int64_t place = 0;         // in `received`
+  int64_t place = 0;  // in received_
   for (const Run& run : RunsOf(rows, group)) {
     const EvenPart own(run.count, group.size(), group.rank());
     for (int peer = 0; peer < group.size(); ++peer) {
       const EvenPart theirs(run.count, group.size(), peer);
       const TensorView for_peer = whole.Rows(run.whole + theirs.begin, theirs.size());
       if (peer == group.rank()) {
-        sum.push_back({for_peer, run.part});
+        sum_.push_back({for_peer, run.part});
         continue;
       }
-      const TensorView from_peer = received.view().Rows(place, own.size());
+      const TensorView from_peer = received_.view().Rows(place, own.size());
       place += own.size();
       AddMessage(sends, peer, for_peer);
       AddMessage(receives, peer, from_peer);
-      sum.push_back({from_peer, run.part});
+      sum_.push_back({from_peer, run.part});
     }
   }
-  group.Exchange(op, sends, receives, stream);
-  SumRowParts(sum, part, stream);
+  group.Exchange(op, sends, receives, stream, Ordering::kUntilWait);
+}
+
+void RowReduceScatter::Finish(const Stream& stream) {
+  group_.Wait(stream);
+  SumRowParts(sum_, part_, stream);
+  sum_.clear();
+  received_ = Tensor();
 }
 
 void AllReduceRows(const char* op,
@@ -108,7 +112,7 @@ void AllReduceRows(const char* op,
                    const Stream& stream) {
   const RowCounts rows = {.text = x.rows()};
   const EvenPart own(rows.text, group.size(), group.rank());
-  ReduceScatterRows(op, x, y.Rows(own.begin, own.size()), rows, group, allocator, stream);
+  RowReduceScatter(op, x, y.Rows(own.begin, own.size()), rows, group, allocator, stream).Finish(stream);
   std::vector<int64_t> sizes;
   for (int rank = 0; rank < group.size(); ++rank) {
     sizes.push_back(rows.Part(group.size(), rank).text);

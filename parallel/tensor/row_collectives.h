@@ -6,13 +6,18 @@
 // bits.
 #pragma once
 
+#include <vector>
+
+#include "kernels/copy/row_parts.h"
 #include "kernels/core/allocator.h"
+#include "kernels/core/tensor.h"
 #include "parallel/comm/communicator.h"
 #include "parallel/tensor/row_counts.h"
 
 namespace ksa {
 
-// whole [rows.total(), d] = all ranks' parts; `part` [this rank's rows, d] is this rank's.
+// whole [rows.total(), d] = all ranks' parts; `part` [this rank's rows, d] is this rank's, and is in its place at once
+// whatever the ordering.
 void GatherRows(const char* op,
                 const TensorView& part,
                 const TensorView& whole,
@@ -21,15 +26,28 @@ void GatherRows(const char* op,
                 const Stream& stream,
                 Ordering ordering = Ordering::kInOrder);
 
-// part [this rank's rows, d] = the sum over ranks of these rows of `whole` [rows.total(), d]. Scratch of size() - 1
-// parts comes from `allocator`.
-void ReduceScatterRows(const char* op,
-                       const TensorView& whole,
-                       const TensorView& part,
-                       const RowCounts& rows,
-                       Communicator& group,
-                       Allocator& allocator,
-                       const Stream& stream);
+// part [this rank's rows, d] = the sum over ranks of these rows of `whole` [rows.total(), d]. In two steps: rows travel
+// from the beginning, beside what the caller queues in between, and are added by Finish. Until then the rows of other
+// ranks must stay as they are; this rank's are read by Finish alone. Scratch of size() - 1 parts comes from
+// `allocator`.
+class RowReduceScatter {
+ public:
+  RowReduceScatter(const char* op,
+                   const TensorView& whole,
+                   const TensorView& part,
+                   const RowCounts& rows,
+                   Communicator& group,
+                   Allocator& allocator,
+                   const Stream& stream);
+
+  void Finish(const Stream& stream);
+
+ private:
+  TensorView part_;
+  Communicator& group_;
+  Tensor received_;
+  std::vector<RowPart> sum_;
+};
 
 // y [n, d] = the sum over ranks of x [n, d]; not in place. Scratch as above.
 void AllReduceRows(const char* op,

@@ -2,6 +2,7 @@
 // that every rank has its even part of both.
 #pragma once
 
+#include <array>
 #include <cstdint>
 
 #include "parallel/mesh/process_mesh.h"
@@ -21,6 +22,27 @@ struct RowCounts {
   }
 
   friend bool operator==(const RowCounts&, const RowCounts&) = default;
+};
+
+// Rows [begin, end).
+struct RowRange {
+  int64_t begin = 0;
+  int64_t end = 0;
+
+  [[nodiscard]] int64_t size() const { return end > begin ? end - begin : 0; }
+};
+
+// The rows of a whole matrix in the order in which a rank can work while rows travel: its own text, which is most of
+// what it has and one run, and all others, which are two.
+struct RowOrder {
+  RowRange own;
+  std::array<RowRange, 2> others;
+
+  RowOrder(const RowCounts& rows, int parts, int part) {
+    const EvenPart text(rows.text, parts, part);
+    own = {text.begin, text.end};
+    others = {RowRange{0, text.begin}, RowRange{text.end, rows.total()}};
+  }
 };
 
 }  // namespace ksa

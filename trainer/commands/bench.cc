@@ -10,12 +10,14 @@ void AddBenchCommand(CLI::App& app) {
   AddBenchStepCommand(*bench);
   AddBenchDataCommand(*bench);
   AddBenchCommCommand(*bench);
+  AddBenchContextCommand(*bench);
   bench->footer(
       "Examples:\n"
       "  ksa bench attention\n"
       "  ksa bench step --model configs/model/ksa_36m.yaml --sequence-length 1024 4096 --threads 2 --json step.json\n"
       "  ksa bench data --input corpus.txt --tokenizer byte bpe.model\n"
-      "  mpirun -np 2 ksa bench comm");
+      "  mpirun -np 2 ksa bench comm\n"
+      "  mpirun -np 2 ksa bench context");
 }
 
 }  // namespace ksa

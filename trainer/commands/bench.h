@@ -12,5 +12,6 @@ void AddBenchAttentionCommand(CLI::App& bench);
 void AddBenchStepCommand(CLI::App& bench);
 void AddBenchDataCommand(CLI::App& bench);
 void AddBenchCommCommand(CLI::App& bench);
+void AddBenchContextCommand(CLI::App& bench);
 
 }  // namespace ksa

@@ -11,12 +11,11 @@
 #include <fmt/core.h>
 
 #include "kernels/attention/attention.h"
-#include "kernels/core/dispatch.h"
 #include "kernels/core/gpu.h"
-#include "kernels/core/philox.h"
 #include "model/ksa/cost.h"
 #include "trainer/commands/attention_paths.h"
 #include "trainer/commands/bench.h"
+#include "trainer/commands/bench_inputs.h"
 #include "trainer/commands/bench_report.h"
 #include "trainer/commands/device_option.h"
 
@@ -74,25 +73,6 @@ struct AttentionOptions {
     std::erase(full_causal, 0);
   }
 };
-
-// Normal numbers from a pool: large tensors repeat it.
-Tensor RandomNormal(const std::string& name, const Shape& shape, DType dtype, Runtime& runtime) {
-  constexpr int64_t kPool = 1 << 20;
-  PoolAllocator host;
-  const Tensor values = Tensor::Empty(shape, dtype, host);
-  const uint64_t key = NamedKey(1234, name);
-  DispatchFloating(dtype, [&](auto element) {
-    using T = decltype(element);
-    T* out = values.As<T>();
-    for (int64_t i = 0; i < values.size(); ++i) {
-      out[i] = i < kPool ? static_cast<T>(static_cast<Accumulator<T>>(NormalAt(key, static_cast<uint64_t>(i))))
-                         : out[i - kPool];
-    }
-  });
-  Tensor x = Tensor::Empty(shape, dtype, runtime.allocator());
-  CopyFromHost(values, x, runtime.stream());
-  return x;
-}
 
 struct AttentionRun {
   bool full = false;

@@ -6,61 +6,12 @@
 
 #include <fmt/core.h>
 
+#include "tests/gpu/model/larger_case.h"
 #include "tests/gpu/support.h"
-#include "tests/model/ksa/model_cases.h"
+#include "tests/model/ksa/mesh_run.h"
 
 namespace ksa::testing {
 namespace {
-
-// The same kind of model with rows enough for several tiles, in the shape that tensor cores take.
-ModelCase Larger(ModelCase c, int32_t head_dim) {
-  constexpr int32_t kTimes = 9;
-  c.name += fmt::format(", larger, head dim {}", head_dim);
-  c.config.vocab_size = 61;
-  c.config.hidden_size = 64;
-  c.config.intermediate_size = 96;
-  c.config.head_dim = head_dim;
-  c.config.ksa.chunk_size = 5;
-  c.tokens *= kTimes;
-  for (LayerSpec& layer : c.config.layers) {
-    layer.window_tokens = layer.kind == LayerKind::kSwa ? 37 : layer.window_tokens;
-  }
-  const int32_t k = c.config.ChunkSize();
-  int32_t chunks = 1;
-  for (int32_t& length : c.documents) {
-    length *= kTimes;
-    chunks += (length + k - 1) / k;
-  }
-  c.tokens = c.documents.empty() ? c.tokens : chunks * k;
-  return c;
-}
-
-double Largest(const std::vector<double>& x) {
-  double largest = 0.0;
-  for (const double value : x) {
-    largest = std::max(largest, std::abs(value));
-  }
-  return largest;
-}
-
-// Of every gradient: its largest error, over its largest exact element. A gradient that is zero but for roundings is
-// held against a thousandth of the largest one of all.
-std::vector<double> GradientErrors(const Outcome& actual, const Outcome& exact) {
-  double largest = 0.0;
-  for (const std::vector<double>& gradient : exact.gradients) {
-    largest = std::max(largest, Largest(gradient));
-  }
-  std::vector<double> errors;
-  for (size_t p = 0; p < exact.gradients.size(); ++p) {
-    double error = 0.0;
-    for (size_t i = 0; i < exact.gradients[p].size(); ++i) {
-      const double d = std::abs(actual.gradients[p][i] - exact.gradients[p][i]);
-      error = d <= error ? error : (std::isnan(d) ? HUGE_VAL : d);
-    }
-    errors.push_back(error / std::max(Largest(exact.gradients[p]), 1e-3 * largest));
-  }
-  return errors;
-}
 
 double RootOfMeanSquare(const std::vector<double>& x) {
   double squares = 0.0;
@@ -80,7 +31,7 @@ struct Errors {
 Errors ErrorsOf(const Outcome& actual, const Outcome& exact) {
   return {std::abs(actual.loss - exact.loss) / exact.loss,
           RelativeDifference(ToDouble(actual.hidden), ToDouble(exact.hidden)),
-          GradientErrors(actual, exact)};
+          GradientErrors(actual.gradients, exact.gradients)};
 }
 
 // A case on the GPU, and on the CPU in the same type, against fp64 with the weights that both have after rounding.
@@ -193,7 +144,7 @@ TEST_F(GpuModelTest, DeadSummariesChangeNothing) {
     const Outcome all = harness.Run({.all_chunks_live = true});
     // Sums over rows are cut elsewhere: a few roundings.
     EXPECT_NEAR(all.loss, some.loss, 1e-6 * some.loss);
-    for (const double error : GradientErrors(all, some)) {
+    for (const double error : GradientErrors(all.gradients, some.gradients)) {
       EXPECT_LT(error, 1e-4);
     }
   }

@@ -274,13 +274,27 @@ std::vector<int32_t> ModelHarness::TokensOf(const DocumentPlace& place) const {
   return {first, first + place.length};
 }
 
-KsaModel::Input ModelHarness::InputOf(const Tensor& ids,
-                                      int32_t first_sequence,
-                                      int32_t count,
-                                      const Options& options) {
+int ModelHarness::ContextRanks() const {
+  return mesh_ == nullptr ? 1 : mesh_->Size(MeshAxis::kContext);
+}
+
+std::vector<RowSegment> ModelHarness::TextHere(int32_t count) const {
+  const int rank = mesh_ == nullptr ? 0 : mesh_->Rank(MeshAxis::kContext);
+  return SegmentsOf(MakeLayout(case_.config, count, case_.tokens), ContextRanks(), rank, false);
+}
+
+Tensor ModelHarness::Here(const Tensor& text, int32_t first_sequence, int32_t count) const {
+  const int32_t* whole = text.As<int32_t>() + int64_t{1} * first_sequence * case_.tokens;
+  std::vector<int32_t> values;
+  for (const RowSegment& segment : TextHere(count)) {
+    values.insert(values.end(), whole + segment.whole, whole + segment.whole + segment.rows);
+  }
+  return ToPlace({values.data(), DType::kI32, {}, {static_cast<int64_t>(values.size())}}, place_);
+}
+
+KsaModel::Input ModelHarness::InputOf(int32_t first_sequence, int32_t count, const Options& options) {
   KsaModel::Input input;
-  const int64_t first_row = int64_t{1} * first_sequence * case_.tokens;
-  input.ids = ids.Rows(first_row, int64_t{1} * count * case_.tokens);
+  input.ids = Here(ids_, first_sequence, count);
   const bool packed = !document_first_chunk_.empty();
   const int32_t k = case_.config.ChunkSize();
   const int64_t first_chunk = int64_t{1} * first_sequence * ((case_.tokens + k - 1) / k);
@@ -292,6 +306,10 @@ KsaModel::Input ModelHarness::InputOf(const Tensor& ids,
   if (options.all_chunks_live && case_.config.HasSummaryRows()) {
     input.layout.live_chunks = input.layout.chunks();
   }
+  if (ContextRanks() > 1) {
+    input.layout = MakeLocalLayout(input.layout, ContextRanks(), mesh_->Rank(MeshAxis::kContext));
+  }
+  input.context_method = options.context_method;
   input.mix = case_.mix;
   input.recompute = options.recompute;
   return input;
@@ -310,20 +328,20 @@ ExecContext ModelHarness::Context(const Stream& stream, Tape* tape) const {
 Outcome ModelHarness::Run(const Options& options) {
   const Stream stream = StreamOf(options);
   const int32_t step = options.micro_batch == 0 ? case_.sequences : options.micro_batch;
-  const Tensor ids = ToPlace(ids_, place_);
-  const Tensor targets = ToPlace(targets_, place_);
   Outcome outcome;
-  outcome.hidden = Tensor::Empty({ids_.size(), case_.config.hidden_size}, store_.compute_dtype(), allocator_);
+  outcome.hidden = Tensor::Zeros({ids_.size(), case_.config.hidden_size}, store_.compute_dtype(), allocator_);
   store_.BeginUpdate();
   for (int32_t first = 0; first < case_.sequences; first += step) {
     const int64_t first_row = int64_t{1} * first * case_.tokens;
-    const int64_t rows = int64_t{1} * step * case_.tokens;
     Tape tape;
     const ExecContext cx = Context(stream, &tape);
-    const Var hidden = model_.Hidden(cx, InputOf(ids, first, step, options));
-    CopyToHost(
-        TensorEnter(Context(stream, nullptr), hidden, {rows}).value, outcome.hidden.Rows(first_row, rows), stream);
-    const CrossEntropyResult loss = model_.Loss(cx, hidden, targets.Rows(first_row, rows), 1.0 / target_count_);
+    const KsaModel::Input input = InputOf(first, step, options);
+    const Var hidden = model_.Hidden(cx, input);
+    const Tensor rows = TensorEnter(Context(stream, nullptr), hidden, {input.layout.text_rows()}).value;
+    for (const RowSegment& s : TextHere(step)) {
+      CopyToHost(rows.Rows(s.local, s.rows), outcome.hidden.Rows(first_row + s.whole, s.rows), stream);
+    }
+    const CrossEntropyResult loss = model_.Loss(cx, hidden, Here(targets_, first, step), 1.0 / target_count_);
     outcome.loss += ValuesOf(loss.loss_sum.value, stream)[0] / target_count_;
     tape.Backward(cx, loss.loss_sum, Tensor());
   }
@@ -336,8 +354,8 @@ Outcome ModelHarness::Run(const Options& options) {
 
 double ModelHarness::Loss() {
   const ExecContext cx = Context(place_.stream, nullptr);
-  const Var hidden = model_.Hidden(cx, InputOf(ToPlace(ids_, place_), 0, case_.sequences, {}));
-  const CrossEntropyResult loss = model_.Loss(cx, hidden, ToPlace(targets_, place_), 1.0);
+  const Var hidden = model_.Hidden(cx, InputOf(0, case_.sequences, {}));
+  const CrossEntropyResult loss = model_.Loss(cx, hidden, Here(targets_, 0, case_.sequences), 1.0);
   return ValuesOf(loss.loss_sum.value, place_.stream)[0] / target_count_;
 }
 

@@ -6,6 +6,7 @@
 
 #include "model/ksa/model.h"
 #include "model/ksa/parameters.h"
+#include "parallel/context/slices.h"
 #include "tests/support/kernel_test.h"
 #include "tests/support/place.h"
 
@@ -36,15 +37,15 @@ struct DocumentPlace {
 
 // What one forward and backward pass gave, in host memory.
 struct Outcome {
-  double loss = 0.0;                           // mean over targets
-  Tensor hidden;                               // [text rows, d]
+  double loss = 0.0;                           // mean over targets; of a context rank its part of it
+  Tensor hidden;                               // [text rows, d]; zero where the rank has none
   std::vector<std::vector<double>> gradients;  // of what the rank holds of every parameter, of the mean loss
 };
 
 class ModelHarness {
  public:
   // Computes at `place`, which must outlive it; without memory there: on the CPU, in guarded memory. With a mesh, which
-  // must outlive it too: as one of its tensor ranks, which all run the same text.
+  // must outlive it too: as one of its tensor ranks, which all run the same text, and context ranks, which share it.
   ModelHarness(const ModelCase& model_case, DType dtype, const Place& place = {}, const ProcessMesh* mesh = nullptr);
 
   struct Options {
@@ -52,6 +53,7 @@ class ModelHarness {
     int threads = 1;  // on the CPU
     bool all_chunks_live = false;
     int32_t micro_batch = 0;  // sequences a pass; 0: all
+    ContextMethod context_method = ContextMethod::kAuto;
   };
 
   [[nodiscard]] Outcome Run(const Options& options);
@@ -81,11 +83,12 @@ class ModelHarness {
 
  private:
   void MakeText();
-  // `ids`: of the whole text, where the model computes.
-  [[nodiscard]] KsaModel::Input InputOf(const Tensor& ids,
-                                        int32_t first_sequence,
-                                        int32_t count,
-                                        const Options& options);
+  [[nodiscard]] int ContextRanks() const;
+  // The text rows of `count` sequences that this rank has.
+  [[nodiscard]] std::vector<RowSegment> TextHere(int32_t count) const;
+  // Of ids or targets of the whole text: what this rank has of these sequences, where the model computes.
+  [[nodiscard]] Tensor Here(const Tensor& text, int32_t first_sequence, int32_t count) const;
+  [[nodiscard]] KsaModel::Input InputOf(int32_t first_sequence, int32_t count, const Options& options);
   [[nodiscard]] Stream StreamOf(const Options& options) const;
 
   [[nodiscard]] ExecContext Context(const Stream& stream, Tape* tape) const;

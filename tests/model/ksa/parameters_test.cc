@@ -99,6 +99,51 @@ TEST(ParameterSpecsTest, PlacementsOverTheTensorAxis) {
   }
 }
 
+// 6 heads, 3 of keys and values: at 6 ranks two neighbours share one.
+TEST(ParameterSpecsTest, SharedHeadsAndPartialGradients) {
+  ModelConfig config = FindCase("ksa, m 2, GQA, everything own").config;
+  config.num_attention_heads = 6;
+  config.num_key_value_heads = 3;
+  for (const int ranks : {1, 3, 6}) {
+    for (const bool parts : {false, true}) {
+      for (const ParameterSpec& spec : ParameterSpecs(config, ranks, parts)) {
+        const bool keys = Contains(spec.name, "k_proj") || Contains(spec.name, "v_proj");
+        EXPECT_EQ(spec.replicas, keys && ranks == 6 ? 2 : 1) << spec.name;
+        const bool of_heads = Contains(spec.name, "q_norm") || Contains(spec.name, "k_norm");
+        const bool of_rows = Contains(spec.name, "norm") && !of_heads;
+        EXPECT_EQ(spec.gradient_partial_over_tensor, of_heads || (of_rows && parts)) << spec.name;
+      }
+    }
+  }
+  EXPECT_THROW((void)ParameterSpecs(config, 2), Error) << "3 heads of keys for 2 ranks";
+  EXPECT_THROW((void)ParameterSpecs(config, 4), Error) << "6 heads for 4 ranks";
+  EXPECT_THROW((void)ParameterSpecs(config, 12), Error);
+}
+
+// Three ranks hold every element of every parameter once; whole heads, and neither columns nor ids divide.
+TEST(ParameterSpecsTest, ShardsCoverEveryParameter) {
+  ModelConfig config = FindCase("ksa, nothing own").config;
+  config.num_attention_heads = 6;
+  config.num_key_value_heads = 3;
+  testing::GuardAllocator allocator;
+  std::map<std::string, int64_t> held;
+  for (int rank = 0; rank < 3; ++rank) {
+    const ParameterStore store(
+        ParameterSpecs(config, 3, true), DType::kF32, allocator, {.tensor_parts = 3, .tensor_rank = rank});
+    for (const Parameter& parameter : store.parameters()) {
+      const bool sharded = parameter.spec.tensor != Placement::Replicated();
+      EXPECT_TRUE(sharded || parameter.shape == parameter.spec.shape);
+      EXPECT_TRUE(!Contains(parameter.spec.name, "_proj") || !Contains(parameter.spec.name, "self_attn") ||
+                  parameter.shape[parameter.spec.tensor.dim] % config.head_dim == 0)
+          << parameter.spec.name;
+      held[parameter.spec.name] += sharded ? parameter.shape.size() : 0;
+      if (rank == 2) {
+        EXPECT_EQ(held[parameter.spec.name], sharded ? parameter.spec.shape.size() : 0) << parameter.spec.name;
+      }
+    }
+  }
+}
+
 TEST(ParameterSpecsTest, EveryParameterOfEveryCaseIsUsed) {
   // Those of dead parts are there, and nothing writes their gradient.
   const std::set<std::string> dead_while_annealed = {

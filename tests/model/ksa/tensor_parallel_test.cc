@@ -1,9 +1,7 @@
 // Whole models on several tensor ranks, threads of this process, against one rank.
-#include <cmath>
 #include <functional>
 
-#include "parallel/comm/threads.h"
-#include "tests/model/ksa/model_cases.h"
+#include "tests/model/ksa/mesh_run.h"
 
 namespace ksa {
 namespace {
@@ -13,8 +11,11 @@ using testing::ModelCase;
 using testing::ModelCases;
 using testing::ModelHarness;
 using testing::Outcome;
-using testing::RelativeDifference;
+using testing::RankOutcome;
+using testing::RunOnMesh;
 using testing::ToDouble;
+using testing::Whole;
+using testing::WholeOutcome;
 
 // Query and key/value heads, and the tensor ranks that divide them.
 struct Heads {
@@ -39,99 +40,8 @@ ModelCase WithHeads(ModelCase c, const Heads& heads) {
   return c;
 }
 
-// What a rank holds of a parameter, and its gradient.
-struct HeldGradient {
-  ParameterSpec spec;
-  Shape shape;
-  int64_t begin = 0;
-  std::vector<double> values;
-};
-
-// What a tensor rank saw of a run.
-struct RankOutcome {
-  double loss = 0.0;
-  std::vector<double> hidden;
-  std::vector<HeldGradient> gradients;
-  CommCounts counts{};
-};
-
-// The case as every rank of a mesh; index: rank.
-std::vector<RankOutcome> RunOn(
-    int ranks, bool parts, const ModelCase& c, DType dtype, const ModelHarness::Options& options = {}) {
-  std::vector<RankOutcome> outcomes(static_cast<size_t>(ranks));
-  RunRanks(ranks, [&](Communicator& world) {
-    const ProcessMesh mesh(world, {.tensor = ranks}, parts);
-    ModelHarness harness(c, dtype, {}, &mesh);
-    RankOutcome& mine = outcomes[static_cast<size_t>(world.rank())];
-    const Outcome outcome = harness.Run(options);
-    mine.loss = outcome.loss;
-    mine.hidden = ToDouble(outcome.hidden);
-    mine.counts = mesh.group(MeshAxis::kTensor).counts();
-    for (size_t p = 0; p < outcome.gradients.size(); ++p) {
-      const Parameter& parameter = harness.store().parameters()[p];
-      mine.gradients.push_back({parameter.spec, parameter.shape, parameter.shard_begin, outcome.gradients[p]});
-    }
-  });
-  return outcomes;
-}
-
 CommCount CountOf(const RankOutcome& rank, CollectiveKind kind) {
   return rank.counts[static_cast<size_t>(kind)];
-}
-
-// Adds a rank's part to a whole gradient.
-void AddPart(const HeldGradient& part, std::vector<double>& whole) {
-  const bool columns = part.spec.tensor == Placement::Sharded(1);
-  const int64_t whole_width = part.spec.shape.size() / part.spec.shape[0];
-  const int64_t width = columns ? part.shape[1] : whole_width;
-  const int64_t first = columns ? part.begin : part.begin * whole_width;
-  for (size_t i = 0; i < part.values.size(); ++i) {
-    const int64_t row = static_cast<int64_t>(i) / width;
-    whole[static_cast<size_t>(first + row * whole_width + static_cast<int64_t>(i) % width)] += part.values[i];
-  }
-}
-
-// The gradient of parameter `p` as an optimizer would have it: shards at their places, parts of sums added, and what is
-// whole on every rank the same in bits.
-std::vector<double> WholeGradient(const std::vector<RankOutcome>& ranks, size_t p) {
-  const ParameterSpec& spec = ranks.front().gradients[p].spec;
-  std::vector<double> whole(static_cast<size_t>(spec.shape.size()), 0.0);
-  const bool same = spec.tensor == Placement::Replicated() && !spec.gradient_partial_over_tensor;
-  for (const RankOutcome& rank : ranks) {
-    if (!same || &rank == &ranks.front()) {
-      AddPart(rank.gradients[p], whole);
-    } else {
-      EXPECT_EQ(rank.gradients[p].values, ranks.front().gradients[p].values) << spec.name << " differs between ranks";
-    }
-  }
-  return whole;
-}
-
-double LargestOf(const std::vector<double>& values) {
-  double largest = 0.0;
-  for (const double x : values) {
-    largest = std::max(largest, std::abs(x));
-  }
-  return largest;
-}
-
-// Each tensor relative to its largest element; those whose gradient is rounding noise, to 1e-3 of the largest of all.
-void ExpectGradients(const std::vector<RankOutcome>& ranks, const Outcome& expected, double bound) {
-  double largest = 0.0;
-  for (const std::vector<double>& gradient : expected.gradients) {
-    largest = std::max(largest, LargestOf(gradient));
-  }
-  for (size_t p = 0; p < expected.gradients.size(); ++p) {
-    const std::vector<double> whole = WholeGradient(ranks, p);
-    ASSERT_EQ(whole.size(), expected.gradients[p].size());
-    const double scale = std::max(1e-3 * largest, LargestOf(expected.gradients[p]));
-    double difference = 0.0;
-    for (size_t i = 0; i < whole.size(); ++i) {
-      const double d = std::abs(whole[i] - expected.gradients[p][i]);
-      difference = d <= difference ? difference : d;
-    }
-    EXPECT_LT(difference / scale, bound) << ranks.front().gradients[p].spec.name;
-  }
 }
 
 void ForAll(const std::function<void(const ModelCase& c, const Heads& heads, bool parts)>& test) {
@@ -151,15 +61,27 @@ TEST(TensorParallelTest, LossAndGradientsAreThoseOfOneRank) {
   ForAll([](const ModelCase& c, const Heads& heads, bool parts) {
     ModelHarness alone(c, DType::kF64);
     const Outcome expected = alone.Run();
-    const std::vector<RankOutcome> ranks = RunOn(heads.ranks, parts, c, DType::kF64);
-    for (const RankOutcome& rank : ranks) {
-      EXPECT_NEAR(rank.loss, expected.loss, 1e-12 * expected.loss);
-      EXPECT_EQ(rank.loss, ranks.front().loss);
-      EXPECT_EQ(rank.hidden, ranks.front().hidden);
-    }
-    EXPECT_LT(RelativeDifference(ranks.front().hidden, ToDouble(expected.hidden)), 1e-12);
-    ExpectGradients(ranks, expected, 1e-12);
+    ExpectWithin(1e-12, Whole(RunOnMesh({.tensor = heads.ranks}, parts, c, DType::kF64)), expected);
   });
+}
+
+// Three chunks of a slice, and a last one that is short.
+TEST(TensorParallelTest, WithContextParallelism) {
+  for (const ModelCase& plain : ModelCases()) {
+    for (const Heads& heads : {Heads{4, 2, 2}, Heads{6, 3, 3}, Heads{4, 1, 2}}) {
+      ModelCase c = WithHeads(plain, heads);
+      c.tokens = c.documents.empty() ? 13 * c.config.ChunkSize() - 1 : c.tokens;
+      if (c.tokens < 4 * c.config.ChunkSize()) {
+        continue;
+      }
+      ModelHarness alone(c, DType::kF64);
+      const Outcome expected = alone.Run();
+      for (const bool parts : {false, true}) {
+        SCOPED_TRACE(::testing::Message() << c.name << ", 2 x " << heads.ranks << " ranks, rows in parts: " << parts);
+        ExpectWithin(1e-12, Whole(RunOnMesh({.context = 2, .tensor = heads.ranks}, parts, c, DType::kF64)), expected);
+      }
+    }
+  }
 }
 
 // On one rank nothing moves, and nothing is added in another order.
@@ -169,7 +91,7 @@ TEST(TensorParallelTest, AMeshOfOneRankChangesNoBit) {
       SCOPED_TRACE(c.name);
       ModelHarness alone(c, DType::kBF16);
       const Outcome expected = alone.Run();
-      const RankOutcome rank = RunOn(1, parts, c, DType::kBF16).front();
+      const RankOutcome rank = RunOnMesh({}, parts, c, DType::kBF16).front();
       EXPECT_EQ(rank.loss, expected.loss);
       EXPECT_EQ(rank.hidden, ToDouble(expected.hidden));
       for (size_t p = 0; p < expected.gradients.size(); ++p) {
@@ -182,23 +104,16 @@ TEST(TensorParallelTest, AMeshOfOneRankChangesNoBit) {
 }
 
 TEST(TensorParallelTest, RecomputeEqualsNoneInBits) {
+  const MeshShape shape = {.tensor = 3};
   for (const char* name : kFewCases) {
     for (const bool parts : {false, true}) {
       for (const DType dtype : {DType::kF64, DType::kBF16}) {
         const ModelCase c = WithHeads(FindCase(name), {6, 3, 3});
-        const std::vector<RankOutcome> expected = RunOn(3, parts, c, dtype);
+        const std::vector<RankOutcome> expected = RunOnMesh(shape, parts, c, dtype);
         for (const Recompute recompute : {Recompute::kAttention, Recompute::kMlp, Recompute::kBlock}) {
           SCOPED_TRACE(::testing::Message() << name << ", rows in parts: " << parts << ", " << NameOf(dtype)
                                             << ", recompute " << static_cast<int>(recompute));
-          const std::vector<RankOutcome> ranks = RunOn(3, parts, c, dtype, {.recompute = recompute});
-          for (size_t r = 0; r < ranks.size(); ++r) {
-            EXPECT_EQ(ranks[r].loss, expected[r].loss);
-            EXPECT_EQ(ranks[r].hidden, expected[r].hidden);
-            for (size_t p = 0; p < ranks[r].gradients.size(); ++p) {
-              EXPECT_EQ(ranks[r].gradients[p].values, expected[r].gradients[p].values)
-                  << "rank " << r << ", " << ranks[r].gradients[p].spec.name;
-            }
-          }
+          ExpectSameBits(RunOnMesh(shape, parts, c, dtype, {.recompute = recompute}), expected);
         }
       }
     }
@@ -213,16 +128,9 @@ TEST(TensorParallelTest, LowerPrecisionIsNearAndTheSameOnAllRanks) {
       const ModelCase c = WithHeads(FindCase(name), {4, 2, 4});
       ModelHarness exact(c, DType::kF64);
       const Outcome expected = exact.Run();
-      ExpectGradients(RunOn(4, parts, c, DType::kF32), expected, 1e-4);
-      const std::vector<RankOutcome> ranks = RunOn(4, parts, c, DType::kBF16);
-      for (const RankOutcome& rank : ranks) {
-        EXPECT_NEAR(rank.loss, expected.loss, 0.05 * expected.loss);
-        EXPECT_EQ(rank.loss, ranks.front().loss);
-        EXPECT_EQ(rank.hidden, ranks.front().hidden);
-      }
-      for (size_t p = 0; p < expected.gradients.size(); ++p) {
-        (void)WholeGradient(ranks, p);
-      }
+      ExpectWithin(1e-4, Whole(RunOnMesh({.tensor = 4}, parts, c, DType::kF32)), expected);
+      const WholeOutcome bf16 = Whole(RunOnMesh({.tensor = 4}, parts, c, DType::kBF16));
+      EXPECT_NEAR(bf16.loss, expected.loss, 0.05 * expected.loss);
     }
   }
 }
@@ -279,7 +187,7 @@ TEST(TensorParallelTest, BytesAreThoseOfTheRows) {
       for (const bool parts : {false, true}) {
         const ModelCase c = WithHeads(FindCase(name), {4, 2, ranks});
         const Crossings crossings = CrossingsOf(c);
-        const std::vector<RankOutcome> outcomes = RunOn(ranks, parts, c, DType::kBF16);
+        const std::vector<RankOutcome> outcomes = RunOnMesh({.tensor = ranks}, parts, c, DType::kBF16);
         for (int rank = 0; rank < ranks; ++rank) {
           SCOPED_TRACE(::testing::Message() << name << ", rank " << rank << " of " << ranks << ", in parts " << parts);
           Traffic gathers;

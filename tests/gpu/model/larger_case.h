@@ -1,0 +1,35 @@
+// Model cases in shapes that tensor cores take.
+#pragma once
+
+#include <string>
+
+#include <fmt/core.h>
+
+#include "tests/model/ksa/model_cases.h"
+
+namespace ksa::testing {
+
+// The same kind of model with rows enough for several tiles, in the shape that tensor cores take.
+[[nodiscard]] inline ModelCase Larger(ModelCase c, int32_t head_dim) {
+  constexpr int32_t kTimes = 9;
+  c.name += fmt::format(", larger, head dim {}", head_dim);
+  c.config.vocab_size = 61;
+  c.config.hidden_size = 64;
+  c.config.intermediate_size = 96;
+  c.config.head_dim = head_dim;
+  c.config.ksa.chunk_size = 5;
+  c.tokens *= kTimes;
+  for (LayerSpec& layer : c.config.layers) {
+    layer.window_tokens = layer.kind == LayerKind::kSwa ? 37 : layer.window_tokens;
+  }
+  const int32_t k = c.config.ChunkSize();
+  int32_t chunks = 1;
+  for (int32_t& length : c.documents) {
+    length *= kTimes;
+    chunks += (length + k - 1) / k;
+  }
+  c.tokens = c.documents.empty() ? c.tokens : chunks * k;
+  return c;
+}
+
+}  // namespace ksa::testing
