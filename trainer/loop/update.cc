@@ -16,6 +16,7 @@ UpdateOutcome Updater::Run(const Batch& batch, int64_t update, double lr) {
   const double grad_scale = targets > 0 ? 1.0 / static_cast<double>(targets) : 0.0;
   optimizer_.BeginUpdate(runtime_.stream());
   AccumulateGradients(batch, AnnealMix(model_.config(), update), grad_scale, optimizer_.takes_progress());
+  runtime_.Enter(Phase::kUpdate);
   const UpdateResult result = optimizer_.Step(lr, update, runtime_.stream());
   return {.loss = result.loss_sum * grad_scale,
           .grad_norm = result.grad_norm,
@@ -33,6 +34,7 @@ void Updater::AccumulateGradients(const Batch& batch, double mix, double grad_sc
   cx.tape = &tape_;
   upload_.Load(cx, model_.config(), batch);
   for (int32_t first = 0; first < batch.samples; first += micro_batch_size_) {
+    runtime_.Enter(Phase::kGradients);
     const int32_t count = std::min(micro_batch_size_, batch.samples - first);
     const MicroBatch micro = upload_.Slice(first, count);
     KsaModel::Input input = {.ids = micro.ids, .layout = micro.layout, .mix = mix, .recompute = recompute_};
