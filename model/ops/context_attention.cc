@@ -164,14 +164,15 @@ class ContextAttentionNode final : public Node {
 };
 
 Kept Run(const ExecContext& cx, const Var& q, ContextKeys& keys) {
-  if (cx.kept != nullptr && cx.kept->replay) {
-    // In this order.
-    Tensor out = Take(*cx.kept);
-    Tensor text_lse = Take(*cx.kept);
-    return {std::move(out), std::move(text_lse), Take(*cx.kept)};
-  }
   const int64_t text_rows = keys.spec.local.text_rows();
   Kept result;
+  if (cx.kept != nullptr && cx.kept->replay) {
+    result.out = Take(*cx.kept);
+    result.text_lse = Take(*cx.kept);
+    result.summary_lse = Take(*cx.kept);
+    keys.text->StartReplay(cx, result.out.Rows(0, text_rows));
+    return result;
+  }
   result.out = cx.Empty(q.value.shape(), q.value.dtype());
   // Needs nothing that travels.
   result.summary_lse = SummaryForward(cx, q, keys, result.out);

@@ -42,6 +42,9 @@ class ContextText {
   // Waits for what travels, and writes out [s_l, h·e]. Returns the log-sum-exp of text rows.
   [[nodiscard]] virtual Tensor Forward(const ExecContext& cx, const TensorView& q, const TensorView& out) = 0;
 
+  // Instead of Forward, in a recomputed block: `out` [s_l, h·e] is known, and begins to travel if it does.
+  virtual void StartReplay(const ExecContext& cx, const TensorView& out) = 0;
+
   // Starts what backward needs of other ranks, or returns to them.
   virtual void StartBackward(const ExecContext& cx, const ContextTextBackward& args) = 0;
 

@@ -1,8 +1,8 @@
 // Text attention by heads: every rank gets its share of the heads of all ranks' rows, at their offsets in whole
 // sequences, so that one ordinary call of attention does the rest.
 //
-// The output is exchanged, not kept: backward gathers it again beside its gradient, an eighth more of traffic for the
-// memory of all text rows.
+// The output is exchanged, not kept: it is gathered again for backward, an eighth more of traffic for the memory of all
+// text rows. In a recomputed block that begins early enough to be hidden.
 #include <utility>
 #include <vector>
 
@@ -32,57 +32,57 @@ class HeadExchange {
   [[nodiscard]] Tensor Gather(const ExecContext& cx, const TensorView& x) {
     const int64_t columns = x.cols() / group_.size();
     Tensor y = cx.Empty({whole_rows_, columns}, x.dtype);
-    const Tensor packed = cx.Empty({group_.size() * local_rows_, columns}, x.dtype);
+    const Tensor packed = cx.Empty({(group_.size() - 1) * local_rows_, columns}, x.dtype);
     std::vector<Message> sends;
     std::vector<Message> receives;
-    for (int peer = 0; peer < group_.size(); ++peer) {
-      const TensorView part = packed.Rows(peer * local_rows_, local_rows_);
+    ForPeers(packed, [&](int peer, const TensorView& part) {
       CopyBlock({x.Rows(0, local_rows_), peer * columns, columns}, {part, 0, columns}, cx.stream);
-      for (const RowSegment& own : segments_[Index(group_.rank())]) {
-        Send(cx, peer, part.Rows(own.local, own.rows), y.view().Rows(own.whole, own.rows), sends);
+      for (const RowSegment& own : Segments(group_.rank())) {
+        sends.push_back({peer, part.Rows(own.local, own.rows)});
       }
-      for (const RowSegment& theirs : segments_[Index(peer)]) {
-        if (peer != group_.rank()) {
-          receives.push_back({peer, y.view().Rows(theirs.whole, theirs.rows)});
-        }
+      for (const RowSegment& theirs : Segments(peer)) {
+        receives.push_back({peer, y.view().Rows(theirs.whole, theirs.rows)});
       }
-    }
+    });
     group_.Exchange("gather heads", sends, receives, cx.stream, Ordering::kUntilWait);
+    for (const RowSegment& own : Segments(group_.rank())) {
+      CopyBlock({x.Rows(own.local, own.rows), group_.rank() * columns, columns},
+                {y.view().Rows(own.whole, own.rows), 0, columns},
+                cx.stream);
+    }
     held_.push_back(packed);
     return y;
   }
 
   // y [all rows, c] begins to travel back; Land ends it.
   void Return(const ExecContext& cx, const Tensor& y) {
-    const int64_t columns = y.cols();
-    const Tensor packed = cx.Empty({group_.size() * local_rows_, columns}, y.dtype());
+    const Tensor packed = cx.Empty({(group_.size() - 1) * local_rows_, y.cols()}, y.dtype());
     std::vector<Message> sends;
     std::vector<Message> receives;
-    for (int peer = 0; peer < group_.size(); ++peer) {
-      const TensorView part = packed.Rows(peer * local_rows_, local_rows_);
-      for (const RowSegment& theirs : segments_[Index(peer)]) {
-        const TensorView to = peer == group_.rank() ? part.Rows(theirs.local, theirs.rows) : TensorView();
-        Send(cx, peer, y.view().Rows(theirs.whole, theirs.rows), to, sends);
+    ForPeers(packed, [&](int peer, const TensorView& part) {
+      for (const RowSegment& theirs : Segments(peer)) {
+        sends.push_back({peer, y.view().Rows(theirs.whole, theirs.rows)});
       }
-      for (const RowSegment& own : segments_[Index(group_.rank())]) {
-        if (peer != group_.rank()) {
-          receives.push_back({peer, part.Rows(own.local, own.rows)});
-        }
+      for (const RowSegment& own : Segments(group_.rank())) {
+        receives.push_back({peer, part.Rows(own.local, own.rows)});
       }
-    }
+    });
     group_.Exchange("return heads", sends, receives, cx.stream, Ordering::kUntilWait);
-    held_.push_back(y);
-    returned_.push_back(packed);
+    returned_.push_back({y, packed});
   }
 
   // After the group has waited: what was returned first, -> x [rows, P·c].
   void Land(const ExecContext& cx, const TensorView& x) {
-    const Tensor packed = returned_.front();
+    const Returned returned = returned_.front();
     returned_.erase(returned_.begin());
-    const int64_t columns = packed.cols();
-    for (int peer = 0; peer < group_.size(); ++peer) {
-      const TensorView part = packed.Rows(peer * local_rows_, local_rows_);
+    const int64_t columns = returned.own.cols();
+    ForPeers(returned.peers, [&](int peer, const TensorView& part) {
       CopyBlock({part, 0, columns}, {x.Rows(0, local_rows_), peer * columns, columns}, cx.stream);
+    });
+    for (const RowSegment& own : Segments(group_.rank())) {
+      CopyBlock({returned.own.view().Rows(own.whole, own.rows), 0, columns},
+                {x.Rows(own.local, own.rows), group_.rank() * columns, columns},
+                cx.stream);
     }
   }
 
@@ -92,18 +92,23 @@ class HeadExchange {
   [[nodiscard]] int64_t local_rows() const { return local_rows_; }
 
  private:
-  static size_t Index(int rank) { return static_cast<size_t>(rank); }
+  // What is on its way back.
+  struct Returned {
+    Tensor own;    // y
+    Tensor peers;  // [(P - 1) · rows, c]
+  };
 
-  // A message, or a copy where the peer is this rank.
-  void Send(const ExecContext& cx,
-            int peer,
-            const TensorView& from,
-            const TensorView& to,
-            std::vector<Message>& sends) const {
-    if (peer == group_.rank()) {
-      Copy(from, to, cx.stream);
-    } else {
-      sends.push_back({peer, from});
+  [[nodiscard]] const std::vector<RowSegment>& Segments(int rank) const { return segments_[static_cast<size_t>(rank)]; }
+
+  // part(peer, its rows of `packed`) for all others.
+  template <typename Part>
+  void ForPeers(const Tensor& packed, const Part& part) const {
+    int64_t first = 0;
+    for (int peer = 0; peer < group_.size(); ++peer) {
+      if (peer != group_.rank()) {
+        part(peer, packed.view().Rows(first, local_rows_));
+        first += local_rows_;
+      }
     }
   }
 
@@ -111,8 +116,8 @@ class HeadExchange {
   std::vector<std::vector<RowSegment>> segments_;  // of every rank
   int64_t local_rows_ = 0;
   int64_t whole_rows_ = 0;
-  std::vector<Tensor> held_;      // what messages read
-  std::vector<Tensor> returned_;  // [P · rows, c], in the order of Return
+  std::vector<Tensor> held_;  // what messages read
+  std::vector<Returned> returned_;
 };
 
 class TextByHeads final : public ContextText {
@@ -151,8 +156,12 @@ class TextByHeads final : public ContextText {
     return lse;
   }
 
+  void StartReplay(const ExecContext& cx, const TensorView& out) override { out_ = text_exchange_.Gather(cx, out); }
+
   void StartBackward(const ExecContext& cx, const ContextTextBackward& args) override {
-    out_ = text_exchange_.Gather(cx, args.out);
+    if (out_.empty()) {
+      out_ = text_exchange_.Gather(cx, args.out);
+    }
     dout_ = text_exchange_.Gather(cx, args.dout);
   }
 

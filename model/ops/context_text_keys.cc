@@ -27,7 +27,6 @@ class TextByKeys final : public ContextText {
       const Shape shape = {rows_.sequences() * rows_.BufferRows(b), keys.k.cols()};
       buffers_.push_back({cx.Empty(shape, keys.k.dtype()), cx.Empty(shape, keys.v.dtype())});
     }
-    CopyOwn(cx, keys);
     std::vector<Message> sends;
     std::vector<Message> receives;
     for (int32_t q = 0; q < rows_.sequences(); ++q) {
@@ -56,6 +55,8 @@ class TextByKeys final : public ContextText {
     return lse;
   }
 
+  void StartReplay(const ExecContext& /*cx*/, const TensorView& /*out*/) override {}
+
   void StartBackward(const ExecContext& cx, const ContextTextBackward& args) override {
     Arrive(cx);
     std::vector<KeyPair> gradients;
@@ -76,29 +77,24 @@ class TextByKeys final : public ContextText {
   }
 
  private:
-  // Summaries into the first buffer, where those of other ranks arrive.
-  void CopyOwn(const ExecContext& cx, const KeyPair& keys) const {
-    for (const auto which : {&KeyPair::k, &KeyPair::v}) {
-      const TensorView x = keys.*which;
-      for (int32_t q = 0; q < rows_.sequences(); ++q) {
-        for (const QueryRun& run : rows_.plan().runs) {
-          const auto b = static_cast<size_t>(run.buffer);
-          Copy(rows_.LocalText(x, q, run.own), rows_.BufferText(buffers_[b].*which, b, q, run.own), cx.stream);
-        }
-        for (const Range& live : rows_.plan().own_live) {
-          Copy(rows_.LocalSummaries(x, q, live), rows_.BufferSummaries(buffers_[0].*which, 0, q, live), cx.stream);
-        }
-      }
-    }
-  }
-
+  // Own rows are messages to oneself: they are copied while others travel. Summaries arrive in the first buffer.
   void AppendMessages(const KeyPair& keys,
                       int32_t q,
                       std::vector<Message>& sends,
                       std::vector<Message>& receives) const {
     const KeysPlan& plan = rows_.plan();
+    const int self = rows_.spec().group->rank();
     for (const auto which : {&KeyPair::k, &KeyPair::v}) {
       const TensorView x = keys.*which;
+      for (const QueryRun& run : plan.runs) {
+        const auto b = static_cast<size_t>(run.buffer);
+        sends.push_back({self, rows_.LocalText(x, q, run.own)});
+        receives.push_back({self, rows_.BufferText(buffers_[b].*which, b, q, run.own)});
+      }
+      for (const Range& live : plan.own_live) {
+        sends.push_back({self, rows_.LocalSummaries(x, q, live)});
+        receives.push_back({self, rows_.BufferSummaries(buffers_[0].*which, 0, q, live)});
+      }
       for (const auto& [peer, chunks] : plan.text_sends) {
         sends.push_back({peer, rows_.LocalText(x, q, chunks)});
       }
