@@ -21,20 +21,22 @@ ProcessMesh::ProcessMesh(Communicator& world, const MeshShape& shape, bool seque
   const int c = rank / tensor % context;
   const int d = rank / (tensor * context);
   const int data = static_cast<int>(shape.data);
-  groups_[static_cast<size_t>(MeshAxis::kData)] = Make(NameOf(MeshAxis::kData), c * tensor + t, d, data);
+  groups_[static_cast<size_t>(MeshAxis::kData)] = Split(NameOf(MeshAxis::kData), c * tensor + t, d, data);
   groups_[static_cast<size_t>(MeshAxis::kContext)] = Make(NameOf(MeshAxis::kContext), d * tensor + t, c, context);
   groups_[static_cast<size_t>(MeshAxis::kTensor)] = Make(NameOf(MeshAxis::kTensor), d * context + c, t, tensor);
   state_group_ = Make("data x context", t, d * context + c, data * context);
 }
 
-std::unique_ptr<Communicator> ProcessMesh::Make(const char* name, int color, int rank, int size) const {
+std::unique_ptr<Communicator> ProcessMesh::Split(const char* name, int color, int rank, int size) const {
   std::unique_ptr<Communicator> group = world_.Split(color, rank, size);
-  if (make_) {
-    group = make_(std::move(group));
-  }
   group->SetName(name);
   group->SetObserver(world_.observer());
   return group;
+}
+
+std::unique_ptr<Communicator> ProcessMesh::Make(const char* name, int color, int rank, int size) const {
+  std::unique_ptr<Communicator> group = Split(name, color, rank, size);
+  return make_ ? make_(std::move(group)) : std::move(group);
 }
 
 Communicator& ProcessMesh::replica_group(int replicas) const {

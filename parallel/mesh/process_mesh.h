@@ -47,7 +47,8 @@ class ProcessMesh {
   // All ranks; host values only.
   [[nodiscard]] Communicator& world() const { return world_; }
 
-  // The ranks that differ from this one in the coordinate of `axis` alone.
+  // The ranks that differ from this one in the coordinate of `axis` alone. The data group is for host values only:
+  // sums over data ranks go through state_group.
   [[nodiscard]] Communicator& group(MeshAxis axis) const { return *groups_[static_cast<size_t>(axis)]; }
 
   // The ranks that hold the same shards of parameters: data × context. Their gradients are summed, and ZeRO-1 divides
@@ -59,6 +60,7 @@ class ProcessMesh {
   [[nodiscard]] Communicator& replica_group(int replicas) const;
 
  private:
+  [[nodiscard]] std::unique_ptr<Communicator> Split(const char* name, int color, int rank, int size) const;
   [[nodiscard]] std::unique_ptr<Communicator> Make(const char* name, int color, int rank, int size) const;
 
   Communicator& world_;

@@ -14,6 +14,18 @@ namespace {
 // The driver loads kernels and libraries' code at their first use.
 constexpr int64_t kCodeBytes = int64_t{512} << 20;
 
+// What NCCL takes for a group of several ranks when the group is made: buffers and its kernels' code.
+constexpr int64_t kNcclGroupBytes = int64_t{384} << 20;
+
+// Of NCCL, for all groups of a mesh.
+int64_t NcclBytes(const ProcessMesh& mesh, int replicas) {
+  int64_t groups = (mesh.state_group().size() > 1 ? 1 : 0) + (replicas > 1 ? 1 : 0);
+  for (const MeshAxis axis : {MeshAxis::kContext, MeshAxis::kTensor}) {
+    groups += mesh.Size(axis) > 1 ? 1 : 0;
+  }
+  return groups * kNcclGroupBytes;
+}
+
 // Samples of one rank, as the loader would make them.
 Batch BlankBatch(const Config& config, int64_t samples) {
   Batch batch;
@@ -49,11 +61,12 @@ MemoryPlan PlanMemory(const Config& config, int ranks, int rank) {
     BatchEvaluator(runtime, state.model)
         .Add(BlankBatch(config, config.training.micro_batch_size), AnnealMix(config.model, 1), sums);
   }
-  MemoryPlan plan = {.weights = state.store.weights().bytes(),
-                     .gradients = state.store.grads().bytes(),
-                     .master_weights = state.store.has_separate_master() ? state.store.exp_avg().bytes() : 0,
-                     .moments = 2 * state.store.exp_avg().bytes(),
-                     .libraries = kCodeBytes + GpuStream::kWorkspaceBytes};
+  MemoryPlan plan = {
+      .weights = state.store.weights().bytes(),
+      .gradients = state.store.grads().bytes(),
+      .master_weights = state.store.has_separate_master() ? state.store.exp_avg().bytes() : 0,
+      .moments = 2 * state.store.exp_avg().bytes(),
+      .libraries = kCodeBytes + GpuStream::kWorkspaceBytes + NcclBytes(runtime.mesh(), state.store.replicas())};
   const int64_t peak = runtime.allocator().use().peak;
   plan.activations = peak - plan.weights - plan.gradients - plan.master_weights - plan.moments;
   plan.unused = runtime.arena()->extent() - peak;

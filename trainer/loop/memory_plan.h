@@ -18,7 +18,7 @@ struct MemoryPlan {
   int64_t moments = 0;
   int64_t activations = 0;  // saved tensors, gradients of activations, logits, scratch: the rest, at the worst moment
   int64_t unused = 0;       // between blocks
-  int64_t libraries = 0;    // workspace and code of libraries, outside of the arena
+  int64_t libraries = 0;    // workspace, buffers and code of libraries, outside of the arena
 
   [[nodiscard]] int64_t ArenaBytes() const {
     return weights + gradients + master_weights + moments + activations + unused;
