@@ -109,8 +109,8 @@ TEST(EqualityTest, EveryMeshTrainsLikeOneRank) {
   fmt::print("worst of all: {}\n", worst.ToString());
 }
 
-// One cell in five, in fp32.
-TEST(EqualityTest, SinglePrecisionIsNear) {
+// One cell in five, in a narrower type.
+Difference WorstIn(DType precision) {
   Difference worst;
   size_t number = 0;
   for (size_t mesh = 0; mesh < Meshes().size(); ++mesh) {
@@ -119,13 +119,23 @@ TEST(EqualityTest, SinglePrecisionIsNear) {
         continue;
       }
       SCOPED_TRACE(cell.problem.name + "; " + cell.layout.ToString());
-      cell.problem.precision = DType::kF32;
+      cell.problem.precision = precision;
       const Difference difference = Compare(Whole(TrainOnThreads(cell.problem, cell.layout)), OnOneRank(cell.problem));
-      ExpectWithinBounds(difference, cell.problem.precision);
+      ExpectWithinBounds(difference, precision);
       worst.Add(difference);
     }
   }
-  fmt::print("worst in fp32: {}\n", worst.ToString());
+  fmt::print("worst in {}: {}\n", NameOf(precision), worst.ToString());
+  return worst;
+}
+
+TEST(EqualityTest, SinglePrecisionIsNear) {
+  EXPECT_GT(WorstIn(DType::kF32).weight, 0.0);
+}
+
+// With master weights of their own, which ZeRO divides.
+TEST(EqualityTest, BFloat16IsNear) {
+  EXPECT_GT(WorstIn(DType::kBF16).weight, 0.0);
 }
 
 }  // namespace

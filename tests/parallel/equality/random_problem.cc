@@ -27,7 +27,7 @@ class Random {
 MeshShape RandomMesh(Random& random) {
   MeshShape mesh;
   do {
-    mesh = {.data = random.Number(1, 4), .context = random.Number(1, 5), .tensor = random.Number(1, 6)};
+    mesh = {.data = random.Number(1, 8), .context = random.Number(1, 8), .tensor = random.Number(1, 8)};
   } while (mesh.size() > 8);
   return mesh;
 }
@@ -91,26 +91,45 @@ ModelConfig RandomModel(Random& random, int32_t tensor_ranks) {
   return config;
 }
 
-}  // namespace
-
-RandomCase MakeRandomCase(uint64_t seed) {
-  Random random(seed);
-  RandomCase made;
-  RunLayout& layout = made.layout;
-  layout = {.mesh = RandomMesh(random)};
+RunLayout RandomLayout(Random& random, const MeshShape& mesh) {
+  RunLayout layout = {.mesh = mesh};
   layout.sequence_parallel = layout.mesh.tensor > 1 && random.Coin();
   layout.zero = random.Number(0, 1);
   layout.micro_batch = random.Number(1, 3);
   layout.recompute = static_cast<Recompute>(random.Number(0, 3));
   layout.bucket_elements = random.Coin() ? 1 : 200 * random.Number(1, 50);
+  return layout;
+}
+
+bool Fits(const Problem& problem, const MeshShape& mesh) {
+  const ModelConfig& model = problem.model;
+  const int64_t kv_heads = model.num_key_value_heads;
+  const int64_t chunks = (problem.tokens + model.ChunkSize() - 1) / model.ChunkSize();
+  return model.num_attention_heads % mesh.tensor == 0 && (kv_heads % mesh.tensor == 0 || mesh.tensor % kv_heads == 0) &&
+         model.vocab_size >= mesh.tensor && model.intermediate_size >= mesh.tensor &&
+         problem.samples % mesh.data == 0 && (mesh.context == 1 || chunks >= 2 * mesh.context);
+}
+
+}  // namespace
+
+RandomCase MakeRandomCase(uint64_t seed) {
+  Random random(seed);
+  RandomCase made;
+  made.layout = RandomLayout(random, RandomMesh(random));
+  const MeshShape& mesh = made.layout.mesh;
   Problem& problem = made.problem;
   problem.name = fmt::format("random {}", seed);
-  problem.model = RandomModel(random, static_cast<int32_t>(layout.mesh.tensor));
+  problem.model = RandomModel(random, static_cast<int32_t>(mesh.tensor));
   const int32_t k = problem.model.ChunkSize();
-  const auto slices = static_cast<int32_t>(layout.mesh.context > 1 ? 2 * layout.mesh.context : 1);
+  const auto slices = static_cast<int32_t>(mesh.context > 1 ? 2 * mesh.context : 1);
   problem.tokens = (slices + random.Number(0, k > 1 ? 20 : 60) - 1) * k + random.Number(1, k);
-  problem.samples = static_cast<int32_t>(layout.mesh.data) * random.Number(1, 3);
+  problem.samples = static_cast<int32_t>(mesh.data) * random.Number(1, 3);
   problem.documents = random.Coin();
+  MeshShape other;
+  do {
+    other = RandomMesh(random);
+  } while (!Fits(problem, other));
+  made.other = RandomLayout(random, other);
   return made;
 }
 
@@ -124,10 +143,12 @@ std::string Describe(const RandomCase& random) {
     layers += layer.kind == LayerKind::kFull ? "full " : fmt::format("{}({}) ", name, window);
   }
   return fmt::format(
-      "{}: {}; {}k {}, m {}, T {}, {} samples, documents {}, heads {}/{} of {}, hidden {}, mlp {}, vocabulary {}, tied "
+      "{}: {}; then {}; {}k {}, m {}, T {}, {} samples, documents {}, heads {}/{} of {}, hidden {}, mlp {}, vocabulary "
+      "{}, tied "
       "{}",
       random.problem.name,
       random.layout.ToString(),
+      random.other.ToString(),
       layers,
       model.ChunkSize(),
       model.SummaryTokens(),

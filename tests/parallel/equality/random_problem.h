@@ -10,9 +10,10 @@ namespace ksa::testing {
 struct RandomCase {
   Problem problem;
   RunLayout layout;
+  RunLayout other;  // the same problem can run on
 };
 
-// Any mesh of up to 8 ranks, and a model and sequence that it can divide.
+// Any meshes of up to 8 ranks, and a model and sequence that they can divide.
 [[nodiscard]] RandomCase MakeRandomCase(uint64_t seed);
 
 // All that tells it from others.

@@ -1,4 +1,5 @@
-// Random models, texts and layouts against one rank. KSA_RANDOM_CASES="FIRST COUNT" runs these seeds instead.
+// Random models, texts and layouts against one rank, and resumed on another layout. KSA_RANDOM_CASES="FIRST COUNT" runs
+// these seeds instead.
 #include <cstdlib>
 #include <sstream>
 
@@ -7,6 +8,7 @@
 
 #include "tests/parallel/equality/random_problem.h"
 #include "tests/parallel/equality/training.h"
+#include "tests/trainer/checkpoint/support.h"
 
 namespace ksa::testing {
 namespace {
@@ -18,6 +20,7 @@ TEST(EqualityRandomTest, AnyMeshTrainsLikeOneRank) {
     std::istringstream(asked) >> first >> count;
   }
   Difference worst;
+  Difference worst_resumed;
   for (uint64_t seed = first; seed < first + count; ++seed) {
     const RandomCase random = MakeRandomCase(seed);
     SCOPED_TRACE(Describe(random));
@@ -26,11 +29,18 @@ TEST(EqualityRandomTest, AnyMeshTrainsLikeOneRank) {
       const Difference difference = Compare(Whole(TrainOnThreads(random.problem, random.layout)), expected);
       ExpectWithinBounds(difference, random.problem.precision);
       worst.Add(difference);
+      const ScratchFolder scratch;
+      (void)TrainOnThreads(random.problem, random.layout, {scratch.path(), 2, false});
+      const Difference resumed =
+          Compare(Whole(TrainOnThreads(random.problem, random.other, {scratch.path(), 2, true})), Later(expected, 3));
+      ExpectWithinBounds(resumed, random.problem.precision);
+      worst_resumed.Add(resumed);
     } catch (const Error& error) {
       ADD_FAILURE() << error.what();
     }
   }
-  fmt::print("worst of {} random cases: {}\n", count, worst.ToString());
+  fmt::print(
+      "worst of {} random cases: {}\nresumed on another mesh: {}\n", count, worst.ToString(), worst_resumed.ToString());
 }
 
 }  // namespace
