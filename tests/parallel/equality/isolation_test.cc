@@ -1,0 +1,110 @@
+// Documents of one sequence, cut anywhere by context ranks: what one of them says changes no bit of the losses of
+// another's rows.
+#include <algorithm>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "parallel/comm/threads.h"
+#include "parallel/context/slices.h"
+#include "tests/parallel/equality/training.h"
+#include "tests/support/kernel_test.h"
+#include "trainer/loop/training_state.h"
+
+namespace ksa::testing {
+namespace {
+
+// Text rows of the batch, padding left out.
+struct Document {
+  int32_t sequence = 0;
+  std::vector<size_t> rows;
+};
+
+std::vector<Document> DocumentsOf(const Problem& problem, const Batch& batch) {
+  const int32_t k = problem.model.ChunkSize();
+  std::vector<Document> documents;
+  for (int32_t s = 0; s < batch.samples; ++s) {
+    for (int32_t c = 0; c < batch.chunks; ++c) {
+      const auto chunk = static_cast<size_t>(s) * static_cast<size_t>(batch.chunks) + static_cast<size_t>(c);
+      if (batch.document_first_chunk[chunk] == c) {
+        documents.push_back({s, {}});
+      }
+      for (int32_t i = 0; i < batch.chunk_tokens[chunk]; ++i) {
+        documents.back().rows.push_back(static_cast<size_t>(s) * static_cast<size_t>(problem.tokens) +
+                                        static_cast<size_t>(c * k + i));
+      }
+    }
+  }
+  documents.erase(std::remove_if(documents.begin(), documents.end(), [](const Document& d) { return d.rows.empty(); }),
+                  documents.end());
+  return documents;
+}
+
+// Of every text row of the batch; those of other ranks stay 0.
+std::vector<double> RowLosses(Runtime& runtime, TrainingState& state, const Problem& problem, const Batch& batch) {
+  const ExecContext cx = runtime.Context();
+  BatchUpload upload;
+  upload.Load(cx, problem.model, batch);
+  const MicroBatch micro = upload.Slice(0, batch.samples);
+  const Var hidden = state.model.Hidden(cx, {.ids = micro.ids, .layout = micro.layout});
+  const std::vector<double> here = ToDouble(state.model.Loss(cx, hidden, micro.targets, 1.0).row_loss);
+  std::vector<double> losses(batch.inputs.size(), 0.0);
+  const ProcessMesh& mesh = runtime.mesh();
+  const SummaryLayout whole = MakeLayout(problem.model, batch.samples, batch.sequence_length);
+  for (const RowSegment& s : SegmentsOf(whole, mesh.Size(MeshAxis::kContext), mesh.Rank(MeshAxis::kContext), false)) {
+    std::copy_n(here.begin() + s.local, s.rows, losses.begin() + s.whole);
+  }
+  return losses;
+}
+
+void CheckIsolation(const Problem& problem, const MeshShape& mesh, bool sequence_parallel) {
+  const Batch batch = SamplesOf(problem, 1, 0, 2);
+  const std::vector<Document> documents = DocumentsOf(problem, batch);
+  ASSERT_GT(documents.size(), 3U);
+  std::vector<int> changed_rows(static_cast<size_t>(mesh.size()), 0);
+  RunRanks(static_cast<int>(mesh.size()), [&](Communicator& world) {
+    Runtime runtime(world, {.mesh = mesh, .sequence_parallel = sequence_parallel, .threads = 1});
+    TrainingConfig training;
+    training.sequence_length = problem.tokens;
+    training.precision = problem.precision;
+    TrainingState state(problem.model, training, {}, ShardingOf({.zero = 0}, runtime.mesh()), runtime);
+    state.store.Initialize(7, runtime.stream());
+    const std::vector<double> before = RowLosses(runtime, state, problem, batch);
+    for (const Document& changed : documents) {
+      Batch other = batch;
+      for (const size_t row : changed.rows) {
+        other.inputs[row] = (other.inputs[row] + 1) % problem.model.vocab_size;
+      }
+      const std::vector<double> after = RowLosses(runtime, state, problem, other);
+      for (const Document& document : documents) {
+        for (const size_t row : document.rows) {
+          if (&document == &changed) {
+            changed_rows[static_cast<size_t>(world.rank())] += before[row] != after[row] ? 1 : 0;
+          } else {
+            ASSERT_EQ(before[row], after[row])
+                << "row " << row << " after a change of the document from row " << changed.rows.front() << " on";
+          }
+        }
+      }
+    }
+  });
+  EXPECT_GT(*std::min_element(changed_rows.begin(), changed_rows.end()), 0) << "a rank has no rows that change";
+}
+
+TEST(EqualityIsolationTest, DocumentsDoNotSeeEachOtherAcrossSlices) {
+  const std::vector<MeshShape> meshes = {
+      {1, 1, 1}, {1, 2, 1}, {1, 4, 1}, {1, 8, 1}, {1, 2, 2}, {1, 2, 4}, {1, 4, 2}, {1, 3, 1}, {1, 2, 3}};
+  for (const MeshShape& mesh : meshes) {
+    for (const ModelKind kind : kModelKinds) {
+      for (const int bundle : {1, 3}) {
+        const Problem problem = MakeProblem(kind, bundle, mesh.tensor);
+        const bool parts = mesh.tensor > 1 && bundle == 3;
+        SCOPED_TRACE(problem.name + ", mesh " + NameOf(mesh));
+        CheckIsolation(problem, mesh, parts);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace ksa::testing

@@ -1,0 +1,142 @@
+// The equality matrix: every mesh, ZeRO and kind of model against one rank after five updates. The other switches go
+// round over the cells, so that each mesh meets each value of each of them.
+#include <algorithm>
+#include <numeric>
+#include <vector>
+
+#include <fmt/core.h>
+#include <gtest/gtest.h>
+
+#include "kernels/core/philox.h"
+#include "tests/parallel/equality/training.h"
+#include "trainer/observe/table.h"
+
+namespace ksa::testing {
+namespace {
+
+constexpr size_t kCellsOfMesh = 2 * kModelKinds.size();
+
+// The value, 0 to values - 1, that a switch has in a cell of a mesh: each in as many of the mesh's cells as any other.
+// The order is random, so that no two switches go together.
+int ValueOf(const char* name, size_t mesh, size_t cell, size_t values) {
+  const uint64_t key = NamedKey(mesh, name);
+  std::vector<size_t> order(kCellsOfMesh);
+  std::iota(order.begin(), order.end(), size_t{0});
+  std::sort(order.begin(), order.end(), [&](size_t a, size_t b) { return Philox4x32(key, a) < Philox4x32(key, b); });
+  return static_cast<int>(order[cell] % values);
+}
+
+struct Cell {
+  ModelKind kind = ModelKind::kKsa;
+  Problem problem;
+  RunLayout layout;
+};
+
+std::vector<Cell> CellsOf(size_t mesh) {
+  constexpr int32_t kMicroBatches[] = {1, 2, 8};
+  constexpr int64_t kBuckets[] = {1, 700, 3000, INT64_MAX};
+  const MeshShape shape = Meshes()[mesh];
+  std::vector<Cell> cells;
+  for (const ModelKind kind : kModelKinds) {
+    for (const int32_t zero : {0, 1}) {
+      const size_t n = cells.size();
+      const auto value = [&](const char* name, size_t values) { return ValueOf(name, mesh, n, values); };
+      Cell cell;
+      cell.kind = kind;
+      cell.problem = MakeProblem(kind, value("bundle", kBundles), shape.tensor);
+      cell.layout = {.mesh = shape,
+                     .sequence_parallel = shape.tensor > 1 && value("sequence parallel", 2) == 1,
+                     .zero = zero,
+                     .micro_batch = kMicroBatches[value("micro-batch", 3)],
+                     .recompute = static_cast<Recompute>(value("recompute", 4)),
+                     .bucket_elements = kBuckets[value("buckets", 4)]};
+      cells.push_back(cell);
+    }
+  }
+  return cells;
+}
+
+// Rows: meshes; columns: kinds; in each the worst error of a weight and of a loss.
+class MatrixTable {
+ public:
+  MatrixTable() : table_(Columns()) {}
+
+  void AddMesh(const MeshShape& mesh, const std::vector<Difference>& kinds) {
+    std::vector<TableCell> row = {NameOf(mesh)};
+    for (const Difference& difference : kinds) {
+      row.emplace_back(fmt::format("{:.0e} {:.0e}", difference.weight, difference.loss));
+    }
+    table_.AddRow(row);
+  }
+
+  void Print() const {
+    fmt::print(
+        "Data x context x tensor ranks against one: worst error of a weight after {} updates, over its tensor's "
+        "largest, and of a loss\n{}",
+        kUpdates,
+        table_.Text());
+  }
+
+ private:
+  static std::vector<TableColumn> Columns() {
+    std::vector<TableColumn> columns = {{.key = "mesh", .head = "mesh"}};
+    for (const ModelKind kind : kModelKinds) {
+      columns.push_back({.key = NameOf(kind), .head = NameOf(kind)});
+    }
+    return columns;
+  }
+
+  Table table_;
+};
+
+TEST(EqualityTest, EveryMeshTrainsLikeOneRank) {
+  MatrixTable table;
+  Difference worst;
+  for (size_t mesh = 0; mesh < Meshes().size(); ++mesh) {
+    std::vector<Difference> kinds(kModelKinds.size());
+    for (const Cell& cell : CellsOf(mesh)) {
+      SCOPED_TRACE(cell.problem.name + "; " + cell.layout.ToString());
+      const WholeRun& expected = OnOneRank(cell.problem);
+      EXPECT_GT(*std::min_element(expected.norms.begin(), expected.norms.end()), kClip) << "every update is clipped";
+      const Difference difference = Compare(Whole(TrainOnThreads(cell.problem, cell.layout)), expected);
+      ExpectWithinBounds(difference, cell.problem.precision);
+      kinds[static_cast<size_t>(cell.kind)].Add(difference);
+      worst.Add(difference);
+    }
+    table.AddMesh(Meshes()[mesh], kinds);
+  }
+  table.Print();
+  fmt::print("worst of all: {}\n", worst.ToString());
+}
+
+// One cell in five, in a narrower type.
+Difference WorstIn(DType precision) {
+  Difference worst;
+  size_t number = 0;
+  for (size_t mesh = 0; mesh < Meshes().size(); ++mesh) {
+    for (Cell& cell : CellsOf(mesh)) {
+      if (number++ % 5 != 0) {
+        continue;
+      }
+      SCOPED_TRACE(cell.problem.name + "; " + cell.layout.ToString());
+      cell.problem.precision = precision;
+      const Difference difference = Compare(Whole(TrainOnThreads(cell.problem, cell.layout)), OnOneRank(cell.problem));
+      ExpectWithinBounds(difference, precision);
+      worst.Add(difference);
+    }
+  }
+  fmt::print("worst in {}: {}\n", NameOf(precision), worst.ToString());
+  return worst;
+}
+
+TEST(EqualityTest, SinglePrecisionIsNear) {
+  EXPECT_GT(WorstIn(DType::kF32).weight, 0.0);
+}
+
+// With master weights of their own, which ZeRO divides.
+TEST(EqualityTest, BFloat16IsNear) {
+  EXPECT_GT(WorstIn(DType::kBF16).weight, 0.0);
+}
+
+}  // namespace
+}  // namespace ksa::testing

@@ -1,0 +1,206 @@
+#include "tests/parallel/equality/problem.h"
+
+#include <algorithm>
+
+#include <fmt/core.h>
+
+#include "kernels/core/philox.h"
+
+namespace ksa::testing {
+namespace {
+
+constexpr int32_t kChunk = 4;
+
+LayerSpec Ksa(int32_t window_chunks) {
+  return {.kind = LayerKind::kKsa, .window_chunks = window_chunks};
+}
+
+LayerSpec Sca(int32_t window_chunks) {
+  return {.kind = LayerKind::kSca, .window_chunks = window_chunks};
+}
+
+LayerSpec Swa(int32_t window_tokens) {
+  return {.kind = LayerKind::kSwa, .window_tokens = window_tokens};
+}
+
+// Windows wider than the slices of 8 context ranks are long, and narrower.
+std::vector<LayerSpec> LayersOf(ModelKind kind) {
+  const LayerSpec full = {.kind = LayerKind::kFull};
+  switch (kind) {
+    case ModelKind::kKsa:
+      return {Ksa(1), Ksa(3), Ksa(2)};
+    case ModelKind::kAttend:
+      return {Ksa(3), full, Ksa(1), full};
+    case ModelKind::kBypass:
+      return {full, Ksa(1), Swa(7), Ksa(2)};
+    case ModelKind::kSca:
+      return {Sca(1), Sca(4)};
+    case ModelKind::kSwa:
+      return {Swa(5), Swa(21)};
+    case ModelKind::kFull:
+      return {full, full};
+  }
+  return {};
+}
+
+void ApplyBundle(ModelConfig& config, int bundle) {
+  config.ksa.summary_tokens = bundle < 2 ? 1 : 2;
+  config.tie_word_embeddings = bundle == 1 || bundle == 2;
+  if (bundle == 1) {
+    config.ksa.independent = {.embedding = true, .qkv = true, .norm = true, .qk_norm = true};
+    config.ksa.text_positions = TextPositions::kInnerChunk;
+  } else if (bundle == 2) {
+    config.ksa.independent = {.embedding = false, .qkv = false, .norm = false, .qk_norm = false};
+    config.ksa.summary_positions = SummaryPositions::kChunkStart;
+  } else if (bundle == 3) {
+    config.qk_norm = false;
+    config.ksa.anneal = {.start_step = 1, .end_step = 4};
+  }
+}
+
+// The tokens of a sample, as many as are asked for.
+class Tokens {
+ public:
+  Tokens(const Problem& problem, int64_t update, int64_t sample)
+      : key_(NamedKey(static_cast<uint64_t>(update), "tokens")),
+        stream_(static_cast<uint64_t>(sample)),
+        vocabulary_(static_cast<uint32_t>(problem.model.vocab_size)) {}
+
+  [[nodiscard]] int32_t At(int32_t i) const { return static_cast<int32_t>(Bits(i) % vocabulary_); }
+
+  // A length that is drawn at token i, 1 to `most`.
+  [[nodiscard]] int32_t Length(int32_t i, int32_t most) const {
+    return 1 + static_cast<int32_t>(Bits(i + (1 << 20)) % static_cast<uint32_t>(most));
+  }
+
+ private:
+  [[nodiscard]] uint32_t Bits(int32_t i) const { return Philox4x32(key_, static_cast<uint64_t>(i), stream_)[0]; }
+
+  uint64_t key_;
+  uint64_t stream_;
+  uint32_t vocabulary_;
+};
+
+// One document, in which every now and then a row has no target.
+void AddText(const Tokens& tokens, int32_t length, int64_t sample, Batch& batch) {
+  for (int32_t i = 0; i < length; ++i) {
+    batch.inputs.push_back(tokens.At(i));
+    batch.targets.push_back(i % (sample + 2) != 0 ? tokens.At(i + 1) : Batch::kNoTarget);
+  }
+}
+
+// Documents from multiples of the chunk size on; in every fourth sample the last chunks are padding.
+void AddDocuments(const Tokens& tokens, int32_t length, int32_t k, int64_t sample, Batch& batch) {
+  const auto base = batch.inputs.size();
+  batch.inputs.resize(base + static_cast<size_t>(length), 0);
+  batch.targets.resize(base + static_cast<size_t>(length), Batch::kNoTarget);
+  const int32_t chunks = (length + k - 1) / k;
+  const int32_t end = sample % 4 == 3 ? std::max(1, length - 2 * k) : length;
+  int32_t chunk = 0;
+  while (chunk * k < end) {
+    const int32_t begin = chunk * k;
+    const int32_t rows = std::min(tokens.Length(begin, 2 * length / 3 + 1), end - begin);
+    for (int32_t i = 0; i < rows; ++i) {
+      batch.inputs[base + static_cast<size_t>(begin + i)] = tokens.At(begin + i);
+      if (i + 1 < rows) {
+        batch.targets[base + static_cast<size_t>(begin + i)] = tokens.At(begin + i + 1);
+      }
+    }
+    const int32_t first = chunk;
+    for (int32_t left = rows; left > 0; left -= k, ++chunk) {
+      batch.document_first_chunk.push_back(first);
+      batch.chunk_tokens.push_back(std::min(left, k));
+    }
+  }
+  for (; chunk < chunks; ++chunk) {
+    batch.document_first_chunk.push_back(chunk);
+    batch.chunk_tokens.push_back(0);
+  }
+}
+
+}  // namespace
+
+std::string NameOf(const MeshShape& mesh) {
+  return fmt::format("{}x{}x{}", mesh.data, mesh.context, mesh.tensor);
+}
+
+std::string RunLayout::ToString() const {
+  return fmt::format("mesh {}, rows {}, ZeRO {}, micro-batches of {}, recompute {}, buckets of {}",
+                     NameOf(mesh),
+                     sequence_parallel ? "in parts" : "whole",
+                     zero,
+                     micro_batch,
+                     static_cast<int>(recompute),
+                     bucket_elements);
+}
+
+const char* NameOf(ModelKind kind) {
+  constexpr std::array<const char*, 6> kNames = {"ksa", "attend", "bypass", "sca", "swa", "full"};
+  return kNames.at(static_cast<size_t>(kind));
+}
+
+Problem MakeProblem(ModelKind kind, int bundle, int64_t tensor_ranks) {
+  const bool threes = tensor_ranks % 3 == 0;
+  Problem problem;
+  problem.name = fmt::format("{}, bundle {}, {} heads", NameOf(kind), bundle, threes ? 6 : 8);
+  problem.tokens = 67;
+  problem.documents = bundle % 2 == 1;
+  ModelConfig& config = problem.model;
+  config.vocab_size = 97;
+  config.hidden_size = 26;
+  config.intermediate_size = 35;
+  config.num_attention_heads = threes ? 6 : 8;
+  config.num_key_value_heads = threes ? 3 : 2;
+  config.head_dim = threes ? 6 : 4;
+  config.rope_theta = 100.0;
+  config.rms_norm_eps = 1e-5;
+  config.initializer_range.fan_in = true;
+  config.layers = LayersOf(kind);
+  config.num_hidden_layers = static_cast<int32_t>(config.layers.size());
+  config.ksa.chunk_size = kChunk;
+  config.sca_chunk_size = kChunk;
+  config.ksa.full_layers = kind == ModelKind::kBypass ? FullLayers::kBypass : FullLayers::kAttend;
+  ApplyBundle(config, bundle);
+  return problem;
+}
+
+std::vector<MeshShape> Meshes() {
+  std::vector<MeshShape> meshes;
+  for (const int64_t data : {1, 2, 4, 8}) {
+    for (const int64_t context : {1, 2, 4, 8}) {
+      for (const int64_t tensor : {1, 2, 4, 8}) {
+        if (data * context * tensor <= 8) {
+          meshes.push_back({data, context, tensor});
+        }
+      }
+    }
+  }
+  meshes.insert(meshes.end(), {{1, 1, 3}, {1, 1, 6}, {2, 1, 3}, {1, 2, 3}});
+  return meshes;
+}
+
+Batch SamplesOf(const Problem& problem, int64_t update, int64_t first, int64_t count) {
+  const int32_t k = problem.model.ChunkSize();
+  Batch batch;
+  batch.first_sample = (update - 1) * problem.samples + first;
+  batch.samples = static_cast<int32_t>(count);
+  batch.sequence_length = problem.tokens;
+  batch.chunks = (problem.tokens + k - 1) / k;
+  for (int64_t sample = first; sample < first + count; ++sample) {
+    const Tokens tokens(problem, update, sample);
+    const size_t rows = batch.targets.size();
+    if (problem.documents) {
+      AddDocuments(tokens, problem.tokens, k, sample, batch);
+    } else {
+      AddText(tokens, problem.tokens, sample, batch);
+    }
+    if (update == 2 && sample + 1 == problem.samples && sample > 0) {
+      std::fill(batch.targets.begin() + static_cast<std::ptrdiff_t>(rows), batch.targets.end(), Batch::kNoTarget);
+    }
+  }
+  batch.target_count = static_cast<int64_t>(batch.targets.size()) -
+                       std::count(batch.targets.begin(), batch.targets.end(), Batch::kNoTarget);
+  return batch;
+}
+
+}  // namespace ksa::testing
