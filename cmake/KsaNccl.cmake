@@ -1,4 +1,4 @@
-# Finds NCCL (2.14 or newer, which brought non-blocking communicators), as KSA_NCCL says; makes the target ksa_nccl and
+# Finds NCCL (2.14 or newer, which brought ncclCommInitRankConfig), as KSA_NCCL says; makes the target ksa_nccl and
 # sets KSA_HAVE_NCCL.
 set(KSA_HAVE_NCCL OFF)
 if(NOT KSA_NCCL MATCHES "^(ON|OFF|AUTO)$")
