@@ -65,6 +65,13 @@ MemoryStatus Runtime::Memory() const {
   return {allocator_->use().peak + GpuStream::kWorkspaceBytes, gpu_->total_bytes};
 }
 
+void Runtime::SetWatchdog(Watchdog* watchdog) {
+  watchdog_ = watchdog;
+  if (watchdog_ != nullptr) {
+    watchdog_->SetDevice(gpu_.has_value());
+  }
+}
+
 ExecContext Runtime::Context() {
   return {.stream = stream_, .allocator = allocator_.get(), .mesh = mesh_.get()};
 }
