@@ -331,14 +331,10 @@ void ExpectWithinBounds(const Difference& difference, DType precision) {
     EXPECT_LT(difference.norm, 1e-12);
     EXPECT_LT(difference.gradient, 1e-12) << difference.worst_gradient;
     EXPECT_LT(difference.weight, 1e-11) << difference.worst_weight;
-  } else if (precision == DType::kF32) {
+  } else {
     EXPECT_LT(difference.loss, 1e-5);
     EXPECT_LT(difference.norm, 1e-5);
     EXPECT_LT(difference.weight_l2, 5e-4);
-  } else {
-    EXPECT_LT(difference.loss, 1e-3);
-    EXPECT_LT(difference.norm, 3e-2);
-    EXPECT_LT(difference.weight_l2, 2e-2);
   }
 }
 

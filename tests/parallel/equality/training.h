@@ -91,7 +91,7 @@ struct Difference {
 [[nodiscard]] Difference Compare(const WholeRun& actual, const WholeRun& expected);
 
 // Fails the test where the difference is more than sums in another order explain: in fp64 1e-12, of weights 1e-11; in
-// fp32 1e-5, of weights 5e-4; in bf16 a few roundings.
+// fp32 1e-5, of weights 5e-4.
 void ExpectWithinBounds(const Difference& difference, DType precision);
 
 }  // namespace ksa::testing
