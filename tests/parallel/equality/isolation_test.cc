@@ -1,10 +1,11 @@
-// Documents of one sequence, cut anywhere by context ranks: what one of them says changes no bit of the losses of
-// another's rows.
+// Documents of one sequence, cut anywhere by context ranks: what one of them says changes no bit of another's
+// hidden rows and their losses.
 #include <algorithm>
 #include <vector>
 
 #include <gtest/gtest.h>
 
+#include "model/ops/collectives.h"
 #include "parallel/comm/threads.h"
 #include "parallel/context/slices.h"
 #include "tests/parallel/equality/training.h"
@@ -40,21 +41,29 @@ std::vector<Document> DocumentsOf(const Problem& problem, const Batch& batch) {
   return documents;
 }
 
-// Of every text row of the batch; those of other ranks stay 0.
-std::vector<double> RowLosses(Runtime& runtime, TrainingState& state, const Problem& problem, const Batch& batch) {
+// Of every text row of the batch its loss and hidden channels; those of other context ranks stay empty.
+std::vector<std::vector<double>> RowsOf(Runtime& runtime,
+                                        TrainingState& state,
+                                        const Problem& problem,
+                                        const Batch& batch) {
   const ExecContext cx = runtime.Context();
   BatchUpload upload;
   upload.Load(cx, problem.model, batch);
   const MicroBatch micro = upload.Slice(0, batch.samples);
   const Var hidden = state.model.Hidden(cx, {.ids = micro.ids, .layout = micro.layout});
-  const std::vector<double> here = ToDouble(state.model.Loss(cx, hidden, micro.targets, 1.0).row_loss);
-  std::vector<double> losses(batch.inputs.size(), 0.0);
+  const Tensor row_loss = state.model.Loss(cx, hidden, micro.targets, 1.0).row_loss;
+  const Tensor whole_hidden = TensorEnter(cx, hidden, {micro.layout.text_rows()}).value;
+  std::vector<std::vector<double>> rows(batch.inputs.size());
   const ProcessMesh& mesh = runtime.mesh();
   const SummaryLayout whole = MakeLayout(problem.model, batch.samples, batch.sequence_length);
   for (const RowSegment& s : SegmentsOf(whole, mesh.Size(MeshAxis::kContext), mesh.Rank(MeshAxis::kContext), false)) {
-    std::copy_n(here.begin() + s.local, s.rows, losses.begin() + s.whole);
+    for (int64_t i = 0; i < s.rows; ++i) {
+      std::vector<double>& row = rows[static_cast<size_t>(s.whole + i)];
+      row = ToDouble(whole_hidden.Rows(s.local + i, 1));
+      row.push_back(ElementAt(row_loss, s.local + i));
+    }
   }
-  return losses;
+  return rows;
 }
 
 void CheckIsolation(const Problem& problem, const MeshShape& mesh, bool sequence_parallel) {
@@ -69,13 +78,13 @@ void CheckIsolation(const Problem& problem, const MeshShape& mesh, bool sequence
     training.precision = problem.precision;
     TrainingState state(problem.model, training, {}, ShardingOf({.zero = 0}, runtime.mesh()), runtime);
     state.store.Initialize(7, runtime.stream());
-    const std::vector<double> before = RowLosses(runtime, state, problem, batch);
+    const std::vector<std::vector<double>> before = RowsOf(runtime, state, problem, batch);
     for (const Document& changed : documents) {
       Batch other = batch;
       for (const size_t row : changed.rows) {
         other.inputs[row] = (other.inputs[row] + 1) % problem.model.vocab_size;
       }
-      const std::vector<double> after = RowLosses(runtime, state, problem, other);
+      const std::vector<std::vector<double>> after = RowsOf(runtime, state, problem, other);
       for (const Document& document : documents) {
         for (const size_t row : document.rows) {
           if (&document == &changed) {
