@@ -1,4 +1,4 @@
-# Finds NCCL (2.14 or newer, which brought non-blocking communicators), as KSA_NCCL says; makes the target ksa_nccl and
+# Finds NCCL (2.14 or newer, which brought ncclCommInitRankConfig), as KSA_NCCL says; makes the target ksa_nccl and
 # sets KSA_HAVE_NCCL.
 set(KSA_HAVE_NCCL OFF)
 if(NOT KSA_NCCL MATCHES "^(ON|OFF|AUTO)$")
@@ -25,6 +25,6 @@ if(NCCL_LIBRARY AND version VERSION_GREATER_EQUAL 2.14)
 endif()
 set(missing "NCCL >= 2.14 ('${NCCL_LIBRARY}', version ${version})")
 if(KSA_NCCL STREQUAL "ON")
-  message(FATAL_ERROR "KSA_NCCL=ON, but ${missing} is missing: run launch/bootstrap.sh, or use KSA_NCCL=OFF")
+  message(FATAL_ERROR "KSA_NCCL=ON, but ${missing} is missing: install libnccl-dev, or use KSA_NCCL=OFF")
 endif()
 message(STATUS "No NCCL: a run uses one GPU at most. Needed: ${missing}")

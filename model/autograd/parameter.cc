@@ -199,8 +199,10 @@ void ParameterStore::DivideAmongRanks() {
   for (const Parameter& parameter : parameters_) {
     in_order.push_back(&parameter);
   }
-  std::sort(
-      in_order.begin(), in_order.end(), [](const Parameter* a, const Parameter* b) { return a->offset < b->offset; });
+  // One without elements here lies where the next one begins.
+  std::sort(in_order.begin(), in_order.end(), [](const Parameter* a, const Parameter* b) {
+    return std::pair(a->offset, a->shape.size()) < std::pair(b->offset, b->shape.size());
+  });
   for (const Bucket& bucket : buckets_) {
     for (size_t i = 0; i < in_order.size(); ++i) {
       const int64_t end = i + 1 < in_order.size() ? in_order[i + 1]->offset : padded_size_;

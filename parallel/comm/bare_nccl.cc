@@ -20,7 +20,7 @@ size_t Count(int64_t elements) {
 class BareNccl final : public BareCollectives {
  public:
   BareNccl(Communicator& host, const Device& device)
-      : rank_(host.rank()), size_(host.size()), handle_(host, device, 120.0, NcclHandle::Calls::kBlocking) {}
+      : rank_(host.rank()), size_(host.size()), handle_(host, device, 120.0) {}
 
   void AllReduce(const TensorView& x, const Stream& stream) override {
     Check(ncclAllReduce(x.data, x.data, Count(x.size()), ncclFloat32, ncclSum, handle_.get(), cuda::Handle(stream)));

@@ -7,6 +7,8 @@
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <future>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <thread>
@@ -17,9 +19,6 @@
 
 namespace ksa {
 namespace {
-
-// How long ranks wait for each other when they end in good order.
-constexpr double kFinalizeSeconds = 30.0;
 
 // All handles, for who looks after them from another thread.
 struct Registry {
@@ -64,24 +63,36 @@ ncclUniqueId ShareId(Communicator& host) {
   return id;
 }
 
+// What the thread that makes a communicator leaves behind; it may come after nobody waits any more.
+struct Start {
+  std::promise<ncclResult_t> done;
+  ncclComm_t comm = nullptr;
+};
+
 }  // namespace
 
-NcclHandle::NcclHandle(Communicator& host, const Device& device, double limit_seconds, Calls calls) {
+NcclHandle::NcclHandle(Communicator& host, const Device& device, double limit_seconds) {
   KeepMulticastOff();
   KSA_CUDA_CHECK(cudaSetDevice(device.ordinal));
-  const ncclUniqueId id = ShareId(host);
-  ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-  config.blocking = calls == Calls::kBlocking ? 1 : 0;
-  const ncclResult_t result = ncclCommInitRankConfig(&comm_, host.size(), id, host.rank(), &config);
-  const bool started = result == ncclSuccess || result == ncclInProgress;
-  const ncclResult_t state = started ? Await(limit_seconds) : result;
+  const auto start = std::make_shared<Start>();
+  std::future<ncclResult_t> done = start->done.get_future();
+  std::thread maker([start, id = ShareId(host), rank = host.rank(), size = host.size(), device] {
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    config.blocking = 1;
+    const bool placed = cudaSetDevice(device.ordinal) == cudaSuccess;
+    start->done.set_value(placed ? ncclCommInitRankConfig(&start->comm, size, id, rank, &config)
+                                 : ncclUnhandledCudaError);
+  });
+  const bool came = done.wait_for(std::chrono::duration<double>(limit_seconds)) == std::future_status::ready;
+  if (came) {
+    maker.join();
+  } else {
+    maker.detach();
+  }
+  const ncclResult_t state = came ? done.get() : ncclInProgress;
   if (state != ncclSuccess) {
-    const std::string why = state == ncclInProgress ? fmt::format("not all ranks came within {} s", limit_seconds)
-                                                    : std::string(ncclGetErrorString(state));
-    const std::string detail = ncclGetLastError(nullptr);
-    if (comm_ != nullptr) {
-      ncclCommAbort(comm_);
-    }
+    const std::string why =
+        came ? std::string(ncclGetErrorString(state)) : fmt::format("not all ranks came within {} s", limit_seconds);
     Fail(CodeOf(state),
          "NCCL group '{}': rank {} of {} on GPU {}: {} {}",
          host.name(),
@@ -89,8 +100,9 @@ NcclHandle::NcclHandle(Communicator& host, const Device& device, double limit_se
          host.size(),
          device.ordinal,
          why,
-         detail);
+         ncclGetLastError(nullptr));
   }
+  comm_ = start->comm;
   Registry& all = AllHandles();
   const std::lock_guard lock(all.mutex);
   all.comms.push_back(comm_);
@@ -104,8 +116,7 @@ NcclHandle::~NcclHandle() {
   }
   bool good = !failed_ && std::uncaught_exceptions() == 0;
   if (good) {
-    const ncclResult_t result = ncclCommFinalize(comm_);
-    good = (result == ncclSuccess || result == ncclInProgress) && Await(kFinalizeSeconds) == ncclSuccess;
+    good = ncclCommFinalize(comm_) == ncclSuccess;
   }
   if (good) {
     ncclCommDestroy(comm_);
@@ -115,36 +126,11 @@ NcclHandle::~NcclHandle() {
 }
 
 void NcclHandle::Check(ncclResult_t result, const char* call, const char* op) {
-  if (result == ncclSuccess || result == ncclInProgress) {
+  if (result == ncclSuccess) {
     return;
   }
   failed_ = true;
   Fail(CodeOf(result), "{}: {} failed: {} {}", op, call, ncclGetErrorString(result), ncclGetLastError(comm_));
-}
-
-ncclResult_t NcclHandle::Await(double limit_seconds) const {
-  using Clock = std::chrono::steady_clock;
-  const Clock::time_point start = Clock::now();
-  // Most calls are done within microseconds; what takes longer needs the core for NCCL's own threads.
-  constexpr int kSpins = 1000;
-  for (int i = 0;; ++i) {
-    ncclResult_t state = ncclSuccess;
-    const ncclResult_t result = ncclCommGetAsyncError(comm_, &state);
-    if (result != ncclSuccess) {
-      return result;
-    }
-    if (state != ncclInProgress || std::chrono::duration<double>(Clock::now() - start).count() > limit_seconds) {
-      return state;
-    }
-    if (i > kSpins) {
-      std::this_thread::yield();
-    }
-  }
-}
-
-void NcclHandle::Settle(const char* op) {
-  // No limit: a peer that is late is not lost, and the watchdog knows where this rank waits.
-  Check(Await(1e30), "queueing", op);
 }
 
 void NcclHandle::PollErrors() {

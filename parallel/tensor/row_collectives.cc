@@ -49,16 +49,23 @@ void GatherRows(const char* op,
                 const Stream& stream,
                 Ordering ordering) {
   CheckShapes(op, whole, part, rows, group);
+  // One call for text and summaries, which a library makes one kernel of.
+  std::vector<Message> sends;
+  std::vector<Message> receives;
+  for (const Run& run : RunsOf(rows, group)) {
+    const EvenPart own(run.count, group.size(), group.rank());
+    for (int peer = 0; peer < group.size(); ++peer) {
+      if (peer != group.rank()) {
+        const EvenPart theirs(run.count, group.size(), peer);
+        AddMessage(sends, peer, part.Rows(run.part, own.size()));
+        AddMessage(receives, peer, whole.Rows(run.whole + theirs.begin, theirs.size()));
+      }
+    }
+  }
+  group.Exchange(op, sends, receives, stream, Ordering::kUntilWait);
   for (const Run& run : RunsOf(rows, group)) {
     const EvenPart own(run.count, group.size(), group.rank());
     Copy(part.Rows(run.part, own.size()), whole.Rows(run.whole + own.begin, own.size()), stream);
-  }
-  for (const Run& run : RunsOf(rows, group)) {
-    std::vector<int64_t> sizes;
-    for (int rank = 0; rank < group.size(); ++rank) {
-      sizes.push_back(EvenPart(run.count, group.size(), rank).size());
-    }
-    group.AllGatherV(op, whole.Rows(run.whole, run.count), sizes, stream, Ordering::kUntilWait);
   }
   if (ordering == Ordering::kInOrder) {
     group.Wait(stream);

@@ -17,7 +17,7 @@
 namespace ksa {
 
 // whole [rows.total(), d] = all ranks' parts; `part` [this rank's rows, d] is this rank's, and is in its place at once
-// whatever the ordering.
+// whatever the ordering; until the other rows are there it must stay as it is.
 void GatherRows(const char* op,
                 const TensorView& part,
                 const TensorView& whole,

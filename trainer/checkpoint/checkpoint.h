@@ -41,7 +41,7 @@ struct SaveOptions {
   std::function<void(SaveStage)> on_stage;  // may be empty
 };
 
-// Writes one checkpoint; every rank of `world` calls it, and each writes the elements store.write_range(). Returns the
+// Writes one checkpoint; every rank of `world` calls it, and each writes the elements store.owned(). Returns the
 // path of the finished checkpoint. `stream` computes where the store lies. Afterwards all but the `keep_last` newest of
 // this run, this one and later steps apart, are removed. Where writing fails on any rank (full disk), the partial
 // checkpoint is removed and every rank throws the same Error(kIo), or kCannotCreate when the folder cannot be made;
@@ -97,10 +97,19 @@ enum class LoadParts : int {
   kWeightsAndMoments,  // to resume
 };
 
-// Fills the store: weights whole, master weights and moments as far as this rank holds them. Reads only pieces it
-// needs, each checked against its hash. Error(kConfig) listing every name, shape and dtype that differs between the
-// model and the checkpoint, before anything is changed; Error(kBadData) for missing or corrupt pieces.
-void LoadInto(ParameterStore& store, const Checkpoint& checkpoint, LoadParts parts, const Stream& stream);
+// What was read, each piece and file once.
+struct LoadCount {
+  int64_t files = 0;
+  int64_t pieces = 0;
+  int64_t bytes = 0;
+};
+
+// Fills the store: of the weights this rank's tensor shards, whole over its other axes; of master weights and moments
+// what it holds. Reads only pieces that hold some of it, each checked against its hash before it is used. Takes host
+// memory for its share of one tensor at a time and for a chunk of a file. Error(kConfig) listing every name, shape and
+// dtype that differs between the model and the checkpoint, before anything is changed; Error(kBadData) for missing or
+// corrupt pieces.
+LoadCount LoadInto(ParameterStore& store, const Checkpoint& checkpoint, LoadParts parts, const Stream& stream);
 
 // One tensor, whole, as the dtype of its entry: `out` has entry.size() elements. Error(kBadData).
 void ReadTensor(const Checkpoint& checkpoint, const TensorEntry& entry, const TensorView& out);

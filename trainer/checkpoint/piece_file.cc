@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <bit>
 #include <cstddef>
+#include <memory>
 #include <utility>
 
 #include <xxhash.h>
@@ -157,15 +158,17 @@ uint64_t PieceFile::Read(const std::string& dataset, DType dtype, int64_t count,
          count,
          NameOf(dtype));
   }
-  chunk_.resize(static_cast<size_t>(std::min(kChunkBytes, count * place.element)));
+  // Not kept: many files may be open at once.
+  const auto chunk =
+      std::make_unique_for_overwrite<char[]>(static_cast<size_t>(std::min(kChunkBytes, count * place.element)));
   const int64_t most = kChunkBytes / place.element;
   StreamedHash hash;
   for (int64_t first = 0; first < count; first += most) {
     const int64_t elements = std::min(most, count - first);
-    file_.ReadAt(place.offset + first * place.element, chunk_.data(), elements * place.element);
-    hash.Update(chunk_.data(), static_cast<size_t>(elements * place.element));
+    file_.ReadAt(place.offset + first * place.element, chunk.get(), elements * place.element);
+    hash.Update(chunk.get(), static_cast<size_t>(elements * place.element));
     if (use) {
-      use(chunk_.data(), first, elements);
+      use(chunk.get(), first, elements);
     }
   }
   return hash.Digest();

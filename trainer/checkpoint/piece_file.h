@@ -61,7 +61,6 @@ class PieceFile {
   File file_;
   int64_t size_ = 0;
   std::map<std::string, Place> places_;
-  std::vector<char> chunk_;
 };
 
 }  // namespace ksa

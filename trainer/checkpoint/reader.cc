@@ -1,14 +1,14 @@
-#include <sys/stat.h>
-
 #include <algorithm>
+#include <array>
 #include <cstddef>
+#include <cstring>
 #include <map>
+#include <set>
 #include <utility>
 
 #include <fmt/ranges.h>
 
 #include "data/shards/posix_file.h"
-#include "kernels/copy/elementwise.h"
 #include "kernels/core/error.h"
 #include "kernels/core/gpu.h"
 #include "trainer/checkpoint/checkpoint.h"
@@ -18,140 +18,132 @@
 namespace ksa {
 namespace {
 
-// The box of a tensor that a rank holds, as whole rows or as columns of a matrix of `width` columns.
-struct Box {
-  int64_t first_row = 0;
-  int64_t rows = 0;
-  int64_t first_column = 0;
-  int64_t columns = 0;
-  int64_t width = 0;
+constexpr size_t kMostOpenFiles = 512;  // half of what systems allow a process; more are opened again when needed
 
-  // Elements of the tensor from the box's first to behind its last.
-  [[nodiscard]] FlatRange Span() const {
-    return {first_row * width + first_column, (first_row + rows - 1) * width + first_column + columns};
-  }
-};
-
-// Where the elements `range` of a box go, counted inside the box: `out` [range.size()], of the tensor's type or a
-// narrower one.
+// Where the elements `range` of a box of a matrix go, counted inside the box: `out` [range.size()], the tensor's type,
+// in host memory.
 struct Target {
-  Box box;
+  Block box;
+  int64_t width = 0;  // columns of the whole matrix
   FlatRange range;
   TensorView out;
 };
 
-struct PieceJob {
-  const TensorEntry* tensor = nullptr;
-  const TensorPiece* piece = nullptr;
-  std::vector<Target> targets;
-};
-
-using Jobs = std::map<std::string, std::vector<PieceJob>>;  // by file, so that each is opened once
-
-// `from` lies in host memory, `to` where the stream computes.
-void CopyElements(const TensorView& from, const TensorView& to, const Stream& stream) {
-  if (from.dtype == to.dtype) {
-    CopyFromHost(from, to, stream);
-    return;
-  }
-  const Stream host{.threads = stream.threads};
-  if (to.device.IsCpu()) {
-    Copy(from, to, host);
-    return;
-  }
-  PoolAllocator scratch;
-  const Tensor narrow = Tensor::Empty(from.shape, to.dtype, scratch);
-  Copy(from, narrow, host);
-  CopyFromHost(narrow, to, stream);
-}
-
 // `values` are the elements of a tensor from `first` on: copies those that the target wants.
-void ScatterRun(const TensorView& values, int64_t first, const Target& target, const Stream& stream) {
-  const Box& box = target.box;
+void ScatterRun(const TensorView& values, int64_t first, const Target& target) {
+  const int64_t columns = target.box.columns.size();
+  const int64_t width = target.width;
   const int64_t end = first + values.size();
   // Whole rows are one stretch; of columns every row is.
-  const int64_t stretch = box.columns == box.width ? box.rows * box.width : box.columns;
-  const int64_t stretches = box.columns == box.width ? 1 : box.rows;
-  const int64_t origin = box.first_row * box.width + box.first_column;
-  const int64_t begin_row = stretches == 1 ? 0 : std::max<int64_t>(0, first / box.width - box.first_row);
-  for (int64_t i = begin_row; i < stretches && origin + i * box.width < end; ++i) {
-    const int64_t in_tensor = origin + i * box.width;  // first element of the stretch
-    const int64_t in_box = i * box.columns;
+  const bool whole_rows = columns == width;
+  const int64_t stretch = whole_rows ? target.box.rows.size() * width : columns;
+  const int64_t stretches = whole_rows ? 1 : target.box.rows.size();
+  const int64_t origin = target.box.rows.begin * width + target.box.columns.begin;
+  const int64_t begin_row = whole_rows ? 0 : std::max<int64_t>(0, first / width - target.box.rows.begin);
+  for (int64_t i = begin_row; i < stretches && origin + i * width < end; ++i) {
+    const int64_t in_tensor = origin + i * width;  // first element of the stretch
+    const int64_t in_box = i * columns;
     const FlatRange wanted = Intersect({in_box, in_box + stretch}, target.range);
     const FlatRange part =
         Intersect({first, end}, {wanted.begin - in_box + in_tensor, wanted.end - in_box + in_tensor});
     if (wanted.size() > 0 && part.size() > 0) {
-      CopyElements(values.Rows(part.begin - first, part.size()),
-                   target.out.Rows(part.begin - in_tensor + in_box - target.range.begin, part.size()),
-                   stream);
+      const TensorView from = values.Rows(part.begin - first, part.size());
+      const TensorView to = target.out.Rows(part.begin - in_tensor + in_box - target.range.begin, part.size());
+      std::memcpy(to.data, from.data, static_cast<size_t>(from.bytes()));
     }
   }
 }
 
-// `chunk` holds elements [first, first + count) of the job's piece.
-void Scatter(const PieceJob& job, const void* chunk, int64_t first, int64_t count, const Stream& stream) {
+// `chunk` holds elements [first, first + count) of a piece.
+void Scatter(const TensorEntry& tensor,
+             const TensorPiece& piece,
+             const void* chunk,
+             int64_t first,
+             int64_t count,
+             const std::vector<Target>& targets) {
   TensorView source;
   source.data = const_cast<void*>(chunk);  // views don't tell readers from writers
-  source.dtype = job.tensor->dtype;
+  source.dtype = tensor.dtype;
   source.shape = {count};
-  RunsOf runs(*job.tensor, *job.piece, first, first + count);
+  RunsOf runs(tensor, piece, first, first + count);
   for (Run run; runs.Next(run);) {
     const TensorView values = source.Rows(run.in_piece - first, run.size);
-    for (const Target& target : job.targets) {
-      ScatterRun(values, run.in_tensor, target, stream);
+    for (const Target& target : targets) {
+      ScatterRun(values, run.in_tensor, target);
     }
   }
 }
 
-// Whether a piece may hold something of a target: both as rows and as columns.
-bool Overlap(const TensorEntry& tensor, const TensorPiece& piece, const Target& target) {
-  const Box& box = target.box;
-  FlatRange span = box.Span();
-  if (box.columns == box.width) {
-    span = {span.begin + target.range.begin, span.begin + target.range.end};
-  }
-  if (Intersect(SpanOf(tensor, piece), span).size() == 0) {
-    return false;
-  }
-  if (tensor.shape.size() != 2) {
-    return true;
-  }
-  const FlatRange columns = {piece.offset[1], piece.offset[1] + piece.shape[1]};
-  return Intersect(columns, {box.first_column, box.first_column + box.columns}).size() > 0;
+// A piece of a vector or a matrix, as a vector's target sees it: its elements are rows of one column.
+std::vector<Block> BlocksOf(const TensorPiece& piece) {
+  const bool matrix = piece.shape.size() == 2;
+  const FlatRange columns = matrix ? FlatRange{piece.offset[1], piece.offset[1] + piece.shape[1]} : FlatRange{0, 1};
+  return BlocksOf({{piece.offset[0], piece.offset[0] + piece.shape[0]}, columns}, piece.flat);
 }
 
-void AddJobs(Jobs& jobs, const TensorEntry& tensor, const std::vector<Target>& targets) {
-  for (const TensorPiece& piece : tensor.pieces) {
-    const bool needed = std::any_of(
-        targets.begin(), targets.end(), [&](const Target& target) { return Overlap(tensor, piece, target); });
-    if (needed) {
-      jobs[piece.file].push_back({&tensor, &piece, targets});
-    }
-  }
-}
+// Reads tensors of a checkpoint.
+class Reader {
+ public:
+  explicit Reader(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
 
-void RunJobs(const Checkpoint& checkpoint, const Jobs& jobs, const Stream& stream) {
-  for (const auto& [name, list] : jobs) {
-    const std::string path = checkpoint.path + "/" + name;
-    PieceFile file(path);
-    for (const PieceJob& job : list) {
-      const uint64_t hash = file.Read(
-          job.piece->dataset,
-          job.tensor->dtype,
-          job.piece->size(),
-          [&](const void* chunk, int64_t first, int64_t count) { Scatter(job, chunk, first, count, stream); });
-      if (hash != job.piece->xxh3) {
-        Fail(ExitCode::kBadData,
-             "{}: the dataset {} of the tensor {} is corrupt (its hash is {:016x}, the manifest says {:016x})",
-             path,
-             job.piece->dataset,
-             job.tensor->name,
-             hash,
-             job.piece->xxh3);
+  // Fills the targets, of a vector or a matrix, from the pieces that hold something of them.
+  void Read(const TensorEntry& tensor, const std::vector<Target>& targets) {
+    for (const TensorPiece& piece : tensor.pieces) {
+      const std::vector<Block> blocks = BlocksOf(piece);
+      const bool needed = std::any_of(targets.begin(), targets.end(), [&](const Target& target) {
+        return Overlap(blocks, BlocksOf(target.box, target.range));
+      });
+      if (needed) {
+        ReadPiece(tensor, piece, targets);
       }
     }
   }
-}
+
+  void ReadPiece(const TensorEntry& tensor, const TensorPiece& piece, const std::vector<Target>& targets) {
+    const uint64_t hash =
+        Open(piece.file)
+            .Read(piece.dataset, tensor.dtype, piece.size(), [&](const void* chunk, int64_t first, int64_t count) {
+              Scatter(tensor, piece, chunk, first, count, targets);
+            });
+    if (hash != piece.xxh3) {
+      Fail(ExitCode::kBadData,
+           "{}/{}: the dataset {} of the tensor {} is corrupt (its hash is {:016x}, the manifest says {:016x})",
+           checkpoint_.path,
+           piece.file,
+           piece.dataset,
+           tensor.name,
+           hash,
+           piece.xxh3);
+    }
+    ++count_.pieces;
+    count_.bytes += piece.size() * SizeOf(tensor.dtype);
+  }
+
+  [[nodiscard]] LoadCount count() const {
+    LoadCount count = count_;
+    count.files = static_cast<int64_t>(seen_.size());
+    return count;
+  }
+
+ private:
+  // Files stay open: most hold pieces of every tensor.
+  PieceFile& Open(const std::string& name) {
+    seen_.insert(name);
+    auto found = files_.find(name);
+    if (found == files_.end()) {
+      if (files_.size() == kMostOpenFiles) {
+        files_.clear();
+      }
+      found = files_.emplace(name, PieceFile(checkpoint_.path + "/" + name)).first;
+    }
+    return found->second;
+  }
+
+  const Checkpoint& checkpoint_;
+  std::map<std::string, PieceFile> files_;
+  std::set<std::string> seen_;
+  LoadCount count_;
+};
 
 std::string Describe(const std::vector<int64_t>& shape) {
   return fmt::format("[{}]", fmt::join(shape, ", "));
@@ -202,32 +194,71 @@ std::vector<std::string> Differences(const ParameterStore& store, const Manifest
   return lines;
 }
 
-// What this rank holds of a parameter.
-Box BoxOf(const Parameter& parameter) {
-  const Shape& whole = parameter.spec.shape;
-  const int64_t width = whole.size() / whole[0];
-  Box box = {.rows = parameter.shape[0], .columns = parameter.shape.size() / parameter.shape[0], .width = width};
-  (box.columns == width ? box.first_row : box.first_column) = parameter.shard_begin;
+// What this rank holds of a parameter, as a matrix; a vector has one column.
+Block BoxOf(const Parameter& parameter) {
+  const Shape& shape = parameter.shape;
+  const int64_t columns = shape.size() / shape[0];
+  Block box = {{0, shape[0]}, {0, columns}};
+  FlatRange& cut = columns == parameter.spec.shape.size() / parameter.spec.shape[0] ? box.rows : box.columns;
+  cut = {cut.begin + parameter.shard_begin, cut.end + parameter.shard_begin};
   return box;
 }
 
-// Targets for one parameter of one state buffer: the parts that lie in this rank's shards.
-template <typename RowsOf>
-std::vector<Target> StateTargets(const ParameterStore& store, const Parameter& parameter, const RowsOf& rows) {
-  std::vector<Target> targets;
-  for (const FlatRange& shard : store.shards()) {
-    const FlatRange held = Intersect(shard, {parameter.offset, parameter.offset + parameter.shape.size()});
-    if (held.size() > 0) {
-      const FlatRange inside = {held.begin - parameter.offset, held.end - parameter.offset};
-      targets.push_back({BoxOf(parameter), inside, rows(held)});
+// Fills a store. Every tensor is put together in host memory, in the state's type, and then goes where it belongs at
+// once: its elements may come from many pieces, a row or less at a time.
+class Loader {
+ public:
+  Loader(ParameterStore& store, const Checkpoint& checkpoint, const Stream& stream)
+      : store_(store), checkpoint_(checkpoint), stream_(stream), reader_(checkpoint) {}
+
+  void LoadWeights(const Parameter& parameter) {
+    if (parameter.shape.size() > 0) {
+      ReadShare("weights/", parameter, {0, parameter.shape.size()}, [&](const TensorView& values) {
+        store_.SetWeights(parameter, values, stream_);
+      });
     }
   }
-  return targets;
-}
+
+  void LoadMoments(const Parameter& parameter) {
+    const std::array<std::pair<const char*, TensorView>, 2> kinds{
+        {{"exp_avg/", store_.exp_avg()}, {"exp_avg_sq/", store_.exp_avg_sq()}}};
+    for (const FlatRange& shard : store_.shards()) {
+      const FlatRange held = Intersect(shard, {parameter.offset, parameter.offset + parameter.shape.size()});
+      if (held.size() == 0) {
+        continue;
+      }
+      for (const auto& [prefix, buffer] : kinds) {
+        const FlatRange inside = {held.begin - parameter.offset, held.end - parameter.offset};
+        ReadShare(prefix, parameter, inside, [&, &flat = buffer](const TensorView& values) {
+          CopyFromHost(values, store_.State(flat, held), stream_);
+        });
+      }
+    }
+  }
+
+  [[nodiscard]] LoadCount count() const { return reader_.count(); }
+
+ private:
+  template <typename Use>
+  void ReadShare(const char* prefix, const Parameter& parameter, const FlatRange& range, const Use& use) {
+    const TensorEntry* tensor = checkpoint_.manifest.Find(prefix + parameter.spec.name);
+    KSA_CHECK(tensor != nullptr, "{} was found before", parameter.spec.name);
+    PoolAllocator memory;  // gives everything back when the share is where it belongs
+    const Tensor values = Tensor::Empty({range.size()}, tensor->dtype, memory);
+    const int64_t width = parameter.spec.shape.size() / parameter.spec.shape[0];
+    reader_.Read(*tensor, {{BoxOf(parameter), width, range, values}});
+    use(values.view());
+  }
+
+  ParameterStore& store_;
+  const Checkpoint& checkpoint_;
+  const Stream& stream_;
+  Reader reader_;
+};
 
 }  // namespace
 
-void LoadInto(ParameterStore& store, const Checkpoint& checkpoint, LoadParts parts, const Stream& stream) {
+LoadCount LoadInto(ParameterStore& store, const Checkpoint& checkpoint, LoadParts parts, const Stream& stream) {
   const bool moments = parts == LoadParts::kWeightsAndMoments;
   if (const std::vector<std::string> lines = Differences(store, checkpoint.manifest, moments); !lines.empty()) {
     Fail(ExitCode::kConfig,
@@ -236,38 +267,24 @@ void LoadInto(ParameterStore& store, const Checkpoint& checkpoint, LoadParts par
          lines.size(),
          fmt::join(lines, "\n  "));
   }
-  Jobs jobs;
+  Loader loader(store, checkpoint, stream);
   for (const Parameter& parameter : store.parameters()) {
-    const auto entry = [&](const char* prefix) -> const TensorEntry& {
-      const TensorEntry* found = checkpoint.manifest.Find(prefix + parameter.spec.name);
-      KSA_CHECK(found != nullptr, "{} was found before", parameter.spec.name);
-      return *found;
-    };
-    std::vector<Target> weights;
-    if (store.has_separate_master()) {
-      weights = StateTargets(store, parameter, [&](const FlatRange& range) { return store.Master(range); });
-    }
-    const int64_t size = parameter.shape.size();
-    weights.push_back({BoxOf(parameter), {0, size}, parameter.value.Reshape({size})});
-    AddJobs(jobs, entry("weights/"), weights);
+    loader.LoadWeights(parameter);
     if (moments) {
-      for (const auto& [prefix, buffer] :
-           {std::pair{"exp_avg/", store.exp_avg()}, std::pair{"exp_avg_sq/", store.exp_avg_sq()}}) {
-        AddJobs(jobs, entry(prefix), StateTargets(store, parameter, [&, flat = buffer](const FlatRange& range) {
-                  return store.State(flat, range);
-                }));
-      }
+      loader.LoadMoments(parameter);
     }
   }
-  RunJobs(checkpoint, jobs, stream);
+  return loader.count();
 }
 
 void ReadTensor(const Checkpoint& checkpoint, const TensorEntry& entry, const TensorView& out) {
   KSA_CHECK(out.dtype == entry.dtype && out.size() == entry.size(), "{} is read into another type or size", entry.name);
-  Jobs jobs;
-  const Box whole = {.rows = 1, .columns = entry.size(), .width = entry.size()};
-  AddJobs(jobs, entry, {{whole, {0, entry.size()}, out.Reshape({entry.size()})}});
-  RunJobs(checkpoint, jobs, Stream{});
+  const int64_t size = entry.size();
+  const Target whole = {{{0, 1}, {0, size}}, size, {0, size}, out.Reshape({size})};
+  Reader reader(checkpoint);
+  for (const TensorPiece& piece : entry.pieces) {
+    reader.ReadPiece(entry, piece, {whole});
+  }
 }
 
 }  // namespace ksa

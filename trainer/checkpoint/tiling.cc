@@ -116,8 +116,37 @@ std::string TilingFault(const TensorEntry& tensor) {
   return {};
 }
 
-FlatRange SpanOf(const TensorEntry& tensor, const TensorPiece& piece) {
-  return {TensorIndex(tensor, piece, piece.flat.begin), TensorIndex(tensor, piece, piece.flat.end - 1) + 1};
+std::vector<Block> BlocksOf(const Block& block, const FlatRange& range) {
+  const int64_t width = block.columns.size();
+  std::vector<Block> blocks;
+  const auto add = [&](FlatRange rows, FlatRange columns) {
+    if (rows.size() > 0 && columns.size() > 0) {
+      blocks.push_back({{block.rows.begin + rows.begin, block.rows.begin + rows.end},
+                        {block.columns.begin + columns.begin, block.columns.begin + columns.end}});
+    }
+  };
+  const int64_t first = range.begin / width;
+  const int64_t last = range.end / width;
+  if (first == last) {
+    add({first, first + 1}, {range.begin % width, range.end % width});
+    return blocks;
+  }
+  const int64_t whole = (range.begin + width - 1) / width;  // the first whole row
+  add({first, whole}, {range.begin % width, width});
+  add({whole, last}, {0, width});
+  add({last, last + 1}, {0, range.end % width});
+  return blocks;
+}
+
+bool Overlap(const std::vector<Block>& a, const std::vector<Block>& b) {
+  for (const Block& x : a) {
+    for (const Block& y : b) {
+      if (Intersect(x.rows, y.rows).size() > 0 && Intersect(x.columns, y.columns).size() > 0) {
+        return true;
+      }
+    }
+  }
+  return false;
 }
 
 RunsOf::RunsOf(const TensorEntry& tensor, const TensorPiece& piece, int64_t begin, int64_t end)

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <string>
+#include <vector>
 
 #include "trainer/checkpoint/manifest.h"
 
@@ -21,8 +22,16 @@ struct Run {
   int64_t size = 0;
 };
 
-// The elements of the tensor from a piece's first to its last; with boxes that have holes in between.
-[[nodiscard]] FlatRange SpanOf(const TensorEntry& tensor, const TensorPiece& piece);
+// Rows and columns of a matrix.
+struct Block {
+  FlatRange rows;
+  FlatRange columns;
+};
+
+// The elements `range`, counted inside, of a block of a matrix: at most three blocks, the middle one of whole rows.
+[[nodiscard]] std::vector<Block> BlocksOf(const Block& block, const FlatRange& range);
+
+[[nodiscard]] bool Overlap(const std::vector<Block>& a, const std::vector<Block>& b);
 
 // The runs that cover the elements [begin, end) of a piece, in order.
 class RunsOf {

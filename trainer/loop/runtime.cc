@@ -30,9 +30,9 @@ Runtime::Runtime(Communicator& world, const RuntimeOptions& options) {
   }
   stream_.deterministic = options.deterministic;
   ProcessMesh::MakeGroup make;
-  if (gpu_.has_value()) {
+  if (gpu_.has_value() && world.size() > 1) {
     make = [device = stream_.device](std::unique_ptr<Communicator> host) {
-      return host->size() > 1 ? MakeNcclCommunicator(std::move(host), device) : std::move(host);
+      return host->size() == 1 ? std::move(host) : MakeNcclCommunicator(std::move(host), device);
     };
   }
   mesh_ = std::make_unique<ProcessMesh>(
@@ -63,6 +63,13 @@ MemoryStatus Runtime::Memory() const {
     return {ResidentBytes(), HostMemoryBytes()};
   }
   return {allocator_->use().peak + GpuStream::kWorkspaceBytes, gpu_->total_bytes};
+}
+
+void Runtime::SetWatchdog(Watchdog* watchdog) {
+  watchdog_ = watchdog;
+  if (watchdog_ != nullptr) {
+    watchdog_->SetDevice(gpu_.has_value());
+  }
 }
 
 ExecContext Runtime::Context() {

@@ -82,8 +82,47 @@ TEST(Tiling, RunsAndSpansAgreeWithElementByElement) {
       }
     }
     EXPECT_EQ(got, std::vector<int64_t>(expected.begin() + first, expected.begin() + last));
-    EXPECT_EQ(SpanOf(tensor, piece).begin, *std::min_element(expected.begin(), expected.end()));
-    EXPECT_EQ(SpanOf(tensor, piece).end, *std::max_element(expected.begin(), expected.end()) + 1);
+  }
+}
+
+// Against sets of elements.
+TEST(Tiling, BlocksAreTheElementsOfARange) {
+  std::mt19937 random(2);
+  const auto below = [&](int64_t n) { return static_cast<int64_t>(random() % static_cast<uint64_t>(n)); };
+  const auto elements = [](const std::vector<Block>& blocks) {
+    std::vector<std::pair<int64_t, int64_t>> all;
+    for (const Block& block : blocks) {
+      EXPECT_GT(block.rows.size() * block.columns.size(), 0);
+      for (int64_t row = block.rows.begin; row < block.rows.end; ++row) {
+        for (int64_t column = block.columns.begin; column < block.columns.end; ++column) {
+          all.emplace_back(row, column);
+        }
+      }
+    }
+    return all;
+  };
+  const auto draw = [&](std::vector<std::pair<int64_t, int64_t>>& expected) {
+    const int64_t row = below(4);
+    const int64_t column = below(4);
+    const int64_t width = 1 + below(4);
+    const Block block = {{row, row + 1 + below(4)}, {column, column + width}};
+    const int64_t begin = below(block.rows.size() * width + 1);
+    const int64_t end = begin + below(block.rows.size() * width - begin + 1);
+    for (int64_t i = begin; i < end; ++i) {
+      expected.emplace_back(row + i / width, column + i % width);
+    }
+    return BlocksOf(block, {begin, end});
+  };
+  for (int trial = 0; trial < 2000; ++trial) {
+    std::vector<std::pair<int64_t, int64_t>> expected;
+    const std::vector<Block> blocks = draw(expected);
+    EXPECT_LE(blocks.size(), 3U);
+    EXPECT_EQ(elements(blocks), expected);
+    std::vector<std::pair<int64_t, int64_t>> others;
+    const bool overlap = Overlap(blocks, draw(others));
+    EXPECT_EQ(overlap, std::any_of(expected.begin(), expected.end(), [&](const auto& element) {
+                return std::find(others.begin(), others.end(), element) != others.end();
+              }));
   }
 }
 

@@ -95,6 +95,16 @@ inline double At(const TensorView& buffer, int64_t index) {
                                        : static_cast<double>(static_cast<float>(buffer.As<BFloat16>()[index]));
 }
 
+// Of the whole tensor, the element that a rank has as element `held` of what it holds.
+inline int64_t WholeElement(const Parameter& parameter, int64_t held) {
+  const Shape& whole = parameter.spec.shape;
+  if (parameter.spec.tensor != Placement::Sharded(1)) {
+    return parameter.shard_begin * (whole.size() / whole[0]) + held;
+  }
+  const int64_t columns = parameter.shape[1];
+  return held / columns * whole[1] + parameter.shard_begin + held % columns;
+}
+
 // Calls `visit(kind, buffer, index in buffer, parameter, element)` for every element of master weights and moments that
 // the store's rank holds.
 template <typename Visit>
@@ -105,7 +115,7 @@ void VisitState(const ParameterStore& store, const Visit& visit) {
       const FlatRange held = Intersect(shard, {parameter.offset, parameter.offset + parameter.shape.size()});
       for (int64_t flat = held.begin; flat < held.end; ++flat) {
         const FlatRange one = {flat, flat + 1};
-        const int64_t e = flat - parameter.offset;
+        const int64_t e = WholeElement(parameter, flat - parameter.offset);
         visit(Kind::kWeights, store.Master(one), 0, p, e);
         visit(Kind::kExpAvg, store.State(store.exp_avg(), one), 0, p, e);
         visit(Kind::kExpAvgSq, store.State(store.exp_avg_sq(), one), 0, p, e);
@@ -127,9 +137,10 @@ inline void ExpectState(const ParameterStore& store, bool moments = true) {
     ASSERT_EQ(At(buffer, index), expected) << static_cast<int>(kind) << " " << parameter << " " << element;
   });
   for (size_t p = 0; p < store.parameters().size(); ++p) {
-    const TensorView& value = store.parameters()[p].value;
+    const Parameter& parameter = store.parameters()[p];
+    const TensorView& value = parameter.value;
     for (int64_t e = 0; e < value.size(); ++e) {
-      double expected = ValueOf(Kind::kWeights, p, e);
+      double expected = ValueOf(Kind::kWeights, p, WholeElement(parameter, e));
       if (value.dtype == DType::kBF16) {
         expected = static_cast<double>(static_cast<float>(BFloat16(static_cast<float>(expected))));
       }
