@@ -68,6 +68,7 @@ struct StepRun {
   int64_t parameters = 0;
   Timing time;
   Timing forward_backward;           // forward, loss and backward alone
+  double comm_ms = 0.0;              // that a step's end waited for other ranks, the mean of the timed steps
   std::optional<double> peak_flops;  // of the device, a second
   double first_loss = 0.0;
   int64_t peak_memory = 0;
@@ -141,6 +142,7 @@ StepRun RunSteps(const StepOptions& options,
     if (!outcome.finite) {
       Fail(ExitCode::kDiverged, "step {} is not finite (loss {})", update, outcome.loss);
     }
+    run.comm_ms += update < kWarmUpSteps ? 0.0 : outcome.comm_ms;
     run.first_loss = update == 1 ? outcome.loss : run.first_loss;
   };
   while (update < kWarmUpSteps - 1) {
@@ -151,6 +153,7 @@ StepRun RunSteps(const StepOptions& options,
     step();
     anonymous = update == kWarmUpSteps ? AnonymousBytes() : anonymous;
   });
+  run.comm_ms /= static_cast<double>(update - (kWarmUpSteps - 1));
   run.growth = AnonymousBytes() - anonymous;
   run.peak_memory = runtime.allocator().use().peak;
   if (runtime.gpu().has_value()) {
@@ -181,6 +184,7 @@ void AddRow(const StepRun& run, Table& table) {
                 run.time.median,
                 run.time.least,
                 run.forward_backward.median,
+                run.comm_ms,
                 run.tokens / (run.forward_backward.median * 1e-3),
                 3.0 * run.flops / (run.time.median * 1e-3) * 1e-9,
                 Percent(Mfu(run.flops, run.time.median * 1e-3, run.peak_flops)),
@@ -204,6 +208,7 @@ void BenchStep(StepOptions options) {
                                {"milliseconds", "step ms", 1},
                                {"milliseconds_min", "min", 1},
                                {"forward_backward_milliseconds", "fwd+bwd ms", 1},
+                               {"comm_wait_milliseconds", "comm wait ms", 2},
                                {"forward_backward_tokens_per_second", "fwd+bwd tokens/s", 1},
                                {"useful_gflops", "GFLOP/s", 1},
                                {"mfu", "MFU %", 1},

@@ -35,18 +35,20 @@ struct Layout {
 };
 
 // Nothing divides: 97 ids, 10 columns, 7 of the MLP.
-ModelConfig Model(int heads, int kv_heads) {
-  return ParseConfig(fmt::format("run: {{name: layouts}}\n"
-                                 "model: {{vocab_size: 97, hidden_size: 10, intermediate_size: 7, num_hidden_layers: 2,"
-                                 " num_attention_heads: {}, num_key_value_heads: {}, head_dim: 4,"
-                                 " attention: {{pattern: [ksa], ksa: {{chunk_size: 4, window_chunks: 2}}}}}}\n"
-                                 "data: {{train: [{{path: data/a/train}}]}}\n"
-                                 "training: {{sequence_length: 32, global_batch_size: 1, max_steps: 1}}\n"
-                                 "optimizer: {{lr: 1e-3}}\n",
-                                 heads,
-                                 kv_heads),
-                     "layouts.yaml",
-                     {})
+ModelConfig Model(int heads, int kv_heads, int intermediate = 7) {
+  return ParseConfig(
+             fmt::format("run: {{name: layouts}}\n"
+                         "model: {{vocab_size: 97, hidden_size: 10, intermediate_size: {}, num_hidden_layers: 2,"
+                         " num_attention_heads: {}, num_key_value_heads: {}, head_dim: 4,"
+                         " attention: {{pattern: [ksa], ksa: {{chunk_size: 4, window_chunks: 2}}}}}}\n"
+                         "data: {{train: [{{path: data/a/train}}]}}\n"
+                         "training: {{sequence_length: 32, global_batch_size: 1, max_steps: 1}}\n"
+                         "optimizer: {{lr: 1e-3}}\n",
+                         intermediate,
+                         heads,
+                         kv_heads),
+             "layouts.yaml",
+             {})
       .config.model;
 }
 
@@ -171,6 +173,11 @@ TEST(CheckpointLayouts, TwoKeyValueHeadsInLowPrecision) {
   RoundTrips({{{2, 1, 1}, 0, 300}, {{2, 1, 4}, 1, 200, true}, {{2, 2, 2}, 1, 1}, {{4, 2, 1}, 1}, {{1, 1, 4}}},
              Model(4, 2),
              DType::kBF16);
+}
+
+// Three rows or columns over four ranks.
+TEST(CheckpointLayouts, RanksThatHoldNothingOfATensor) {
+  RoundTrips({{{1, 1, 4}}, {{2, 1, 4}, 1, 200}, {{1, 1, 4}, 0, 1, true}, {{1, 1, 1}}}, Model(4, 2, 3), DType::kF32);
 }
 
 // VmHWM counts from here; false where the system does not allow it.
