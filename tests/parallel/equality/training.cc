@@ -177,7 +177,8 @@ double WorstRelative(const std::vector<double>& actual, const std::vector<double
 
 RankRun Train(Communicator& world, const Problem& problem, const RunLayout& layout, const Resume& resume) {
   const Config config = ConfigOf(problem, layout);
-  Runtime runtime(world, {.mesh = layout.mesh, .sequence_parallel = layout.sequence_parallel, .threads = 1});
+  Runtime runtime(world,
+                  {.mesh = layout.mesh, .sequence_parallel = layout.sequence_parallel, .threads = layout.threads});
   FlatSharding sharding = ShardingOf(config.parallel, runtime.mesh());
   sharding.bucket_elements = layout.bucket_elements;
   TrainingState state(config.model, config.training, config.optimizer, sharding, runtime);
