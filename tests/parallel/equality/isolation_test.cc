@@ -8,6 +8,7 @@
 #include "model/ops/collectives.h"
 #include "parallel/comm/threads.h"
 #include "parallel/context/slices.h"
+#include "tests/parallel/equality/random_problem.h"
 #include "tests/parallel/equality/training.h"
 #include "tests/support/kernel_test.h"
 #include "trainer/loop/training_state.h"
@@ -41,6 +42,11 @@ std::vector<Document> DocumentsOf(const Problem& problem, const Batch& batch) {
   return documents;
 }
 
+struct Seen {
+  size_t documents = 0;
+  int changed_rows = 0;  // on the rank where the fewest rows changed
+};
+
 // Of every text row of the batch its loss and hidden channels; those of other context ranks stay empty.
 std::vector<std::vector<double>> RowsOf(Runtime& runtime,
                                         TrainingState& state,
@@ -66,10 +72,10 @@ std::vector<std::vector<double>> RowsOf(Runtime& runtime,
   return rows;
 }
 
-void CheckIsolation(const Problem& problem, const MeshShape& mesh, bool sequence_parallel) {
+// Fails the test where a document sees another.
+Seen CheckIsolation(const Problem& problem, const MeshShape& mesh, bool sequence_parallel) {
   const Batch batch = SamplesOf(problem, 1, 0, 2);
   const std::vector<Document> documents = DocumentsOf(problem, batch);
-  ASSERT_GT(documents.size(), 3U);
   std::vector<int> changed_rows(static_cast<size_t>(mesh.size()), 0);
   RunRanks(static_cast<int>(mesh.size()), [&](Communicator& world) {
     Runtime runtime(world, {.mesh = mesh, .sequence_parallel = sequence_parallel, .threads = 1});
@@ -97,7 +103,7 @@ void CheckIsolation(const Problem& problem, const MeshShape& mesh, bool sequence
       }
     }
   });
-  EXPECT_GT(*std::min_element(changed_rows.begin(), changed_rows.end()), 0) << "a rank has no rows that change";
+  return {documents.size(), *std::min_element(changed_rows.begin(), changed_rows.end())};
 }
 
 TEST(EqualityIsolationTest, DocumentsDoNotSeeEachOtherAcrossSlices) {
@@ -109,10 +115,27 @@ TEST(EqualityIsolationTest, DocumentsDoNotSeeEachOtherAcrossSlices) {
         const Problem problem = MakeProblem(kind, bundle, mesh.tensor);
         const bool parts = mesh.tensor > 1 && bundle == 3;
         SCOPED_TRACE(problem.name + ", mesh " + NameOf(mesh));
-        CheckIsolation(problem, mesh, parts);
+        const Seen seen = CheckIsolation(problem, mesh, parts);
+        EXPECT_GT(seen.documents, 3U);
+        EXPECT_GT(seen.changed_rows, 0);
       }
     }
   }
+}
+
+TEST(EqualityIsolationTest, DocumentsOfRandomCases) {
+  const Seeds seeds = SeedsToRun(40);
+  size_t documents = 0;
+  for (uint64_t seed = seeds.first; seed < seeds.first + seeds.count; ++seed) {
+    RandomCase random = MakeRandomCase(seed);
+    random.problem.documents = true;
+    const MeshShape& mesh = random.layout.mesh;
+    SCOPED_TRACE(Describe(random));
+    documents += CheckIsolation(
+                     random.problem, {.context = mesh.context, .tensor = mesh.tensor}, random.layout.sequence_parallel)
+                     .documents;
+  }
+  EXPECT_GT(documents, 4 * seeds.count);
 }
 
 }  // namespace

@@ -1,5 +1,8 @@
 #include "tests/parallel/equality/random_problem.h"
 
+#include <cstdlib>
+#include <sstream>
+
 #include <fmt/core.h>
 
 #include "kernels/core/philox.h"
@@ -131,6 +134,14 @@ RandomCase MakeRandomCase(uint64_t seed) {
   } while (!Fits(problem, other));
   made.other = RandomLayout(random, other);
   return made;
+}
+
+Seeds SeedsToRun(uint64_t count) {
+  Seeds seeds = {1, count};
+  if (const char* asked = std::getenv("KSA_RANDOM_CASES")) {
+    std::istringstream(asked) >> seeds.first >> seeds.count;
+  }
+  return seeds;
 }
 
 std::string Describe(const RandomCase& random) {

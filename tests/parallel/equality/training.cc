@@ -267,6 +267,18 @@ WholeRun Whole(const std::vector<RankRun>& ranks) {
           .weights = Assemble(ranks, &RankRun::weights)};
 }
 
+void ExpectSameBits(const std::vector<RankRun>& actual, const std::vector<RankRun>& expected) {
+  ASSERT_EQ(actual.size(), expected.size());
+  for (size_t rank = 0; rank < expected.size(); ++rank) {
+    EXPECT_EQ(actual[rank].losses, expected[rank].losses) << "rank " << rank;
+    EXPECT_EQ(actual[rank].norms, expected[rank].norms) << "rank " << rank;
+    for (size_t p = 0; p < expected[rank].weights.size(); ++p) {
+      EXPECT_EQ(actual[rank].weights[p].values, expected[rank].weights[p].values)
+          << "rank " << rank << ", " << expected[rank].weights[p].name;
+    }
+  }
+}
+
 WholeRun Later(WholeRun run, int64_t first) {
   run.losses.erase(run.losses.begin(), run.losses.begin() + first - 1);
   run.norms.erase(run.norms.begin(), run.norms.begin() + first - 1);

@@ -67,6 +67,9 @@ struct WholeRun {
 // where no rank holds an element.
 [[nodiscard]] WholeRun Whole(const std::vector<RankRun>& ranks);
 
+// Rank by rank: losses, norms and weights.
+void ExpectSameBits(const std::vector<RankRun>& actual, const std::vector<RankRun>& expected);
+
 // The losses and norms from update `first` on, and the weights.
 [[nodiscard]] WholeRun Later(WholeRun run, int64_t first);
 
