@@ -11,7 +11,6 @@
 #include "tests/parallel/equality/random_problem.h"
 #include "tests/parallel/equality/training.h"
 #include "tests/support/kernel_test.h"
-#include "trainer/loop/training_state.h"
 
 namespace ksa::testing {
 namespace {
@@ -48,20 +47,18 @@ struct Seen {
 };
 
 // Of every text row of the batch its loss and hidden channels; those of other context ranks stay empty.
-std::vector<std::vector<double>> RowsOf(Runtime& runtime,
-                                        TrainingState& state,
-                                        const Problem& problem,
-                                        const Batch& batch) {
-  const ExecContext cx = runtime.Context();
+std::vector<std::vector<double>> RowsOf(Rank& rank, const Batch& batch) {
+  const ModelConfig& model = rank.problem.model;
+  const ExecContext cx = rank.runtime.Context();
   BatchUpload upload;
-  upload.Load(cx, problem.model, batch);
+  upload.Load(cx, model, batch);
   const MicroBatch micro = upload.Slice(0, batch.samples);
-  const Var hidden = state.model.Hidden(cx, {.ids = micro.ids, .layout = micro.layout});
-  const Tensor row_loss = state.model.Loss(cx, hidden, micro.targets, 1.0).row_loss;
+  const Var hidden = rank.state.model.Hidden(cx, {.ids = micro.ids, .layout = micro.layout});
+  const Tensor row_loss = rank.state.model.Loss(cx, hidden, micro.targets, 1.0).row_loss;
   const Tensor whole_hidden = TensorEnter(cx, hidden, {micro.layout.text_rows()}).value;
   std::vector<std::vector<double>> rows(batch.inputs.size());
-  const ProcessMesh& mesh = runtime.mesh();
-  const SummaryLayout whole = MakeLayout(problem.model, batch.samples, batch.sequence_length);
+  const ProcessMesh& mesh = rank.runtime.mesh();
+  const SummaryLayout whole = MakeLayout(model, batch.samples, batch.sequence_length);
   for (const RowSegment& s : SegmentsOf(whole, mesh.Size(MeshAxis::kContext), mesh.Rank(MeshAxis::kContext), false)) {
     for (int64_t i = 0; i < s.rows; ++i) {
       std::vector<double>& row = rows[static_cast<size_t>(s.whole + i)];
@@ -78,19 +75,14 @@ Seen CheckIsolation(const Problem& problem, const MeshShape& mesh, bool sequence
   const std::vector<Document> documents = DocumentsOf(problem, batch);
   std::vector<int> changed_rows(static_cast<size_t>(mesh.size()), 0);
   RunRanks(static_cast<int>(mesh.size()), [&](Communicator& world) {
-    Runtime runtime(world, {.mesh = mesh, .sequence_parallel = sequence_parallel, .threads = 1});
-    TrainingConfig training;
-    training.sequence_length = problem.tokens;
-    training.precision = problem.precision;
-    TrainingState state(problem.model, training, {}, ShardingOf({.zero = 0}, runtime.mesh()), runtime);
-    state.store.Initialize(7, runtime.stream());
-    const std::vector<std::vector<double>> before = RowsOf(runtime, state, problem, batch);
+    Rank rank(world, problem, {.mesh = mesh, .sequence_parallel = sequence_parallel});
+    const std::vector<std::vector<double>> before = RowsOf(rank, batch);
     for (const Document& changed : documents) {
       Batch other = batch;
       for (const size_t row : changed.rows) {
         other.inputs[row] = (other.inputs[row] + 1) % problem.model.vocab_size;
       }
-      const std::vector<std::vector<double>> after = RowsOf(runtime, state, problem, other);
+      const std::vector<std::vector<double>> after = RowsOf(rank, other);
       for (const Document& document : documents) {
         for (const size_t row : document.rows) {
           if (&document == &changed) {

@@ -7,6 +7,7 @@
 
 #include "parallel/comm/communicator.h"
 #include "tests/parallel/equality/problem.h"
+#include "trainer/loop/training_state.h"
 
 namespace ksa::testing {
 
@@ -36,6 +37,19 @@ struct Resume {
   std::string folder;
   int64_t after = 0;  // updates; 0: none
   bool load = false;
+};
+
+// A rank of a run, as the trainer makes it; weights are initial ones.
+struct Rank {
+  Rank(Communicator& world, const Problem& problem, const RunLayout& layout);
+
+  // This rank's samples of an update.
+  [[nodiscard]] Batch Samples(int64_t update) const;
+
+  Problem problem;
+  Config config;
+  Runtime runtime;
+  TrainingState state;
 };
 
 // One rank's part, called by all ranks of `world`.
