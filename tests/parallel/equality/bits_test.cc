@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "tests/parallel/equality/random_problem.h"
 #include "tests/parallel/equality/training.h"
 #include "tests/trainer/checkpoint/support.h"
 
@@ -17,18 +18,6 @@ RunLayout Layout(const MeshShape& mesh, int32_t zero, bool sequence_parallel) {
           .micro_batch = 1,
           .recompute = Recompute::kNone,
           .bucket_elements = 700};
-}
-
-void ExpectSameBits(const std::vector<RankRun>& actual, const std::vector<RankRun>& expected) {
-  ASSERT_EQ(actual.size(), expected.size());
-  for (size_t rank = 0; rank < expected.size(); ++rank) {
-    EXPECT_EQ(actual[rank].losses, expected[rank].losses) << "rank " << rank;
-    EXPECT_EQ(actual[rank].norms, expected[rank].norms) << "rank " << rank;
-    for (size_t p = 0; p < expected[rank].weights.size(); ++p) {
-      EXPECT_EQ(actual[rank].weights[p].values, expected[rank].weights[p].values)
-          << "rank " << rank << ", " << expected[rank].weights[p].name;
-    }
-  }
 }
 
 // In fp64, or in bf16, whose master weights are apart.
@@ -60,6 +49,21 @@ TEST(EqualityBitsTest, RecomputeChangesNoBit) {
         ExpectSameBits(TrainOnThreads(problem, layout), expected);
       }
     }
+  }
+}
+
+TEST(EqualityBitsTest, RecomputeOfRandomCasesChangesNoBit) {
+  const Seeds seeds = SeedsToRun(15);
+  for (uint64_t seed = seeds.first; seed < seeds.first + seeds.count; ++seed) {
+    const RandomCase random = MakeRandomCase(seed);
+    SCOPED_TRACE(Describe(random));
+    const Problem problem = In(seed, random.problem);
+    RunLayout layout = random.layout;
+    layout.recompute = Recompute::kNone;
+    const std::vector<RankRun> expected = TrainOnThreads(problem, layout);
+    (void)Whole(expected);
+    layout.recompute = static_cast<Recompute>(1 + seed % 3);
+    ExpectSameBits(TrainOnThreads(problem, layout), expected);
   }
 }
 

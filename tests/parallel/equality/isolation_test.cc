@@ -1,15 +1,16 @@
-// Documents of one sequence, cut anywhere by context ranks: what one of them says changes no bit of the losses of
-// another's rows.
+// Documents of one sequence, cut anywhere by context ranks: what one of them says changes no bit of another's
+// hidden rows and their losses.
 #include <algorithm>
 #include <vector>
 
 #include <gtest/gtest.h>
 
+#include "model/ops/collectives.h"
 #include "parallel/comm/threads.h"
 #include "parallel/context/slices.h"
+#include "tests/parallel/equality/random_problem.h"
 #include "tests/parallel/equality/training.h"
 #include "tests/support/kernel_test.h"
-#include "trainer/loop/training_state.h"
 
 namespace ksa::testing {
 namespace {
@@ -40,42 +41,48 @@ std::vector<Document> DocumentsOf(const Problem& problem, const Batch& batch) {
   return documents;
 }
 
-// Of every text row of the batch; those of other ranks stay 0.
-std::vector<double> RowLosses(Runtime& runtime, TrainingState& state, const Problem& problem, const Batch& batch) {
-  const ExecContext cx = runtime.Context();
+struct Seen {
+  size_t documents = 0;
+  int changed_rows = 0;  // on the rank where the fewest rows changed
+};
+
+// Of every text row of the batch its loss and hidden channels; those of other context ranks stay empty.
+std::vector<std::vector<double>> RowsOf(Rank& rank, const Batch& batch) {
+  const ModelConfig& model = rank.problem.model;
+  const ExecContext cx = rank.runtime.Context();
   BatchUpload upload;
-  upload.Load(cx, problem.model, batch);
+  upload.Load(cx, model, batch);
   const MicroBatch micro = upload.Slice(0, batch.samples);
-  const Var hidden = state.model.Hidden(cx, {.ids = micro.ids, .layout = micro.layout});
-  const std::vector<double> here = ToDouble(state.model.Loss(cx, hidden, micro.targets, 1.0).row_loss);
-  std::vector<double> losses(batch.inputs.size(), 0.0);
-  const ProcessMesh& mesh = runtime.mesh();
-  const SummaryLayout whole = MakeLayout(problem.model, batch.samples, batch.sequence_length);
+  const Var hidden = rank.state.model.Hidden(cx, {.ids = micro.ids, .layout = micro.layout});
+  const Tensor row_loss = rank.state.model.Loss(cx, hidden, micro.targets, 1.0).row_loss;
+  const Tensor whole_hidden = TensorEnter(cx, hidden, {micro.layout.text_rows()}).value;
+  std::vector<std::vector<double>> rows(batch.inputs.size());
+  const ProcessMesh& mesh = rank.runtime.mesh();
+  const SummaryLayout whole = MakeLayout(model, batch.samples, batch.sequence_length);
   for (const RowSegment& s : SegmentsOf(whole, mesh.Size(MeshAxis::kContext), mesh.Rank(MeshAxis::kContext), false)) {
-    std::copy_n(here.begin() + s.local, s.rows, losses.begin() + s.whole);
+    for (int64_t i = 0; i < s.rows; ++i) {
+      std::vector<double>& row = rows[static_cast<size_t>(s.whole + i)];
+      row = ToDouble(whole_hidden.Rows(s.local + i, 1));
+      row.push_back(ElementAt(row_loss, s.local + i));
+    }
   }
-  return losses;
+  return rows;
 }
 
-void CheckIsolation(const Problem& problem, const MeshShape& mesh, bool sequence_parallel) {
+// Fails the test where a document sees another.
+Seen CheckIsolation(const Problem& problem, const MeshShape& mesh, bool sequence_parallel) {
   const Batch batch = SamplesOf(problem, 1, 0, 2);
   const std::vector<Document> documents = DocumentsOf(problem, batch);
-  ASSERT_GT(documents.size(), 3U);
   std::vector<int> changed_rows(static_cast<size_t>(mesh.size()), 0);
   RunRanks(static_cast<int>(mesh.size()), [&](Communicator& world) {
-    Runtime runtime(world, {.mesh = mesh, .sequence_parallel = sequence_parallel, .threads = 1});
-    TrainingConfig training;
-    training.sequence_length = problem.tokens;
-    training.precision = problem.precision;
-    TrainingState state(problem.model, training, {}, ShardingOf({.zero = 0}, runtime.mesh()), runtime);
-    state.store.Initialize(7, runtime.stream());
-    const std::vector<double> before = RowLosses(runtime, state, problem, batch);
+    Rank rank(world, problem, {.mesh = mesh, .sequence_parallel = sequence_parallel});
+    const std::vector<std::vector<double>> before = RowsOf(rank, batch);
     for (const Document& changed : documents) {
       Batch other = batch;
       for (const size_t row : changed.rows) {
         other.inputs[row] = (other.inputs[row] + 1) % problem.model.vocab_size;
       }
-      const std::vector<double> after = RowLosses(runtime, state, problem, other);
+      const std::vector<std::vector<double>> after = RowsOf(rank, other);
       for (const Document& document : documents) {
         for (const size_t row : document.rows) {
           if (&document == &changed) {
@@ -88,7 +95,7 @@ void CheckIsolation(const Problem& problem, const MeshShape& mesh, bool sequence
       }
     }
   });
-  EXPECT_GT(*std::min_element(changed_rows.begin(), changed_rows.end()), 0) << "a rank has no rows that change";
+  return {documents.size(), *std::min_element(changed_rows.begin(), changed_rows.end())};
 }
 
 TEST(EqualityIsolationTest, DocumentsDoNotSeeEachOtherAcrossSlices) {
@@ -100,10 +107,27 @@ TEST(EqualityIsolationTest, DocumentsDoNotSeeEachOtherAcrossSlices) {
         const Problem problem = MakeProblem(kind, bundle, mesh.tensor);
         const bool parts = mesh.tensor > 1 && bundle == 3;
         SCOPED_TRACE(problem.name + ", mesh " + NameOf(mesh));
-        CheckIsolation(problem, mesh, parts);
+        const Seen seen = CheckIsolation(problem, mesh, parts);
+        EXPECT_GT(seen.documents, 3U);
+        EXPECT_GT(seen.changed_rows, 0);
       }
     }
   }
+}
+
+TEST(EqualityIsolationTest, DocumentsOfRandomCases) {
+  const Seeds seeds = SeedsToRun(40);
+  size_t documents = 0;
+  for (uint64_t seed = seeds.first; seed < seeds.first + seeds.count; ++seed) {
+    RandomCase random = MakeRandomCase(seed);
+    random.problem.documents = true;
+    const MeshShape& mesh = random.layout.mesh;
+    SCOPED_TRACE(Describe(random));
+    documents += CheckIsolation(
+                     random.problem, {.context = mesh.context, .tensor = mesh.tensor}, random.layout.sequence_parallel)
+                     .documents;
+  }
+  EXPECT_GT(documents, 4 * seeds.count);
 }
 
 }  // namespace

@@ -125,13 +125,14 @@ std::string NameOf(const MeshShape& mesh) {
 }
 
 std::string RunLayout::ToString() const {
-  return fmt::format("mesh {}, rows {}, ZeRO {}, micro-batches of {}, recompute {}, buckets of {}",
+  return fmt::format("mesh {}, rows {}, ZeRO {}, micro-batches of {}, recompute {}, buckets of {}, {} threads",
                      NameOf(mesh),
                      sequence_parallel ? "in parts" : "whole",
                      zero,
                      micro_batch,
                      static_cast<int>(recompute),
-                     bucket_elements);
+                     bucket_elements,
+                     threads);
 }
 
 const char* NameOf(ModelKind kind) {

@@ -32,6 +32,7 @@ struct RunLayout {
   int32_t micro_batch = 8;  // at most: a rank has samples / data ranks
   Recompute recompute = Recompute::kNone;
   int64_t bucket_elements = INT64_MAX;
+  int threads = 1;  // of a rank
 
   [[nodiscard]] std::string ToString() const;
 };

@@ -1,8 +1,5 @@
 // Random models, texts and layouts against one rank, and resumed on another layout. KSA_RANDOM_CASES="FIRST COUNT" runs
 // these seeds instead.
-#include <cstdlib>
-#include <sstream>
-
 #include <fmt/core.h>
 #include <gtest/gtest.h>
 
@@ -14,14 +11,10 @@ namespace ksa::testing {
 namespace {
 
 TEST(EqualityRandomTest, AnyMeshTrainsLikeOneRank) {
-  uint64_t first = 1;
-  uint64_t count = 40;
-  if (const char* asked = std::getenv("KSA_RANDOM_CASES")) {
-    std::istringstream(asked) >> first >> count;
-  }
+  const Seeds seeds = SeedsToRun(40);
   Difference worst;
   Difference worst_resumed;
-  for (uint64_t seed = first; seed < first + count; ++seed) {
+  for (uint64_t seed = seeds.first; seed < seeds.first + seeds.count; ++seed) {
     const RandomCase random = MakeRandomCase(seed);
     SCOPED_TRACE(Describe(random));
     try {
@@ -39,8 +32,10 @@ TEST(EqualityRandomTest, AnyMeshTrainsLikeOneRank) {
       ADD_FAILURE() << error.what();
     }
   }
-  fmt::print(
-      "worst of {} random cases: {}\nresumed on another mesh: {}\n", count, worst.ToString(), worst_resumed.ToString());
+  fmt::print("worst of {} random cases: {}\nresumed on another mesh: {}\n",
+             seeds.count,
+             worst.ToString(),
+             worst_resumed.ToString());
 }
 
 }  // namespace

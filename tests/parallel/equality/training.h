@@ -7,6 +7,7 @@
 
 #include "parallel/comm/communicator.h"
 #include "tests/parallel/equality/problem.h"
+#include "trainer/loop/training_state.h"
 
 namespace ksa::testing {
 
@@ -38,6 +39,19 @@ struct Resume {
   bool load = false;
 };
 
+// A rank of a run, as the trainer makes it; weights are initial ones.
+struct Rank {
+  Rank(Communicator& world, const Problem& problem, const RunLayout& layout);
+
+  // This rank's samples of an update.
+  [[nodiscard]] Batch Samples(int64_t update) const;
+
+  Problem problem;
+  Config config;
+  Runtime runtime;
+  TrainingState state;
+};
+
 // One rank's part, called by all ranks of `world`.
 [[nodiscard]] RankRun Train(Communicator& world,
                             const Problem& problem,
@@ -67,6 +81,9 @@ struct WholeRun {
 // where no rank holds an element.
 [[nodiscard]] WholeRun Whole(const std::vector<RankRun>& ranks);
 
+// Rank by rank: losses, norms and weights.
+void ExpectSameBits(const std::vector<RankRun>& actual, const std::vector<RankRun>& expected);
+
 // The losses and norms from update `first` on, and the weights.
 [[nodiscard]] WholeRun Later(WholeRun run, int64_t first);
 
@@ -91,7 +108,7 @@ struct Difference {
 [[nodiscard]] Difference Compare(const WholeRun& actual, const WholeRun& expected);
 
 // Fails the test where the difference is more than sums in another order explain: in fp64 1e-12, of weights 1e-11; in
-// fp32 1e-5, of weights 5e-4; in bf16 a few roundings.
+// fp32 1e-5, of weights 5e-4.
 void ExpectWithinBounds(const Difference& difference, DType precision);
 
 }  // namespace ksa::testing
