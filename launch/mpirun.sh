@@ -125,17 +125,19 @@ printf ' %q' "${options[@]}" "$@"
 echo
 if $print; then exit 0; fi
 
+# mpirun hands SIGUSR1 to all ranks and lets them finish; on SIGTERM it would kill them within two seconds. A signal that
+# comes before mpirun runs waits for it.
+child='' early=''
+pass_on() { if [ -n "$child" ]; then kill "-$1" "$child" 2>/dev/null || true; else early=$1; fi; }
+trap 'pass_on USR1' USR1 TERM
+trap 'pass_on INT' INT
 mpirun "${options[@]}" "$@" &
 child=$!
-# mpirun hands SIGUSR1 to all ranks and lets them finish; on SIGTERM it would kill them within two seconds.
-signalled=false
-trap 'signalled=true; kill -USR1 "$child" 2>/dev/null || true' USR1 TERM
-trap 'signalled=true; kill -INT "$child" 2>/dev/null || true' INT
+if [ -n "$early" ]; then pass_on "$early"; fi
 while :; do
-  signalled=false
   code=0
   wait "$child" || code=$?
-  $signalled || break  # a signal ends `wait` before the child ends
+  kill -0 "$child" 2>/dev/null || break  # a signal ends `wait` before the child ends
 done
 # mpirun's own code when a host is lost.
 if [ "$code" -eq 205 ]; then code=75; fi
