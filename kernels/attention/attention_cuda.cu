@@ -179,11 +179,9 @@ void Forward(const AttentionForwardArgs& call, Allocator& scratch, const Stream&
 
 void Backward(const AttentionBackwardArgs& call, Allocator& scratch, const Stream& stream) {
   CheckType(call.q);
-  if (!call.text_queries || call.q.rows() == 0) {  // few keys have readers, or none
+  if (call.q.rows() == 0) {
     cuda::Zero(call.dk, stream);
     cuda::Zero(call.dv, stream);
-  }
-  if (call.q.rows() == 0) {
     return;
   }
   const AttentionBackwardArgs args = ByRowOfLayout(call);
@@ -197,7 +195,7 @@ void Backward(const AttentionBackwardArgs& call, Allocator& scratch, const Strea
   const TensorView delta = ByRowOfLayout(held_delta, MissingRows(call));
   SummaryBackwardQueries(args, delta, stream);
   if (!call.text_queries) {
-    SummaryAddToKeys(args, delta, stream);
+    SummaryBackwardKeys(args, delta, stream);
     return;
   }
   switch (path) {

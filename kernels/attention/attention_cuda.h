@@ -7,7 +7,7 @@
 //   dq of summary queries                                                      SummaryBackwardQueries
 //   dk, dv of text and summary keys: holds keys, passes over the text and the summary queries that see them, for all
 //   query heads of the key/value head                                          <path>::BackwardKeys
-// A call with summary queries alone leaves out what is the paths': SummaryAddToKeys adds to zeros.
+// A call with summary queries alone leaves out what is the paths'; dk and dv are SummaryBackwardKeys's.
 #pragma once
 
 #include "kernels/attention/attention.h"
@@ -56,9 +56,11 @@ void OutputDelta(const AttentionBackwardArgs& args, const TensorView& delta, con
 
 void SummaryForward(const AttentionForwardArgs& args, const Stream& stream);
 void SummaryBackwardQueries(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream);
-// Where dk and dv of the text keys are there but for what the summary queries contribute, and no text of the call sees
-// summaries: adds that to them, and writes dk and dv of the summary keys.
+// For layers whose text sees no summaries, after a kernel that knows text alone wrote dk and dv of the text keys: adds
+// to them what the summary queries contribute, and writes dk and dv of the summary keys.
 void SummaryAddToKeys(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream);
+// Writes dk and dv of all keys where the summary queries are the only ones.
+void SummaryBackwardKeys(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream);
 
 void Forward(const AttentionForwardArgs& args, Allocator& scratch, const Stream& stream);
 void Backward(const AttentionBackwardArgs& args, Allocator& scratch, const Stream& stream);

@@ -3,12 +3,14 @@
 //
 // A warp takes one chunk and one key/value head, all its summary queries after another (their keys are in the L1 cache
 // then). Runs of e / 8 lanes hold a row, so a warp reads 2 or 4 keys at a time, and several such in one go.
+#include <algorithm>
 #include <cstdint>
 
 #include "kernels/attention/attention_cuda.h"
 #include "kernels/attention/attention_device.cuh"
 #include "kernels/attention/attention_octet.cuh"
 #include "kernels/attention/attention_plain.h"
+#include "kernels/copy/elementwise_cuda.h"
 #include "kernels/core/cuda.h"
 #include "kernels/core/error.h"
 #include "kernels/device/mma.cuh"
@@ -43,6 +45,7 @@ struct Work {
   int run = static_cast<int>(threadIdx.x) / kLanes;
   int offset = static_cast<int>(threadIdx.x) % kLanes * 8;  // of the lane's elements in a row
   int32_t tokens;                                           // of the chunk
+  int32_t rows;                                             // of the chunk's text, padding included
   int32_t pitch;                                            // elements from key to key
   int64_t text;  // where the lane's elements of text key 0 are, and of summary key 0 less `tokens` keys
   int64_t summaries;
@@ -54,6 +57,7 @@ struct Work {
     const uint32_t group = index % static_cast<uint32_t>(p.groups);
     const auto sequence = static_cast<int32_t>(blockIdx.y);
     tokens = layout.ChunkTokens(sequence, layout.ChunkAt(place));
+    rows = min(layout.chunk_size, layout.text_tokens - place * layout.chunk_size);
     const int64_t element = int64_t{group} * kDim + offset;
     const int64_t summary = layout.SummaryRow(sequence, place * layout.summary_tokens);
     text = layout.TextRow(sequence, place * layout.chunk_size) * pitch + element;
@@ -224,9 +228,20 @@ struct HeldKey {
   Octet dv;
 };
 
-// Gradients of the keys of a chunk, each run holding two at a time. What is there of the text keys already is added to.
+// Zeros for the rows of a chunk behind its last real token.
 template <int kDim>
-__global__ void __launch_bounds__(32 * kWarps) SummaryAddToKeysKernel(Tensors t) {
+__device__ void ZeroPadding(const Work<kDim>& work, const Tensors& t) {
+  for (int32_t key = work.tokens + work.run; key < work.rows; key += Work<kDim>::kRuns) {
+    const int64_t at = work.text + int64_t{key} * work.pitch;
+    Octet().Store(t.dk + at);
+    Octet().Store(t.dv + at);
+  }
+}
+
+// Gradients of the keys of a chunk, each run holding two at a time. kAdd: what is there of the text keys already is
+// added to.
+template <int kDim, bool kAdd>
+__global__ void __launch_bounds__(32 * kWarps) SummaryKeysKernel(Tensors t) {
   constexpr int kRuns = Work<kDim>::kRuns;
   constexpr int kLanes = Work<kDim>::kLanes;
   constexpr int kHeld = 2;
@@ -236,10 +251,13 @@ __global__ void __launch_bounds__(32 * kWarps) SummaryAddToKeysKernel(Tensors t)
   const Work<kDim> work(t.problem, WarpIndex());
   const int m = t.problem.layout.summary_tokens;
   const int32_t count = work.tokens + m;
+  if constexpr (!kAdd) {
+    ZeroPadding(work, t);
+  }
   for (int32_t base = work.run; base - work.run < count; base += kHeld * kRuns) {
     HeldKey keys[kHeld];
-    uint4 dk[kHeld];
-    uint4 dv[kHeld];
+    uint4 dk[kHeld] = {};
+    uint4 dv[kHeld] = {};
 #pragma unroll
     for (int i = 0; i < kHeld; ++i) {
       const int32_t key = min(base + i * kRuns, count - 1);  // idle runs repeat the last one, for the sums over lanes
@@ -247,8 +265,10 @@ __global__ void __launch_bounds__(32 * kWarps) SummaryAddToKeysKernel(Tensors t)
       keys[i].first_query = key - work.tokens;
       keys[i].k = Octet(LoadOctet(t.k + keys[i].at));
       keys[i].v = Octet(LoadOctet(t.v + keys[i].at));
-      dk[i] = LoadOctet(t.dk + keys[i].at);
-      dv[i] = LoadOctet(t.dv + keys[i].at);
+      if constexpr (kAdd) {
+        dk[i] = LoadOctet(t.dk + keys[i].at);
+        dv[i] = LoadOctet(t.dv + keys[i].at);
+      }
     }
     for (int a = 0; a < m; ++a) {
       for (int member = 0; member < t.problem.share; ++member) {
@@ -270,7 +290,7 @@ __global__ void __launch_bounds__(32 * kWarps) SummaryAddToKeysKernel(Tensors t)
     __syncwarp();  // all have read before one writes: idle runs hold the last key too
 #pragma unroll
     for (int i = 0; i < kHeld; ++i) {
-      if (keys[i].first_query < 0) {  // text
+      if (kAdd && keys[i].first_query < 0) {  // text
         keys[i].dk.Add(1.0F, Octet(dk[i]));
         keys[i].dv.Add(1.0F, Octet(dv[i]));
       }
@@ -347,18 +367,39 @@ void SummaryBackwardQueries(const AttentionBackwardArgs& args, const TensorView&
 }
 
 void SummaryAddToKeys(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream) {
-  KSA_CHECK(!args.text_queries || !args.window.summaries ||
-                LiveChunks(args.layout.first_chunk + args.layout.chunks(), args.window.chunks) == 0,
-            "attention: summary keys that text sees get their gradients from BackwardKeys");
+  KSA_CHECK(
+      !args.window.summaries || LiveChunks(args.layout.first_chunk + args.layout.chunks(), args.window.chunks) == 0,
+      "attention: summary keys that text sees get their gradients from BackwardKeys");
   if (!HasSummaryQueries(args) || !IsRowOfOctets(args.q)) {
     plain::AddSummaryQueriesToKeys(args, delta, stream);
     return;
   }
-  LaunchByDim("SummaryAddToKeysKernel",
+  LaunchByDim("SummaryKeysKernel",
               BackwardTensors(args, delta),
               stream,
-              SummaryAddToKeysKernel<64>,
-              SummaryAddToKeysKernel<128>);
+              SummaryKeysKernel<64, true>,
+              SummaryKeysKernel<128, true>);
+}
+
+void SummaryBackwardKeys(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream) {
+  const bool by_octets = IsRowOfOctets(args.q);
+  const SummaryLayout& layout = args.layout;
+  const int64_t live =
+      by_octets ? std::min<int64_t>(int64_t{layout.live_chunks} * layout.chunk_size, layout.text_tokens) : 0;
+  for (int32_t sequence = 0; sequence < layout.sequences; ++sequence) {
+    const int64_t first = layout.TextRow(sequence, 0) + live;
+    cuda::Zero(args.dk.Rows(first, layout.text_tokens - live), stream);
+    cuda::Zero(args.dv.Rows(first, layout.text_tokens - live), stream);
+  }
+  if (!by_octets) {
+    plain::AddSummaryQueriesToKeys(args, delta, stream);
+    return;
+  }
+  LaunchByDim("SummaryKeysKernel",
+              BackwardTensors(args, delta),
+              stream,
+              SummaryKeysKernel<64, false>,
+              SummaryKeysKernel<128, false>);
 }
 
 }  // namespace ksa::cuda_attention

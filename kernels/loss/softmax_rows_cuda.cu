@@ -146,11 +146,12 @@ void LaunchRows(const SoftmaxRowsArgs& args, const Stream& stream) {
   const int64_t n = args.logits.rows();
   const int64_t v = args.logits.cols();
   const DeviceLimits limits = LimitsOf(stream.device);
-  // Two blocks a multiprocessor, so that one reads while the other writes.
+  // Two blocks a multiprocessor, so that one reads while the other writes. Without a gradient nothing is read twice,
+  // and one block that takes a whole row has more on its way than eight that wait for each other.
   constexpr int64_t kPackBytes = 4 * 4;
   const int64_t target_bytes = limits.shared_bytes / 2 - 2048;
   int64_t cluster = 1;
-  while (limits.major >= 9 && cluster < kMaxCluster && v * 4 > cluster * target_bytes) {
+  while (!args.gradient.empty() && limits.major >= 9 && cluster < kMaxCluster && v * 4 > cluster * target_bytes) {
     cluster *= 2;
   }
   const int64_t slice = ((v + cluster - 1) / cluster + 3) / 4 * 4;

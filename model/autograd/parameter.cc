@@ -296,15 +296,20 @@ int64_t ParameterStore::element_count() const {
 void ParameterStore::BeginUpdate() {
   for (Parameter& parameter : parameters_) {
     parameter.grad_written = false;
+    parameter.grad_final = false;
   }
 }
 
 void ParameterStore::FinishGradients(const Stream& stream) {
   for (Parameter& parameter : parameters_) {
-    if (!parameter.grad_written) {
-      Zero(parameter.grad, stream);
-      parameter.grad_written = true;
-    }
+    FinishGradient(parameter, stream);
+  }
+}
+
+void ParameterStore::FinishGradient(Parameter& parameter, const Stream& stream) {
+  if (!parameter.grad_written) {
+    Zero(parameter.grad, stream);
+    parameter.grad_written = true;
   }
 }
 

@@ -15,6 +15,7 @@
 
 #include "kernels/core/allocator.h"
 #include "kernels/core/device.h"
+#include "kernels/core/error.h"
 #include "kernels/core/tensor.h"
 #include "parallel/mesh/placement.h"
 
@@ -43,6 +44,7 @@ struct ParameterSpec {
   int replicas = 1;                            // of a sharded one: neighbouring tensor ranks that share a shard
   bool gradient_partial_over_tensor = false;   // whether all ranks of the tensor axis hold parts of its gradient
   double init_std = 0.0;                       // of the normal initial values; 0: all ones (norm weights)
+  int32_t first_layer = -1;  // that uses it; -1: something before the layers does; their number: only what follows them
 };
 
 // Over which tensor ranks a gradient is still to be summed when backward is done.
@@ -58,9 +60,12 @@ struct Parameter {
   TensorView value;           // compute dtype, `shape`
   TensorView grad;            // accumulation type, `shape`
   bool grad_written = false;  // whether this update has put something into grad
+  bool grad_final = false;    // nothing may be added any more: grad is being summed over ranks
 
   // Call before writing grad: whether to add to it (true), or to overwrite what an earlier update left (false).
+  // Error(kInternal) when it is final.
   [[nodiscard]] bool Accumulate() {
+    KSA_CHECK(!grad_final, "{}: a gradient comes after the parameter's gradients were said to be complete", spec.name);
     const bool accumulate = grad_written;
     grad_written = true;
     return accumulate;
@@ -174,6 +179,9 @@ class ParameterStore {
   // Call before the first micro-batch of an update, and after the last one: gradients that nothing wrote become zero.
   void BeginUpdate();
   void FinishGradients(const Stream& stream);
+
+  // The same for one of its parameters.
+  static void FinishGradient(Parameter& parameter, const Stream& stream);
 
  private:
   void Place();

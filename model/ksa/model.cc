@@ -5,6 +5,7 @@
 
 #include "kernels/gemm/gemm.h"
 #include "kernels/rope/qk_norm_rope.h"
+#include "model/autograd/milestone.h"
 #include "model/autograd/recompute.h"
 #include "model/ksa/parameters.h"
 #include "model/ops/collectives.h"
@@ -157,10 +158,17 @@ Var KsaModel::Hidden(const ExecContext& cx, const Input& input) {
     }
   };
   trace();
+  const auto milestone = [&](size_t layer) {
+    if (input.on_gradients) {
+      Milestone(cx, [told = input.on_gradients, layer = static_cast<int32_t>(layer)] { told(layer); });
+    }
+  };
   for (size_t i = 0; i < layers_.size(); ++i) {
+    milestone(i);
     x = RunLayer(cx, x, i, input);
     trace();
   }
+  milestone(layers_.size());
   const int64_t text_rows = HeldRows(cx, {.text = layout.text_rows()}).text;
   const WeightPair norm = {&store_.Get("model.norm.weight"), nullptr};
   return NormOfSum(cx, x, text_rows, norm, text_rows, config_.rms_norm_eps).normed;

@@ -1,6 +1,8 @@
 // KsaModel: the whole network, from token ids to the loss.
 #pragma once
 
+#include <cstdint>
+#include <functional>
 #include <vector>
 
 #include "kernels/core/summary_layout.h"
@@ -41,6 +43,8 @@ class KsaModel {
     Recompute recompute = Recompute::kNone;
     ContextMethod context_method = ContextMethod::kAuto;
     std::vector<Var>* trace = nullptr;  // for tests: the embedding, then the residual stream after every layer
+    // Told by backward, with falling numbers: it is done with the parameters whose first_layer is `layer` or later.
+    std::function<void(int32_t layer)> on_gradients;  // may be empty
   };
 
   // -> [text rows, d], after the final norm; under sequence parallelism this rank's part of them.

@@ -27,22 +27,22 @@ class SpecList {
   // An embedding table: a row an id.
   void Embedding(const std::string& name, int64_t rows, ParameterKind kind, bool decays, Placement tensor) {
     const InitializerRange& range = config_.initializer_range;
-    specs_.push_back({.name = name,
-                      .shape = {rows, config_.hidden_size},
-                      .kind = kind,
-                      .decays = decays,
-                      .tensor = tensor,
-                      .init_std = range.fan_in ? 1.0 : range.std});
+    Add({.name = name,
+         .shape = {rows, config_.hidden_size},
+         .kind = kind,
+         .decays = decays,
+         .tensor = tensor,
+         .init_std = range.fan_in ? 1.0 : range.std});
   }
 
   void Matrix(const std::string& name, int64_t out, int64_t in, ParameterKind kind, Placement tensor) {
     const InitializerRange& range = config_.initializer_range;
-    specs_.push_back({.name = name,
-                      .shape = {out, in},
-                      .kind = kind,
-                      .decays = true,
-                      .tensor = tensor,
-                      .init_std = range.fan_in ? 1.0 / std::sqrt(static_cast<double>(in)) : range.std});
+    Add({.name = name,
+         .shape = {out, in},
+         .kind = kind,
+         .decays = true,
+         .tensor = tensor,
+         .init_std = range.fan_in ? 1.0 / std::sqrt(static_cast<double>(in)) : range.std});
   }
 
   // Keys or values: whole heads. With more ranks than heads, neighbours share one, and each sees the queries of its own
@@ -55,23 +55,32 @@ class SpecList {
 
   // Of whole rows: each rank norms all of them and has the whole gradient, or its part of them.
   void RowNorm(const std::string& name, ParameterKind kind) {
-    specs_.push_back({.name = name,
-                      .shape = {config_.hidden_size},
-                      .kind = kind,
-                      .gradient_partial_over_tensor = sequence_parallel_});
+    Add({.name = name,
+         .shape = {config_.hidden_size},
+         .kind = kind,
+         .gradient_partial_over_tensor = sequence_parallel_});
   }
 
   // Of every head: each rank has its own heads.
   void HeadNorm(const std::string& name, ParameterKind kind) {
-    specs_.push_back({.name = name, .shape = {config_.head_dim}, .kind = kind, .gradient_partial_over_tensor = true});
+    Add({.name = name, .shape = {config_.head_dim}, .kind = kind, .gradient_partial_over_tensor = true});
   }
+
+  // Parameters added from here on are first used by this layer; before: by what precedes the layers.
+  void BeginLayer(int32_t layer) { layer_ = layer; }
 
   [[nodiscard]] std::vector<ParameterSpec> Take() { return std::move(specs_); }
 
  private:
+  void Add(ParameterSpec spec) {
+    spec.first_layer = layer_;
+    specs_.push_back(std::move(spec));
+  }
+
   const ModelConfig& config_;
   int kv_replicas_;
   bool sequence_parallel_;
+  int32_t layer_ = -1;
   std::vector<ParameterSpec> specs_;
 };
 
@@ -133,9 +142,11 @@ std::vector<ParameterSpec> ParameterSpecs(const ModelConfig& config, int tensor_
                    Placement::Replicated());
   }
   for (int32_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    list.BeginLayer(layer);
     AddAttention(config, layer, list);
     AddMlp(config, layer, list);
   }
+  list.BeginLayer(config.num_hidden_layers);
   list.RowNorm("model.norm.weight", ParameterKind::kNorm);
   if (!config.tie_word_embeddings) {
     list.Matrix("lm_head.weight", config.EmbeddingRows(), config.hidden_size, ParameterKind::kHead, vocabulary);

@@ -25,6 +25,12 @@ optimizer: {weight_decay: yes}
 YAML
 expect_exit 78 "$KSA" check "$work/ten.yaml"
 [ "$(grep -c 'ten.yaml:' "$work/output")" -ge 10 ] || { cat "$work/output" >&2; fail "fewer than ten messages"; }
+expect_exit 78 "$KSA" check "$config" --set parallel.tensor=3 --set parallel.context=7
+expect_output "parallel.tensor: 3 does not divide num_attention_heads 4; this model takes 1, 2, 4"
+expect_output "parallel.context: 7 ranks hold two slices of whole chunks each, but 48 tokens are 12 chunk(s) of 4"
+expect_exit 78 train mesh "$config" --set parallel.context=2
+expect_output "meshes of 1 ranks (data x context x tensor): 1 x 1 x 1"
+[ ! -e "$work/mesh" ] || fail "a run on a mesh that does not fit left a folder"
 expect_exit 66 "$KSA" check "$work/none.yaml"
 expect_exit 64 "$KSA" train
 expect_exit 64 "$KSA" frobnicate

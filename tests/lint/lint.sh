@@ -79,7 +79,7 @@ check_words() {
 
 check_scripts() {
   local script found=0
-  list '*.sh' run | mapfile -t scripts
+  list '*.sh' '*.sbatch' run | mapfile -t scripts
   for script in "${scripts[@]}"; do
     bash -n "$script" || found=1
     [ -x "$script" ] || { echo "$script:1: has no execute permission"; found=1; }

@@ -11,6 +11,7 @@
 
 #include "kernels/core/philox.h"
 #include "model/ksa/cost.h"
+#include "parallel/comm/mpi.h"
 #include "trainer/commands/bench.h"
 #include "trainer/commands/bench_report.h"
 #include "trainer/commands/device_option.h"
@@ -30,6 +31,8 @@ constexpr const char* kExamples = R"(Examples:
   ksa bench step --model configs/model/ksa_36m.yaml --sequence-length 4096 --with-full --json step.json
   ksa bench step --model configs/model/ksa_4m.yaml --sequence-length 256 --micro-batch-size 8 --recompute block
 
+  mpirun -np 2 ksa bench step --model configs/model/ksa_1b9.yaml --sequence-length 131072 --context 2 --recompute block
+
 A step is forward, loss, backward, clipping and AdamW, as `ksa train` runs it. Useful operations are those of MFU: three
 times the forward pass over live rows, visible pairs and the head. `growth` is what anonymous memory gained between
 step 3 and the last one.)";
@@ -42,6 +45,9 @@ struct StepOptions {
   std::vector<std::string> sets;
   std::vector<int32_t> sequence_lengths;
   int32_t micro_batch_size = 1;
+  int32_t micro_batches = 1;  // a data rank and step
+  ParallelConfig parallel;    // data: what the ranks leave
+  bool no_sequence_parallel = false;
   DeviceOption device;
   std::optional<DType> precision;  // none: fp32 on the CPU, bf16 on a GPU
   Recompute recompute = Recompute::kNone;
@@ -56,7 +62,8 @@ struct StepRun {
   std::string pattern;
   int32_t length = 0;
   double tokens = 0.0;  // a step
-  double flops = 0.0;   // of a forward pass
+  double flops = 0.0;   // of a forward pass, a rank
+  std::string mesh;     // data x context x tensor
   double keys = 0.0;    // a text query
   int64_t parameters = 0;
   Timing time;
@@ -69,7 +76,8 @@ struct StepRun {
   [[nodiscard]] double TokensPerSecond() const { return tokens / (time.median * 1e-3); }
 };
 
-Batch RandomBatch(const ModelConfig& model, int32_t samples, int32_t length) {
+// Samples [first, first + samples) of the benchmark's text.
+Batch RandomBatch(const ModelConfig& model, int64_t first, int32_t samples, int32_t length) {
   Batch batch;
   batch.samples = samples;
   batch.sequence_length = length;
@@ -82,37 +90,47 @@ Batch RandomBatch(const ModelConfig& model, int32_t samples, int32_t length) {
   };
   for (int32_t sample = 0; sample < samples; ++sample) {
     for (int64_t i = 0; i < length; ++i) {
-      batch.inputs.push_back(token(sample * (int64_t{1} + length) + i));
-      batch.targets.push_back(token(sample * (int64_t{1} + length) + i + 1));
+      const int64_t at = (first + sample) * (int64_t{1} + length) + i;
+      batch.inputs.push_back(token(at));
+      batch.targets.push_back(token(at + 1));
     }
   }
   return batch;
 }
 
 StepRun RunSteps(const StepOptions& options,
+                 const MpiSession& mpi,
+                 Communicator& world,
                  const ModelConfig& model_config,
                  const std::string& pattern,
                  int32_t length) {
-  const std::unique_ptr<Communicator> world = MakeSelfCommunicator();
   RuntimeOptions runtime_options = options.device.Options(options.precision.value_or(DType::kF32));
+  runtime_options.mesh = MeshOf(options.parallel, world.size());
+  runtime_options.sequence_parallel = options.parallel.sequence_parallel;
+  runtime_options.ordinal = mpi.local_rank();
+  runtime_options.local_size = mpi.local_size();
+  const int64_t data_ranks = runtime_options.mesh->data;
+  const int32_t samples = options.micro_batch_size * options.micro_batches;  // a data rank
   const bool gpu = runtime_options.device == DeviceKind::kCuda;
   Config config;
   config.model = model_config;
   config.training = {.sequence_length = length,
-                     .global_batch_size = options.micro_batch_size,
+                     .global_batch_size = static_cast<int32_t>(samples * data_ranks),
                      .micro_batch_size = options.micro_batch_size,
                      .precision = options.precision.value_or(gpu ? DType::kBF16 : DType::kF32),
                      .recompute = options.recompute};
   config.optimizer.lr = 1e-4;
+  config.parallel = options.parallel;
   if (gpu) {
-    const MemoryPlan plan = PlanMemory(config);
-    CheckFits(plan, QueryGpu(0));
+    const MemoryPlan plan = PlanMemory(config, world.size(), world.rank());
+    CheckFits(plan, QueryGpu(runtime_options.ordinal));
     runtime_options.device_bytes = plan.ArenaBytes();
   }
-  Runtime runtime(*world, runtime_options);
-  TrainingState state(config.model, config.training, config.optimizer, {}, runtime);
+  Runtime runtime(world, runtime_options);
+  const ProcessMesh& mesh = runtime.mesh();
+  TrainingState state(config.model, config.training, config.optimizer, ShardingOf(options.parallel, mesh), runtime);
   state.store.Initialize(1234, runtime.stream());
-  const Batch batch = RandomBatch(model_config, options.micro_batch_size, length);
+  const Batch batch = RandomBatch(model_config, int64_t{samples} * mesh.Rank(MeshAxis::kData), samples, length);
 
   StepRun run = {
       .device = DeviceName(runtime), .threads = runtime.stream().threads, .pattern = pattern, .length = length};
@@ -140,8 +158,10 @@ StepRun RunSteps(const StepOptions& options,
   }
   run.forward_backward = Measure(options.steps, runtime.stream(), [&] { state.updater.RunGradients(batch); });
   run.parameters = state.store.element_count();
-  run.tokens = static_cast<double>(batch.target_count);
-  run.flops = CountForwardFlops(model_config, MakeLayout(model_config, options.micro_batch_size, length)).Total();
+  run.mesh = fmt::format("{}x{}x{}", mesh.shape().data, mesh.shape().context, mesh.shape().tensor);
+  run.tokens = static_cast<double>(batch.target_count * data_ranks);
+  run.flops = CountForwardFlops(model_config, MakeLayout(model_config, samples, length)).Total() /
+              static_cast<double>(mesh.shape().context * mesh.shape().tensor);
   run.keys = KeysPerTextQuery(model_config, length);
   return run;
 }
@@ -153,6 +173,7 @@ double Percent(std::optional<double> share) {
 
 void AddRow(const StepRun& run, Table& table) {
   table.AddRow({run.pattern,
+                run.mesh,
                 int64_t{run.length},
                 run.parameters,
                 run.keys,
@@ -169,11 +190,13 @@ void AddRow(const StepRun& run, Table& table) {
                 static_cast<double>(run.growth) / (1 << 20)});
 }
 
-void BenchStep(const StepOptions& options) {
+void BenchStep(StepOptions options) {
+  options.parallel.sequence_parallel = options.parallel.tensor > 1 && !options.no_sequence_parallel;
   BenchReport report = {"step",
                         {},  // the runs tell
                         1,
                         Table({{"pattern", "model", 0},
+                               {"mesh", "mesh", 0},
                                {"text_tokens", "T", 0},
                                {"parameters", "parameters", 0},
                                {"keys_a_query", "keys/query", 0},
@@ -189,23 +212,28 @@ void BenchStep(const StepOptions& options) {
                                {"memory_mib", "peak MiB", 1},
                                {"memory_growth_mib", "growth MiB", 2}}),
                         {}};
+  const MpiSession mpi;
+  const std::unique_ptr<Communicator> world = mpi.World();
   for (const int32_t length : options.sequence_lengths) {
     const ModelConfig model = LoadModelConfig(options.model, length, options.sets);
-    const StepRun run = RunSteps(options, model, "as given", length);
+    const StepRun run = RunSteps(options, mpi, *world, model, "as given", length);
     report.device = run.device;
     report.threads = run.threads;
     AddRow(run, report.table);
     if (options.with_full) {
       std::vector<std::string> sets = options.sets;
       sets.emplace_back("model.attention.pattern=[full]");
-      const StepRun full = RunSteps(options, LoadModelConfig(options.model, length, sets), "full attention", length);
+      const StepRun full =
+          RunSteps(options, mpi, *world, LoadModelConfig(options.model, length, sets), "full attention", length);
       AddRow(full, report.table);
       report.findings.push_back({fmt::format("speedup_{}", length),
                                  fmt::format("tokens/s over those with full attention at {} tokens: {{:.2f}}", length),
                                  run.TokensPerSecond() / full.TokensPerSecond()});
     }
   }
-  Publish(report, options.json);
+  if (world->rank() == 0) {
+    Publish(report, options.json);
+  }
 }
 
 }  // namespace
@@ -218,9 +246,19 @@ void AddBenchStepCommand(CLI::App& bench) {
   command->add_option("--sequence-length", options->sequence_lengths, "text tokens of a sequence, one or several")
       ->required()
       ->check(CLI::Range(1, 1 << 24));
-  command->add_option("--micro-batch-size", options->micro_batch_size, "sequences a step")
+  command->add_option("--micro-batch-size", options->micro_batch_size, "sequences a forward pass")
       ->check(CLI::Range(1, 1 << 16))
       ->capture_default_str();
+  command->add_option("--micro-batches", options->micro_batches, "forward and backward passes a step")
+      ->check(CLI::Range(1, 1 << 16))
+      ->capture_default_str();
+  command->add_option("--tensor", options->parallel.tensor, "tensor ranks")->check(CLI::Range(1, 1 << 10));
+  command->add_option("--context", options->parallel.context, "context ranks")->check(CLI::Range(1, 1 << 10));
+  command->add_option("--zero", options->parallel.zero, "1: ranks share the optimizer's state")
+      ->check(CLI::Range(0, 1))
+      ->capture_default_str();
+  command->add_flag(
+      "--no-sequence-parallel", options->no_sequence_parallel, "tensor ranks hold all rows between products");
   AddDeviceOption(*command, options->device);
   const std::map<std::string, DType> types = {{"fp32", DType::kF32}, {"bf16", DType::kBF16}, {"fp64", DType::kF64}};
   command->add_option("--precision", options->precision, "fp32, bf16 or fp64 [fp32 on the CPU, bf16 on a GPU]")

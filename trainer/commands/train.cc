@@ -12,10 +12,13 @@
 #include <fmt/core.h>
 
 #include "parallel/comm/mpi.h"
+#include "parallel/comm/nccl.h"
 #include "trainer/commands/set_option.h"
 #include "trainer/config/load.h"
 #include "trainer/loop/memory_plan.h"
+#include "trainer/loop/ranks.h"
 #include "trainer/loop/trainer.h"
+#include "trainer/loop/watchdog.h"
 
 namespace ksa {
 namespace {
@@ -29,10 +32,10 @@ struct TrainOptions {
 
 // Prints an error and ends every rank with its code. Errors that all ranks see are printed once: the others wait for
 // rank 0 to end the job, and speak only when it does not, because the error is theirs alone.
-[[noreturn]] void EndAllRanks(const Error& error, int rank) {
+[[noreturn]] void EndAllRanks(const Error& error, int rank, const std::string& host) {
   if (rank > 0) {
     std::this_thread::sleep_for(std::chrono::milliseconds(500));
-    fmt::print(stderr, "ksa: rank {}: {}\n", rank, error.what());
+    fmt::print(stderr, "ksa: rank {} on host {}: {}\n", rank, host, error.what());
   } else {
     fmt::print(stderr, "ksa: {}\n", error.what());
   }
@@ -40,15 +43,40 @@ struct TrainOptions {
   MpiSession::Abort(error.code());
 }
 
+// For errors that every rank throws alike: rank 0 speaks and ends the job, the others wait for that.
+[[noreturn]] void EndTogether(const Error& error, Communicator& world, const std::string& host) {
+  if (world.rank() > 0) {
+    world.Barrier();
+  }
+  EndAllRanks(error, world.rank(), host);
+}
+
+// What the ranks settle before any of them computes: that they were given the same, where they compute, their mesh.
+// Every error is thrown by all ranks alike.
+void SettleOnAllRanks(LoadedConfig& loaded, const TrainOptions& options, Communicator& world, const RankPlace& own) {
+  CheckSameOnAllRanks(world, own.host, StartFacts(loaded.config));
+  ResolveDeviceOfRanks(loaded.config, GatherPlaces(world, own));
+  CheckAgainstRanks(loaded.config, world.size());
+  if (world.rank() == 0) {
+    for (const std::string& warning : loaded.warnings) {
+      fmt::print(stderr, "{}: warning: {}\n", options.config, warning);
+    }
+  }
+}
+
 // On a GPU memory is planned first, so that a run that does not fit ends here and not in the middle of a step.
-void TrainOnDevice(const Config& config, const TrainOptions& options, Communicator& world, const MpiSession& mpi) {
+void TrainOnDevice(const Config& config,
+                   const TrainOptions& options,
+                   Communicator& world,
+                   const RankPlace& place,
+                   Watchdog& watchdog) {
   RuntimeOptions runtime_options = {.mesh = MeshOf(config.parallel, world.size()),
                                     .sequence_parallel = config.parallel.sequence_parallel,
-                                    .ordinal = mpi.local_rank(),
-                                    .local_size = mpi.local_size(),
+                                    .ordinal = place.local_rank,
+                                    .local_size = place.local_size,
                                     .threads = config.run.threads.value_or(0),
                                     .deterministic = config.run.deterministic};
-  TrainerOptions trainer_options = {.dry_run = options.dry_run, .trace = options.trace};
+  TrainerOptions trainer_options = {.dry_run = options.dry_run, .trace = options.trace, .host = place.host};
   if (config.run.device == DeviceChoice::kCuda) {
     const MemoryPlan plan = PlanMemory(config, world.size(), world.rank());
     CheckFits(plan, QueryGpu(runtime_options.ordinal));
@@ -57,28 +85,54 @@ void TrainOnDevice(const Config& config, const TrainOptions& options, Communicat
     trainer_options.memory_table = plan.Table();
   }
   Runtime runtime(world, runtime_options);
+  runtime.SetWatchdog(&watchdog);
   Trainer(config, runtime, std::move(trainer_options)).Run();
+}
+
+// However training ends, what is left may hang as well.
+void TrainWatched(const Config& config,
+                  const TrainOptions& options,
+                  Communicator& world,
+                  const RankPlace& place,
+                  Watchdog& watchdog) {
+  try {
+    watchdog.Enter(Phase::kSetUp);
+    TrainOnDevice(config, options, world, place, watchdog);
+    watchdog.Enter(Phase::kShutDown);
+  } catch (...) {
+    watchdog.Enter(Phase::kShutDown);
+    throw;
+  }
 }
 
 void Train(const TrainOptions& options) {
   LoadedConfig loaded = LoadConfig(options.config, options.sets);
+  Watchdog watchdog(WatchdogSeconds());
   const MpiSession mpi;
   const std::unique_ptr<Communicator> world = mpi.World();
+  const RankPlace place = {.host = MpiSession::HostName(),
+                           .local_rank = mpi.local_rank(),
+                           .local_size = mpi.local_size(),
+                           .gpus = GpuCount()};
+  watchdog.SetRank(world->rank(), place.host);
+  watchdog.SetPoll(PollNcclErrors);
+  world->SetObserver(&watchdog);
   try {
-    ResolveDevice(loaded.config, world->size() == 1 && GpuCount() > 0);
-    CheckAgainstRanks(loaded.config, world->size());
-    if (world->rank() == 0) {
-      for (const std::string& warning : loaded.warnings) {
-        fmt::print(stderr, "{}: warning: {}\n", options.config, warning);
-      }
+    SettleOnAllRanks(loaded, options, *world, place);
+  } catch (const Error& error) {
+    if (world->size() == 1) {
+      throw;
     }
-    TrainOnDevice(loaded.config, options, *world, mpi);
+    EndTogether(error, *world, place.host);
+  }
+  try {
+    TrainWatched(loaded.config, options, *world, place, watchdog);
   } catch (const Error& error) {
     // A stop is agreed on by all ranks, which leave in good order; anything else may have hit one rank alone.
     if (world->size() == 1 || error.code() == ExitCode::kStopped) {
       throw;
     }
-    EndAllRanks(error, world->rank());
+    EndAllRanks(error, world->rank(), place.host);
   }
 }
 
@@ -100,7 +154,10 @@ void AddTrainCommand(CLI::App& app) {
       "  mpirun -np 2 --bind-to none ksa train configs/train/quickstart.yaml\n"
       "The same line again resumes from the newest checkpoint that verifies. SIGUSR1, SIGTERM or a file STOP in the "
       "run\n"
-      "folder end the run after the current update, with a checkpoint and exit code 85.");
+      "folder end the run after the current update, with a checkpoint and exit code 85.\n"
+      "KSA_WATCHDOG_SECONDS (600; 0: never): a rank that makes no progress for so long says where it hangs and ends "
+      "the "
+      "job\nwith exit code 75; set-up, checkpoints and shutdown may take three times as long.");
   command->callback([options] { Train(*options); });
 }
 

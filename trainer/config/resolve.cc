@@ -6,6 +6,7 @@
 
 #include "kernels/core/error.h"
 #include "trainer/config/load.h"
+#include "trainer/config/rules.h"
 #include "trainer/config/schema.h"
 
 namespace ksa {
@@ -58,44 +59,10 @@ void ResolveDevice(Config& config, bool cuda_available) {
 }
 
 void CheckAgainstRanks(Config& config, int world_size) {
-  ParallelConfig& parallel = config.parallel;
-  const int32_t model_ranks = parallel.tensor * parallel.context;
-  std::vector<std::string> problems;
-  if (world_size % model_ranks != 0) {
-    problems.push_back(
-        fmt::format("parallel.tensor: {} ranks are no multiple of tensor {} x context {}; start another "
-                    "number of ranks or change them",
-                    world_size,
-                    parallel.tensor,
-                    parallel.context));
-  } else if (parallel.data && *parallel.data * model_ranks != world_size) {
-    problems.push_back(
-        fmt::format("parallel.data: data {} x tensor {} x context {} is not the number of ranks, {}; use "
-                    "auto or start {} ranks",
-                    *parallel.data,
-                    parallel.tensor,
-                    parallel.context,
-                    world_size,
-                    *parallel.data * model_ranks));
-  }
-  if (config.run.device == DeviceChoice::kCuda && world_size > 1) {
-    problems.push_back(
-        fmt::format("run.device: cuda runs with one rank, not with {}; start one, or use cpu", world_size));
-  }
-  const int32_t data = parallel.data.value_or(std::max(1, world_size / model_ranks));
-  const int64_t unit = int64_t{config.training.micro_batch_size} * data;
-  if (config.training.global_batch_size % unit != 0) {
-    problems.push_back(
-        fmt::format("training.global_batch_size: {} is not a multiple of micro_batch_size {} x {} data "
-                    "ranks; change one of them",
-                    config.training.global_batch_size,
-                    config.training.micro_batch_size,
-                    data));
-  }
-  if (!problems.empty()) {
+  if (const std::vector<std::string> problems = MeshProblems(config, world_size); !problems.empty()) {
     Fail(ExitCode::kConfig, "{}", fmt::join(problems, "\n"));
   }
-  parallel.data = data;
+  config.parallel.data = world_size / (config.parallel.tensor * config.parallel.context);
 }
 
 std::vector<ConfigDifference> DiffConfigs(const Config& old_config, const Config& new_config) {

@@ -42,6 +42,12 @@ struct RuleCheck {
 // The rules of `model` (and of the sequence length, when it is known: > 0).
 void CheckModelRules(const Draft& draft, const Given& given, Problems& problems);
 
+// The rules of `parallel` that do not need the number of ranks.
+void CheckMeshRules(const RuleCheck& check);
+
+// What is wrong when `ranks` ranks run a complete configuration, one problem an entry.
+[[nodiscard]] std::vector<std::string> MeshProblems(const Config& config, int ranks);
+
 // All others.
 void CheckRunRules(const Draft& draft, const Given& given, Problems& problems);
 

@@ -131,20 +131,6 @@ void CheckSchedule(const RuleCheck& check) {
   }
 }
 
-void CheckParallel(const RuleCheck& check) {
-  const ParallelConfig& parallel = check.draft.config.parallel;
-  if (check.given.Usable({"parallel.tensor"}) && parallel.tensor > 1) {
-    check.Fail({"parallel.tensor"}, fmt::format("{} is not supported yet; use 1", parallel.tensor));
-  }
-  if (check.given.Usable({"parallel.context"}) && parallel.context > 1) {
-    check.Fail({"parallel.context"}, fmt::format("{} is not supported yet; use 1", parallel.context));
-  }
-  if (check.given.Usable({"parallel.sequence_parallel", "parallel.tensor"}) && parallel.tensor == 1 &&
-      check.draft.sequence_parallel.value_or(false)) {
-    check.Fail({"parallel.sequence_parallel"}, "needs tensor > 1; remove it");
-  }
-}
-
 void CheckCheckpoint(const RuleCheck& check) {
   const CheckpointConfig& checkpoint = check.draft.config.checkpoint;
   if (check.given.Usable({"checkpoint.async"}) && checkpoint.async) {
@@ -195,7 +181,7 @@ void CheckRunRules(const Draft& draft, const Given& given, Problems& problems) {
   CheckBatch(check);
   CheckLength(check);
   CheckSchedule(check);
-  CheckParallel(check);
+  CheckMeshRules(check);
   CheckCheckpoint(check);
 }
 

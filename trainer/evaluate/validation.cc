@@ -30,6 +30,7 @@ TensorView ViewOf(std::vector<double>& values) {
 }  // namespace
 
 void BatchEvaluator::Add(const Batch& batch, double mix, EvaluationSums& sums) {
+  runtime_.Enter(Phase::kEvaluation);
   const ExecContext cx = runtime_.Context();
   upload_.Load(cx, model_.config(), batch);
   const MicroBatch micro = upload_.Slice(0, batch.samples);

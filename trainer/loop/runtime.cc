@@ -2,7 +2,9 @@
 
 #include <cstdlib>
 #include <string_view>
+#include <utility>
 
+#include "parallel/comm/nccl.h"
 #include "trainer/loop/cores.h"
 #include "trainer/observe/host_memory.h"
 
@@ -27,8 +29,14 @@ Runtime::Runtime(Communicator& world, const RuntimeOptions& options) {
     OpenGpu(options);
   }
   stream_.deterministic = options.deterministic;
+  ProcessMesh::MakeGroup make;
+  if (gpu_.has_value() && world.size() > 1) {
+    make = [device = stream_.device](std::unique_ptr<Communicator> host) {
+      return host->size() == 1 ? std::move(host) : MakeNcclCommunicator(std::move(host), device);
+    };
+  }
   mesh_ = std::make_unique<ProcessMesh>(
-      world, options.mesh.value_or(MeshShape{.data = world.size()}), options.sequence_parallel);
+      world, options.mesh.value_or(MeshShape{.data = world.size()}), options.sequence_parallel, make);
 }
 
 void Runtime::OpenGpu(const RuntimeOptions& options) {
@@ -55,6 +63,13 @@ MemoryStatus Runtime::Memory() const {
     return {ResidentBytes(), HostMemoryBytes()};
   }
   return {allocator_->use().peak + GpuStream::kWorkspaceBytes, gpu_->total_bytes};
+}
+
+void Runtime::SetWatchdog(Watchdog* watchdog) {
+  watchdog_ = watchdog;
+  if (watchdog_ != nullptr) {
+    watchdog_->SetDevice(gpu_.has_value());
+  }
 }
 
 ExecContext Runtime::Context() {

@@ -12,6 +12,7 @@
 #include "model/autograd/context.h"
 #include "parallel/comm/communicator.h"
 #include "parallel/mesh/process_mesh.h"
+#include "trainer/loop/watchdog.h"
 
 namespace ksa {
 
@@ -61,6 +62,23 @@ class Runtime {
   // A context without a tape.
   [[nodiscard]] ExecContext Context();
 
+  // `watchdog` (null: none), which outlives the runtime, is told of the phases that follow.
+  void SetWatchdog(Watchdog* watchdog);
+
+  void Enter(Phase phase) {
+    if (watchdog_ != nullptr) {
+      watchdog_->Enter(phase);
+    }
+  }
+
+  void BeginUpdate(int64_t update) {
+    if (watchdog_ != nullptr) {
+      watchdog_->BeginUpdate(update);
+    }
+  }
+
+  [[nodiscard]] Watchdog* watchdog() const { return watchdog_; }
+
   // Tells `tracer` (null: nobody) of all operations of contexts made from now on.
   void SetTracer(Tracer* tracer) { stream_.tracer = tracer; }
 
@@ -73,6 +91,7 @@ class Runtime {
   std::unique_ptr<SlabSource> slabs_;
   std::unique_ptr<Allocator> allocator_;
   const ArenaAllocator* arena_ = nullptr;
+  Watchdog* watchdog_ = nullptr;
   std::unique_ptr<ProcessMesh> mesh_;  // last: its groups use the device
 };
 

@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "trainer/config/load.h"
+#include "trainer/loop/ranks.h"
 #include "trainer/loop/summary.h"
 #include "trainer/observe/device_peaks.h"
 #include "trainer/observe/log_line.h"
@@ -80,6 +81,8 @@ Trainer::Trainer(const Config& config, Runtime& runtime, TrainerOptions options)
       evaluator_(runtime, state_.model, dataset_, config.training.micro_batch_size),
       peak_flops_(PeakOfRank(runtime, *config.training.precision)),
       flops_(config_.model) {
+  CheckSameOnAllRanks(
+      runtime_.world(), options_.host, {{"the fingerprint of the training data", dataset_.Fingerprint()}});
   if (!options_.dry_run) {
     OpenRunFolder();
   }
@@ -92,6 +95,10 @@ void Trainer::OpenRunFolder() {
   if (runtime_.world().rank() == 0) {
     logger_.AttachFile(folder_->LogPath());
     folder_->CopyTokenizer(dataset_.TokenizerPath());
+  }
+  const std::vector<std::string> hosts = runtime_.world().Gather(options_.host);
+  if (Watchdog* watchdog = runtime_.watchdog(); watchdog != nullptr && hosts.size() > 1) {
+    watchdog->SetStates(folder_->path() + "/ranks", hosts);
   }
 }
 
@@ -123,6 +130,7 @@ void Trainer::Resume() {
   state_.store.Initialize(config_.run.seed, runtime_.stream());
   if (options.load.has_value()) {
     const Checkpoint source = OpenCheckpoint(*options.load, runtime_.world());
+    runtime_.Enter(Phase::kLoad);
     LoadInto(state_.store, source, LoadParts::kWeights, runtime_.stream());
     logger_.Info(fmt::format("weights of {}", source.path));
   }
@@ -145,6 +153,7 @@ void Trainer::AcceptCheckpoint(const Checkpoint& checkpoint) {
          meta.data_fingerprint,
          dataset_.Fingerprint());
   }
+  runtime_.Enter(Phase::kLoad);
   LoadInto(state_.store, checkpoint, LoadParts::kWeightsAndMoments, runtime_.stream());
   done_ = meta.step;
   logger_.Info(fmt::format("resumed from {}: {} updates done", checkpoint.path, done_));
@@ -170,9 +179,23 @@ double Trainer::LearningRateAt(int64_t update) const {
   return LearningRate(config_.optimizer, config_.schedule, config_.training.max_steps, update);
 }
 
+void Trainer::LogRanks() {
+  Communicator& world = runtime_.world();
+  const std::vector<std::string> hosts = world.Gather(options_.host);
+  const std::vector<std::string> devices = world.Gather(
+      runtime_.gpu().has_value() ? fmt::format("GPU {} {}", runtime_.stream().device.ordinal, runtime_.gpu()->name)
+                                 : "cpu");
+  for (const std::string& line : RankTable(hosts, devices, runtime_.mesh().shape())) {
+    logger_.Info(line);
+  }
+}
+
 void Trainer::LogSummary() {
   for (const std::string& line : StartSummary(config_, state_.store, dataset_, runtime_)) {
     logger_.Info(line);
+  }
+  if (runtime_.world().size() > 1) {
+    LogRanks();
   }
   if (!options_.memory_table.empty()) {
     logger_.Info("device memory, planned:\n" + options_.memory_table);
@@ -203,6 +226,7 @@ int64_t Trainer::TokensAnUpdate() const {
 // The next update; counts it as done. The report lacks timing.
 StepReport Trainer::RunOneUpdate(BatchStream& batches, Progress& progress) {
   const int64_t update = done_ + 1;
+  runtime_.BeginUpdate(update);
   const Batch& batch = batches.Next();
   const double lr = LearningRateAt(update);
   const UpdateOutcome outcome = RunTraced(batch, update, lr);
@@ -301,6 +325,7 @@ void Trainer::FailStopped(const StopSignal& stop) const {
 }
 
 void Trainer::Save(int64_t update) {
+  runtime_.Enter(Phase::kCheckpoint);
   const ProcessMesh& mesh = runtime_.mesh();
   const int64_t samples = update * config_.training.global_batch_size;
   const CheckpointMeta meta = {.run_id = folder_->run_id(),

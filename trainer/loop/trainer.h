@@ -30,6 +30,7 @@ struct TrainerOptions {
   std::optional<std::string>
       trace;                 // write a trace of one update to this file: the third, or the last if there are fewer
   std::string memory_table;  // of the plan for a GPU; logged with the summary
+  std::string host = "localhost";  // that this rank runs on
 };
 
 class Trainer {
@@ -45,6 +46,7 @@ class Trainer {
 
  private:
   void OpenRunFolder();
+  void LogRanks();
   void Resume();
   void AcceptCheckpoint(const Checkpoint& checkpoint);
   void LogSummary();

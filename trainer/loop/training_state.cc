@@ -5,6 +5,14 @@
 #include "model/ksa/parameters.h"
 
 namespace ksa {
+namespace {
+
+// Elements after which a bucket of gradients ends, 256 MiB in fp32: large enough for a link's full bandwidth, and less
+// than a layer of the models that need overlap (75 M elements at 1.9 B), so that a layer's sums start with its
+// backward.
+constexpr int64_t kBucketElements = int64_t{64} << 20;
+
+}  // namespace
 
 TrainingState::TrainingState(const ModelConfig& model_config,
                              const TrainingConfig& training,
@@ -30,7 +38,8 @@ FlatSharding ShardingOf(const ParallelConfig& parallel, const ProcessMesh& mesh)
           .rank = state.rank(),
           .shard_optimizer = parallel.zero == 1 && state.size() > 1,
           .tensor_parts = mesh.Size(MeshAxis::kTensor),
-          .tensor_rank = mesh.Rank(MeshAxis::kTensor)};
+          .tensor_rank = mesh.Rank(MeshAxis::kTensor),
+          .bucket_elements = state.size() > 1 ? kBucketElements : INT64_MAX};
 }
 
 }  // namespace ksa

@@ -33,7 +33,8 @@ class Updater {
   void RunGradients(const Batch& batch);
 
  private:
-  void AccumulateGradients(const Batch& batch, double mix, double grad_scale);
+  // `report`: the optimizer is told of the last micro-batch's progress.
+  void AccumulateGradients(const Batch& batch, double mix, double grad_scale, bool report);
 
   Runtime& runtime_;
   KsaModel& model_;

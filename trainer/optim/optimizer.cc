@@ -1,7 +1,5 @@
 #include "trainer/optim/optimizer.h"
 
-#include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <utility>
 
@@ -11,10 +9,6 @@
 
 namespace ksa {
 namespace {
-
-double MillisecondsSince(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start).count();
-}
 
 TensorView RowsOf(const TensorView& flat, const FlatRange& range) {
   return flat.Rows(range.begin, range.size());
@@ -33,7 +27,9 @@ Optimizer::Optimizer(const OptimizerConfig& config,
       allocator_(allocator),
       stats_(Tensor::Empty({2}, DType::kF64, allocator)),
       scale_(Tensor::Empty({1}, DType::kF64, allocator)),
-      read_back_(2 * SizeOf(DType::kF64), stream) {
+      read_back_(2 * SizeOf(DType::kF64), stream),
+      stalls_(mesh.world().size() > 1),
+      reducer_(store, mesh, stalls_) {
   if (store.replicas() > 1) {
     static_cast<void>(mesh.replica_group(store.replicas()));  // all ranks make it here, together
   }
@@ -41,48 +37,24 @@ Optimizer::Optimizer(const OptimizerConfig& config,
 
 void Optimizer::BeginUpdate(const Stream& stream) {
   store_.BeginUpdate();
+  reducer_.Begin();
   Zero(stats_, stream);
 }
 
 UpdateResult Optimizer::Step(double lr, int64_t update, const Stream& stream) {
-  UpdateResult result;
-  store_.FinishGradients(stream);
-  auto start = std::chrono::steady_clock::now();
-  ReduceGradients(stream);
+  reducer_.Finish(stream);
   SumNorm(stream);
-  result.comm_ms += MillisecondsSince(start);
   ClipScale({.stats = stats_, .scale = scale_, .clip = config_.clip_grad_norm}, stream);
   ApplyAdamW(lr, update, stream);
-  start = std::chrono::steady_clock::now();
-  if (store_.is_sharded()) {
-    for (const Bucket& bucket : store_.buckets()) {
-      mesh_.state_group().AllGather("gather weights", RowsOf(store_.weights(), bucket.range), stream);
-    }
-  }
-  result.comm_ms += MillisecondsSince(start);
 
   const TensorView stats{read_back_.data(), DType::kF64, {}, {2}};
   CopyToHost(stats_, stats, stream);
+  UpdateResult result;
   result.loss_sum = stats.As<double>()[0];
   result.grad_norm = std::sqrt(stats.As<double>()[1]);
   result.applied = std::isfinite(result.loss_sum) && std::isfinite(result.grad_norm);
+  result.comm_ms = stalls_.Take();
   return result;
-}
-
-void Optimizer::ReduceGradients(const Stream& stream) {
-  for (const Bucket& bucket : store_.buckets()) {
-    const TensorView grads = RowsOf(store_.grads(), bucket.range);
-    if (bucket.reduction == TensorReduction::kAll) {
-      mesh_.group(MeshAxis::kTensor).AllReduceSum("sum gradients over tensor ranks", grads, stream);
-    } else if (bucket.reduction == TensorReduction::kReplicas) {
-      mesh_.replica_group(store_.replicas()).AllReduceSum("sum gradients over key/value replicas", grads, stream);
-    }
-    if (store_.is_sharded()) {
-      mesh_.state_group().ReduceScatterSum("sum gradients", grads, stream);
-    } else {
-      mesh_.state_group().AllReduceSum("sum gradients", grads, stream);
-    }
-  }
 }
 
 // Every rank sums the elements it owns, so that each counts once and the sum of the ranks' parts is the same whether
@@ -92,15 +64,31 @@ void Optimizer::SumNorm(const Stream& stream) {
   for (const FlatRange& range : store_.owned()) {
     SumOfSquares(RowsOf(store_.grads(), range), squares, stream, &allocator_);
   }
-  mesh_.group(MeshAxis::kTensor).AllReduceSum("gradient norm over tensor ranks", squares, stream);
-  mesh_.state_group().AllReduceSum("loss and gradient norm", stats_, stream);
+  stalls_.Measure(stream, Ordering::kInOrder, [&] {
+    mesh_.group(MeshAxis::kTensor).AllReduceSum("gradient norm over tensor ranks", squares, stream);
+    mesh_.state_group().AllReduceSum("loss and gradient norm", stats_, stream);
+  });
 }
 
+// Under ZeRO-1 the new weights of a bucket travel while the next one's are computed.
 void Optimizer::ApplyAdamW(double lr, int64_t update, const Stream& stream) {
-  for (const FlatRange& shard : store_.shards()) {
-    UpdateRange(Intersect(shard, {0, store_.decay_end()}), config_.weight_decay, lr, update, stream);
-    UpdateRange(Intersect(shard, {store_.decay_end(), store_.padded_size()}), 0.0, lr, update, stream);
+  if (!store_.is_sharded()) {
+    UpdateShard({0, store_.padded_size()}, lr, update, stream);
+    return;
   }
+  Communicator& group = mesh_.state_group();
+  for (const Bucket& bucket : store_.buckets()) {
+    UpdateShard(bucket.part, lr, update, stream);
+    stalls_.Measure(stream, Ordering::kUntilWait, [&] {
+      group.AllGather("gather weights", RowsOf(store_.weights(), bucket.range), stream, Ordering::kUntilWait);
+    });
+  }
+  stalls_.Measure(stream, Ordering::kInOrder, [&] { group.Wait(stream); });
+}
+
+void Optimizer::UpdateShard(const FlatRange& shard, double lr, int64_t update, const Stream& stream) {
+  UpdateRange(Intersect(shard, {0, store_.decay_end()}), config_.weight_decay, lr, update, stream);
+  UpdateRange(Intersect(shard, {store_.decay_end(), store_.padded_size()}), 0.0, lr, update, stream);
 }
 
 void Optimizer::UpdateRange(

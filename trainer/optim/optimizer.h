@@ -9,6 +9,8 @@
 #include "model/autograd/parameter.h"
 #include "parallel/mesh/process_mesh.h"
 #include "trainer/config/config.h"
+#include "trainer/optim/gradient_reducer.h"
+#include "trainer/optim/stall_timer.h"
 
 namespace ksa {
 
@@ -17,7 +19,7 @@ struct UpdateResult {
   double loss_sum = 0.0;   // over the targets of the global batch
   double grad_norm = 0.0;  // global, before clipping
   bool applied = true;     // false: loss or norm was not finite, and nothing changed
-  double comm_ms = 0.0;    // spent in collectives
+  double comm_ms = 0.0;    // that this update's end waited for sums and weights of other ranks
 };
 
 class Optimizer {
@@ -36,15 +38,21 @@ class Optimizer {
   // [1] fp64, where the store lies: this rank's loss sum, which micro-batches add to.
   [[nodiscard]] Tensor loss_sum() const { return stats_.Rows(0, 1); }
 
+  // Whether sums over ranks can start before backward is done: then OnGradients should be told of the last
+  // micro-batch's progress (KsaModel::Input::on_gradients). It need not be; the results have the same bits.
+  [[nodiscard]] bool takes_progress() const { return mesh_.state_group().size() > 1; }
+
+  void OnGradients(int32_t layer, const Stream& stream) { reducer_.OnGradients(layer, stream); }
+
   // Call after the last micro-batch's backward. store.grads() hold this rank's part of the gradient sum. `update`
   // counts from 1. Everything is queued on the stream, clipping and the decision to apply included; the read-back of
   // loss and norm at the end is the one time in an update that the host waits for the device.
   UpdateResult Step(double lr, int64_t update, const Stream& stream);
 
  private:
-  void ReduceGradients(const Stream& stream);
   void SumNorm(const Stream& stream);
   void ApplyAdamW(double lr, int64_t update, const Stream& stream);
+  void UpdateShard(const FlatRange& shard, double lr, int64_t update, const Stream& stream);
   void UpdateRange(const FlatRange& range, double weight_decay, double lr, int64_t update, const Stream& stream);
 
   OptimizerConfig config_;
@@ -54,6 +62,8 @@ class Optimizer {
   Tensor stats_;  // [2] fp64: loss sum, sum of squares of the gradients
   Tensor scale_;  // [1] fp64: the clipping factor, NaN when the update must not be applied
   PinnedMemory read_back_;
+  StallTimer stalls_;
+  GradientReducer reducer_;
 };
 
 }  // namespace ksa

@@ -312,6 +312,7 @@ KsaModel::Input ModelHarness::InputOf(int32_t first_sequence, int32_t count, con
   input.context_method = options.context_method;
   input.mix = case_.mix;
   input.recompute = options.recompute;
+  input.on_gradients = options.on_gradients;
   return input;
 }
 

@@ -1,6 +1,7 @@
 // Small models of every kind, and one place that runs them.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -54,6 +55,7 @@ class ModelHarness {
     bool all_chunks_live = false;
     int32_t micro_batch = 0;  // sequences a pass; 0: all
     ContextMethod context_method = ContextMethod::kAuto;
+    std::function<void(int32_t layer)> on_gradients;
   };
 
   [[nodiscard]] Outcome Run(const Options& options);

@@ -80,13 +80,40 @@ TEST(BadConfig, Optimizer) {
   });
 }
 
-TEST(BadConfig, Rest) {
+TEST(BadConfig, Parallel) {
   testing::ExpectReports({
-      {"parallel: {tensor: 2}\n", "t.yaml:2:20: parallel.tensor: 2 is not supported yet; use 1"},
-      {"parallel: {context: 2}\n", "t.yaml:2:21: parallel.context: 2 is not supported yet; use 1"},
+      {"parallel: {tensor: 2}\n", ""},
+      {"parallel: {context: 4}\n", ""},
+      {"parallel: {tensor: 0}\n", "t.yaml:2:20: parallel.tensor: must be at least 1, got 0"},
+      {"parallel: {tensor: 3}\n",
+       "t.yaml:2:20: parallel.tensor: 3 does not divide num_attention_heads 4; this model takes 1, 2, 4"},
+      {"model: {num_attention_heads: 6, num_key_value_heads: 3, hidden_size: 36}\nparallel: {tensor: 2}\n",
+       "t.yaml:3:20: parallel.tensor: 2 neither divides num_key_value_heads 3 nor is a multiple of it; this model "
+       "takes "
+       "1, 3, 6"},
+      {"model: {intermediate_size: 3}\nparallel: {tensor: 4}\n",
+       "t.yaml:3:20: parallel.tensor: 4 ranks cannot share 3 columns of intermediate_size; this model takes 1, 2"},
+      {"model: {vocab_size: 3}\nparallel: {tensor: 4}\n",
+       "t.yaml:3:20: parallel.tensor: 4 ranks cannot share 3 rows of vocab_size; this model takes 1, 2"},
+      {"parallel: {context: 5}\n",
+       "t.yaml:2:21: parallel.context: 5 ranks hold two slices of whole chunks each, but 64 tokens are 8 chunk(s) of "
+       "8; "
+       "use at most 4, smaller chunks or longer sequences"},
+      {"training: {sequence_length: 20}\nparallel: {context: 2}\n",
+       "t.yaml:3:21: parallel.context: 2 ranks hold two slices of whole chunks each, but 20 tokens are 3 chunk(s) of "
+       "8; "
+       "use at most 1, smaller chunks or longer sequences"},
+      {"model: {attention: {pattern: [full]}}\nparallel: {context: 33}\n",
+       "t.yaml:3:21: parallel.context: 33 ranks hold two slices of whole chunks each, but 64 tokens are 64 chunk(s) of "
+       "1; use at most 32, smaller chunks or longer sequences"},
       {"parallel: {zero: 2}\n", "t.yaml:2:18: parallel.zero: must be at most 1, got 2"},
       {"parallel: {data: 0}\n", "t.yaml:2:18: parallel.data: must be at least 1, got 0"},
       {"parallel: {sequence_parallel: true}\n", "t.yaml:2:31: parallel.sequence_parallel: needs tensor > 1; remove it"},
+  });
+}
+
+TEST(BadConfig, Rest) {
+  testing::ExpectReports({
       {"checkpoint: {interval: 0}\n", "t.yaml:2:24: checkpoint.interval: must be at least 1, got 0"},
       {"checkpoint: {keep_last: 1}\n", "t.yaml:2:25: checkpoint.keep_last: must be at least 2, got 1"},
       {"checkpoint: {async: true}\n", "t.yaml:2:21: checkpoint.async: true is not supported yet; use false"},

@@ -56,22 +56,47 @@ TEST(CheckAgainstRanks, FillsInTheDataRanks) {
   EXPECT_EQ(config.parallel.data, 2);
 }
 
+std::string RanksReport(int ranks, const std::vector<std::string>& sets) {
+  return MessageOf([&] {
+    Config config = LoadBase(sets);
+    CheckAgainstRanks(config, ranks);
+  });
+}
+
+TEST(CheckAgainstRanks, Meshes) {
+  Config config = LoadBase({"parallel.tensor=2", "parallel.context=2"});
+  CheckAgainstRanks(config, 8);
+  EXPECT_EQ(config.parallel.data, 2);
+}
+
 TEST(CheckAgainstRanks, Mistakes) {
-  EXPECT_EQ(MessageOf([] {
-              Config config = LoadBase();
-              CheckAgainstRanks(config, 3);
-            }),
-            "training.global_batch_size: 8 is not a multiple of micro_batch_size 1 x 3 data ranks; change one of them");
-  EXPECT_EQ(MessageOf([] {
-              Config config = LoadBase({"training.micro_batch_size=8"});
-              CheckAgainstRanks(config, 2);
-            }),
-            "training.global_batch_size: 8 is not a multiple of micro_batch_size 8 x 2 data ranks; change one of them");
-  EXPECT_EQ(MessageOf([] {
-              Config config = LoadBase({"parallel.data=4"});
-              CheckAgainstRanks(config, 2);
-            }),
-            "parallel.data: data 4 x tensor 1 x context 1 is not the number of ranks, 2; use auto or start 4 ranks");
+  EXPECT_EQ(RanksReport(3, {}),
+            "training.global_batch_size: 8 is not a multiple of micro_batch_size 1 x 3 data ranks; change one of them; "
+            "meshes of 3 ranks (data x context x tensor): 1 x 3 x 1");
+  EXPECT_EQ(RanksReport(2, {"training.micro_batch_size=8"}),
+            "training.global_batch_size: 8 is not a multiple of micro_batch_size 8 x 2 data ranks; change one of them; "
+            "meshes of 2 ranks (data x context x tensor): 1 x 2 x 1, 1 x 1 x 2");
+  EXPECT_EQ(
+      RanksReport(2, {"parallel.data=4"}),
+      "parallel: data 4 x context 1 x tensor 1 is not the number of ranks, 2; start 4 ranks or change them; meshes "
+      "of 2 ranks (data x context x tensor): 2 x 1 x 1, 1 x 2 x 1, 1 x 1 x 2");
+  EXPECT_EQ(
+      RanksReport(3, {"parallel.tensor=2"}),
+      "parallel: 3 rank(s) are no multiple of context 1 x tensor 2; start a multiple of 2 or change them; meshes of "
+      "3 ranks (data x context x tensor): 1 x 3 x 1");
+  EXPECT_EQ(
+      RanksReport(5, {"parallel.context=2"}),
+      "parallel: 5 rank(s) are no multiple of context 2 x tensor 1; start a multiple of 2 or change them; no mesh "
+      "of 5 ranks fits this model, sequence and batch");
+  EXPECT_EQ(
+      RanksReport(64,
+                  {"parallel.data=1",
+                   "training.global_batch_size=64",
+                   "training.sequence_length=4096",
+                   "model.num_attention_heads=16"}),
+      "parallel: data 1 x context 1 x tensor 1 is not the number of ranks, 64; start 1 ranks or change them; meshes "
+      "of 64 ranks (data x context x tensor): 64 x 1 x 1, 32 x 2 x 1, 16 x 4 x 1, 8 x 8 x 1, 4 x 16 x 1, 2 x 32 x "
+      "1, 1 x 64 x 1, 32 x 1 x 2, 16 x 2 x 2, 8 x 4 x 2, 4 x 8 x 2, 2 x 16 x 2 and 13 more");
 }
 
 // The contract's three classes, key by key.
