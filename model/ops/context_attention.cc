@@ -170,7 +170,7 @@ Kept Run(const ExecContext& cx, const Var& q, ContextKeys& keys) {
     result.out = Take(*cx.kept);
     result.text_lse = Take(*cx.kept);
     result.summary_lse = Take(*cx.kept);
-    keys.text->StartReplay(cx, q.value.Rows(0, text_rows), result.out.Rows(0, text_rows));
+    keys.text->StartReplay(cx, result.out.Rows(0, text_rows));
     return result;
   }
   result.out = cx.Empty(q.value.shape(), q.value.dtype());
@@ -201,13 +201,9 @@ std::shared_ptr<ContextKeys> StartContextKeys(
                                 .window = spec.window,
                                 .head_dim = spec.head_dim,
                                 .group = &group};
-  const int64_t kv_heads = k.cols() / spec.head_dim;
-  auto keys = std::make_shared<ContextKeys>(k,
-                                            v,
-                                            text,
-                                            TakesHeads(spec, heads, kv_heads, group.size())
-                                                ? MakeContextTextByHeads(text, heads, kv_heads)
-                                                : MakeContextTextByKeys(text));
+  const bool by_heads = TakesHeads(spec, heads, k.cols() / spec.head_dim, group.size());
+  auto keys =
+      std::make_shared<ContextKeys>(k, v, text, by_heads ? MakeContextTextByHeads(text) : MakeContextTextByKeys(text));
   keys->text->StartKeys(cx, {k.value, v.value});
   if (cx.tape != nullptr) {
     cx.tape->Record(std::make_unique<ContextKeysNode>(keys));

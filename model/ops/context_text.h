@@ -36,14 +36,14 @@ class ContextText {
   // keys [nk_l, g·e] begin to travel; they stay where they are until Forward or StartBackward has run.
   virtual void StartKeys(const ExecContext& cx, const KeyPair& keys) = 0;
 
-  // q [s_l, h·e], the text rows, begins to travel, if it does; it stays until Forward or StartReplay has run.
+  // q [s_l, h·e], the text rows, begins to travel, if it does.
   virtual void StartQueries(const ExecContext& cx, const TensorView& q) = 0;
 
   // Waits for what travels, and writes out [s_l, h·e]. Returns the log-sum-exp of text rows.
   [[nodiscard]] virtual Tensor Forward(const ExecContext& cx, const TensorView& q, const TensorView& out) = 0;
 
   // Instead of Forward, in a recomputed block: `out` [s_l, h·e] is known, and begins to travel if it does.
-  virtual void StartReplay(const ExecContext& cx, const TensorView& q, const TensorView& out) = 0;
+  virtual void StartReplay(const ExecContext& cx, const TensorView& out) = 0;
 
   // Starts what backward needs of other ranks, or returns to them.
   virtual void StartBackward(const ExecContext& cx, const ContextTextBackward& args) = 0;
@@ -69,8 +69,6 @@ struct ContextTextSpec {
 };
 
 [[nodiscard]] std::unique_ptr<ContextText> MakeContextTextByKeys(const ContextTextSpec& spec);
-[[nodiscard]] std::unique_ptr<ContextText> MakeContextTextByHeads(const ContextTextSpec& spec,
-                                                                  int64_t heads,
-                                                                  int64_t kv_heads);
+[[nodiscard]] std::unique_ptr<ContextText> MakeContextTextByHeads(const ContextTextSpec& spec);
 
 }  // namespace ksa

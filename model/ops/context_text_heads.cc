@@ -16,12 +16,11 @@
 namespace ksa {
 namespace {
 
-// Moves matrices between "all columns of the rank's rows" (x) and "the rank's share of the columns of all rows" (y). A
-// share goes in `parts` parts, each a matrix of its own.
+// Moves matrices between "all columns of the rank's rows" (x) and "the rank's share of the columns of all rows" (y).
 class HeadExchange {
  public:
   // Of text rows, or with `summaries` of all rows.
-  HeadExchange(const ContextTextSpec& spec, bool summaries, int parts) : group_(*spec.group), parts_(parts) {
+  HeadExchange(const ContextTextSpec& spec, bool summaries) : group_(*spec.group) {
     for (int peer = 0; peer < group_.size(); ++peer) {
       segments_.push_back(SegmentsOf(spec.whole, group_.size(), peer, summaries));
     }
@@ -29,17 +28,17 @@ class HeadExchange {
     whole_rows_ = summaries ? spec.whole.rows() : spec.whole.text_rows();
   }
 
-  // x [rows, P·parts·c] -> part `part` of y, [all rows, c], once the group has waited; until then this must live.
-  [[nodiscard]] Tensor Gather(const ExecContext& cx, const TensorView& x, int part) {
-    const int64_t columns = x.cols() / (group_.size() * parts_);
+  // x [rows, P·c] -> y [all rows, c], once the group has waited; until then this must live.
+  [[nodiscard]] Tensor Gather(const ExecContext& cx, const TensorView& x) {
+    const int64_t columns = x.cols() / group_.size();
     Tensor y = cx.Empty({whole_rows_, columns}, x.dtype);
     const Tensor packed = cx.Empty({(group_.size() - 1) * local_rows_, columns}, x.dtype);
     std::vector<Message> sends;
     std::vector<Message> receives;
-    ForPeers(packed, [&](int peer, const TensorView& rows) {
-      CopyBlock({x.Rows(0, local_rows_), First(peer, part, columns), columns}, {rows, 0, columns}, cx.stream);
+    ForPeers(packed, [&](int peer, const TensorView& part) {
+      CopyBlock({x.Rows(0, local_rows_), peer * columns, columns}, {part, 0, columns}, cx.stream);
       for (const RowSegment& own : Segments(group_.rank())) {
-        sends.push_back({peer, rows.Rows(own.local, own.rows)});
+        sends.push_back({peer, part.Rows(own.local, own.rows)});
       }
       for (const RowSegment& theirs : Segments(peer)) {
         receives.push_back({peer, y.view().Rows(theirs.whole, theirs.rows)});
@@ -47,7 +46,7 @@ class HeadExchange {
     });
     group_.Exchange("gather heads", sends, receives, cx.stream, Ordering::kUntilWait);
     for (const RowSegment& own : Segments(group_.rank())) {
-      CopyBlock({x.Rows(own.local, own.rows), First(group_.rank(), part, columns), columns},
+      CopyBlock({x.Rows(own.local, own.rows), group_.rank() * columns, columns},
                 {y.view().Rows(own.whole, own.rows), 0, columns},
                 cx.stream);
     }
@@ -55,28 +54,35 @@ class HeadExchange {
     return y;
   }
 
-  // Part `part` of y, [all rows, c], begins to travel back; Land ends it.
-  void Return(const ExecContext& cx, const Tensor& y, int part) {
+  // y [all rows, c] begins to travel back; Land ends it.
+  void Return(const ExecContext& cx, const Tensor& y) {
     const Tensor packed = cx.Empty({(group_.size() - 1) * local_rows_, y.cols()}, y.dtype());
     std::vector<Message> sends;
     std::vector<Message> receives;
-    ForPeers(packed, [&](int peer, const TensorView& rows) {
+    ForPeers(packed, [&](int peer, const TensorView& part) {
       for (const RowSegment& theirs : Segments(peer)) {
         sends.push_back({peer, y.view().Rows(theirs.whole, theirs.rows)});
       }
       for (const RowSegment& own : Segments(group_.rank())) {
-        receives.push_back({peer, rows.Rows(own.local, own.rows)});
+        receives.push_back({peer, part.Rows(own.local, own.rows)});
       }
     });
     group_.Exchange("return heads", sends, receives, cx.stream, Ordering::kUntilWait);
-    returned_.push_back({y, packed, part});
+    returned_.push_back({y, packed});
   }
 
-  // After the group has waited: all parts of what was returned first -> x [rows, P·parts·c].
+  // After the group has waited: what was returned first, -> x [rows, P·c].
   void Land(const ExecContext& cx, const TensorView& x) {
-    for (int i = 0; i < parts_; ++i) {
-      LandPart(cx, returned_.front(), x);
-      returned_.erase(returned_.begin());
+    const Returned returned = returned_.front();
+    returned_.erase(returned_.begin());
+    const int64_t columns = returned.own.cols();
+    ForPeers(returned.peers, [&](int peer, const TensorView& part) {
+      CopyBlock({part, 0, columns}, {x.Rows(0, local_rows_), peer * columns, columns}, cx.stream);
+    });
+    for (const RowSegment& own : Segments(group_.rank())) {
+      CopyBlock({returned.own.view().Rows(own.whole, own.rows), 0, columns},
+                {x.Rows(own.local, own.rows), group_.rank() * columns, columns},
+                cx.stream);
     }
   }
 
@@ -90,40 +96,23 @@ class HeadExchange {
   struct Returned {
     Tensor own;    // y
     Tensor peers;  // [(P - 1) · rows, c]
-    int part = 0;
   };
-
-  // First column of x that belongs to a part of a rank's share.
-  [[nodiscard]] int64_t First(int rank, int part, int64_t columns) const { return (rank * parts_ + part) * columns; }
-
-  void LandPart(const ExecContext& cx, const Returned& returned, const TensorView& x) const {
-    const int64_t columns = returned.own.cols();
-    ForPeers(returned.peers, [&](int peer, const TensorView& rows) {
-      CopyBlock({rows, 0, columns}, {x.Rows(0, local_rows_), First(peer, returned.part, columns), columns}, cx.stream);
-    });
-    for (const RowSegment& own : Segments(group_.rank())) {
-      CopyBlock({returned.own.view().Rows(own.whole, own.rows), 0, columns},
-                {x.Rows(own.local, own.rows), First(group_.rank(), returned.part, columns), columns},
-                cx.stream);
-    }
-  }
 
   [[nodiscard]] const std::vector<RowSegment>& Segments(int rank) const { return segments_[static_cast<size_t>(rank)]; }
 
-  // visit(peer, its rows of `packed`) for all others.
-  template <typename Visit>
-  void ForPeers(const Tensor& packed, const Visit& visit) const {
+  // part(peer, its rows of `packed`) for all others.
+  template <typename Part>
+  void ForPeers(const Tensor& packed, const Part& part) const {
     int64_t first = 0;
     for (int peer = 0; peer < group_.size(); ++peer) {
       if (peer != group_.rank()) {
-        visit(peer, packed.view().Rows(first, local_rows_));
+        part(peer, packed.view().Rows(first, local_rows_));
         first += local_rows_;
       }
     }
   }
 
   Communicator& group_;
-  int parts_;
   std::vector<std::vector<RowSegment>> segments_;  // of every rank
   int64_t local_rows_ = 0;
   int64_t whole_rows_ = 0;
@@ -131,16 +120,10 @@ class HeadExchange {
   std::vector<Returned> returned_;
 };
 
-// The heads of a rank go in two parts where they divide: the second one's queries travel while attention runs on the
-// first, the first one's outputs while it runs on the second; and so in backward.
 class TextByHeads final : public ContextText {
  public:
-  TextByHeads(const ContextTextSpec& spec, int parts)
-      : spec_(spec),
-        queries_(spec, false, parts),
-        k_(spec, spec.SeesSummaries(), parts),
-        v_(spec, spec.SeesSummaries(), parts),
-        parts_(static_cast<size_t>(parts)) {
+  explicit TextByHeads(const ContextTextSpec& spec)
+      : spec_(spec), keys_exchange_(spec, spec.SeesSummaries()), text_exchange_(spec, false) {
     layout_ = spec.whole;
     if (!spec.SeesSummaries()) {
       layout_.live_chunks = 0;  // the call has text alone
@@ -148,127 +131,51 @@ class TextByHeads final : public ContextText {
   }
 
   void StartKeys(const ExecContext& cx, const KeyPair& keys) override {
-    for (int i = 0; i < parts(); ++i) {
-      At(i).k = k_.Gather(cx, keys.k, i);
-      At(i).v = v_.Gather(cx, keys.v, i);
-    }
+    keys_ = {keys_exchange_.Gather(cx, keys.k), keys_exchange_.Gather(cx, keys.v)};
   }
 
-  void StartQueries(const ExecContext& cx, const TensorView& q) override { At(0).q = queries_.Gather(cx, q, 0); }
+  void StartQueries(const ExecContext& cx, const TensorView& q) override { q_ = text_exchange_.Gather(cx, q); }
 
-  [[nodiscard]] Tensor Forward(const ExecContext& cx, const TensorView& q, const TensorView& out) override {
+  [[nodiscard]] Tensor Forward(const ExecContext& cx, const TensorView& /*q*/, const TensorView& out) override {
     Wait(cx);
-    const int64_t heads = At(0).q.cols() / spec_.head_dim;
-    Tensor lse = cx.Empty({parts() * Rows(), heads}, AccumulationType(q.dtype));
-    for (int i = 0; i < parts(); ++i) {
-      if (i + 1 < parts()) {
-        At(i + 1).q = queries_.Gather(cx, q, i + 1);
-      }
-      const Tensor shares = RunForward(cx, At(i), lse.Rows(i * Rows(), Rows()));
-      Wait(cx);
-      queries_.Return(cx, shares, i);
-    }
-    Wait(cx);
-    queries_.Land(cx, out);
-    return lse;
-  }
-
-  void StartReplay(const ExecContext& cx, const TensorView& q, const TensorView& out) override {
-    for (int i = 0; i < parts(); ++i) {
-      if (i > 0) {
-        At(i).q = queries_.Gather(cx, q, i);
-      }
-      At(i).out = queries_.Gather(cx, out, i);
-    }
-  }
-
-  void StartBackward(const ExecContext& cx, const ContextTextBackward& args) override {
-    for (int i = 0; i < parts(); ++i) {
-      if (At(i).out.empty()) {
-        At(i).out = queries_.Gather(cx, args.out, i);
-      }
-    }
-    At(0).dout = queries_.Gather(cx, args.dout, 0);
-  }
-
-  // Gradients of queries go back as soon as they are there; those of keys, which are needed later, behind them.
-  void FinishQueries(const ExecContext& cx, const ContextTextBackward& args) override {
-    Wait(cx);
-    KeyPair gradients;
-    for (int i = 0; i < parts(); ++i) {
-      if (i + 1 < parts()) {
-        At(i + 1).dout = queries_.Gather(cx, args.dout, i + 1);
-      }
-      if (i > 0) {
-        ReturnKeys(cx, gradients, i - 1);
-      }
-      const Tensor dq = cx.Empty(At(i).q.shape(), At(i).q.dtype());
-      gradients = RunBackward(cx, At(i), args.lse.Rows(i * Rows(), Rows()), dq);
-      Wait(cx);
-      queries_.Return(cx, dq, i);
-      At(i) = {};
-    }
-    Wait(cx);
-    ReturnKeys(cx, gradients, parts() - 1);
-    queries_.Land(cx, args.dq);
-  }
-
-  [[nodiscard]] KeyPair FinishKeys(const ExecContext& cx, const KeyPair& keys, const KeyPair& summaries) override {
-    Wait(cx);
-    return {Sum(cx, k_, keys.k, summaries.k), Sum(cx, v_, keys.v, summaries.v)};
-  }
-
- private:
-  // What attention of one part reads, until its backward has run.
-  struct Part {
-    Tensor q;  // [b·T, c]
-    Tensor k;  // [b·T or all rows, c]
-    Tensor v;
-    Tensor out;
-    Tensor dout;
-  };
-
-  [[nodiscard]] int parts() const { return static_cast<int>(parts_.size()); }
-
-  [[nodiscard]] Part& At(int i) { return parts_[static_cast<size_t>(i)]; }
-
-  // Of queries.
-  [[nodiscard]] int64_t Rows() const { return spec_.whole.text_rows(); }
-
-  void Wait(const ExecContext& cx) {
-    spec_.group->Wait(cx.stream);
-    queries_.Release();
-    k_.Release();
-    v_.Release();
-  }
-
-  [[nodiscard]] Tensor RunForward(const ExecContext& cx, const Part& part, const Tensor& lse) const {
     const int e = spec_.head_dim;
-    Tensor out = cx.Empty(part.q.shape(), part.q.dtype());
-    AttentionForward({.q = Heads(part.q, e),
-                      .k = Heads(part.k, e),
-                      .v = Heads(part.v, e),
-                      .out = Heads(out, e),
+    const Tensor shares = cx.Empty(q_.shape(), q_.dtype());
+    Tensor lse = cx.Empty({q_.rows(), q_.cols() / e}, AccumulationType(q_.dtype()));
+    AttentionForward({.q = Heads(q_, e),
+                      .k = Heads(keys_.k, e),
+                      .v = Heads(keys_.v, e),
+                      .out = Heads(shares, e),
                       .lse = lse,
                       .layout = layout_,
                       .window = spec_.window,
                       .allocator = cx.allocator},
                      cx.stream);
-    return out;
+    text_exchange_.Return(cx, shares);
+    Wait(cx);
+    text_exchange_.Land(cx, out);
+    return lse;
   }
 
-  [[nodiscard]] KeyPair RunBackward(const ExecContext& cx,
-                                    const Part& part,
-                                    const Tensor& lse,
-                                    const Tensor& dq) const {
+  void StartReplay(const ExecContext& cx, const TensorView& out) override { out_ = text_exchange_.Gather(cx, out); }
+
+  void StartBackward(const ExecContext& cx, const ContextTextBackward& args) override {
+    if (out_.empty()) {
+      out_ = text_exchange_.Gather(cx, args.out);
+    }
+    dout_ = text_exchange_.Gather(cx, args.dout);
+  }
+
+  void FinishQueries(const ExecContext& cx, const ContextTextBackward& args) override {
+    Wait(cx);
     const int e = spec_.head_dim;
-    KeyPair gradients = {cx.Empty(part.k.shape(), part.k.dtype()), cx.Empty(part.v.shape(), part.v.dtype())};
-    AttentionBackward({.q = Heads(part.q, e),
-                       .k = Heads(part.k, e),
-                       .v = Heads(part.v, e),
-                       .out = Heads(part.out, e),
-                       .lse = lse,
-                       .dout = Heads(part.dout, e),
+    const Tensor dq = cx.Empty(q_.shape(), q_.dtype());
+    const KeyPair gradients = {cx.Empty(keys_.k.shape(), keys_.k.dtype()), cx.Empty(keys_.v.shape(), keys_.v.dtype())};
+    AttentionBackward({.q = Heads(q_, e),
+                       .k = Heads(keys_.k, e),
+                       .v = Heads(keys_.v, e),
+                       .out = Heads(out_, e),
+                       .lse = args.lse,
+                       .dout = Heads(dout_, e),
                        .dq = Heads(dq, e),
                        .dk = Heads(gradients.k, e),
                        .dv = Heads(gradients.v, e),
@@ -276,47 +183,59 @@ class TextByHeads final : public ContextText {
                        .window = spec_.window,
                        .allocator = cx.allocator},
                       cx.stream);
-    return gradients;
+    q_ = out_ = dout_ = Tensor();
+    keys_ = {};
+    text_exchange_.Return(cx, dq);
+    Wait(cx);
+    text_exchange_.Land(cx, args.dq);
+    keys_exchange_.Return(cx, gradients.k);
+    keys_exchange_.Return(cx, gradients.v);
   }
 
-  void ReturnKeys(const ExecContext& cx, const KeyPair& gradients, int part) {
-    k_.Return(cx, gradients.k, part);
-    v_.Return(cx, gradients.v, part);
+  [[nodiscard]] KeyPair FinishKeys(const ExecContext& cx, const KeyPair& keys, const KeyPair& summaries) override {
+    Wait(cx);
+    KeyPair sums;
+    for (const auto which : {&KeyPair::k, &KeyPair::v}) {
+      sums.*which = cx.Empty((keys.*which).shape(), (keys.*which).dtype());
+      Sum(cx, summaries.*which, sums.*which);
+    }
+    return sums;
   }
 
-  // What text queries of all ranks and own summary queries left; either may have nothing for summary rows.
-  [[nodiscard]] static Tensor Sum(const ExecContext& cx,
-                                  HeadExchange& exchange,
-                                  const Tensor& like,
-                                  const TensorView& summaries) {
-    Tensor y = cx.Empty(like.shape(), like.dtype());
-    const int64_t rows = exchange.local_rows();
-    const TensorView text = y.view().Rows(0, rows);
+ private:
+  void Wait(const ExecContext& cx) {
+    spec_.group->Wait(cx.stream);
+    keys_exchange_.Release();
+    text_exchange_.Release();
+  }
+
+  // y = what text queries of all ranks and own summary queries left; either may have nothing for summary rows.
+  void Sum(const ExecContext& cx, const TensorView& summaries, const Tensor& y) {
+    const int64_t rows = keys_exchange_.local_rows();
     const TensorView behind = y.view().Rows(rows, y.rows() - rows);
-    exchange.Land(cx, y);
+    keys_exchange_.Land(cx, y);
     if (summaries.empty()) {
       Zero(behind, cx.stream);
-      return y;
+      return;
     }
-    Add(text, summaries.Rows(0, rows), text, cx.stream);
+    Add(y.view().Rows(0, rows), summaries.Rows(0, rows), y.view().Rows(0, rows), cx.stream);
     Copy(summaries.Rows(rows, y.rows() - rows), behind, cx.stream);
-    return y;
   }
 
   ContextTextSpec spec_;
   SummaryLayout layout_;
-  HeadExchange queries_;  // and outputs
-  HeadExchange k_;
-  HeadExchange v_;
-  std::vector<Part> parts_;
+  HeadExchange keys_exchange_;
+  HeadExchange text_exchange_;
+  KeyPair keys_;  // [all rows, (g/P)·e]
+  Tensor q_;      // [b·T, (h/P)·e]
+  Tensor out_;
+  Tensor dout_;
 };
 
 }  // namespace
 
-std::unique_ptr<ContextText> MakeContextTextByHeads(const ContextTextSpec& spec, int64_t heads, int64_t kv_heads) {
-  const int ranks = spec.group->size();
-  const bool halves = heads / ranks % 2 == 0 && kv_heads / ranks % 2 == 0;
-  return std::make_unique<TextByHeads>(spec, halves ? 2 : 1);
+std::unique_ptr<ContextText> MakeContextTextByHeads(const ContextTextSpec& spec) {
+  return std::make_unique<TextByHeads>(spec);
 }
 
 }  // namespace ksa

@@ -55,7 +55,7 @@ class TextByKeys final : public ContextText {
     return lse;
   }
 
-  void StartReplay(const ExecContext& /*cx*/, const TensorView& /*q*/, const TensorView& /*out*/) override {}
+  void StartReplay(const ExecContext& /*cx*/, const TensorView& /*out*/) override {}
 
   void StartBackward(const ExecContext& cx, const ContextTextBackward& args) override {
     Arrive(cx);

@@ -66,7 +66,7 @@ std::vector<Case> Cases() {
   cases.push_back({"ksa, documents, w 1", Documents(2, 9), AttentionWindow::Ksa(1)});
   cases.push_back({"ksa, documents, w 0", Documents(1, 10), AttentionWindow::Ksa(0), 4, 2, false});
   cases.push_back({"full, summaries attend", Layout(2, 25, 3, 2, 6), AttentionWindow::Full()});
-  cases.push_back({"full, text alone", Layout(2, 25, 3, 2, 6), AttentionWindow::Full(), 8, 4, false, false});
+  cases.push_back({"full, text alone", Layout(2, 25, 3, 2, 6), AttentionWindow::Full(), 4, 4, false, false});
   cases.push_back({"full, no summary rows", Layout(1, 11, 1, 0, 0), AttentionWindow::Full(), 4, 1, false, false});
   cases.push_back({"full, documents", Documents(1, 7), AttentionWindow::Full()});
   cases.push_back({"sca, summaries attend", Layout(2, 50, 3, 1, 9), AttentionWindow::SlidingChunks(2)});
