@@ -18,6 +18,7 @@
 #include "trainer/commands/bench.h"
 #include "trainer/commands/bench_report.h"
 #include "trainer/commands/device_option.h"
+#include "trainer/commands/ranks_of_command.h"
 
 namespace ksa {
 namespace {
@@ -232,21 +233,6 @@ void RunBench(const CommOptions& options, const MpiSession& mpi, Communicator& w
   if (world.rank() == 0) {
     Publish(report, options.json);
   }
-  world.Barrier();
-}
-
-void BenchComm(const CommOptions& options) {
-  const MpiSession mpi;
-  const std::unique_ptr<Communicator> world = mpi.World();
-  try {
-    RunBench(options, mpi, *world);
-  } catch (const Error& error) {
-    if (world->size() == 1) {
-      throw;
-    }
-    fmt::print(stderr, "ksa: rank {}: {}\n", world->rank(), error.what());
-    MpiSession::Abort(error.code());  // the other ranks may not know
-  }
 }
 
 }  // namespace
@@ -265,7 +251,8 @@ void AddBenchCommCommand(CLI::App& bench) {
   AddDeviceOption(*command, options->device);
   command->add_option("--json", options->json, "also write the results to this file")->type_name("FILE");
   command->footer(kExamples);
-  command->callback([options] { BenchComm(*options); });
+  command->callback(
+      [options] { RunOnRanks([&](const MpiSession& mpi, Communicator& world) { RunBench(*options, mpi, world); }); });
 }
 
 }  // namespace ksa

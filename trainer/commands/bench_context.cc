@@ -17,6 +17,7 @@
 #include "trainer/commands/bench_inputs.h"
 #include "trainer/commands/bench_report.h"
 #include "trainer/commands/device_option.h"
+#include "trainer/commands/ranks_of_command.h"
 
 namespace ksa {
 namespace {
@@ -210,21 +211,6 @@ void RunBench(ContextOptions options, const MpiSession& mpi, Communicator& world
   if (world.rank() == 0) {
     Publish(report, options.json);
   }
-  world.Barrier();
-}
-
-void BenchContext(const ContextOptions& options) {
-  const MpiSession mpi;
-  const std::unique_ptr<Communicator> world = mpi.World();
-  try {
-    RunBench(options, mpi, *world);
-  } catch (const Error& error) {
-    if (world->size() == 1) {
-      throw;
-    }
-    fmt::print(stderr, "ksa: rank {}: {}\n", world->rank(), error.what());
-    MpiSession::Abort(error.code());  // the other ranks may not know
-  }
 }
 
 }  // namespace
@@ -252,7 +238,8 @@ void AddBenchContextCommand(CLI::App& bench) {
   AddDeviceOption(*command, options->device);
   command->add_option("--json", options->json, "also write the results to this file")->type_name("FILE");
   command->footer(kExamples);
-  command->callback([options] { BenchContext(*options); });
+  command->callback(
+      [options] { RunOnRanks([&](const MpiSession& mpi, Communicator& world) { RunBench(*options, mpi, world); }); });
 }
 
 }  // namespace ksa

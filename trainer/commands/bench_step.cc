@@ -15,6 +15,7 @@
 #include "trainer/commands/bench.h"
 #include "trainer/commands/bench_report.h"
 #include "trainer/commands/device_option.h"
+#include "trainer/commands/ranks_of_command.h"
 #include "trainer/commands/set_option.h"
 #include "trainer/config/load.h"
 #include "trainer/loop/memory_plan.h"
@@ -194,7 +195,7 @@ void AddRow(const StepRun& run, Table& table) {
                 static_cast<double>(run.growth) / (1 << 20)});
 }
 
-void BenchStep(StepOptions options) {
+void BenchStep(StepOptions options, const MpiSession& mpi, Communicator& world) {
   options.parallel.sequence_parallel = options.parallel.tensor > 1 && !options.no_sequence_parallel;
   BenchReport report = {"step",
                         {},  // the runs tell
@@ -217,11 +218,9 @@ void BenchStep(StepOptions options) {
                                {"memory_mib", "peak MiB", 1},
                                {"memory_growth_mib", "growth MiB", 2}}),
                         {}};
-  const MpiSession mpi;
-  const std::unique_ptr<Communicator> world = mpi.World();
   for (const int32_t length : options.sequence_lengths) {
     const ModelConfig model = LoadModelConfig(options.model, length, options.sets);
-    const StepRun run = RunSteps(options, mpi, *world, model, "as given", length);
+    const StepRun run = RunSteps(options, mpi, world, model, "as given", length);
     report.device = run.device;
     report.threads = run.threads;
     AddRow(run, report.table);
@@ -229,14 +228,14 @@ void BenchStep(StepOptions options) {
       std::vector<std::string> sets = options.sets;
       sets.emplace_back("model.attention.pattern=[full]");
       const StepRun full =
-          RunSteps(options, mpi, *world, LoadModelConfig(options.model, length, sets), "full attention", length);
+          RunSteps(options, mpi, world, LoadModelConfig(options.model, length, sets), "full attention", length);
       AddRow(full, report.table);
       report.findings.push_back({fmt::format("speedup_{}", length),
                                  fmt::format("tokens/s over those with full attention at {} tokens: {{:.2f}}", length),
                                  run.TokensPerSecond() / full.TokensPerSecond()});
     }
   }
-  if (world->rank() == 0) {
+  if (world.rank() == 0) {
     Publish(report, options.json);
   }
 }
@@ -280,7 +279,8 @@ void AddBenchStepCommand(CLI::App& bench) {
   command->add_flag("--with-full", options->with_full, "also run the same model with full attention in every layer");
   command->add_option("--json", options->json, "also write the results to this file")->type_name("FILE");
   command->footer(kExamples);
-  command->callback([options] { BenchStep(*options); });
+  command->callback(
+      [options] { RunOnRanks([&](const MpiSession& mpi, Communicator& world) { BenchStep(*options, mpi, world); }); });
 }
 
 }  // namespace ksa

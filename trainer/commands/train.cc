@@ -1,11 +1,9 @@
 #include "trainer/commands/train.h"
 
-#include <chrono>
 #include <cstdio>
 #include <memory>
 #include <optional>
 #include <string>
-#include <thread>
 #include <utility>
 #include <vector>
 
@@ -13,6 +11,7 @@
 
 #include "parallel/comm/mpi.h"
 #include "parallel/comm/nccl.h"
+#include "trainer/commands/ranks_of_command.h"
 #include "trainer/commands/set_option.h"
 #include "trainer/config/load.h"
 #include "trainer/loop/memory_plan.h"
@@ -29,19 +28,6 @@ struct TrainOptions {
   bool dry_run = false;
   std::optional<std::string> trace;
 };
-
-// Prints an error and ends every rank with its code. Errors that all ranks see are printed once: the others wait for
-// rank 0 to end the job, and speak only when it does not, because the error is theirs alone.
-[[noreturn]] void EndAllRanks(const Error& error, int rank, const std::string& host) {
-  if (rank > 0) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(500));
-    fmt::print(stderr, "ksa: rank {} on host {}: {}\n", rank, host, error.what());
-  } else {
-    fmt::print(stderr, "ksa: {}\n", error.what());
-  }
-  std::fflush(nullptr);
-  MpiSession::Abort(error.code());
-}
 
 // For errors that every rank throws alike: rank 0 speaks and ends the job, the others wait for that.
 [[noreturn]] void EndTogether(const Error& error, Communicator& world, const std::string& host) {

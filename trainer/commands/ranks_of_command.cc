@@ -1,0 +1,37 @@
+#include "trainer/commands/ranks_of_command.h"
+
+#include <chrono>
+#include <cstdio>
+#include <memory>
+#include <thread>
+
+#include <fmt/core.h>
+
+namespace ksa {
+
+void EndAllRanks(const Error& error, int rank, const std::string& host) {
+  if (rank > 0) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    fmt::print(stderr, "ksa: rank {} on host {}: {}\n", rank, host, error.what());
+  } else {
+    fmt::print(stderr, "ksa: {}\n", error.what());
+  }
+  std::fflush(nullptr);
+  MpiSession::Abort(error.code());
+}
+
+void RunOnRanks(const std::function<void(const MpiSession& mpi, Communicator& world)>& body) {
+  const MpiSession mpi;
+  const std::unique_ptr<Communicator> world = mpi.World();
+  try {
+    body(mpi, *world);
+    world->Barrier();
+  } catch (const Error& error) {
+    if (world->size() == 1) {
+      throw;
+    }
+    EndAllRanks(error, world->rank(), MpiSession::HostName());
+  }
+}
+
+}  // namespace ksa
