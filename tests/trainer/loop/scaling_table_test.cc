@@ -22,18 +22,18 @@ struct Case {
 
 // Global batches of 8 sequences on 8 GPUs, 64 on more; and as few as one where a sequence is spread as far as it goes.
 const std::vector<Case> kCases = {{{8, 1, 1}, 1, true},
-                                {{2, 4, 1}, 4, false},
-                                {{1, 8, 1}, 8, false},
-                                {{1, 4, 2}, 8, false},
-                                {{16, 4, 1}, 4, false},
-                                {{8, 8, 1}, 8, false},
-                                {{8, 4, 2}, 8, false},
-                                {{4, 16, 1}, 16, false},
-                                {{1, 64, 1}, 1, false},
-                                {{64, 8, 1}, 1, false},
-                                {{64, 4, 2}, 1, false},
-                                {{32, 16, 1}, 2, false},
-                                {{8, 64, 1}, 1, false}};
+                                  {{2, 4, 1}, 4, false},
+                                  {{1, 8, 1}, 8, false},
+                                  {{1, 4, 2}, 8, false},
+                                  {{16, 4, 1}, 4, false},
+                                  {{8, 8, 1}, 8, false},
+                                  {{8, 4, 2}, 8, false},
+                                  {{4, 16, 1}, 16, false},
+                                  {{1, 64, 1}, 1, false},
+                                  {{64, 8, 1}, 1, false},
+                                  {{64, 4, 2}, 1, false},
+                                  {{32, 16, 1}, 2, false},
+                                  {{8, 64, 1}, 1, false}};
 
 std::string RowOf(const Case& run, const ModelConfig& model, const DeviceFigures& figures) {
   const StepProblem problem = {.model = model,
