@@ -110,17 +110,62 @@ FlatRange Intersect(const FlatRange& a, const FlatRange& b) {
   return {begin, std::max(begin, std::min(a.end, b.end))};
 }
 
+// Gives every parameter its place, and cuts the flat buffers into buckets of whole parameters.
+FlatPlan PlanFlat(std::vector<ParameterSpec> specs, const FlatSharding& sharding) {
+  FlatPlan plan;
+  for (ParameterSpec& spec : specs) {
+    plan.parameters.push_back({.spec = std::move(spec)});
+    TakeShard(plan.parameters.back(), sharding);
+  }
+  const int64_t unit = kAlignment * sharding.parts;
+  int64_t offset = 0;
+  int64_t begin = 0;
+  const auto end_bucket = [&](TensorReduction reduction) {
+    offset = RoundUp(offset, unit);
+    if (offset > begin) {
+      plan.buckets.push_back({{begin, offset}, {}, reduction});
+    }
+    begin = offset;
+  };
+  for (const bool decays : {true, false}) {
+    for (const TensorReduction reduction :
+         {TensorReduction::kNone, TensorReduction::kReplicas, TensorReduction::kAll}) {
+      for (Parameter& parameter : plan.parameters) {
+        if (parameter.spec.decays != decays || ReductionOf(parameter.spec, sharding.tensor_parts) != reduction) {
+          continue;
+        }
+        parameter.offset = offset;
+        offset += RoundUp(parameter.shape.size(), kAlignment);
+        if (offset - begin >= sharding.bucket_elements) {
+          end_bucket(reduction);
+        }
+      }
+      if (sharding.tensor_parts > 1) {
+        end_bucket(reduction);
+      }
+    }
+    plan.decay_end = decays ? offset : plan.decay_end;
+  }
+  end_bucket(TensorReduction::kNone);
+  plan.padded_size = offset;
+  for (Bucket& bucket : plan.buckets) {
+    const int64_t part = bucket.range.size() / sharding.parts;
+    bucket.part = {bucket.range.begin + sharding.rank * part, bucket.range.begin + (sharding.rank + 1) * part};
+  }
+  return plan;
+}
+
 ParameterStore::ParameterStore(std::vector<ParameterSpec> specs,
                                DType compute,
                                Allocator& allocator,
                                const FlatSharding& sharding,
                                const Stream& stream)
     : compute_(compute), allocator_(allocator), sharding_(sharding) {
-  for (ParameterSpec& spec : specs) {
-    parameters_.push_back({.spec = std::move(spec)});
-    TakeShard(parameters_.back(), sharding);
-  }
-  Place();
+  FlatPlan plan = PlanFlat(std::move(specs), sharding);
+  parameters_ = std::move(plan.parameters);
+  buckets_ = std::move(plan.buckets);
+  decay_end_ = plan.decay_end;
+  padded_size_ = plan.padded_size;
   DivideAmongRanks();
 
   // Zeroed, so that the padding between parameters stays zero in weights, gradients and moments for good.
@@ -142,46 +187,7 @@ ParameterStore::ParameterStore(std::vector<ParameterSpec> specs,
   }
 }
 
-// Gives every parameter its place, and cuts the flat buffers into buckets of whole parameters.
-void ParameterStore::Place() {
-  const int64_t unit = kAlignment * sharding_.parts;
-  int64_t offset = 0;
-  int64_t begin = 0;
-  const auto end_bucket = [&](TensorReduction reduction) {
-    offset = RoundUp(offset, unit);
-    if (offset > begin) {
-      buckets_.push_back({{begin, offset}, {}, reduction});
-    }
-    begin = offset;
-  };
-  for (const bool decays : {true, false}) {
-    for (const TensorReduction reduction :
-         {TensorReduction::kNone, TensorReduction::kReplicas, TensorReduction::kAll}) {
-      for (Parameter& parameter : parameters_) {
-        if (parameter.spec.decays != decays || ReductionOf(parameter.spec, sharding_.tensor_parts) != reduction) {
-          continue;
-        }
-        parameter.offset = offset;
-        offset += RoundUp(parameter.shape.size(), kAlignment);
-        if (offset - begin >= sharding_.bucket_elements) {
-          end_bucket(reduction);
-        }
-      }
-      if (sharding_.tensor_parts > 1) {
-        end_bucket(reduction);
-      }
-    }
-    decay_end_ = decays ? offset : decay_end_;
-  }
-  end_bucket(TensorReduction::kNone);
-  padded_size_ = offset;
-}
-
 void ParameterStore::DivideAmongRanks() {
-  for (Bucket& bucket : buckets_) {
-    const int64_t part = bucket.range.size() / sharding_.parts;
-    bucket.part = {bucket.range.begin + sharding_.rank * part, bucket.range.begin + (sharding_.rank + 1) * part};
-  }
   const bool all = !sharding_.shard_optimizer || sharding_.parts == 1;
   if (all) {
     shards_ = {{0, padded_size_}};

@@ -102,6 +102,16 @@ struct Bucket {
   TensorReduction reduction = TensorReduction::kNone;
 };
 
+// Parameters at their places in the flat buffers, before any memory exists.
+struct FlatPlan {
+  std::vector<Parameter> parameters;  // without views
+  std::vector<Bucket> buckets;
+  int64_t decay_end = 0;    // elements [0, decay_end) belong to parameters that decay
+  int64_t padded_size = 0;  // elements of a flat buffer
+};
+
+[[nodiscard]] FlatPlan PlanFlat(std::vector<ParameterSpec> specs, const FlatSharding& sharding);
+
 class ParameterStore {
  public:
   // Memory comes from `allocator`, which must outlive the store; `stream` computes there. Parameters that decay come
@@ -184,7 +194,6 @@ class ParameterStore {
   static void FinishGradient(Parameter& parameter, const Stream& stream);
 
  private:
-  void Place();
   void DivideAmongRanks();
 
   std::vector<Parameter> parameters_;
