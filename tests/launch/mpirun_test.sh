@@ -8,7 +8,8 @@ folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 mkdir "$folder/bin"
 export PATH=$folder/bin:$PATH folder
-unset KSA_WATCHDOG_SECONDS NCCL_NVLS_ENABLE OMPI_MCA_mpi_yield_when_idle OMP_NUM_THREADS
+# What the environment says would be passed on.
+unset "${!KSA_@}" "${!NCCL_@}" "${!OMPI_@}" "${!OMP_@}"
 failures=0
 
 program() {
