@@ -131,7 +131,9 @@ child='' early=''
 pass_on() { if [ -n "$child" ]; then kill "-$1" "$child" 2>/dev/null || true; else early=$1; fi; }
 trap 'pass_on USR1' USR1 TERM
 trap 'pass_on INT' INT
-mpirun "${options[@]}" "$@" &
+said=$(mktemp)
+trap 'rm -f "$said"' EXIT
+mpirun "${options[@]}" "$@" 2> >(tee "$said" >&2) &
 child=$!
 if [ -n "$early" ]; then pass_on "$early"; fi
 while :; do
@@ -139,6 +141,10 @@ while :; do
   wait "$child" || code=$?
   kill -0 "$child" 2>/dev/null || break  # a signal ends `wait` before the child ends
 done
-# mpirun's own code when a host is lost.
+# mpirun's own codes when a host is lost: 205, or 1 with words about its daemon there.
+if [ "$code" -eq 1 ]; then
+  sleep 0.2  # what it said is written by another process
+  if grep -q '^ORTE ' "$said"; then code=205; fi
+fi
 if [ "$code" -eq 205 ]; then code=75; fi
 exit "$code"

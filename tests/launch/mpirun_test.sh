@@ -84,6 +84,13 @@ check "the exit code is kept" 65 "was given"
 CODE=205 start --host-file "$folder/hosts" ksa train c.yaml
 check "a host is lost" 75 "was given"
 
+program mpirun 'echo "ORTE was unable to reliably start one or more daemons." >&2; exit 1'
+start --ranks 2 ksa train c.yaml
+check "a host is lost, as mpirun also says it" 75 "ORTE was unable"
+program mpirun 'echo "ksa: internal error" >&2; exit 1'
+start --ranks 2 ksa train c.yaml
+check "an error of the program" 1 "internal error"
+
 # signals SIGNAL: mpirun gets SIGUSR1, twice, and its exit code arrives.
 program mpirun 'trap "echo got USR1; count=\$((count + 1))" USR1; count=0; touch "$folder/ready"
   while [ "$count" -lt 2 ]; do sleep 0.05; done; exit 85'

@@ -21,12 +21,16 @@ TEST(Mpi, NestedSplits) {
   CheckSplits(*world, {}, memory);
 }
 
-// To oneself, and around a ring.
+// To oneself, and around a ring. Longer ones than expected to oneself alone: between ranks that is MPI's own error,
+// after which OpenMPI's ranks may wait for each other for ever; a run ends there.
 TEST(Mpi, MessagesOfOtherSizes) {
   PoolAllocator memory;
   const int size = world->size();
   for (const int step : {0, 1}) {
     for (const int64_t sent : {3, 5}) {
+      if (sent > 4 && step > 0) {
+        continue;
+      }
       const Tensor x = Tensor::Zeros({5}, DType::kF32, memory);
       const std::vector<Message> messages = {{(world->rank() + step) % size, x.Rows(0, sent)}};
       const std::vector<Message> expected = {{(world->rank() + size - step) % size, x.Rows(0, 4)}};
