@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstddef>
+#include <utility>
 #include <vector>
 
 #include "kernels/core/allocator.h"
 #include "kernels/core/device.h"
+#include "kernels/core/error.h"
 #include "kernels/core/tensor.h"
 #include "parallel/mesh/process_mesh.h"
 
@@ -19,6 +21,12 @@ struct KeptTensors {
   std::vector<Tensor> tensors;
   size_t next = 0;
   bool replay = false;
+
+  // The next one, in the second pass.
+  [[nodiscard]] Tensor Take() {
+    KSA_CHECK(next < tensors.size(), "a recomputed block ran more attention than its first pass");
+    return std::move(tensors[next++]);
+  }
 };
 
 struct ExecContext {

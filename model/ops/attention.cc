@@ -52,11 +52,6 @@ class AttentionNode final : public Node {
   AttentionSpec spec_;
 };
 
-Tensor TakeKept(KeptTensors& kept) {
-  KSA_CHECK(kept.next < kept.tensors.size(), "a recomputed block ran more attention than its first pass");
-  return std::move(kept.tensors[kept.next++]);
-}
-
 }  // namespace
 
 Var Attention(const ExecContext& cx, const Var& q, const Var& k, const Var& v, const AttentionSpec& spec) {
@@ -70,8 +65,8 @@ Var Attention(const ExecContext& cx, const Var& q, const Var& k, const Var& v, c
   Tensor out;
   Tensor lse;
   if (cx.kept != nullptr && cx.kept->replay) {
-    out = TakeKept(*cx.kept);
-    lse = TakeKept(*cx.kept);
+    out = cx.kept->Take();
+    lse = cx.kept->Take();
   } else {
     out = cx.Empty(q.value.shape(), q.value.dtype());
     lse = cx.Empty({q.rows(), q.cols() / e}, AccumulationType(q.value.dtype()));

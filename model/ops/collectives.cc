@@ -23,17 +23,13 @@ Placement BetweenProducts(const ExecContext& cx) {
   return RowsInParts(cx) ? Placement::Sharded(0) : Placement::Replicated();
 }
 
-Communicator& TensorGroup(const ExecContext& cx) {
-  return cx.mesh->group(MeshAxis::kTensor);
-}
-
 Tensor EmptyRows(const ExecContext& cx, const Tensor& like, const RowCounts& rows) {
   return cx.Empty(like.shape().WithRows(rows.total()), like.dtype());
 }
 
 Tensor Gathered(const ExecContext& cx, const char* op, const Tensor& part, const RowCounts& rows) {
   Tensor whole = EmptyRows(cx, part, rows);
-  GatherRows(op, part, whole, rows, TensorGroup(cx), cx.stream);
+  GatherRows(op, part, whole, rows, cx.mesh->group(MeshAxis::kTensor), cx.stream);
   return whole;
 }
 
@@ -41,9 +37,9 @@ Tensor Gathered(const ExecContext& cx, const char* op, const Tensor& part, const
 Tensor Summed(const ExecContext& cx, const char* op, const Tensor& x, const RowCounts& rows) {
   Tensor sum = EmptyRows(cx, x, HeldRows(cx, rows));
   if (RowsInParts(cx)) {
-    RowReduceScatter(op, x, sum, rows, TensorGroup(cx), *cx.allocator, cx.stream).Finish(cx.stream);
+    RowReduceScatter(op, x, sum, rows, cx.mesh->group(MeshAxis::kTensor), *cx.allocator, cx.stream).Finish(cx.stream);
   } else {
-    AllReduceRows(op, x, sum, TensorGroup(cx), *cx.allocator, cx.stream);
+    AllReduceRows(op, x, sum, cx.mesh->group(MeshAxis::kTensor), *cx.allocator, cx.stream);
   }
   return sum;
 }

@@ -81,11 +81,6 @@ struct Kept {
   Tensor summary_lse;  // [summary rows of q, h]
 };
 
-Tensor Take(KeptTensors& kept) {
-  KSA_CHECK(kept.next < kept.tensors.size(), "a recomputed block ran more attention than its first pass");
-  return std::move(kept.tensors[kept.next++]);
-}
-
 class ContextKeysNode final : public Node {
  public:
   explicit ContextKeysNode(std::shared_ptr<ContextKeys> keys) : keys_(std::move(keys)) {}
@@ -167,9 +162,9 @@ Kept Run(const ExecContext& cx, const Var& q, ContextKeys& keys) {
   const int64_t text_rows = keys.spec.local.text_rows();
   Kept result;
   if (cx.kept != nullptr && cx.kept->replay) {
-    result.out = Take(*cx.kept);
-    result.text_lse = Take(*cx.kept);
-    result.summary_lse = Take(*cx.kept);
+    result.out = cx.kept->Take();
+    result.text_lse = cx.kept->Take();
+    result.summary_lse = cx.kept->Take();
     keys.text->StartReplay(cx, result.out.Rows(0, text_rows));
     return result;
   }

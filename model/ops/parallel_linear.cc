@@ -19,10 +19,6 @@ bool RowsTravel(const ExecContext& cx) {
   return cx.mesh != nullptr && cx.mesh->sequence_parallel() && cx.mesh->Size(MeshAxis::kTensor) > 1;
 }
 
-Communicator& TensorGroup(const ExecContext& cx) {
-  return cx.mesh->group(MeshAxis::kTensor);
-}
-
 RowOrder OrderOf(const ExecContext& cx, const RowCounts& rows) {
   return {rows, cx.mesh->Size(MeshAxis::kTensor), cx.mesh->Rank(MeshAxis::kTensor)};
 }
@@ -65,7 +61,7 @@ class EnterLinearNode final : public Node {
       return;
     }
     Tensor held = cx.Empty(dx.shape().WithRows(HeldRows(cx, rows_).total()), dx.dtype());
-    RowReduceScatter travelling(kEnter, dx, held, rows_, TensorGroup(cx), *cx.allocator, cx.stream);
+    RowReduceScatter travelling(kEnter, dx, held, rows_, cx.mesh->group(MeshAxis::kTensor), *cx.allocator, cx.stream);
     for (const auto& [product, dy] : gradients) {
       LinearWeightGradient(cx, product->segments, dy, entered_.value);
     }
@@ -92,7 +88,7 @@ class LinearReduceNode final : public Node {
     if (held.empty()) {
       return;
     }
-    Communicator& group = TensorGroup(cx);
+    Communicator& group = cx.mesh->group(MeshAxis::kTensor);
     const Tensor dy = cx.Empty(held.shape().WithRows(rows_.total()), held.dtype());
     GatherRows(kReduce, held, dy, rows_, group, cx.stream, Ordering::kUntilWait);
     Tensor dx = cx.tape->TakeSumToAddTo(cx, x_.slot);
@@ -128,7 +124,7 @@ void ReduceProduct(const ExecContext& cx,
   for (const RowRange& range : order.others) {
     LinearForward(cx, segments, x, whole, range);
   }
-  RowReduceScatter travelling(kReduce, whole, held, rows, TensorGroup(cx), *cx.allocator, cx.stream);
+  RowReduceScatter travelling(kReduce, whole, held, rows, cx.mesh->group(MeshAxis::kTensor), *cx.allocator, cx.stream);
   LinearForward(cx, segments, x, whole, order.own);
   travelling.Finish(cx.stream);
 }
@@ -158,7 +154,7 @@ EnteredProducts EnterLinear(const ExecContext& cx,
     return EnterThenLinear(cx, x, rows, products);
   }
   RequireTensorPlacement(kEnter, x, Placement::Sharded(0));
-  Communicator& group = TensorGroup(cx);
+  Communicator& group = cx.mesh->group(MeshAxis::kTensor);
   Tensor whole = cx.Empty(x.value.shape().WithRows(rows.total()), x.value.dtype());
   GatherRows(kEnter, x.value, whole, rows, group, cx.stream, Ordering::kUntilWait);
   EnteredProducts result = {Result(cx, std::move(whole), WithTensorPlacement(x, Placement::Entered()).placement), {}};
