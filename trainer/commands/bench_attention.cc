@@ -14,6 +14,7 @@
 #include "kernels/core/gpu.h"
 #include "model/ksa/cost.h"
 #include "trainer/commands/attention_paths.h"
+#include "trainer/commands/attention_shape.h"
 #include "trainer/commands/bench.h"
 #include "trainer/commands/bench_inputs.h"
 #include "trainer/commands/bench_report.h"
@@ -35,25 +36,16 @@ with heads of 64 or 128, ksa runs on both tensor-core paths, and full causal att
 cuDNN, backward in cuDNN's default order of additions, which varies. The comparisons below the table are with the last
 row of each.)";
 
-struct AttentionOptions {
+struct AttentionOptions : AttentionShape {
   std::vector<int32_t> text_tokens;
   std::vector<int32_t> full_causal;
   std::vector<AttentionPath> paths;
   std::vector<AttentionPath> full_paths;
-  int32_t chunk_size = 8;
-  int32_t window_chunks = 128;
-  int32_t summary_tokens = 1;
-  int32_t heads = 0;
-  int32_t kv_heads = 0;
-  int32_t head_dim = 0;
-  int repeat = 0;
-  std::optional<DType> dtype;
-  DeviceOption device;
-  std::optional<std::string> json;
 
   // Fills in what was not given. `device_info`: none for the CPU.
   void SetDefaults(const std::optional<GpuInfo>& device_info) {
     const bool gpu = device_info.has_value();
+    AttentionShape::SetDefaults(gpu, gpu ? 20 : 3);
     const auto set = [](auto& value, auto fallback) {
       if (value == std::remove_reference_t<decltype(value)>{}) {
         value = std::move(fallback);
@@ -62,11 +54,6 @@ struct AttentionOptions {
     const std::vector<int32_t> gpu_tokens = {8192, 32768, 131072};
     set(text_tokens, gpu ? gpu_tokens : std::vector<int32_t>{2048, 8192, 32768});
     set(full_causal, gpu ? gpu_tokens : std::vector<int32_t>{8192});
-    set(heads, gpu ? 16 : 2);
-    set(kv_heads, int32_t{heads});
-    set(head_dim, gpu ? 128 : 64);
-    set(repeat, gpu ? 20 : 3);
-    set(dtype, std::optional(gpu ? DType::kBF16 : DType::kF32));
     AttentionPaths fallback = DefaultAttentionPaths(device_info, *dtype, head_dim);
     set(paths, std::move(fallback.ksa));
     full_paths = std::move(fallback.full);
@@ -249,22 +236,7 @@ void AddBenchAttentionCommand(CLI::App& bench) {
       ->check(CLI::Range(0, 1 << 22));
   command->add_option("--paths", options->paths, "GPU implementations of ksa: auto, plain, mma, wgmma")
       ->transform(CLI::CheckedTransformer(AttentionPathNames()));
-  command->add_option("--chunk-size", options->chunk_size, "k")->check(sizes)->capture_default_str();
-  command->add_option("--window-chunks", options->window_chunks, "w")
-      ->check(CLI::Range(0, 1 << 22))
-      ->capture_default_str();
-  command->add_option("--summary-tokens", options->summary_tokens, "m")
-      ->check(CLI::Range(1, 64))
-      ->capture_default_str();
-  command->add_option("--heads", options->heads, "query heads")->check(CLI::Range(1, 1024));
-  command->add_option("--kv-heads", options->kv_heads, "key/value heads [as many as --heads]")
-      ->check(CLI::Range(1, 1024));
-  command->add_option("--head-dim", options->head_dim, "even")->check(CLI::Range(2, 1024));
-  command->add_option("--repeat", options->repeat, "runs to take the median of")->check(CLI::Range(1, 1000));
-  const std::map<std::string, DType> types = {{"fp32", DType::kF32}, {"bf16", DType::kBF16}, {"fp64", DType::kF64}};
-  command->add_option("--dtype", options->dtype, "fp32, bf16 or fp64")->transform(CLI::CheckedTransformer(types));
-  AddDeviceOption(*command, options->device);
-  command->add_option("--json", options->json, "also write the results to this file")->type_name("FILE");
+  AddAttentionShape(*command, *options);
   command->footer(kExamples);
   command->callback([options] { BenchAttention(*options); });
 }

@@ -13,6 +13,7 @@
 #include "parallel/comm/mpi.h"
 #include "parallel/comm/nccl.h"
 #include "parallel/context/slices.h"
+#include "trainer/commands/attention_shape.h"
 #include "trainer/commands/bench.h"
 #include "trainer/commands/bench_inputs.h"
 #include "trainer/commands/bench_report.h"
@@ -33,29 +34,14 @@ travel); medians of --repeat runs after one to warm up, on the slowest rank. Bac
 and forward alone. "alone" is the whole sequence on one rank; MiB is what the busiest rank sends in both passes.
 Defaults: on the CPU 2 heads of 64 in fp32, on a GPU 16 heads of 128 in bf16.)";
 
-struct ContextOptions {
+struct ContextOptions : AttentionShape {
   std::vector<int32_t> text_tokens;
-  int32_t chunk_size = 8;
-  int32_t window_chunks = 128;
-  int32_t summary_tokens = 1;
-  int32_t heads = 0;
-  int32_t kv_heads = 0;
-  int32_t head_dim = 0;
-  int repeat = 0;
-  std::optional<DType> dtype;
-  DeviceOption device;
-  std::optional<std::string> json;
 
   void SetDefaults(bool gpu) {
-    const auto set = [](auto& value, const auto& fallback) { value = value == 0 ? fallback : value; };
+    AttentionShape::SetDefaults(gpu, gpu ? 10 : 3);
     if (text_tokens.empty()) {
       text_tokens = gpu ? std::vector<int32_t>{32768, 131072} : std::vector<int32_t>{4096, 16384};
     }
-    set(heads, gpu ? 16 : 2);
-    set(kv_heads, heads);
-    set(head_dim, gpu ? 128 : 64);
-    set(repeat, gpu ? 10 : 3);
-    dtype = dtype.value_or(gpu ? DType::kBF16 : DType::kF32);
   }
 };
 
@@ -221,22 +207,7 @@ void AddBenchContextCommand(CLI::App& bench) {
       bench.add_subcommand("context", "Attention over sequences that ranks share: by keys of others, and by heads");
   const CLI::Range sizes(1, 1 << 22);
   command->add_option("--text-tokens", options->text_tokens, "lengths T")->check(sizes);
-  command->add_option("--chunk-size", options->chunk_size, "k")->check(sizes)->capture_default_str();
-  command->add_option("--window-chunks", options->window_chunks, "w")
-      ->check(CLI::Range(0, 1 << 22))
-      ->capture_default_str();
-  command->add_option("--summary-tokens", options->summary_tokens, "m")
-      ->check(CLI::Range(1, 64))
-      ->capture_default_str();
-  command->add_option("--heads", options->heads, "query heads")->check(CLI::Range(1, 1024));
-  command->add_option("--kv-heads", options->kv_heads, "key/value heads [as many as --heads]")
-      ->check(CLI::Range(1, 1024));
-  command->add_option("--head-dim", options->head_dim, "even")->check(CLI::Range(2, 1024));
-  command->add_option("--repeat", options->repeat, "runs to take the median of")->check(CLI::Range(1, 1000));
-  const std::map<std::string, DType> types = {{"fp32", DType::kF32}, {"bf16", DType::kBF16}, {"fp64", DType::kF64}};
-  command->add_option("--dtype", options->dtype, "fp32, bf16 or fp64")->transform(CLI::CheckedTransformer(types));
-  AddDeviceOption(*command, options->device);
-  command->add_option("--json", options->json, "also write the results to this file")->type_name("FILE");
+  AddAttentionShape(*command, *options);
   command->footer(kExamples);
   command->callback(
       [options] { RunOnRanks([&](const MpiSession& mpi, Communicator& world) { RunBench(*options, mpi, world); }); });
