@@ -20,7 +20,9 @@ struct FileResult {
 };
 
 // Never throws: an unreadable file fails. On the CPU in fp64 and fp32, with bounds of their own; on a GPU in fp32 and
-// in bf16, which err at most twice as much as the CPU in the same type where there is no bound for it.
+// in bf16, which err at most twice as much as the CPU in the same type where there is no bound for it. What a tensor is
+// off by on the CPU is the most of several runs whose roundings fall differently: one run says little about a tensor of
+// few numbers.
 [[nodiscard]] FileResult RunGoldenFile(const std::string& path, const Place& place);
 
 // Where and in which type a file is computed, and what it may be off by.
@@ -28,6 +30,7 @@ struct GoldenRun {
   Place place;
   DType dtype = DType::kF64;
   const Report* plain = nullptr;  // of the CPU in the same type, where that is the measure
+  int draw = 0;                   // other than 0: every weight is off by up to a quarter of a rounding, at random
 
   // `bound` without plain. One rounding to the type is nobody's fault; fp32's sums have thousands of terms, in another
   // order than the CPU's, and losses that happen to round well.
@@ -42,8 +45,9 @@ void RunModelFile(const H5Reader& file, const std::string& variant, const Golden
 void RunTrainFile(const H5Reader& file, int32_t micro_batch_size, const GoldenRun& run, Report& report);
 void RunAttentionFile(const H5Reader& file, const GoldenRun& run, Report& report);
 
-// Sets every parameter from `group`; the names must be the model's, no more and no fewer.
-void LoadWeights(
-    const H5Reader& file, const std::string& group, ParameterStore& store, const Stream& stream, Report& report);
+// Sets every parameter from `group`; false where the names are not the model's, no more and no fewer, or a shape
+// differs.
+[[nodiscard]] bool LoadWeights(
+    const H5Reader& file, const std::string& group, ParameterStore& store, const GoldenRun& run, Report& report);
 
 }  // namespace ksa::testing

@@ -82,8 +82,7 @@ class ModelRun {
         model_(config, store_, *run.place.memory, run.place.stream, ids_.size()) {}
 
   void Run(double mix) {
-    LoadWeights(file_, "/weights", store_, run_.place.stream, report_);
-    if (!report_.FoundNothing()) {
+    if (!LoadWeights(file_, "/weights", store_, run_, report_)) {
       return;
     }
     Tape tape;

@@ -47,8 +47,7 @@ class TrainRun {
         optimizer_(config_.optimizer, store_, mesh_, *run.place.memory, run.place.stream) {}
 
   void Run() {
-    LoadWeights(file_, "/weights", store_, run_.place.stream, report_);
-    if (!report_.FoundNothing()) {
+    if (!LoadWeights(file_, "/weights", store_, run_, report_)) {
       return;
     }
     std::vector<double> losses;

@@ -26,8 +26,6 @@ class Report {
 
   void Fail(const std::string& reason) { failures_.push_back(reason); }
 
-  [[nodiscard]] bool FoundNothing() const { return failures_.empty(); }
-
   [[nodiscard]] bool passed() const { return failures_.empty() && !errors_.empty(); }
 
   // "logits 3.1e-15, gradients 2.0e-14 (model.norm.weight)", then the failures, a line each.
