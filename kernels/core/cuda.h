@@ -23,6 +23,9 @@ inline void Check(cudaError_t error, const char* what, const char* file, int lin
   return static_cast<cudaStream_t>(stream.handle);
 }
 
+// Whether kernels, as compiled for the current GPU, can wait for the one before them (sm_90 on).
+[[nodiscard]] bool EarlyKernelsWait();
+
 #ifdef __CUDACC__
 
 struct LaunchShape {
@@ -30,6 +33,9 @@ struct LaunchShape {
   dim3 block;
   size_t shared_bytes = 0;  // dynamic
   unsigned cluster = 1;     // blocks of a cluster, neighbours along x; more than 1 from sm_90 on
+  // The kernel begins with device::WaitForKernelBefore: where EarlyKernelsWait, its launch overlaps the end of the
+  // kernel before it ("programmatic dependent launch" in the CUDA programming guide).
+  bool early = false;
 };
 
 // Launches `kernel` on a stream, and checks the launch; asks for more than 48 KiB of shared memory where needed. On a
@@ -47,16 +53,23 @@ void Launch(
         __FILE__,
         __LINE__);
   }
-  cudaLaunchAttribute cluster{};
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim = {shape.cluster, 1, 1};
+  cudaLaunchAttribute attributes[2] = {};
+  unsigned count = 0;
+  if (shape.cluster > 1) {
+    attributes[count].id = cudaLaunchAttributeClusterDimension;
+    attributes[count++].val.clusterDim = {shape.cluster, 1, 1};
+  }
+  if (shape.early && EarlyKernelsWait()) {
+    attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
+    attributes[count++].val.programmaticStreamSerializationAllowed = 1;
+  }
   cudaLaunchConfig_t config{};
   config.gridDim = shape.grid;
   config.blockDim = shape.block;
   config.dynamicSmemBytes = shape.shared_bytes;
   config.stream = Handle(stream);
-  config.attrs = &cluster;
-  config.numAttrs = shape.cluster > 1 ? 1 : 0;
+  config.attrs = attributes;
+  config.numAttrs = count;
   Check(cudaLaunchKernelEx(&config, kernel, static_cast<Parameters>(args)...), name, __FILE__, __LINE__);
 }
 

@@ -4,6 +4,21 @@
 #include "kernels/core/gpu_cuda.h"
 
 namespace ksa::cuda {
+namespace {
+
+// Compiled for the same GPUs as all others.
+__global__ void ProbeKernel() {}
+
+}  // namespace
+
+bool EarlyKernelsWait() {
+  static const bool wait = [] {
+    cudaFuncAttributes probe{};
+    KSA_CUDA_CHECK(cudaFuncGetAttributes(&probe, ProbeKernel));
+    return probe.ptxVersion >= 90;
+  }();
+  return wait;
+}
 
 void FailCuda(cudaError_t error, const char* what, const char* file, int line) {
   const ExitCode code = error == cudaErrorMemoryAllocation ? ExitCode::kOutOfMemory : ExitCode::kInternal;

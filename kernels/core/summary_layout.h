@@ -178,12 +178,15 @@ struct SummaryLayout {
 
   // RoPE position of a row of the whole matrix.
   [[nodiscard]] KSA_HOST_DEVICE int32_t Position(int64_t row) const {
-    if (row < text_rows()) {
-      return TextPosition(static_cast<int32_t>(row / text_tokens), static_cast<int32_t>(row % text_tokens));
+    const bool is_text = row < text_rows();
+    const int64_t at = is_text ? row : row - text_rows();
+    const int32_t rows_of_sequence = is_text ? text_tokens : live_summaries();
+    int32_t sequence = 0;
+    if (at >= rows_of_sequence) {  // 64-bit divisions show in the kernels' time
+      sequence = static_cast<int32_t>(at / rows_of_sequence);
     }
-    const int64_t summary = row - text_rows();
-    return SummaryPosition(static_cast<int32_t>(summary / live_summaries()),
-                           static_cast<int32_t>(summary % live_summaries()));
+    const auto i = static_cast<int32_t>(at - int64_t{1} * sequence * rows_of_sequence);
+    return is_text ? TextPosition(sequence, i) : SummaryPosition(sequence, i);
   }
 
   // --- who sees whom, as ranges: the form that kernels use. Rows are numbered as they are here. Ranges between text

@@ -4,6 +4,7 @@
 #include <cstdint>
 
 #include "kernels/core/cuda.h"
+#include "kernels/device/launch.cuh"
 
 namespace ksa::device {
 
@@ -21,6 +22,7 @@ struct ColumnSum {
 
 static __global__ void __launch_bounds__(32 * kColumnSlices)
     ColumnSumsKernel(const ColumnSum first, const ColumnSum second, int64_t cols) {
+  WaitForKernelBefore();
   __shared__ float shared[kColumnSlices][32];
   const ColumnSum s = blockIdx.y == 0 ? first : second;
   const int lane = static_cast<int>(threadIdx.x);
@@ -52,7 +54,8 @@ static __global__ void __launch_bounds__(32 * kColumnSlices)
 inline void ColumnSums(
     const char* name, const ColumnSum& first, const ColumnSum& second, int64_t cols, const Stream& stream) {
   const unsigned sums = second.out != nullptr ? 2 : (first.out != nullptr ? 1 : 0);
-  const cuda::LaunchShape shape = {dim3(static_cast<unsigned>((cols + 31) / 32), sums), dim3(32, kColumnSlices)};
+  const cuda::LaunchShape shape = {
+      .grid = dim3(static_cast<unsigned>((cols + 31) / 32), sums), .block = dim3(32, kColumnSlices), .early = true};
   cuda::Launch(name, stream, shape, ColumnSumsKernel, first, second, cols);
 }
 

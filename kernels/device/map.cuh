@@ -14,6 +14,7 @@
 #include <initializer_list>
 
 #include "kernels/core/cuda.h"
+#include "kernels/device/launch.cuh"
 #include "kernels/device/vector.cuh"
 
 namespace ksa::device {
@@ -23,6 +24,7 @@ inline constexpr int kMapThreads = 256;
 // Thread t of a block takes vectors t, t + 256, ...: all loads first, so that kUnroll of them are on their way.
 template <int N, int kUnroll, typename Op>
 __global__ void __launch_bounds__(kMapThreads) MapKernel(const Op op, int64_t size) {
+  WaitForKernelBefore();
   if (!op.Enabled()) {
     return;
   }
@@ -62,7 +64,8 @@ void Map(
   const int64_t per_block = int64_t{kMapThreads} * kUnroll * (aligned ? N : 1);
   // Every block but the last is full; the last one may have nothing but the elements behind the last vector.
   const int64_t blocks = size == 0 ? 0 : size / per_block + 1;
-  const cuda::LaunchShape shape = {dim3(static_cast<unsigned>(blocks)), dim3(kMapThreads)};
+  const cuda::LaunchShape shape = {
+      .grid = dim3(static_cast<unsigned>(blocks)), .block = dim3(kMapThreads), .early = true};
   if (aligned) {
     cuda::Launch(name, stream, shape, MapKernel<N, kUnroll, Op>, op, size);
   } else {

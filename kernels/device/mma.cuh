@@ -22,7 +22,13 @@ __device__ inline void CopyAsync(uint32_t shared, const void* global) {
   asm volatile("cp.async.cg.shared.global [%0], [%1], 16;\n" ::"r"(shared), "l"(global) : "memory");
 }
 
-// The same for 4 bytes.
+// The same, or 16 zeros where `valid` is false, and nothing is read.
+__device__ inline void CopyAsyncOrZeros(uint32_t shared, const void* global, bool valid) {
+  asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;\n" ::"r"(shared), "l"(global), "r"(valid ? 16 : 0)
+               : "memory");
+}
+
+// CopyAsync for 4 bytes.
 __device__ inline void CopyWordAsync(uint32_t shared, const void* global) {
   asm volatile("cp.async.ca.shared.global [%0], [%1], 4;\n" ::"r"(shared), "l"(global) : "memory");
 }

@@ -9,8 +9,10 @@ namespace ksa::device {
 // butterfly, so all lanes add the same pairs and get the same bits. All lanes of the warp take part.
 template <typename A>
 [[nodiscard]] __device__ __forceinline__ A GroupSum(A value, int lanes) {
-  for (int offset = lanes / 2; offset > 0; offset /= 2) {
-    value += __shfl_xor_sync(0xffffffffU, value, offset);
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) {
+    const A other = __shfl_xor_sync(0xffffffffU, value, offset);  // by all: a branch around it costs more
+    value += offset < lanes ? other : A{0};
   }
   return value;
 }

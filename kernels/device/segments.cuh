@@ -11,13 +11,16 @@ namespace ksa::device {
 // the next second_blocks those of the second. Depends on the numbers alone, for the blocks' partial sums make the
 // result.
 struct Segments {
-  // At most `max_blocks` blocks (at least 2), and as few as leave `rows_at_once` rows to each.
+  // At most `max_blocks` blocks (at least 2), which take `rows_at_once` rows in a turn: as many as it takes for the
+  // fewest turns.
   Segments(int64_t rows, int64_t first_rows, int64_t max_blocks, int64_t rows_at_once) : n(rows), split(first_rows) {
-    const int64_t rest = n - split;
-    const int64_t share =
-        n == 0 ? 0 : std::clamp<int64_t>(max_blocks * split / n, split > 0 ? 1 : 0, max_blocks - (rest > 0 ? 1 : 0));
-    first_blocks = std::min(share, (split + rows_at_once - 1) / rows_at_once);
-    second_blocks = std::min(max_blocks - share, (rest + rows_at_once - 1) / rows_at_once);
+    int64_t most = rows_at_once * std::max<int64_t>(1, n / (max_blocks * rows_at_once));  // rows of a block
+    const auto blocks_of = [&](int64_t part) { return (part + most - 1) / most; };
+    while (blocks_of(split) + blocks_of(n - split) > max_blocks) {
+      most += rows_at_once;
+    }
+    first_blocks = blocks_of(split);
+    second_blocks = blocks_of(n - split);
   }
 
   [[nodiscard]] __host__ __device__ int64_t blocks() const { return first_blocks + second_blocks; }

@@ -78,9 +78,7 @@ class Vector {
 #pragma unroll
       for (int i = 0; i < N; i += 2) {
         const __nv_bfloat162 pair = __floats2bfloat162_rn(values[i], values[i + 1]);
-        SetWord(i / 2,
-                static_cast<uint32_t>(__bfloat16_as_ushort(pair.x)) |
-                    static_cast<uint32_t>(__bfloat16_as_ushort(pair.y)) << 16U);
+        SetWord(i / 2, reinterpret_cast<const uint32_t&>(pair));
       }
     }
   }

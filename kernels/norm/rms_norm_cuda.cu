@@ -60,12 +60,14 @@ void Forward(const RmsNormForwardArgs& args, const Stream& stream) {
                            .eps = static_cast<float>(args.eps)};
   const auto vectors = [&]<int kVectors, int kWarps>() {
     constexpr int kRows = norm::kBlockWarps / kWarps;
-    const LaunchShape shape = {dim3(static_cast<unsigned>((n + kRows - 1) / kRows)), dim3(32 * norm::kBlockWarps)};
+    const LaunchShape shape = {.grid = dim3(static_cast<unsigned>((n + kRows - 1) / kRows)),
+                               .block = dim3(32 * norm::kBlockWarps),
+                               .early = true};
     Launch("RmsNormForward", stream, shape, norm::ForwardKernel<T, kVectors, kWarps>, p);
   };
   const bool wide = Vectorisable<T>(d, {p.x, p.residual, p.sum, p.weight, p.weight_summary, p.y});
   if (!wide || !WithRowShape<T>(d, vectors)) {
-    const LaunchShape shape = {dim3(static_cast<unsigned>(n)), dim3(norm::kAnyThreads)};
+    const LaunchShape shape = {.grid = dim3(static_cast<unsigned>(n)), .block = dim3(norm::kAnyThreads), .early = true};
     Launch("RmsNormForward", stream, shape, norm::ForwardAnyKernel<T>, p);
   }
 }
@@ -82,7 +84,12 @@ void Backward(const RmsNormBackwardArgs& args, const Stream& stream) {
   const int64_t n = args.x.rows();
   const int64_t d = args.x.cols();
   const bool two = !args.weight_summary.empty();
-  const device::Segments segments(n, two ? args.split : n, BackwardBlocks<T>(d), norm::kBlockWarps);
+  const bool wide = Vectorisable<T>(
+      d, {args.dy.data, args.x.data, args.weight.data, args.weight_summary.data, args.dx_residual.data, args.dx.data});
+  int rows_at_once = 1;
+  const bool held =
+      wide && WithRowShape<T>(d, [&]<int kVectors, int kWarps>() { rows_at_once = norm::kBlockWarps / kWarps; });
+  const device::Segments segments(n, two ? args.split : n, BackwardBlocks<T>(d), rows_at_once);
   Tensor partials;
   if (!args.dweight.empty() || (two && !args.dweight_summary.empty())) {
     Allocator& scratch = RequireScratch("RmsNormBackward", args.allocator);
@@ -101,12 +108,15 @@ void Backward(const RmsNormBackwardArgs& args, const Stream& stream) {
   const auto blocks = dim3(static_cast<unsigned>(segments.blocks()));
   const auto vectors = [&]<int kVectors, int kWarps>() {
     const size_t shared = norm::BackwardSharedBytes<T, kVectors, kWarps>();
-    const LaunchShape shape = {blocks, dim3(32 * norm::kBlockWarps), shared};
+    const LaunchShape shape = {
+        .grid = blocks, .block = dim3(32 * norm::kBlockWarps), .shared_bytes = shared, .early = true};
     Launch("RmsNormBackward", stream, shape, norm::BackwardKernel<T, kVectors, kWarps>, p);
   };
-  const bool wide = Vectorisable<T>(d, {p.dy, p.x, p.weight, p.weight_summary, p.dx_residual, p.dx});
-  if (!wide || !WithRowShape<T>(d, vectors)) {
-    Launch("RmsNormBackward", stream, {blocks, dim3(norm::kAnyThreads)}, norm::BackwardAnyKernel<T>, p);
+  if (held) {
+    WithRowShape<T>(d, vectors);
+  } else {
+    const LaunchShape shape = {.grid = blocks, .block = dim3(norm::kAnyThreads), .early = true};
+    Launch("RmsNormBackward", stream, shape, norm::BackwardAnyKernel<T>, p);
   }
   const device::ColumnSum text{p.partials, segments.first_blocks, args.dweight.As<float>(), args.accumulate};
   device::ColumnSum summary;

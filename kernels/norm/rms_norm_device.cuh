@@ -4,6 +4,7 @@
 
 #include <cstdint>
 
+#include "kernels/device/launch.cuh"
 #include "kernels/device/mma.cuh"
 #include "kernels/device/reduce.cuh"
 #include "kernels/device/segments.cuh"
@@ -69,6 +70,7 @@ __device__ __forceinline__ void AddTo(device::Vector<T, N>& v, const device::Vec
 // kWarps warps hold a row, kVectors vectors a thread.
 template <typename T, int kVectors, int kWarps>
 __global__ void __launch_bounds__(32 * kBlockWarps) ForwardKernel(const Forward<T> p) {
+  device::WaitForKernelBefore();
   constexpr int N = device::kVectorElements<T>;
   constexpr int kThreads = 32 * kWarps;
   __shared__ float shared[kWarps];
@@ -137,6 +139,7 @@ __global__ void __launch_bounds__(32 * kBlockWarps) ForwardKernel(const Forward<
 
 template <typename T>
 __global__ void __launch_bounds__(kAnyThreads) ForwardAnyKernel(const Forward<T> p) {
+  device::WaitForKernelBefore();
   __shared__ float shared[kAnyThreads / 32];
   const int64_t row = blockIdx.x;
   const T* x = p.x + row * p.d;
@@ -195,32 +198,43 @@ __device__ __forceinline__ void WriteWarpSums(const Backward<T>& p,
 inline constexpr int kStages = 2;
 inline constexpr int kSumBytes = 2 * kBlockWarps * 4;  // for sums over a block, before the rows
 
-// Brings rows to shared memory. Every thread waits for, and reads, its own copies alone.
+// Brings the rows of a block's segment to shared memory, one after the other. Every thread waits for, and reads, its
+// own copies alone. What is behind the end of a row reads as zero.
 template <typename T, int kVectors, int kWarps>
 class RowPipe {
  public:
   static constexpr int N = device::kVectorElements<T>;
   static constexpr int kThreads = 32 * kWarps;
 
-  __device__ RowPipe(const Backward<T>& p, unsigned char* shared)
+  __device__ RowPipe(const Backward<T>& p, const device::BlockRows& rows, unsigned char* shared)
       : column_(static_cast<int>(threadIdx.x) % kThreads * N),
-        mine_(shared + threadIdx.x / kThreads * (kStages * kStageBytes) + threadIdx.x % kThreads * 16) {
+        mine_(shared + threadIdx.x / kThreads * (kStages * kStageBytes) + threadIdx.x % kThreads * 16),
+        row_(rows.first + threadIdx.x / kThreads),
+        offset_(row_ * p.d + column_) {
     const int64_t vectors = (p.d - column_ + kThreads * N - 1) / (kThreads * N);
     count_ = static_cast<int>(vectors < 0 ? 0 : vectors);
+#pragma unroll 1
+    for (int j = count_; j < kVectors; ++j) {
+#pragma unroll 1
+      for (int i = 0; i < 3 * kStages; ++i) {
+        *reinterpret_cast<uint4*>(mine_ + i * kRowBytes + j * (16 * kThreads)) = {};
+      }
+    }
   }
 
-  // Queues row `row` (nothing behind `last`) as a group of its own.
-  __device__ __forceinline__ void Fetch(const Backward<T>& p, int stage, int64_t row, int64_t last) const {
-    if (row < last) {
-      const int64_t offset = row * p.d + column_;
+  // Queues the thread's next row (nothing behind the last) as a group of copies of its own.
+  __device__ __forceinline__ void Fetch(const Backward<T>& p, const device::BlockRows& rows, int stage) {
+    if (row_ < rows.last) {
       const uint32_t to = device::SharedAddress(mine_ + stage * kStageBytes);
-      Copies(to, p.x + offset);
-      Copies(to + kRowBytes, p.dy + offset);
+      Copies(to, p.x + offset_);
+      Copies(to + kRowBytes, p.dy + offset_);
       if (p.dx_residual != nullptr) {
-        Copies(to + 2 * kRowBytes, p.dx_residual + offset);
+        Copies(to + 2 * kRowBytes, p.dx_residual + offset_);
       }
     }
     device::CommitCopies();
+    row_ += rows.step;
+    offset_ += rows.step * p.d;
   }
 
   // Tensor 0: x, 1: dy, 2: what dx is added to.
@@ -228,10 +242,14 @@ class RowPipe {
     v.Load(reinterpret_cast<const T*>(mine_ + stage * kStageBytes + tensor * kRowBytes + j * (16 * kThreads)));
   }
 
-  // Whether the thread has a vector j, and where in the row it begins.
-  [[nodiscard]] __device__ __forceinline__ bool Has(int j) const { return j < count_; }
+  // Whether the row has the thread's vector j, and where in the row it begins.
+  [[nodiscard]] __device__ __forceinline__ bool Has(int j) const {
+    return j < count_;
+  }
 
-  [[nodiscard]] __device__ __forceinline__ int Column(int j) const { return column_ + j * (kThreads * N); }
+  [[nodiscard]] __device__ __forceinline__ int Column(int j) const {
+    return column_ + j * (kThreads * N);
+  }
 
   static constexpr int kRowBytes = 16 * kVectors * kThreads;
   static constexpr int kStageBytes = 3 * kRowBytes;
@@ -249,6 +267,8 @@ class RowPipe {
   int column_;
   int count_;
   unsigned char* mine_;
+  int64_t row_;     // fetched next
+  int64_t offset_;  // of the thread's first element in it
 };
 
 // Dynamic shared memory of BackwardKernel: as many rows as a block has at once, for every stage.
@@ -259,68 +279,71 @@ constexpr size_t BackwardSharedBytes() {
 
 template <typename T, int kVectors, int kWarps>
 __global__ void __launch_bounds__(32 * kBlockWarps, kVectors <= 2 ? 4 : 2) BackwardKernel(const Backward<T> p) {
+  device::WaitForKernelBefore();
   using Pipe = RowPipe<T, kVectors, kWarps>;
   constexpr int N = Pipe::N;
   extern __shared__ __align__(16) unsigned char memory[];
   auto* shared = reinterpret_cast<float*>(memory);
   const device::BlockRows rows(p.segments, kBlockWarps / kWarps);
-  const Pipe pipe(p, memory + kSumBytes);
+  Pipe pipe(p, rows, memory + kSumBytes);
   device::Vector<T, N> weight[kVectors];
 #pragma unroll
   for (int j = 0; j < kVectors; ++j) {
+    const float zeros[N] = {};
+    weight[j].Set(zeros);
     if (pipe.Has(j)) {
       weight[j].Load((rows.second ? p.weight_summary : p.weight) + pipe.Column(j));
     }
   }
   float sums[kVectors][N] = {};
+  const float inverse = 1.0F / static_cast<float>(p.d);
   const int64_t first = rows.first + threadIdx.x / Pipe::kThreads;
+  T* to = p.dx + first * p.d + pipe.Column(0);
   float next_rstd = first < rows.last ? p.rstd[first] : 0.0F;
-  pipe.Fetch(p, 0, first, rows.last);
+  pipe.Fetch(p, rows, 0);
   int stage = 0;
   for (int64_t row = first; row < rows.last; row += rows.step) {
     const int64_t next = row + rows.step;
     const float rstd = next_rstd;
     next_rstd = next < rows.last ? p.rstd[next] : 0.0F;
-    pipe.Fetch(p, 1 - stage, next, rows.last);
+    pipe.Fetch(p, rows, 1 - stage);
     device::WaitForCopies<1>();
     device::Vector<T, N> x[kVectors];
     device::Vector<T, N> dy[kVectors];
     float dots[4] = {};  // several, so that additions need not wait for each other
 #pragma unroll
     for (int j = 0; j < kVectors; ++j) {
-      if (pipe.Has(j)) {
-        pipe.Read(stage, 0, j, x[j]);
-        pipe.Read(stage, 1, j, dy[j]);
+      pipe.Read(stage, 0, j, x[j]);
+      pipe.Read(stage, 1, j, dy[j]);
 #pragma unroll
-        for (int e = 0; e < N; ++e) {
-          dots[e % 4] += dy[j][e] * weight[j][e] * x[j][e];
-        }
+      for (int e = 0; e < N; ++e) {
+        dots[e % 4] += dy[j][e] * weight[j][e] * x[j][e];
       }
     }
     // dx = rstd (dy w - x rstd mean), with mean = rstd dot / d
     const float dot = RowSum<kWarps>((dots[0] + dots[1]) + (dots[2] + dots[3]), shared + stage * kWarps);
-    const float along_x = dot * rstd * rstd * rstd / static_cast<float>(p.d);
-    T* to = p.dx + row * p.d;
+    const float along_x = dot * rstd * rstd * rstd * inverse;
 #pragma unroll
     for (int j = 0; j < kVectors; ++j) {
-      if (pipe.Has(j)) {
-        float dx[N];
+      float dx[N];
 #pragma unroll
-        for (int e = 0; e < N; ++e) {
-          const float g = dy[j][e] * rstd;
-          sums[j][e] += g * x[j][e];
-          dx[e] = g * weight[j][e] - x[j][e] * along_x;
-        }
-        device::Vector<T, N> out;
-        out.Set(dx);
-        if (p.dx_residual != nullptr) {
-          device::Vector<T, N> past;
-          pipe.Read(stage, 2, j, past);
-          AddTo(out, past);
-        }
-        out.Store(to + pipe.Column(j));
+      for (int e = 0; e < N; ++e) {
+        const float g = dy[j][e] * rstd;
+        sums[j][e] += g * x[j][e];
+        dx[e] = g * weight[j][e] - x[j][e] * along_x;
+      }
+      device::Vector<T, N> out;
+      out.Set(dx);
+      if (p.dx_residual != nullptr) {
+        device::Vector<T, N> past;
+        pipe.Read(stage, 2, j, past);
+        AddTo(out, past);
+      }
+      if (pipe.Has(j)) {
+        out.Store(to + j * (Pipe::kThreads * N));
       }
     }
+    to += rows.step * p.d;
     stage = 1 - stage;
   }
   if (p.partials == nullptr) {
@@ -343,6 +366,7 @@ __global__ void __launch_bounds__(32 * kBlockWarps, kVectors <= 2 ? 4 : 2) Backw
 // Sums of the weight's gradient grow in the block's own row of scratch; each thread has its columns.
 template <typename T>
 __global__ void __launch_bounds__(kAnyThreads) BackwardAnyKernel(const Backward<T> p) {
+  device::WaitForKernelBefore();
   __shared__ float shared[2][kAnyThreads / 32];
   int turn = 0;
   const device::BlockRows rows(p.segments, 1);

@@ -37,12 +37,12 @@ bool Vectorisable(int64_t e, std::initializer_list<const void*> tensors) {
 template <typename T>
 void LaunchForward(const char* op, const rope::Forward<T>& p, const Stream& stream) {
   if (!Vectorisable<T>(p.e, {p.x, p.weight, p.weight_summary, p.table, p.y})) {
-    const LaunchShape shape = {dim3(static_cast<unsigned>(p.n)), dim3(32)};
+    const LaunchShape shape = {.grid = dim3(static_cast<unsigned>(p.n)), .block = dim3(32), .early = true};
     Launch(op, stream, shape, rope::ForwardAnyKernel<T>, p);
     return;
   }
   const auto blocks = static_cast<unsigned>((p.n + rope::kForwardWarps - 1) / rope::kForwardWarps);
-  const LaunchShape shape = {dim3(blocks), dim3(32 * rope::kForwardWarps)};
+  const LaunchShape shape = {.grid = dim3(blocks), .block = dim3(32 * rope::kForwardWarps), .early = true};
   if (p.weight != nullptr) {
     Launch(op, stream, shape, rope::ForwardKernel<T, true>, p);
   } else {
@@ -124,10 +124,12 @@ void Backward(const QkNormRopeBackwardArgs& args, const Stream& stream) {
                             .e = static_cast<int>(e)};
   const dim3 blocks(static_cast<unsigned>(segments.blocks()));
   if (wide) {
-    const LaunchShape shape = {blocks, dim3(32 * rope::kBackwardWarps), rope::kPipeBytes};
+    const LaunchShape shape = {
+        .grid = blocks, .block = dim3(32 * rope::kBackwardWarps), .shared_bytes = rope::kPipeBytes, .early = true};
     Launch("QkNormRopeBackward", stream, shape, rope::BackwardKernel<T>, p);
   } else {
-    Launch("QkNormRopeBackward", stream, {blocks, dim3(32)}, rope::BackwardAnyKernel<T>, p);
+    const LaunchShape shape = {.grid = blocks, .block = dim3(32), .early = true};
+    Launch("QkNormRopeBackward", stream, shape, rope::BackwardAnyKernel<T>, p);
   }
   const device::ColumnSum text{p.partials, segments.first_blocks, args.dweight.As<float>(), args.accumulate};
   device::ColumnSum summary;

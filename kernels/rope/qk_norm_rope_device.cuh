@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "kernels/core/summary_layout.h"
+#include "kernels/device/launch.cuh"
 #include "kernels/device/mma.cuh"
 #include "kernels/device/reduce.cuh"
 #include "kernels/device/segments.cuh"
@@ -88,8 +89,56 @@ struct Place {
   int i;       // this lane's first element
 };
 
+// The rotation of a row's heads, with the norm's weight in it: the same for all heads, to be multiplied by a head's
+// rstd.
+template <typename T, bool kNorm>
+class Turn {
+ public:
+  __device__ Turn(const Forward<T>& p, int64_t row, const Place<T>& at) {
+    device::Vector<float, 2 * N> angles;
+    angles.Load(p.table + (int64_t{p.layout.Position(row + p.first_row)} * at.half + at.i) * 2);
+    Pairs<T> weight;
+    if constexpr (kNorm) {
+      weight.Load(row < p.split ? p.weight : p.weight_summary, at.i, at.half);
+    }
+#pragma unroll
+    for (int k = 0; k < N; ++k) {
+      const float cos = angles[2 * k];
+      const float sin = p.direction * angles[2 * k + 1];
+      const float a = kNorm ? weight.a[k] : 1.0F;
+      const float b = kNorm ? weight.b[k] : 1.0F;
+      cos_[0][k] = a * cos;
+      sin_[0][k] = a * sin;
+      cos_[1][k] = b * cos;
+      sin_[1][k] = b * sin;
+    }
+  }
+
+  __device__ __forceinline__ void Apply(Pairs<T>& x, float rstd) const {
+    float first[N];
+    float second[N];
+#pragma unroll
+    for (int k = 0; k < N; ++k) {
+      first[k] = x.a[k] * cos_[0][k] - x.b[k] * sin_[1][k];
+      second[k] = x.b[k] * cos_[1][k] + x.a[k] * sin_[0][k];
+      if constexpr (kNorm) {
+        first[k] *= rstd;
+        second[k] *= rstd;
+      }
+    }
+    x.a.Set(first);
+    x.b.Set(second);
+  }
+
+ private:
+  static constexpr int N = Pairs<T>::N;
+  float cos_[2][N];  // times the weight of the first half, of the second
+  float sin_[2][N];
+};
+
 template <typename T, bool kNorm>
 __global__ void __launch_bounds__(32 * kForwardWarps) ForwardKernel(const Forward<T> p) {
+  device::WaitForKernelBefore();
   constexpr int N = Pairs<T>::N;
   constexpr int kUnroll = kNorm ? 2 : 4;  // of the groups of heads: loads on their way at once
   const int64_t row = int64_t{blockIdx.x} * kForwardWarps + threadIdx.x / 32;
@@ -99,10 +148,8 @@ __global__ void __launch_bounds__(32 * kForwardWarps) ForwardKernel(const Forwar
   const Place<T> at(p.e);
   const T* x = p.x + row * p.h * p.e;
   T* y = p.y + row * p.h * p.e;
-  device::Vector<float, 2 * N> angles;
-  Pairs<T> weight;
-  for (int base = 0; base < p.h; base += kUnroll * at.groups) {
-    Pairs<T> in[kUnroll];
+  Pairs<T> in[kUnroll];
+  const auto load = [&](int base) {
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
       const int head = base + u * at.groups + at.group;
@@ -110,11 +157,13 @@ __global__ void __launch_bounds__(32 * kForwardWarps) ForwardKernel(const Forwar
         in[u].Load(x + head * p.e, at.i, at.half);
       }
     }
-    if (base == 0) {
-      angles.Load(p.table + (int64_t{p.layout.Position(row + p.first_row)} * at.half + at.i) * 2);
-      if constexpr (kNorm) {
-        weight.Load(row < p.split ? p.weight : p.weight_summary, at.i, at.half);
-      }
+  };
+  load(0);  // on their way while the turn is worked out
+  const Turn<T, kNorm> turn(p, row, at);
+  const float inverse = 1.0F / static_cast<float>(p.e);
+  for (int base = 0; base < p.h; base += kUnroll * at.groups) {
+    if (base > 0) {
+      load(base);
     }
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
@@ -129,25 +178,13 @@ __global__ void __launch_bounds__(32 * kForwardWarps) ForwardKernel(const Forwar
           }
         }
         squares = device::GroupSum(squares, at.lanes);
-        rstd = device::ReciprocalRoot(squares / static_cast<float>(p.e) + p.eps);
+        rstd = device::ReciprocalRoot(squares * inverse + p.eps);
         if (head < p.h && at.i == 0) {
           p.rstd[row * p.h + head] = rstd;
         }
       }
       if (head < p.h) {
-        float first[N];
-        float second[N];
-#pragma unroll
-        for (int k = 0; k < N; ++k) {
-          const float x1 = kNorm ? in[u].a[k] * rstd * weight.a[k] : in[u].a[k];
-          const float x2 = kNorm ? in[u].b[k] * rstd * weight.b[k] : in[u].b[k];
-          const float cos = angles[2 * k];
-          const float sin = p.direction * angles[2 * k + 1];
-          first[k] = x1 * cos - x2 * sin;
-          second[k] = x2 * cos + x1 * sin;
-        }
-        in[u].a.Set(first);
-        in[u].b.Set(second);
+        turn.Apply(in[u], rstd);
         in[u].Store(y + head * p.e, at.i, at.half);
       }
     }
@@ -155,15 +192,15 @@ __global__ void __launch_bounds__(32 * kForwardWarps) ForwardKernel(const Forwar
 }
 
 // One head's gradient: turns dy back, and goes through the norm. `sums` grow by the weight's gradient. All lanes of the
-// warp take part; where `valid` is false the lane has no head.
+// warp take part; a lane without a head has zeros. `inverse`: 1/e.
 template <typename T>
 __device__ __forceinline__ void BackwardHead(const device::Vector<float, 2 * Pairs<T>::N>& angles,
                                              const Pairs<T>& weight,
                                              const Pairs<T>& x,
                                              Pairs<T>& dy,
                                              float rstd,
-                                             const Place<T>& at,
-                                             bool valid,
+                                             float inverse,
+                                             int lanes,
                                              float (&sums)[2][Pairs<T>::N]) {
   constexpr int N = Pairs<T>::N;
   float first[N];
@@ -179,12 +216,9 @@ __device__ __forceinline__ void BackwardHead(const device::Vector<float, 2 * Pai
     dot_first += first[k] * weight.a[k] * x.a[k];
     dot_second += second[k] * weight.b[k] * x.b[k];
   }
-  const float dot = device::GroupSum(valid ? dot_first + dot_second : 0.0F, at.lanes);
-  if (!valid) {
-    return;
-  }
+  const float dot = device::GroupSum(dot_first + dot_second, lanes);
   // dx = rstd (g w - x rstd mean), with mean = rstd dot / e
-  const float along_x = dot * rstd * rstd * rstd / static_cast<float>(2 * at.half);
+  const float along_x = dot * rstd * rstd * rstd * inverse;
 #pragma unroll
   for (int k = 0; k < N; ++k) {
     first[k] *= rstd;
@@ -227,7 +261,7 @@ __device__ __forceinline__ void WriteSums(const Backward<T>& p,
 // The heads that a warp works on at once, and how many such pieces are on their way to shared memory or being worked
 // on.
 inline constexpr int kBackwardUnroll = 2;
-inline constexpr int kStages = 3;
+inline constexpr int kStages = 2;
 
 // Shared memory of a block: per warp and stage, dy and x of the piece, 16 bytes a lane at a time.
 inline constexpr int kStageBytes = 2 * 2 * kBackwardUnroll * 32 * 16;
@@ -236,11 +270,16 @@ inline constexpr int kPipeBytes = kBackwardWarps * kStages * kStageBytes;
 // Where a warp is: a piece of the heads of a row.
 struct Cursor {
   int64_t row;
-  int base = 0;  // first head
+  int64_t first_head;  // of the piece, among those of all rows
+  int base = 0;        // the same, within the row
+
+  __device__ Cursor(int64_t begin, int h) : row(begin), first_head(begin * h) {}
 
   __device__ __forceinline__ void Advance(int heads, int h, int64_t step) {
     base += heads;
+    first_head += heads;
     if (base >= h) {
+      first_head += step * h - base;
       base = 0;
       row += step;
     }
@@ -248,20 +287,21 @@ struct Cursor {
 };
 
 // Queues a warp's piece as a group of copies of its own; every lane reads what it has queued itself, and nothing else.
+// Zeros where there is no such head.
 template <typename T>
 __device__ __forceinline__ void Fetch(
     const Backward<T>& p, const Place<T>& at, const Cursor& cursor, int64_t last, unsigned char* stage) {
+  const int64_t first = cursor.first_head * p.e;
 #pragma unroll
   for (int u = 0; u < kBackwardUnroll; ++u) {
-    const int head = cursor.base + u * at.groups + at.group;
-    if (cursor.row < last && head < p.h) {
-      const int64_t offset = (cursor.row * p.h + head) * p.e + at.i;
-      const uint32_t to = device::SharedAddress(stage) + static_cast<uint32_t>(u * 4 * 512);
-      device::CopyAsync(to, p.dy + offset);
-      device::CopyAsync(to + 512, p.dy + offset + at.half);
-      device::CopyAsync(to + 1024, p.x + offset);
-      device::CopyAsync(to + 1536, p.x + offset + at.half);
-    }
+    const int head = u * at.groups + at.group;
+    const bool valid = cursor.row < last && cursor.base + head < p.h;
+    const int64_t offset = valid ? first + (head * p.e + at.i) : 0;
+    const uint32_t to = device::SharedAddress(stage) + static_cast<uint32_t>(u * 4 * 512);
+    device::CopyAsyncOrZeros(to, p.dy + offset, valid);
+    device::CopyAsyncOrZeros(to + 512, p.dy + offset + at.half, valid);
+    device::CopyAsyncOrZeros(to + 1024, p.x + offset, valid);
+    device::CopyAsyncOrZeros(to + 1536, p.x + offset + at.half, valid);
   }
   device::CommitCopies();
 }
@@ -271,31 +311,51 @@ __device__ __forceinline__ void LoadRstd(
     const Backward<T>& p, const Place<T>& at, const Cursor& cursor, int64_t last, float (&rstd)[kBackwardUnroll]) {
 #pragma unroll
   for (int u = 0; u < kBackwardUnroll; ++u) {
-    const int head = cursor.base + u * at.groups + at.group;
-    rstd[u] = cursor.row < last && head < p.h ? p.rstd[cursor.row * p.h + head] : 0.0F;
+    const int head = u * at.groups + at.group;
+    rstd[u] = cursor.row < last && cursor.base + head < p.h ? p.rstd[cursor.first_head + head] : 0.0F;
   }
 }
 
+// The angles of a warp's rows, one row after the other. Positions take divisions: every lane works out one, for 32
+// rows.
 template <typename T>
-__device__ __forceinline__ void LoadAngles(const Backward<T>& p,
-                                           const Place<T>& at,
-                                           int64_t row,
-                                           int64_t last,
-                                           device::Vector<float, 2 * Pairs<T>::N>& angles) {
-  if (row < last) {
-    angles.Load(p.table + (int64_t{p.layout.Position(row + p.first_row)} * at.half + at.i) * 2);
+class RowAngles {
+ public:
+  __device__ explicit RowAngles(const device::BlockRows& rows) : row_(rows.first + threadIdx.x / 32) {}
+
+  // Those of the next row; nothing behind the last.
+  __device__ __forceinline__ void Load(const Backward<T>& p,
+                                       const device::BlockRows& rows,
+                                       const Place<T>& at,
+                                       device::Vector<float, 2 * Pairs<T>::N>& angles) {
+    const int64_t of_lane = row_ + threadIdx.x % 32 * rows.step;
+    if (turn_ == 0 && of_lane < rows.last) {
+      position_ = p.layout.Position(of_lane + p.first_row);
+    }
+    const int64_t position = __shfl_sync(0xffffffffU, position_, turn_);
+    if (row_ < rows.last) {
+      angles.Load(p.table + (position * at.half + at.i) * 2);
+    }
+    row_ += rows.step;
+    turn_ = (turn_ + 1) % 32;
   }
-}
+
+ private:
+  int64_t row_;
+  int turn_ = 0;
+  int32_t position_ = 0;
+};
 
 template <typename T>
 __global__ void __launch_bounds__(32 * kBackwardWarps, 3) BackwardKernel(const Backward<T> p) {
+  device::WaitForKernelBefore();
   constexpr int N = Pairs<T>::N;
   extern __shared__ __align__(16) unsigned char memory[];
   const Place<T> at(p.e);
   const device::BlockRows rows(p.segments, kBackwardWarps);
   const int heads = kBackwardUnroll * at.groups;
   unsigned char* own = memory + threadIdx.x / 32 * (kStages * kStageBytes) + threadIdx.x % 32 * 16;
-  Cursor at_work{rows.first + threadIdx.x / 32};
+  Cursor at_work(rows.first + threadIdx.x / 32, p.h);
   Cursor fetched = at_work;
   for (int s = 0; s < kStages - 1; ++s) {
     Fetch(p, at, fetched, rows.last, own + s * kStageBytes);
@@ -305,9 +365,11 @@ __global__ void __launch_bounds__(32 * kBackwardWarps, 3) BackwardKernel(const B
   weight.Load(rows.second ? p.weight_summary : p.weight, at.i, at.half);
   device::Vector<float, 2 * N> angles;
   device::Vector<float, 2 * N> next_angles;
-  LoadAngles(p, at, at_work.row, rows.last, next_angles);
+  RowAngles<T> row_angles(rows);
+  row_angles.Load(p, rows, at, next_angles);
   float next_rstd[kBackwardUnroll];
   LoadRstd(p, at, at_work, rows.last, next_rstd);
+  const float inverse = 1.0F / static_cast<float>(p.e);
   float sums[2][N] = {};
   int stage = 0;
   while (at_work.row < rows.last) {
@@ -315,7 +377,7 @@ __global__ void __launch_bounds__(32 * kBackwardWarps, 3) BackwardKernel(const B
     fetched.Advance(heads, p.h, rows.step);
     if (at_work.base == 0) {
       angles = next_angles;
-      LoadAngles(p, at, at_work.row + rows.step, rows.last, next_angles);
+      row_angles.Load(p, rows, at, next_angles);
     }
     float rstd[kBackwardUnroll];
 #pragma unroll
@@ -326,17 +388,18 @@ __global__ void __launch_bounds__(32 * kBackwardWarps, 3) BackwardKernel(const B
     at_work.Advance(heads, p.h, rows.step);
     LoadRstd(p, at, at_work, rows.last, next_rstd);
     device::WaitForCopies<kStages - 1>();
+    T* to = p.dx + here.first_head * p.e;
 #pragma unroll
     for (int u = 0; u < kBackwardUnroll; ++u) {
-      const int head = here.base + u * at.groups + at.group;
+      const int head = u * at.groups + at.group;
       const auto* in = reinterpret_cast<const T*>(own + stage * kStageBytes + u * 4 * 512);
       Pairs<T> dy;
       Pairs<T> x;
       dy.Load(in, 0, 512 / sizeof(T));
       x.Load(in + 1024 / sizeof(T), 0, 512 / sizeof(T));
-      BackwardHead<T>(angles, weight, x, dy, rstd[u], at, head < p.h, sums);
-      if (head < p.h) {
-        dy.Store(p.dx + (here.row * p.h + head) * p.e, at.i, at.half);
+      BackwardHead<T>(angles, weight, x, dy, rstd[u], inverse, at.lanes, sums);
+      if (here.base + head < p.h) {
+        dy.Store(to + head * p.e, at.i, at.half);
       }
     }
     stage = stage == kStages - 1 ? 0 : stage + 1;
@@ -349,6 +412,7 @@ __global__ void __launch_bounds__(32 * kBackwardWarps, 3) BackwardKernel(const B
 // A block of one warp takes a row.
 template <typename T>
 __global__ void __launch_bounds__(32) ForwardAnyKernel(const Forward<T> p) {
+  device::WaitForKernelBefore();
   const int64_t row = blockIdx.x;
   const int half = p.e / 2;
   const float* angles = p.table + int64_t{p.layout.Position(row + p.first_row)} * p.e;
@@ -383,6 +447,7 @@ __global__ void __launch_bounds__(32) ForwardAnyKernel(const Forward<T> p) {
 // lane has its elements.
 template <typename T>
 __global__ void __launch_bounds__(32) BackwardAnyKernel(const Backward<T> p) {
+  device::WaitForKernelBefore();
   const device::BlockRows rows(p.segments, 1);
   const int half = p.e / 2;
   const T* weight = rows.second ? p.weight_summary : p.weight;

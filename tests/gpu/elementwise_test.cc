@@ -136,5 +136,32 @@ TEST_F(GpuElementwise, SumOfSquaresShowsNonFiniteElements) {
   EXPECT_THROW(SumOfSquares(ToGpu(testing::Normal("x", {3}, DType::kF32, host())), out, stream()), Error);
 }
 
+// The launch of a kernel overlaps the end of the one before it. What a large kernel writes last, a small one reads
+// next.
+TEST_F(GpuElementwise, AKernelSeesWhatTheOneBeforeItWrote) {
+  constexpr int64_t kLarge = int64_t{1} << 26;
+  constexpr int64_t kSmall = 64;
+  constexpr int kRounds = 50;
+  const Tensor ones = Tensor::Empty({kLarge}, DType::kF32, device());
+  const Tensor one = Tensor::Empty({1}, DType::kF32, host());
+  *one.As<float>() = 1.0F;
+  CopyFromHost(one, ones.Rows(0, 1), stream());
+  for (int64_t done = 1; done < kLarge; done *= 2) {
+    Copy(ones.Rows(0, done), ones.Rows(done, done), stream());
+  }
+  const Tensor x = Tensor::Empty({kLarge}, DType::kF32, device());
+  const Tensor total = Tensor::Empty({kSmall}, DType::kF32, device());
+  Zero(x, stream());
+  Zero(total, stream());
+  for (int round = 0; round < kRounds; ++round) {
+    Add(x, ones, x, stream());
+    Add(total, x.Rows(kLarge - kSmall, kSmall), total, stream());
+  }
+  const Tensor got = ToCpu(total);
+  for (int64_t i = 0; i < kSmall; ++i) {
+    ASSERT_EQ(got.As<float>()[i], kRounds * (kRounds + 1) / 2) << "element " << i;
+  }
+}
+
 }  // namespace
 }  // namespace ksa
