@@ -405,6 +405,7 @@ __global__ void __launch_bounds__(32 * kBackwardWarps, 3) BackwardKernel(const B
     stage = stage == kStages - 1 ? 0 : stage + 1;
   }
   if (p.partials != nullptr) {
+    device::WaitForCopies<0>();  // zeros for pieces behind the last, which would land on sums
     WriteSums<T>(p, at, sums, reinterpret_cast<float*>(memory));
   }
 }
