@@ -51,44 +51,24 @@ struct RowRanges {
 // The keys that query row `row` sees, as rows of k and v.
 __device__ inline RowRanges KeysOfRow(const Problem& problem, int64_t row) {
   const SummaryLayout& layout = problem.layout;
-  int32_t sequence;
-  Range text;
-  Range summaries;
-  if (row < layout.text_rows()) {
-    sequence = static_cast<int32_t>(row / layout.text_tokens);
-    const auto i = static_cast<int32_t>(row % layout.text_tokens);
-    text = layout.TextKeys(problem.window, sequence, i);
-    summaries = layout.SummaryKeys(problem.window, sequence, i);
-  } else {
-    const int64_t rest = row - layout.text_rows();
-    sequence = static_cast<int32_t>(rest / layout.live_summaries());
-    const auto summary = static_cast<int32_t>(rest % layout.live_summaries());
-    text = layout.SummaryTextKeys(sequence, summary);
-    summaries = layout.SummarySummaryKeys(summary);
-  }
-  return {{layout.TextRow(sequence, text.begin), layout.SummaryRow(sequence, summaries.begin)},
+  const SummaryLayout::Place at = layout.Locate(row);
+  const Range text = at.is_text ? layout.TextKeys(problem.window, at.sequence, at.index)
+                                : layout.SummaryTextKeys(at.sequence, at.index);
+  const Range summaries =
+      at.is_text ? layout.SummaryKeys(problem.window, at.sequence, at.index) : layout.SummarySummaryKeys(at.index);
+  return {{layout.TextRow(at.sequence, text.begin), layout.SummaryRow(at.sequence, summaries.begin)},
           {text.size(), summaries.size()}};
 }
 
 // The text queries that see key row `row`, and the summary queries that do, as rows of q.
 __device__ inline RowRanges ReadersOfRow(const Problem& problem, int64_t row) {
   const SummaryLayout& layout = problem.layout;
-  int32_t sequence;
-  Range text;
-  Range summaries;
-  if (row < layout.text_rows()) {
-    sequence = static_cast<int32_t>(row / layout.text_tokens);
-    const auto j = static_cast<int32_t>(row % layout.text_tokens);
-    text = layout.TextReadersOfText(problem.window, sequence, j);
-    summaries = layout.SummaryReadersOfText(sequence, j);
-  } else {
-    const int64_t rest = row - layout.text_rows();
-    sequence = static_cast<int32_t>(rest / layout.live_summaries());
-    const auto summary = static_cast<int32_t>(rest % layout.live_summaries());
-    text = layout.TextReadersOfSummary(problem.window, sequence, summary);
-    summaries = layout.SummaryReadersOfSummary(summary);
-  }
-  return {{layout.TextRow(sequence, text.begin), layout.SummaryRow(sequence, summaries.begin)},
+  const SummaryLayout::Place at = layout.Locate(row);
+  const Range text = at.is_text ? layout.TextReadersOfText(problem.window, at.sequence, at.index)
+                                : layout.TextReadersOfSummary(problem.window, at.sequence, at.index);
+  const Range summaries =
+      at.is_text ? layout.SummaryReadersOfText(at.sequence, at.index) : layout.SummaryReadersOfSummary(at.index);
+  return {{layout.TextRow(at.sequence, text.begin), layout.SummaryRow(at.sequence, summaries.begin)},
           {text.size(), problem.query_summaries ? summaries.size() : 0}};
 }
 

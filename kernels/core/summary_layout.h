@@ -118,6 +118,22 @@ struct SummaryLayout {
     return text_rows() + int64_t{1} * sequence * live_summaries() + summary;
   }
 
+  struct Place {
+    bool is_text;
+    int32_t sequence;
+    int32_t index;  // among the sequence's text rows, or its summary rows
+  };
+
+  // Where a row of the whole matrix is. 64-bit divisions show in the time of row-wise kernels: the first sequence does
+  // without.
+  [[nodiscard]] KSA_HOST_DEVICE Place Locate(int64_t row) const {
+    const bool is_text = row < text_rows();
+    const int64_t at = is_text ? row : row - text_rows();
+    const int32_t rows_of_sequence = is_text ? text_tokens : live_summaries();
+    const int64_t sequence = at < rows_of_sequence ? 0 : at / rows_of_sequence;
+    return {is_text, static_cast<int32_t>(sequence), static_cast<int32_t>(at - sequence * rows_of_sequence)};
+  }
+
   // --- chunks and documents
   // The sequence's number of the chunk at place `place`, and of the chunk of a row.
   [[nodiscard]] KSA_HOST_DEVICE int32_t ChunkAt(int32_t place) const {
@@ -178,15 +194,8 @@ struct SummaryLayout {
 
   // RoPE position of a row of the whole matrix.
   [[nodiscard]] KSA_HOST_DEVICE int32_t Position(int64_t row) const {
-    const bool is_text = row < text_rows();
-    const int64_t at = is_text ? row : row - text_rows();
-    const int32_t rows_of_sequence = is_text ? text_tokens : live_summaries();
-    int32_t sequence = 0;
-    if (at >= rows_of_sequence) {  // 64-bit divisions show in the kernels' time
-      sequence = static_cast<int32_t>(at / rows_of_sequence);
-    }
-    const auto i = static_cast<int32_t>(at - int64_t{1} * sequence * rows_of_sequence);
-    return is_text ? TextPosition(sequence, i) : SummaryPosition(sequence, i);
+    const Place at = Locate(row);
+    return at.is_text ? TextPosition(at.sequence, at.index) : SummaryPosition(at.sequence, at.index);
   }
 
   // --- who sees whom, as ranges: the form that kernels use. Rows are numbered as they are here. Ranges between text

@@ -12,10 +12,9 @@ namespace {
 template <typename T>
 void AddRowLosses(const T* row_loss, const int32_t* targets, const SummaryLayout& layout, EvaluationSums& sums) {
   for (int64_t row = 0; row < layout.text_rows(); ++row) {
-    const int64_t sequence = row / layout.text_tokens;
-    const auto i = static_cast<int32_t>(row % layout.text_tokens);
-    const int64_t position = int64_t{1} * layout.ChunkOfText(i) * layout.chunk_size + i % layout.chunk_size;
-    if (targets[sequence * layout.total() + position] >= 0) {
+    const SummaryLayout::Place at = layout.Locate(row);
+    const int64_t position = layout.TokenAt(at.index);
+    if (targets[at.sequence * layout.total() + position] >= 0) {
       sums.position_loss[static_cast<size_t>(position)] += static_cast<double>(row_loss[row]);
       ++sums.position_targets[static_cast<size_t>(position)];
       ++sums.targets;

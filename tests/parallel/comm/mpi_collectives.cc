@@ -1,14 +1,12 @@
 // Started by mpirun with any number of ranks: every collective of MPI's make.
 #include <gtest/gtest.h>
 
-#include "parallel/comm/mpi.h"
 #include "tests/parallel/comm/collectives.h"
+#include "tests/parallel/mpi_main.h"
 #include "tests/support/kernel_test.h"
 
 namespace ksa::testing {
 namespace {
-
-std::unique_ptr<Communicator> world;
 
 TEST(Mpi, EveryCollective) {
   GuardAllocator memory;
@@ -41,12 +39,3 @@ TEST(Mpi, MessagesOfOtherSizes) {
 
 }  // namespace
 }  // namespace ksa::testing
-
-int main(int argc, char** argv) {
-  ::testing::InitGoogleTest(&argc, argv);
-  const ksa::MpiSession session;
-  ksa::testing::world = session.World();
-  const int result = RUN_ALL_TESTS();
-  ksa::testing::world.reset();
-  return result;
-}

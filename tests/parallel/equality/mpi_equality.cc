@@ -1,13 +1,11 @@
 // Started by mpirun with four ranks: updates on some meshes of processes against one rank.
 #include <gtest/gtest.h>
 
-#include "parallel/comm/mpi.h"
 #include "tests/parallel/equality/training.h"
+#include "tests/parallel/mpi_main.h"
 
 namespace ksa::testing {
 namespace {
-
-std::unique_ptr<Communicator> world;
 
 TEST(MpiEquality, MeshesTrainLikeOneRank) {
   ASSERT_EQ(world->size(), 4);
@@ -36,12 +34,3 @@ TEST(MpiEquality, MeshesTrainLikeOneRank) {
 
 }  // namespace
 }  // namespace ksa::testing
-
-int main(int argc, char** argv) {
-  ::testing::InitGoogleTest(&argc, argv);
-  const ksa::MpiSession session;
-  ksa::testing::world = session.World();
-  const int result = RUN_ALL_TESTS();
-  ksa::testing::world.reset();
-  return result;
-}
