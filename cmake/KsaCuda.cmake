@@ -21,6 +21,8 @@ if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
   # Not "native", which fails on a machine without a GPU. 80 holds PTX too, for GPUs that are newer than Hopper.
   set(CMAKE_CUDA_ARCHITECTURES 80 90a-real)
 endif()
+# Compiled for plain 90, Hopper's kernels would be empty: warpgroup products are in 90a alone.
+list(TRANSFORM CMAKE_CUDA_ARCHITECTURES REPLACE "^90(-real|-virtual)?$" "90a\\1")
 enable_language(CUDA)
 if(NOT DEFINED CMAKE_CUDA20_STANDARD_COMPILE_OPTION)
   set(CMAKE_CUDA20_STANDARD_COMPILE_OPTION "-std=c++20")

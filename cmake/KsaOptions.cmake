@@ -41,7 +41,7 @@ if(KSA_NATIVE)
 endif()
 if(KSA_SANITIZE)
   target_compile_options(ksa_options INTERFACE
-                         $<$<COMPILE_LANGUAGE:CXX>:-O1 -g1 -fsanitize=address,undefined -fno-sanitize-recover=all
+                         $<$<COMPILE_LANGUAGE:CXX>:-Og -g1 -fsanitize=address,undefined -fno-sanitize-recover=all
                                                    -fno-omit-frame-pointer -Wno-maybe-uninitialized -Wno-array-bounds>)
   target_link_options(ksa_options INTERFACE -fsanitize=address,undefined)
 endif()

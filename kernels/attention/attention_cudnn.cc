@@ -278,6 +278,15 @@ bool Takes(const Args& args, const Problem& problem) {
          ShareOf(problem).groups > 0;
 }
 
+// cuDNN refuses it on Blackwell before version 9.18, when the plan is built.
+bool HasDeterministicBackward(const Device& device) {
+  int major = 9;
+  if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device.ordinal) != cudaSuccess) {
+    (void)cudaGetLastError();  // memory is planned where there is no GPU
+  }
+  return major != 10 || cudnnGetVersion() >= 91800;
+}
+
 }  // namespace
 
 bool Supports(const AttentionForwardArgs& args) {
@@ -285,7 +294,8 @@ bool Supports(const AttentionForwardArgs& args) {
 }
 
 bool Supports(const AttentionBackwardArgs& args, bool deterministic) {
-  return Takes(args, WholeProblem(args, true, deterministic));
+  return Takes(args, WholeProblem(args, true, deterministic)) &&
+         (!deterministic || HasDeterministicBackward(args.q.device));
 }
 
 void ForwardText(const AttentionForwardArgs& args, Allocator& scratch, const Stream& stream) {

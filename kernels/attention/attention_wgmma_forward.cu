@@ -436,7 +436,7 @@ bool Supports(DType dtype, int64_t head_dim, const Device& device) {
     (void)cudaGetLastError();
     return true;  // memory is planned where there is no GPU: for the one this kernel is made for
   }
-  return major == 9 && ImageHasWarpgroupProducts(reinterpret_cast<const void*>(&WgmmaForwardKernel<128>));
+  return major == 9 && cuda::CompiledArchitecture() >= 90;
 }
 
 void ForwardText(const AttentionForwardArgs& args, const Stream& stream) {

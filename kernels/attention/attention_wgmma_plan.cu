@@ -48,13 +48,4 @@ int PersistentBlocks(const QueryProblem& problem, const Device& device) {
   return std::min(problem.items, multiprocessors);
 }
 
-bool ImageHasWarpgroupProducts(const void* kernel) {
-  cudaFuncAttributes attributes{};
-  if (cudaFuncGetAttributes(&attributes, kernel) != cudaSuccess) {
-    (void)cudaGetLastError();  // no image for this device
-    return false;
-  }
-  return attributes.ptxVersion >= 90;
-}
-
 }  // namespace ksa::cuda_attention::wgmma

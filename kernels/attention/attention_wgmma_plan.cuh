@@ -44,10 +44,6 @@ struct QueryProblem {
 // Blocks of a persistent launch: one a multiprocessor, at most one an item.
 [[nodiscard]] int PersistentBlocks(const QueryProblem& problem, const Device& device);
 
-// Whether the image of `kernel` that runs on the current device was compiled for sm_90a, and not, empty, for older
-// ones.
-[[nodiscard]] bool ImageHasWarpgroupProducts(const void* kernel);
-
 struct QueryItem {
   int32_t sequence = 0;
   int32_t head = 0;

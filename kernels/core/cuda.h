@@ -23,8 +23,10 @@ inline void Check(cudaError_t error, const char* what, const char* file, int lin
   return static_cast<cudaStream_t>(stream.handle);
 }
 
-// Whether kernels, as compiled for the current GPU, can wait for the one before them (sm_90 on).
-[[nodiscard]] bool EarlyKernelsWait();
+// The architecture that this program's kernels were compiled for in the version that the current GPU runs: 90 for
+// sm_90. It is older than the GPU's where the program has no newer version. What kernels guard with __CUDA_ARCH__ they
+// have by this number, whatever the GPU itself could do.
+[[nodiscard]] int CompiledArchitecture();
 
 #ifdef __CUDACC__
 
@@ -33,8 +35,8 @@ struct LaunchShape {
   dim3 block;
   size_t shared_bytes = 0;  // dynamic
   unsigned cluster = 1;     // blocks of a cluster, neighbours along x; more than 1 from sm_90 on
-  // The kernel begins with device::WaitForKernelBefore: where EarlyKernelsWait, its launch overlaps the end of the
-  // kernel before it ("programmatic dependent launch" in the CUDA programming guide).
+  // The kernel begins with device::WaitForKernelBefore: from sm_90 on its launch overlaps the end of the kernel
+  // before it ("programmatic dependent launch" in the CUDA programming guide).
   bool early = false;
 };
 
@@ -59,7 +61,7 @@ void Launch(
     attributes[count].id = cudaLaunchAttributeClusterDimension;
     attributes[count++].val.clusterDim = {shape.cluster, 1, 1};
   }
-  if (shape.early && EarlyKernelsWait()) {
+  if (shape.early && CompiledArchitecture() >= 90) {
     attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[count++].val.programmaticStreamSerializationAllowed = 1;
   }

@@ -11,13 +11,13 @@ __global__ void ProbeKernel() {}
 
 }  // namespace
 
-bool EarlyKernelsWait() {
-  static const bool wait = [] {
+int CompiledArchitecture() {
+  static const int architecture = [] {
     cudaFuncAttributes probe{};
     KSA_CUDA_CHECK(cudaFuncGetAttributes(&probe, ProbeKernel));
-    return probe.ptxVersion >= 90;
+    return probe.ptxVersion;
   }();
-  return wait;
+  return architecture;
 }
 
 void FailCuda(cudaError_t error, const char* what, const char* file, int line) {

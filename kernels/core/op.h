@@ -18,7 +18,7 @@ class Tracer {
   virtual ~Tracer() = default;
 
   virtual void Begin(const char* op, const Stream& stream) = 0;
-  virtual void End(const Stream& stream) = 0;
+  virtual void End(const Stream& stream) noexcept = 0;  // also of an operation that threw
 };
 
 // Runs `body` as the operation `op` on tensors of these shapes: marks it for profilers (an NVTX range where CUDA is

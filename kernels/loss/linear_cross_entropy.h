@@ -1,5 +1,6 @@
 // The output matrix and the cross-entropy in one: logits = x W^T, loss = sum over rows with a target of
-// logsumexp(logits) - logits[target]. Rows are taken in chunks, so that [n, v] logits never exist at once.
+// logsumexp(logits) - logits[target]. Rows are taken in chunks, of at most 4096 on a GPU, so that the [n, v] logits of
+// many rows never exist at once.
 //
 // Shapes: n rows, d model dim, v vocabulary (columns past the real vocabulary, if W has any, take part).
 // A target < 0 is no target: no loss and no gradient. A target >= v is an Error(kBadData); on a GPU, where nobody can

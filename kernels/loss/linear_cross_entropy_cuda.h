@@ -1,7 +1,7 @@
 // The output matrix and the cross-entropy on a GPU, fp32 and bf16. Rows are taken in chunks of equal size, multiples of
-// kRowStep, whose fp32 logits fill at most kLogitBytes (or kRowStep rows, where these are more); bf16 gradients lie
-// beside them. A target >= v gives its row a NaN loss and NaN gradients. Of a vocabulary in parts, the chunks are those
-// of its longest part.
+// kRowStep, of at most kMostRows whose fp32 logits fill at most kLogitBytes (or kRowStep rows, where these are more);
+// bf16 gradients lie beside them. A target >= v gives its row a NaN loss and NaN gradients. Of a vocabulary in parts,
+// the chunks are those of its longest part.
 #pragma once
 
 #include <algorithm>
@@ -12,13 +12,14 @@
 
 namespace ksa::cuda {
 
-// 4096 rows of a vocabulary of 151936 are 2.3 GiB: products of that many rows run at full speed.
+// Products of 4096 rows run at full speed; of a vocabulary of 151936 they are 2.3 GiB.
+inline constexpr int64_t kMostRows = 4096;
 inline constexpr int64_t kLogitBytes = int64_t{5} << 29;
 inline constexpr int64_t kRowStep = 128;
 
 // Rows of a chunk, of n > 0.
 [[nodiscard]] inline int64_t ChunkRows(int64_t n, int64_t vocabulary) {
-  const int64_t fit = std::max<int64_t>(kLogitBytes / (4 * vocabulary) / kRowStep, 1) * kRowStep;
+  const int64_t fit = std::clamp(kLogitBytes / (4 * vocabulary) / kRowStep * kRowStep, kRowStep, kMostRows);
   const int64_t chunks = (n + fit - 1) / fit;
   const int64_t rows = (n + chunks - 1) / chunks;
   return std::min(n, (rows + kRowStep - 1) / kRowStep * kRowStep);

@@ -129,33 +129,23 @@ __global__ void __launch_bounds__(kThreads) SoftmaxRowsKernel(const Rows<G> rows
   }
 }
 
-struct DeviceLimits {
-  int major = 0;
-  int shared_bytes = 0;
-};
-
-DeviceLimits LimitsOf(const Device& device) {
-  DeviceLimits limits;
-  KSA_CUDA_CHECK(cudaDeviceGetAttribute(&limits.major, cudaDevAttrComputeCapabilityMajor, device.ordinal));
-  KSA_CUDA_CHECK(cudaDeviceGetAttribute(&limits.shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device.ordinal));
-  return limits;
-}
-
 template <typename G, int kWidth>
 void LaunchRows(const SoftmaxRowsArgs& args, const Stream& stream) {
   const int64_t n = args.logits.rows();
   const int64_t v = args.logits.cols();
-  const DeviceLimits limits = LimitsOf(stream.device);
+  int shared_bytes = 0;
+  KSA_CUDA_CHECK(cudaDeviceGetAttribute(&shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, stream.device.ordinal));
   // Two blocks a multiprocessor, so that one reads while the other writes. Without a gradient nothing is read twice,
   // and one block that takes a whole row has more on its way than eight that wait for each other.
   constexpr int64_t kPackBytes = 4 * 4;
-  const int64_t target_bytes = limits.shared_bytes / 2 - 2048;
+  const int64_t target_bytes = shared_bytes / 2 - 2048;
   int64_t cluster = 1;
-  while (!args.gradient.empty() && limits.major >= 9 && cluster < kMaxCluster && v * 4 > cluster * target_bytes) {
+  const bool has_clusters = CompiledArchitecture() >= 90;
+  while (!args.gradient.empty() && has_clusters && cluster < kMaxCluster && v * 4 > cluster * target_bytes) {
     cluster *= 2;
   }
   const int64_t slice = ((v + cluster - 1) / cluster + 3) / 4 * 4;
-  const int64_t most = limits.shared_bytes - 2048;
+  const int64_t most = shared_bytes - 2048;
   const int64_t cached = args.gradient.empty() ? 0 : std::min(slice, most / kPackBytes * 4);
   const Rows<G> rows{.logits = args.logits.As<float>(),
                      .targets = args.targets,

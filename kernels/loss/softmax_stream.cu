@@ -275,11 +275,10 @@ bool CanStreamSoftmax(const SoftmaxRowsArgs& args, const Stream& stream) {
   if (args.gradient.empty() || args.gradient.dtype != DType::kBF16 || v % 4 != 0 || v < kFewestElements) {
     return false;
   }
-  int major = 0;
   int shared_bytes = 0;
-  KSA_CUDA_CHECK(cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, stream.device.ordinal));
   KSA_CUDA_CHECK(cudaDeviceGetAttribute(&shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, stream.device.ordinal));
-  return major >= 9 && 2 * 4 * SliceOf(v) + 1024 <= shared_bytes && SliceOf(v) <= kMostPacks * 4 * kThreads;
+  return CompiledArchitecture() >= 90 && 2 * 4 * SliceOf(v) + 1024 <= shared_bytes &&
+         SliceOf(v) <= kMostPacks * 4 * kThreads;
 }
 
 void StreamSoftmax(const SoftmaxRowsArgs& args, const Stream& stream) {

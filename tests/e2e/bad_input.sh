@@ -34,6 +34,8 @@ expect_output "meshes of 1 ranks (data x context x tensor): 1 x 1 x 1"
 expect_exit 66 "$KSA" check "$work/none.yaml"
 expect_exit 64 "$KSA" train
 expect_exit 64 "$KSA" frobnicate
+expect_exit 64 "$KSA" bench attention --device cpu --paths mma
+expect_exit 64 "$KSA" bench attention --device cpu --head-dim 33
 expect_exit 0 "$KSA" --help
 expect_exit 0 "$KSA" --version
 
@@ -74,6 +76,9 @@ find "$work/base/checkpoints" -name '*.h5' -newermt '2000-01-01' | while read -r
   printf 'x' | dd of="$file" bs=1 seek=6000 conv=notrunc status=none
 done
 expect_exit 65 "$KSA" ckpt verify "$work/base"
+expect_exit 73 train traced "$config" --trace "$work/missing/trace.json"  # at the start, not at the traced update
+expect_output "$work/missing/trace.json"
+[ "$(steps_written traced)" -eq 0 ] || fail "updates ran before the trace was refused"
 touch "$work/file"
 expect_exit 73 "$KSA" train "$config" --set "run.dir=$work/file/run" --set "data.train=[{path: $work/corpus/train}]" \
   --set "data.validation=[{path: $work/corpus/validation}]"

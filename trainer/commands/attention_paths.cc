@@ -20,9 +20,28 @@ std::string NameOf(AttentionPath path) {
   return "unknown";
 }
 
+std::string_view WhyNotPath(AttentionPath path, const std::optional<GpuInfo>& gpu, DType dtype, int32_t head_dim) {
+  if (path == AttentionPath::kAuto) {
+    return "";
+  }
+  if (!gpu.has_value()) {
+    return "it runs on a GPU; on the CPU there is auto alone";
+  }
+  if (path == AttentionPath::kCudnn) {
+    return "cuDNN has no mask of ksa; it is measured on full causal attention where it is built in";
+  }
+  if (path != AttentionPath::kPlain && (dtype != DType::kBF16 || (head_dim != 64 && head_dim != 128))) {
+    return "it needs bf16 and a head dim of 64 or 128";
+  }
+  if (path == AttentionPath::kWgmma && gpu->major != 9) {
+    return "it needs a GPU of compute capability 9";
+  }
+  return "";
+}
+
 AttentionPaths DefaultAttentionPaths(const std::optional<GpuInfo>& gpu, DType dtype, int32_t head_dim) {
   AttentionPaths paths = {{AttentionPath::kAuto}, {AttentionPath::kAuto}};
-  if (gpu.has_value() && gpu->major == 9 && dtype == DType::kBF16 && (head_dim == 64 || head_dim == 128)) {
+  if (gpu.has_value() && WhyNotPath(AttentionPath::kWgmma, gpu, dtype, head_dim).empty()) {
     paths.ksa = {AttentionPath::kMma, AttentionPath::kWgmma};
     if (AttentionPathIsBuilt(AttentionPath::kCudnn)) {
       paths.full.push_back(AttentionPath::kCudnn);

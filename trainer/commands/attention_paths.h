@@ -4,6 +4,7 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "kernels/attention/attention.h"
@@ -20,6 +21,12 @@ struct AttentionPaths {
   std::vector<AttentionPath> ksa;
   std::vector<AttentionPath> full;  // full causal attention
 };
+
+// Why KSA attention cannot run on a path; empty where it can.
+[[nodiscard]] std::string_view WhyNotPath(AttentionPath path,
+                                          const std::optional<GpuInfo>& gpu,
+                                          DType dtype,
+                                          int32_t head_dim);
 
 // On a GPU (none: the CPU) of compute capability 9, in bf16 with head dim 64 or 128, both tensor-core paths, and for
 // full causal attention the automatic path and cuDNN where it is built in. Elsewhere some of these can't do the call,

@@ -1,6 +1,7 @@
 #include "trainer/commands/attention_shape.h"
 
 #include <map>
+#include <string>
 
 namespace ksa {
 
@@ -20,7 +21,9 @@ void AddAttentionShape(CLI::App& command, AttentionShape& shape) {
   command.add_option("--summary-tokens", shape.summary_tokens, "m")->check(CLI::Range(1, 64))->capture_default_str();
   command.add_option("--heads", shape.heads, "query heads")->check(CLI::Range(1, 1024));
   command.add_option("--kv-heads", shape.kv_heads, "key/value heads [as many as --heads]")->check(CLI::Range(1, 1024));
-  command.add_option("--head-dim", shape.head_dim, "even")->check(CLI::Range(2, 1024));
+  const CLI::Validator even([](const std::string& text) { return std::stoi(text) % 2 == 0 ? "" : text + " is odd"; },
+                            "");
+  command.add_option("--head-dim", shape.head_dim, "even")->check(CLI::Range(2, 1024))->check(even);
   command.add_option("--repeat", shape.repeat, "runs to take the median of")->check(CLI::Range(1, 1000));
   const std::map<std::string, DType> types = {{"fp32", DType::kF32}, {"bf16", DType::kBF16}, {"fp64", DType::kF64}};
   command.add_option("--dtype", shape.dtype, "fp32, bf16 or fp64")->transform(CLI::CheckedTransformer(types));

@@ -131,7 +131,7 @@ AttentionRun RunAttention(
 
 void AddRow(const AttentionOptions& options, const AttentionRun& run, Table& table) {
   const double pairs = static_cast<double>(run.pairs) * options.heads;
-  const double gflop = static_cast<double>(options.head_dim) * pairs * 1e-9;
+  const double tflop = static_cast<double>(options.head_dim) * pairs * 1e-12;
   table.AddRow({std::string(run.full ? "full causal" : "ksa"),
                 NameOf(run.path),
                 int64_t{run.tokens},
@@ -142,9 +142,9 @@ void AddRow(const AttentionOptions& options, const AttentionRun& run, Table& tab
                 run.forward.least,
                 run.backward.least,
                 run.Milliseconds() * 1e6 / pairs,
-                14.0 * gflop / (run.Milliseconds() * 1e-3),
-                4.0 * gflop / (run.forward.median * 1e-3),
-                10.0 * gflop / (run.backward.median * 1e-3)});
+                14.0 * tflop / (run.Milliseconds() * 1e-3),
+                4.0 * tflop / (run.forward.median * 1e-3),
+                10.0 * tflop / (run.backward.median * 1e-3)});
 }
 
 std::vector<Finding> Compare(const std::vector<AttentionRun>& runs) {
@@ -182,6 +182,15 @@ std::vector<Finding> Compare(const std::vector<AttentionRun>& runs) {
   return findings;
 }
 
+void CheckPaths(const AttentionOptions& options, const std::optional<GpuInfo>& gpu) {
+  for (const AttentionPath path : options.paths) {
+    const std::string_view refusal = WhyNotPath(path, gpu, *options.dtype, options.head_dim);
+    if (!refusal.empty()) {
+      Fail(ExitCode::kUsage, "--paths {}: {}", NameOf(path), refusal);
+    }
+  }
+}
+
 void BenchAttention(AttentionOptions options) {
   const std::unique_ptr<Communicator> self = MakeSelfCommunicator();
   Runtime runtime(*self, options.device.Options(options.dtype.value_or(DType::kF32)));
@@ -190,6 +199,7 @@ void BenchAttention(AttentionOptions options) {
   if (options.heads % options.kv_heads != 0) {
     Fail(ExitCode::kUsage, "--heads {} is not a multiple of --kv-heads {}", options.heads, options.kv_heads);
   }
+  CheckPaths(options, runtime.gpu());
   BenchReport report = {"attention",
                         DeviceName(runtime),
                         runtime.stream().threads,
@@ -203,9 +213,9 @@ void BenchAttention(AttentionOptions options) {
                                {"forward_milliseconds_min", "min", gpu ? 3 : 1},
                                {"backward_milliseconds_min", "min", gpu ? 3 : 1},
                                {"nanoseconds_a_pair", "ns/pair", gpu ? 6 : 3},
-                               {"useful_gflops", "GFLOP/s", 1},
-                               {"useful_gflops_forward", "fwd", 1},
-                               {"useful_gflops_backward", "bwd", 1}}),
+                               {"useful_tflops", "TFLOP/s", gpu ? 1 : 4},
+                               {"useful_tflops_forward", "fwd", gpu ? 1 : 4},
+                               {"useful_tflops_backward", "bwd", gpu ? 1 : 4}}),
                         {}};
   std::vector<AttentionRun> runs;
   for (const AttentionPath path : options.paths) {

@@ -2,6 +2,7 @@
 
 #include <array>
 #include <utility>
+#include <vector>
 
 #include "parallel/comm/communicator.h"
 #include "trainer/evaluate/validation.h"
@@ -43,23 +44,41 @@ Batch BlankBatch(const Config& config, int64_t samples) {
   return batch;
 }
 
+// Updates that take as much memory as any: the first, and with annealing the first that has the summary rows' own
+// projections and the text's both.
+std::vector<int64_t> UpdatesToPlan(const Config& config) {
+  std::vector<int64_t> updates = {1};
+  if (config.model.ksa.anneal.has_value()) {
+    const int64_t mixed = config.model.ksa.anneal->start_step + 1;
+    if (mixed > 1 && mixed <= config.training.max_steps) {
+      updates.push_back(mixed);
+    }
+  }
+  return updates;
+}
+
 }  // namespace
 
 MemoryPlan PlanMemory(const Config& config, int ranks, int rank) {
   const std::unique_ptr<Communicator> world = MakeDryCommunicator(ranks, rank);
   const MeshShape mesh = MeshOf(config.parallel, ranks);
-  Runtime runtime(
-      *world,
-      {.device = DeviceKind::kCuda, .mesh = mesh, .sequence_parallel = config.parallel.sequence_parallel, .dry = true});
+  Runtime runtime(*world,
+                  {.device = DeviceKind::kCuda,
+                   .mesh = mesh,
+                   .sequence_parallel = config.parallel.sequence_parallel,
+                   .deterministic = config.run.deterministic,
+                   .dry = true});
   TrainingState state(
       config.model, config.training, config.optimizer, ShardingOf(config.parallel, runtime.mesh()), runtime);
   state.store.Initialize(config.run.seed, runtime.stream());
   const int64_t samples = config.training.global_batch_size / mesh.data;
-  state.updater.Run(BlankBatch(config, samples), 1, config.optimizer.lr);
-  if (config.evaluation.interval > 0) {
-    EvaluationSums sums(config.training.sequence_length);
-    BatchEvaluator(runtime, state.model)
-        .Add(BlankBatch(config, config.training.micro_batch_size), AnnealMix(config.model, 1), sums);
+  for (const int64_t update : UpdatesToPlan(config)) {
+    state.updater.Run(BlankBatch(config, samples), update, config.optimizer.lr);
+    if (config.evaluation.interval > 0) {
+      EvaluationSums sums(config.training.sequence_length);
+      BatchEvaluator(runtime, state.model)
+          .Add(BlankBatch(config, config.training.micro_batch_size), AnnealMix(config.model, update), sums);
+    }
   }
   MemoryPlan plan = {
       .weights = state.store.weights().bytes(),

@@ -18,7 +18,7 @@ namespace ksa {
 
 // Bytes.
 struct MemoryStatus {
-  int64_t used = 0;   // GPU: the most that tensors and libraries took so far; CPU: resident
+  int64_t used = 0;   // GPU: the most that tensors and the workspace of products took so far; CPU: resident
   int64_t total = 0;  // of the device or host
 };
 

@@ -86,6 +86,9 @@ Trainer::Trainer(const Config& config, Runtime& runtime, TrainerOptions options)
   if (!options_.dry_run) {
     OpenRunFolder();
   }
+  if (options_.trace.has_value() && runtime_.world().rank() == 0) {
+    ChromeTrace().Write(*options_.trace);  // a path that cannot be written ends the run here, not after some updates
+  }
   Resume();
   started_ = done_;
 }

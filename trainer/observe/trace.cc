@@ -40,11 +40,15 @@ void ChromeTrace::Begin(const char* op, const Stream& stream) {
   spans_.push_back(std::move(span));
 }
 
-void ChromeTrace::End(const Stream& stream) {
+void ChromeTrace::End(const Stream& stream) noexcept {
   Span& span = spans_[open_.back()];
   open_.pop_back();
-  if (span.end != nullptr) {
-    span.end->Record(stream);
+  try {
+    if (span.end != nullptr) {
+      span.end->Record(stream);
+    }
+  } catch (const Error&) {  // the device has failed, which the operation itself reports
+    span.begin.reset();
   }
   span.returned = Now();
 }

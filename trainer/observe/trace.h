@@ -17,7 +17,7 @@ class ChromeTrace final : public Tracer {
   ChromeTrace() : start_(Clock::now()) {}
 
   void Begin(const char* op, const Stream& stream) override;
-  void End(const Stream& stream) override;
+  void End(const Stream& stream) noexcept override;
 
   // Waits for the device and writes the file. Error(kCannotCreate).
   void Write(const std::string& path) const;

@@ -104,7 +104,7 @@ TEST_F(BenchTest, Attention) {
   const double milliseconds = row["milliseconds"];
   EXPECT_GT(milliseconds, 0.0);
   EXPECT_NEAR(row["nanoseconds_a_pair"].get<double>() * pairs * 4, milliseconds * 1e6, 1.0);
-  EXPECT_NEAR(row["useful_gflops"].get<double>() * milliseconds * 1e6, 14.0 * 8 * 4 * pairs, 1.0);
+  EXPECT_NEAR(row["useful_tflops"].get<double>() * milliseconds * 1e9, 14.0 * 8 * 4 * pairs, 1.0);
   EXPECT_DOUBLE_EQ(json["findings"]["pairs_ratio_100"], 5050 / pairs);
   EXPECT_GT(json["findings"]["pair_time_ratio"], 0.0);
   EXPECT_NE(printed_.find("full causal"), std::string::npos);
@@ -163,7 +163,7 @@ TEST_F(BenchTest, Step) {
   EXPECT_EQ(json["rows"][1]["keys_a_query"], 15.5);
   EXPECT_LT(row["keys_a_query"], 15.5);
   EXPECT_GT(row["parameters"], json["rows"][1]["parameters"]);
-  EXPECT_GT(row["useful_gflops"], 0.0);
+  EXPECT_GT(row["useful_tflops"], 0.0);
 }
 
 TEST_F(BenchTest, Data) {

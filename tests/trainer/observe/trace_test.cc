@@ -42,7 +42,14 @@ TEST(ChromeTrace, AnOperationThatFailsEndsToo) {
 }
 
 TEST(DevicePeaks, AreMatchedExactly) {
+  // Dense bf16 with fp32 accumulation, from the makers' data sheets.
   EXPECT_EQ(PeakFlops("NVIDIA H200", DType::kBF16), 989e12);
+  EXPECT_EQ(PeakFlops("NVIDIA H100 80GB HBM3", DType::kBF16), 989e12);
+  EXPECT_EQ(PeakFlops("NVIDIA H100 PCIe", DType::kBF16), 756e12);
+  EXPECT_EQ(PeakFlops("NVIDIA A100-SXM4-80GB", DType::kBF16), 312e12);
+  EXPECT_EQ(PeakFlops("NVIDIA B200", DType::kBF16), 2250e12);
+  EXPECT_EQ(PeakFlops("NVIDIA L40S", DType::kBF16), 362e12);
+  EXPECT_EQ(PeakFlops("NVIDIA GeForce RTX 4090", DType::kBF16), 165.2e12);
   EXPECT_EQ(PeakFlops("NVIDIA H200", DType::kF32), std::nullopt);
   EXPECT_EQ(PeakFlops("NVIDIA H20", DType::kBF16), std::nullopt);
   EXPECT_EQ(PeakFlops("AMD EPYC", DType::kBF16), std::nullopt);
