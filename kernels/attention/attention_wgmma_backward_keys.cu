@@ -140,7 +140,7 @@ __global__ void __launch_bounds__(kAddThreads) AddKeyPartsKernel(const __grid_co
     const float factor = is_dk ? p.problem.scale : 1.0F;
     const int64_t at = ((int64_t{plan.key_row} + key) * p.problem.groups + group) * kDim;
     *reinterpret_cast<uint2*>((is_dk ? p.dk : p.dv) + at + i % (kDim / 4) * 4) = {
-        device::PackBf16(factor * sum.x, factor * sum.y), device::PackBf16(factor * sum.z, factor * sum.w)};
+        device::PackBFloat16(factor * sum.x, factor * sum.y), device::PackBFloat16(factor * sum.z, factor * sum.w)};
   }
 }
 

@@ -86,7 +86,7 @@ struct QueriesConsumer {
     }
 #pragma unroll
     for (int j = 0; j < kCount; ++j) {
-      scores[j] = Exp2(fmaf(scores[j], scale_log2, -inputs.lse_log2[j / 2 % 2]));
+      scores[j] = device::Exp2(fmaf(scores[j], scale_log2, -inputs.lse_log2[j / 2 % 2]));
     }
     float some[kCount / 4];
 #pragma unroll

@@ -31,7 +31,7 @@ struct RowState {
 #pragma unroll
     for (int i = 0; i < kRows; ++i) {
       const float raised = fmaxf(tile_max[i], max[i]);
-      factor[i] = Exp2((max[i] - raised) * scale_log2);
+      factor[i] = device::Exp2((max[i] - raised) * scale_log2);
       max[i] = raised;
       sum[i] *= factor[i];
     }
@@ -68,8 +68,8 @@ __device__ __forceinline__ void Exponentials(float (&scores)[kCount], RowState& 
     for (int j = 0; j < kCount / 4; ++j) {
       float& a = scores[4 * j + 2 * i];
       float& b = scores[4 * j + 2 * i + 1];
-      a = Exp2(fmaf(a, scale_log2, offset));
-      b = Exp2(fmaf(b, scale_log2, offset));
+      a = device::Exp2(fmaf(a, scale_log2, offset));
+      b = device::Exp2(fmaf(b, scale_log2, offset));
       sum0 += a;
       sum1 += b;
     }

@@ -6,15 +6,10 @@
 #include "kernels/attention/attention_wgmma_keys_plan.cuh"
 #include "kernels/attention/attention_wgmma_keys_shared.cuh"
 #include "kernels/device/mbarrier.cuh"
+#include "kernels/device/ptx.cuh"
 #include "kernels/device/wgmma.cuh"
 
 namespace ksa::cuda_attention::wgmma {
-
-__device__ __forceinline__ float Exp2(float x) {
-  float y = 0.0F;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
 
 template <int kDim>
 class KeysConsumer {
@@ -207,7 +202,7 @@ class KeysConsumer {
       const float2 lse = *reinterpret_cast<const float2*>(minus_lse + 8 * j + 2 * (lane_ % 4));
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
-        s[4 * j + i] = Exp2(fmaf(s[4 * j + i], scale_log2_, i % 2 == 0 ? lse.x : lse.y));
+        s[4 * j + i] = device::Exp2(fmaf(s[4 * j + i], scale_log2_, i % 2 == 0 ? lse.x : lse.y));
       }
     }
   }
@@ -251,7 +246,7 @@ class KeysConsumer {
                                               uint32_t (&packed)[kBlockQueries / 16][4]) {
 #pragma unroll
     for (int i = 0; i < kBlockQueries / 4; ++i) {
-      packed[i / 4][i % 4] = device::PackBf16(x[2 * i], x[2 * i + 1]);
+      packed[i / 4][i % 4] = device::PackBFloat16(x[2 * i], x[2 * i + 1]);
     }
   }
 

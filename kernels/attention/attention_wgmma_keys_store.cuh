@@ -44,7 +44,7 @@ __device__ __forceinline__ void StoreGradient(const float (&x)[kDim / 2],
       for (int n = 0; n < 4; ++n) {
         const float low = factor * x[4 * (j + n) + 2 * i];
         const float high = factor * x[4 * (j + n) + 2 * i + 1];
-        pairs[n] = seen[i] ? device::PackBf16(low, high) : 0;
+        pairs[n] = seen[i] ? device::PackBFloat16(low, high) : 0;
       }
       TransposeAmongFour(pairs);
       if (stored[i]) {

@@ -5,15 +5,10 @@
 #include <cstdint>
 
 #include "kernels/attention/attention_wgmma_shared.cuh"
+#include "kernels/device/ptx.cuh"
 #include "kernels/device/wgmma.cuh"
 
 namespace ksa::cuda_attention::wgmma {
-
-__device__ __forceinline__ float Exp2(float x) {
-  float y = 0;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
 
 // 0 or 1, known to be the same in the whole warp: then descriptors and barrier numbers cost no registers.
 __device__ __forceinline__ uint32_t ConsumerGroup() {
@@ -110,7 +105,7 @@ template <int kCount>
 __device__ __forceinline__ void PackWeights(Weights& weights, const float (&values)[kCount]) {
 #pragma unroll
   for (int i = 0; i < kCount / 2; ++i) {
-    weights[i / 4][i % 4] = device::PackBf16(values[2 * i], values[2 * i + 1]);
+    weights[i / 4][i % 4] = device::PackBFloat16(values[2 * i], values[2 * i + 1]);
   }
 }
 
@@ -159,7 +154,7 @@ __device__ __forceinline__ void StoreRows(const float (&results)[kHeadDim / 2],
 #pragma unroll
       for (int j = 0; j < 4; ++j) {
         const float* pair = &results[16 * block + 4 * j + 2 * i];
-        pairs[j] = device::PackBf16(pair[0] * factor[i], pair[1] * factor[i]);
+        pairs[j] = device::PackBFloat16(pair[0] * factor[i], pair[1] * factor[i]);
       }
       device::TransposeQuad(pairs);
       if (row < rows) {

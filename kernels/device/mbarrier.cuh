@@ -7,12 +7,9 @@
 
 #include <cstdint>
 
-namespace ksa::device {
+#include "kernels/device/ptx.cuh"
 
-// The address that PTX instructions on shared memory take.
-__device__ __forceinline__ uint32_t SharedAddress(const void* shared) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-}
+namespace ksa::device {
 
 // A phase is over after `count` arrivals and all the bytes they announced. One thread initialises; then
 // FenceBarrierInit by it, then a barrier of the block, before anybody uses it.

@@ -11,11 +11,9 @@
 
 #include <cuda_bf16.h>
 
-namespace ksa::device {
+#include "kernels/device/ptx.cuh"
 
-[[nodiscard]] __device__ inline uint32_t SharedAddress(const void* shared) {
-  return static_cast<uint32_t>(__cvta_generic_to_shared(shared));
-}
+namespace ksa::device {
 
 // Queues a copy of 16 bytes to shared memory; both addresses are multiples of 16.
 __device__ inline void CopyAsync(uint32_t shared, const void* global) {
@@ -66,19 +64,6 @@ __device__ inline void MultiplyAdd(float (&c)[4], const uint32_t (&a)[4], uint32
       "{%0, %1, %2, %3};\n"
       : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
-}
-
-// Two numbers as bf16, `low` in the lower half.
-[[nodiscard]] __device__ inline uint32_t PackBFloat16(float low, float high) {
-  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-  return reinterpret_cast<const uint32_t&>(pair);
-}
-
-// 2^x to two units in the last place; 0 where that would be a denormal number.
-[[nodiscard]] __device__ inline float Exp2(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;\n" : "=f"(y) : "f"(x));
-  return y;
 }
 
 // A tile of rows of kDim bf16 elements in shared memory, kDim 64 or 128. Piece c (16 bytes) of row r lies where

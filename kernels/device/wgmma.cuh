@@ -80,13 +80,6 @@ __device__ __forceinline__ void ShrinkRegisters() {
   asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
 }
 
-// Two floats as a pair of bf16, `low` at the lower address.
-__device__ __forceinline__ uint32_t PackBf16(float low, float high) {
-  uint32_t packed = 0;
-  asm("cvt.rn.bf16x2.f32 %0, %1, %2;" : "=r"(packed) : "f"(high), "f"(low));
-  return packed;
-}
-
 // x[i] of lane l of four neighbouring lanes becomes x[l % 4] of lane i: two fragments' columns in a row become 16
 // bytes.
 __device__ __forceinline__ void TransposeQuad(uint32_t (&x)[4]) {

@@ -9,6 +9,7 @@
 #include "kernels/core/cuda.h"
 #include "kernels/device/cluster.cuh"
 #include "kernels/device/mbarrier.cuh"
+#include "kernels/device/ptx.cuh"
 #include "kernels/device/tma.cuh"
 #include "kernels/loss/softmax_partial.cuh"
 #include "kernels/loss/softmax_stream.cuh"
@@ -33,19 +34,6 @@ struct LongRows {
   int32_t slice;  // elements of a row that a block takes
   float scale;
 };
-
-[[maybe_unused]] __device__ float PowerOfTwo(float x) {
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-[[maybe_unused]] __device__ uint32_t PackBf16(float low, float high) {
-  const __nv_bfloat162 pair = __floats2bfloat162_rn(low, high);
-  uint32_t bits;
-  memcpy(&bits, &pair, sizeof bits);
-  return bits;
-}
 
 // A thread's part of a block's slice of a row: every kThreads-th pack of 4 elements.
 template <int kPacks>
@@ -84,7 +72,7 @@ struct Held {
     for (int p = 0; p < kPacks; ++p) {
 #pragma unroll
       for (int e = 0; e < 4; ++e) {
-        x[p][e] = PowerOfTwo(fmaf(x[p][e], kLog2E, shift));
+        x[p][e] = device::Exp2(fmaf(x[p][e], kLog2E, shift));
         sums[e] += x[p][e];
       }
     }
@@ -96,7 +84,8 @@ struct Held {
 #pragma unroll
     for (int p = 0; p < kPacks; ++p) {
       if (At(p) < count) {
-        const uint2 packed{PackBf16(x[p][0] * factor, x[p][1] * factor), PackBf16(x[p][2] * factor, x[p][3] * factor)};
+        const uint2 packed{device::PackBFloat16(x[p][0] * factor, x[p][1] * factor),
+                           device::PackBFloat16(x[p][2] * factor, x[p][3] * factor)};
         asm volatile("st.global.v2.u32 [%0], {%1, %2};" ::"l"(gradient + At(p)), "r"(packed.x), "r"(packed.y)
                      : "memory");
         if (target / 4 == At(p) / 4 && target >= 0) {
@@ -211,7 +200,7 @@ __global__ void __launch_bounds__(kThreads, 1) SoftmaxStreamKernel(const LongRow
       Held<kPacks>::WriteZeros(gradient, count);
     } else {
       const float factor = in_row ? rows.scale / all.sum : NAN;
-      const float own = mine.largest == -INFINITY ? 0.0F : PowerOfTwo((mine.largest - all.largest) * kLog2E);
+      const float own = mine.largest == -INFINITY ? 0.0F : device::Exp2((mine.largest - all.largest) * kLog2E);
       held.Write(gradient, count, own * factor, target - begin, rows.scale);
     }
     if (threadIdx.x == 0 && (in_slice || (!in_row && rank == 0))) {
