@@ -27,6 +27,16 @@ wrong() {
   exit 64
 }
 
+# mpirun hands SIGUSR1 to all ranks and lets them finish; on SIGTERM it would kill them within two seconds. A signal that
+# comes before mpirun runs is remembered: whatever is asked of the system until then may take long.
+child='' early='' signalled=false
+pass_on() {
+  signalled=true
+  if [ -n "$child" ]; then kill "-$1" "$child" 2>/dev/null || true; else early=$1; fi
+}
+trap 'pass_on USR1' USR1 TERM
+trap 'pass_on INT' INT
+
 ranks="" host_file="" device="" cores="" interface="" print=false
 mca=()
 while [ $# -gt 0 ]; do
@@ -68,6 +78,12 @@ fi
 [ -n "$ranks" ] || ranks=$slots
 if [ -z "$ranks" ] && [ "$device" = cuda ]; then ranks=$gpus; fi
 [ "${ranks:-0}" -gt 0 ] || wrong "--ranks is missing: how many ranks?"
+cores_here=$(unset OMP_NUM_THREADS OMP_THREAD_LIMIT; nproc)  # nproc would take these for the number of cores
+# mpirun would bind ranks to the same cores without a word. It knows the cores of other hosts, this script does not.
+if [ -n "$cores" ] && [ -z "$host_file" ] && [ "$ranks" -gt $((cores_here / cores)) ]; then
+  wrong "--cores $cores wants $cores core(s) for each of $ranks rank(s), and this host has $cores_here:" \
+    "lower --cores or --ranks, or leave --cores out"
+fi
 
 # set_default NAME VALUE: for the ranks, unless the environment says otherwise.
 exported=()
@@ -81,7 +97,7 @@ if [ -n "$cores" ]; then options+=(--map-by "slot:PE=$cores"); else options+=(--
 # mpirun refuses more ranks than slots, and ranks that spin while they wait take the core from those that work.
 if [ -z "$host_file" ]; then
   options+=(--oversubscribe)
-  if [ "$ranks" -gt "$(nproc)" ]; then set_default OMPI_MCA_mpi_yield_when_idle 1; fi
+  if [ "$ranks" -gt "$cores_here" ]; then set_default OMPI_MCA_mpi_yield_when_idle 1; fi
 fi
 if [ -n "$host_file" ]; then
   # A host that is gone is noticed after 4 + 5 x 1 seconds, not after eight minutes.
@@ -125,21 +141,20 @@ printf ' %q' "${options[@]}" "$@"
 echo
 if $print; then exit 0; fi
 
-# mpirun hands SIGUSR1 to all ranks and lets them finish; on SIGTERM it would kill them within two seconds. A signal that
-# comes before mpirun runs waits for it.
-child='' early=''
-pass_on() { if [ -n "$child" ]; then kill "-$1" "$child" 2>/dev/null || true; else early=$1; fi; }
-trap 'pass_on USR1' USR1 TERM
-trap 'pass_on INT' INT
+if [ -n "$early" ]; then
+  echo "mpirun.sh: a signal came before mpirun was started: no rank has run, run the same line again" >&2
+  if [ "$early" = INT ]; then exit 130; fi
+  exit 85
+fi
 said=$(mktemp)
 trap 'rm -f "$said"' EXIT
 mpirun "${options[@]}" "$@" 2> >(tee "$said" >&2) &
 child=$!
-if [ -n "$early" ]; then pass_on "$early"; fi
+if [ -n "$early" ]; then pass_on "$early"; fi  # it came since the question above
 while :; do
-  code=0
+  signalled=false code=0
   wait "$child" || code=$?
-  kill -0 "$child" 2>/dev/null || break  # a signal ends `wait` before the child ends
+  $signalled || break  # a signal ends `wait` with a code of its own; the next `wait` gives the child's
 done
 # mpirun's own codes when a host is lost: 205, or 1 with words about its daemon there.
 if [ "$code" -eq 1 ]; then

@@ -1,8 +1,6 @@
 // The `ksa` program: one sub-command a file under trainer/commands.
 #include <csignal>
 #include <cstdio>
-#include <exception>
-#include <new>
 
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
@@ -49,15 +47,11 @@ int main(int argc, char** argv) {
   // A file that outgrows its limit is then a failed write with a message, not the end of the process.
   std::signal(SIGXFSZ, SIG_IGN);
   try {
-    return Run(argc, argv);
+    int code = 0;
+    ksa::ThrowAsErrors([&] { code = Run(argc, argv); });
+    return code;
   } catch (const ksa::Error& error) {
     fmt::print(stderr, "ksa: {}\n", error.what());
     return static_cast<int>(error.code());
-  } catch (const std::bad_alloc&) {
-    fmt::print(stderr, "ksa: out of memory\n");
-    return static_cast<int>(ksa::ExitCode::kOutOfMemory);
-  } catch (const std::exception& error) {
-    fmt::print(stderr, "ksa: internal error: {}\n", error.what());
-    return static_cast<int>(ksa::ExitCode::kInternal);
   }
 }

@@ -1,6 +1,9 @@
 // Where memory lives and work runs.
 #pragma once
 
+#include <atomic>
+#include <cstdint>
+
 namespace ksa {
 
 enum class DeviceKind : int { kCpu, kCuda };
@@ -29,7 +32,8 @@ struct Stream {
   bool deterministic = true;  // false: faster kernels may be used whose order of additions varies from run to run
   bool synchronous = false;   // debugging: every operation ends with a wait, so that an error is reported by its cause
   Tracer* tracer = nullptr;   // is told when each operation begins and ends; or null
-  StreamResources* resources = nullptr;  // of a device stream that computes: its libraries' handles and workspace
+  std::atomic<int64_t>* operations = nullptr;  // counts those that began, for a thread that watches; or null
+  StreamResources* resources = nullptr;        // of a device stream that computes: its libraries' handles and workspace
 };
 
 }  // namespace ksa

@@ -4,6 +4,7 @@
 // process's answer when nobody catches the error (docs/exit-codes.md).
 #pragma once
 
+#include <functional>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -44,6 +45,9 @@ template <typename... Args>
 [[noreturn]] void Fail(ExitCode code, fmt::format_string<Args...> format, Args&&... args) {
   throw Error(code, fmt::format(format, std::forward<Args>(args)...));
 }
+
+// Runs `body`; an exception of another type becomes an Error: kOutOfMemory for std::bad_alloc, else kInternal.
+void ThrowAsErrors(const std::function<void()>& body);
 
 namespace internal {
 [[noreturn]] void FailCheck(const char* condition, const char* file, int line, const std::string& message);

@@ -54,6 +54,9 @@ void RunOp(const char* op,
            const Stream& stream,
            std::initializer_list<Shape> shapes,
            const std::function<void()>& body) {
+  if (stream.operations != nullptr) {
+    stream.operations->fetch_add(1, std::memory_order_relaxed);
+  }
   const Marks marks(op, stream);
   if (stream.device.IsCpu()) {
     body();

@@ -1,8 +1,10 @@
 #include "parallel/comm/communicator.h"
 
+#include <functional>
 #include <numeric>
 
 #include "kernels/core/error.h"
+#include "kernels/core/op.h"
 
 namespace ksa {
 namespace {
@@ -11,6 +13,15 @@ int64_t TotalBytes(std::span<const Message> messages, int self) {
   return std::accumulate(messages.begin(), messages.end(), int64_t{0}, [self](int64_t sum, const Message& message) {
     return sum + (message.peer == self ? 0 : message.data.bytes());
   });
+}
+
+// On the CPU a collective is an operation like others, for traces. NCCL's are operations of the stream they run on.
+void AsOperation(const char* op, const Stream& stream, const std::function<void()>& call) {
+  if (stream.device.IsCpu()) {
+    RunOp(op, stream, {}, call);
+  } else {
+    call();
+  }
 }
 
 }  // namespace
@@ -74,8 +85,10 @@ void Communicator::AllReduceSum(const char* op, const TensorView& x, const Strea
   const int64_t bytes = 2 * x.bytes() * (size() - 1) / size();
   Count(CollectiveKind::kAllReduce, bytes, bytes);
   Observed(CollectiveKind::kAllReduce, op, x.bytes(), [&] {
-    DoAllReduceSum(op, x, stream);
-    Finish(stream, ordering);
+    AsOperation(op, stream, [&] {
+      DoAllReduceSum(op, x, stream);
+      Finish(stream, ordering);
+    });
   });
 }
 
@@ -87,8 +100,10 @@ void Communicator::ReduceScatterSum(const char* op, const TensorView& x, const S
   const int64_t bytes = x.bytes() / size() * (size() - 1);
   Count(CollectiveKind::kReduceScatter, bytes, bytes);
   Observed(CollectiveKind::kReduceScatter, op, x.bytes(), [&] {
-    DoReduceScatterSum(op, x, stream);
-    Finish(stream, ordering);
+    AsOperation(op, stream, [&] {
+      DoReduceScatterSum(op, x, stream);
+      Finish(stream, ordering);
+    });
   });
 }
 
@@ -115,8 +130,10 @@ void Communicator::AllGatherV(
   const int64_t own = sizes[static_cast<size_t>(rank())] * row_bytes;
   Count(CollectiveKind::kAllGather, own * (size() - 1), x.bytes() - own);
   Observed(CollectiveKind::kAllGather, op, x.bytes(), [&] {
-    DoAllGatherV(op, x, sizes, stream);
-    Finish(stream, ordering);
+    AsOperation(op, stream, [&] {
+      DoAllGatherV(op, x, sizes, stream);
+      Finish(stream, ordering);
+    });
   });
 }
 
@@ -134,8 +151,10 @@ void Communicator::AllToAll(
   const int64_t bytes = from.bytes() / size() * (size() - 1);
   Count(CollectiveKind::kAllToAll, bytes, bytes);
   Observed(CollectiveKind::kAllToAll, op, from.bytes(), [&] {
-    DoAllToAll(op, from, to, stream);
-    Finish(stream, ordering);
+    AsOperation(op, stream, [&] {
+      DoAllToAll(op, from, to, stream);
+      Finish(stream, ordering);
+    });
   });
 }
 
@@ -151,8 +170,10 @@ void Communicator::Exchange(const char* op,
   const int64_t received = TotalBytes(receives, rank());
   Count(CollectiveKind::kExchange, sent, received);
   Observed(CollectiveKind::kExchange, op, sent + received, [&] {
-    DoExchange(op, sends, receives, stream);
-    Finish(stream, ordering);
+    AsOperation(op, stream, [&] {
+      DoExchange(op, sends, receives, stream);
+      Finish(stream, ordering);
+    });
   });
 }
 
@@ -163,8 +184,10 @@ void Communicator::Broadcast(const char* op, const TensorView& x, int root, cons
   const bool sends = rank() == root;
   Count(CollectiveKind::kBroadcast, sends ? x.bytes() : 0, sends ? 0 : x.bytes());
   Observed(CollectiveKind::kBroadcast, op, x.bytes(), [&] {
-    DoBroadcast(op, x, root, stream);
-    Finish(stream, ordering);
+    AsOperation(op, stream, [&] {
+      DoBroadcast(op, x, root, stream);
+      Finish(stream, ordering);
+    });
   });
 }
 

@@ -287,7 +287,11 @@ void MpiCommunicator::DoExchange(const char* op,
 }
 
 // A launcher that started several tasks of which MPI knows nothing gives N runs of one rank, all writing to one folder.
+// mpirun's own single rank is meant.
 void RefuseLonelyTask(int world) {
+  if (std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr) {
+    return;
+  }
   for (const char* name : {"SLURM_NTASKS", "PMI_SIZE"}) {
     const char* value = std::getenv(name);
     const int tasks = value == nullptr ? 1 : std::atoi(value);

@@ -9,6 +9,7 @@
 #include <utility>
 
 #include "kernels/core/cuda.h"
+#include "kernels/core/op.h"
 #include "parallel/comm/nccl_handle.h"
 #include "parallel/comm/own_messages.h"
 
@@ -232,7 +233,9 @@ class NcclCommunicator final : public Communicator {
       return;
     }
     side_->Follow(stream);
-    handle_->Group(op, [&] { calls(handle_->get(), side_->get()); });
+    Stream side = stream;
+    side.handle = side_->get();
+    RunOp(op, side, {}, [&] { handle_->Group(op, [&] { calls(handle_->get(), side_->get()); }); });
   }
 
   std::unique_ptr<Communicator> host_;

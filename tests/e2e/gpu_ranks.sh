@@ -10,7 +10,9 @@ gpus=$(nvidia-smi --list-gpus | grep -c '^GPU ')
 
 expect_exit 78 train_ranks "$((gpus + 1))" crowded "$config"
 expect_output "host $(hostname) has $((gpus + 1)) ranks and $gpus GPU(s)"
-device=auto expect_exit 78 train_ranks "$((gpus + 1))" mesh "$config" --set "parallel.data=$gpus" --set training.micro_batch_size=1
+device=auto expect_exit 78 train_ranks "$((gpus + 1))" crowded "$config"
+expect_output "run.device: auto needs a GPU for every rank"
+device=cpu expect_exit 78 train_ranks "$((gpus + 1))" mesh "$config" --set "parallel.data=$gpus" --set training.micro_batch_size=1
 expect_output "ranks (data x context x tensor)"
 if [ "$gpus" -lt 2 ]; then
   echo "SKIPPED: several ranks need several GPUs, here is one"

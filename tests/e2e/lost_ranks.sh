@@ -14,6 +14,7 @@ cd "$work/here"
 if [ "$OMPI_COMM_WORLD_RANK" -eq 1 ]; then
   cd "${RANK1_FOLDER:-.}"
   set -- "$@" ${RANK1_ARGUMENTS:-}
+  if [ -n "${RANK1_KIB:-}" ]; then ulimit -v "$RANK1_KIB"; fi
 fi
 exec "$KSA" train "$@"
 EOF
@@ -85,6 +86,20 @@ shard=$(find "$work/damaged/train" -name '*.h5' | head -n 1)
 printf '\377\377' | dd of="$shard" bs=1 seek=60000 conv=notrunc status=none
 RANK1_FOLDER=$work/damaged expect_exit 65 start damaged --set training.max_steps=400 --set checkpoint.interval=1000
 expect_output "rank 1 on host $(hostname): train/"
+
+# Left out instead: ranks that share sequences must leave out the same.
+ranks=2 RANK1_FOLDER=$work/damaged expect_exit 65 start skips --set training.max_steps=400 --set checkpoint.interval=1000 \
+  --set training.global_batch_size=4 --set parallel.context=2 --set data.on_corrupt=skip
+expect_output "ranks that share these sequences read different ones"
+
+# A run folder that rank 1 looks for elsewhere.
+cp -r "$work/here" "$work/elsewhere"
+RANK1_FOLDER=$work/elsewhere expect_exit 73 start relative --set run.dir=relative
+expect_output "must be one folder that all hosts share"
+
+# No memory, which is no error of ours: the others do not wait for it.
+RANK1_KIB=450000 expect_exit 71 start hungry --set model.hidden_size=2048 --set model.intermediate_size=8192
+expect_output "rank 1 on host $(hostname): out of memory"
 
 running killed
 kill -KILL "$(cat "$work/pid.1")"

@@ -36,6 +36,18 @@ stop_with STOP file "$KSA" train "$config" "${arguments[@]}" --set training.max_
 expect_exit 0 train file "$config" --set training.max_steps=100000 --set "training.hard_stop=$(($(steps_written file) + 2))"
 expect_output "resumed from"
 
+# Asked as soon as the program catches the signal, long before its first update.
+mapfile -t arguments < <(options early)
+"$KSA" train "$config" "${arguments[@]}" --set training.max_steps=100000 >"$work/stopped.log" 2>&1 &
+pid=$!
+until caught=$(sed -n 's/^SigCgt:[[:space:]]*//p' "/proc/$pid/status") && (((0x$caught >> 9) & 1)); do :; done
+[ "$(steps_written early)" -eq 0 ] || fail "the signal is caught from the first update on only"
+kill -USR1 "$pid"
+code=0
+wait "$pid" || code=$?
+[ "$code" -eq 85 ] || { cat "$work/stopped.log" >&2; fail "an early request: exit code $code instead of 85"; }
+[ "$(steps_written early)" -eq 1 ] || fail "an early request: $(steps_written early) updates instead of one"
+
 mapfile -t arguments < <(options ranks)
 stop_with USR1 ranks mpirun --oversubscribe --bind-to none -np 2 "$KSA" train "$config" "${arguments[@]}" \
   --set run.threads=1 --set training.max_steps=100000

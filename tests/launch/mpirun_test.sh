@@ -40,7 +40,7 @@ start() {
 
 program mpirun 'echo "mpirun was given: $*"; echo "nvls ${NCCL_NVLS_ENABLE-unset} root ${OMPI_ALLOW_RUN_AS_ROOT-unset}"; exit "${CODE:-0}"'
 program nvidia-smi 'exit 9'
-program nproc 'echo 2'
+program nproc 'echo "${OMP_NUM_THREADS:-2}"'  # as the real one does
 program id 'echo 1000'
 printf '# two hosts\nnode1 slots=8\nnode2 slots=4 max_slots=8 # small\nnode3\n' >"$folder/hosts"
 
@@ -49,8 +49,16 @@ check "a host of its own, a CPU" 0 "2 rank(s) on this host, cpu" "mpirun was giv
   "nvls unset root unset" "!yield"
 start --ranks 3 ksa train c.yaml
 check "more ranks than cores" 0 "OMPI_MCA_mpi_yield_when_idle=1"
-start --ranks 3 --cores 4 ksa train c.yaml
-check "cores of their own" 0 "--map-by slot:PE=4" "!--bind-to"
+start --ranks 2 --cores 1 ksa train c.yaml
+check "cores of their own" 0 "--map-by slot:PE=1" "!--bind-to"
+start --ranks 2 --cores 2 ksa train c.yaml
+check "more cores than this host has" 64 "wants 2 core(s) for each of 2 rank(s), and this host has 2" "!was given"
+OMP_NUM_THREADS=8 start --ranks 2 --cores 2 ksa train c.yaml
+check "the threads of a rank are not cores" 64 "this host has 2" "!was given"
+OMP_NUM_THREADS=1 start --ranks 1 --cores 2 ksa train c.yaml
+check "all cores for one rank" 0 "--map-by slot:PE=2"
+start --host-file "$folder/hosts" --cores 4 ksa train c.yaml
+check "cores of other hosts" 0 "--map-by slot:PE=4"
 start --host-file "$folder/hosts" ksa train c.yaml
 check "the slots of a host file" 0 "mpirun was given: -np 13 --hostfile $folder/hosts" "-x PATH" "!--oversubscribe" \
   "OMPI_MCA_oob_tcp_keepalive_time=4"
@@ -110,13 +118,49 @@ signals() {
 signals USR1
 signals TERM
 
+# once_ready SIGNAL COMMAND...: the signal, when a fake program has made $folder/ready; then `status` and `output`.
+once_ready() {
+  rm -f "$folder/ready"
+  status=0
+  "${@:2}" >"$folder/output" 2>&1 &
+  local child=$!
+  while [ ! -e "$folder/ready" ]; do sleep 0.01; done
+  kill "-$1" "$child"
+  wait "$child" || status=$?
+  output=$(cat "$folder/output")
+}
+# thirty NAME STATUS COMMAND...: a race shows only now and then.
+thirty() {
+  local codes=''
+  for _ in {1..30}; do
+    once_ready USR1 "${@:3}"
+    codes+=" $status"
+  done
+  output="codes:$codes"
+  status=$(tr ' ' '\n' <<<"$codes" | sort -u | xargs)
+  [[ "$status" != *' '* ]] || status=1  # several
+  check "$1" "$2"
+}
+
+# Ends at once, while launch/mpirun.sh still deals with the signal.
+program mpirun 'trap "kill \$!; exit 85" USR1; sleep 10 & touch "$folder/ready"; wait'
+thirty "the exit code after a signal, 30 times" 85 "$root/launch/mpirun.sh" --ranks 2 ksa
+
+program mpirun 'echo "mpirun was given: $*"'
+program nvidia-smi 'touch "$folder/ready"; sleep 0.4; exit 9'
+once_ready USR1 "$root/launch/mpirun.sh" --ranks 2 ksa
+check "USR1 during a slow nvidia-smi" 85 "before mpirun was started" "!was given"
+once_ready TERM "$root/launch/mpirun.sh" --ranks 2 ksa
+check "TERM during a slow nvidia-smi" 85 "before mpirun was started" "!was given"
+program nvidia-smi 'exit 9'
+
 # submit ARGUMENTS...: launch/slurm.sbatch as a job on two nodes.
 program scontrol 'case "$1" in show) printf "node1\nnode2\n" ;; *) echo "scontrol $*" ;; esac'
 program mpirun 'echo "mpirun was given: $*"; cat "$(sed "s/.*--hostfile \([^ ]*\).*/\1/" <<<"$*")"; exit "${CODE:-0}"'
+export SLURM_SUBMIT_DIR=$root SLURM_JOB_ID=77 SLURM_JOB_NODELIST='node[1-2]' SLURM_NTASKS_PER_NODE=8
 submit() {
   status=0
-  output=$(cd "$root" && SLURM_SUBMIT_DIR=$root SLURM_JOB_ID=77 SLURM_JOB_NODELIST='node[1-2]' SLURM_NTASKS_PER_NODE=8 \
-    SLURM_RESTART_COUNT=${RESTARTS:-0} bash "$root/launch/slurm.sbatch" "$@" 2>&1) || status=$?
+  output=$(SLURM_RESTART_COUNT=${RESTARTS:-0} bash "$root/launch/slurm.sbatch" "$@" 2>&1) || status=$?
 }
 submit c.yaml --set training.max_steps=5
 check "a job" 0 "mpirun was given: -np 16" "node2 slots=8" "train c.yaml --set training.max_steps=5" "!requeue"
@@ -126,9 +170,25 @@ CODE=75 submit c.yaml
 check "a rank was lost" 75 "scontrol requeue 77"
 CODE=75 RESTARTS=3 submit c.yaml
 check "lost too often" 75 "!requeue"
+for code in 134 137 138 139; do
+  CODE=$code submit c.yaml
+  check "a rank was killed, $code" "$code" "scontrol requeue 77"
+done
+CODE=137 RESTARTS=3 submit c.yaml
+check "killed too often" 137 "!requeue"
+CODE=137 RESTARTS=3 KSA_RETRIES=4 submit c.yaml
+check "as often as asked for" 137 "scontrol requeue 77"
 CODE=78 submit c.yaml
 check "a mistake is not tried again" 78 "!requeue"
 submit
 check "no configuration" 64 "which configuration"
+
+job=(bash "$root/launch/slurm.sbatch" c.yaml)
+program mpirun 'trap "kill \$!; exit 85" USR1; sleep 10 & touch "$folder/ready"; wait'
+thirty "the exit code of a job after a signal, 30 times" 85 "${job[@]}"
+program mpirun 'echo "mpirun was given: $*"'
+program scontrol 'case "$1" in show) touch "$folder/ready"; sleep 0.4; echo node1 ;; *) echo "scontrol $*" ;; esac'
+once_ready USR1 "${job[@]}"
+check "a signal before a job has started anything" 85 "scontrol requeue 77" "!was given"
 
 exit $((failures > 0))

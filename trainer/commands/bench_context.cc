@@ -19,6 +19,8 @@
 #include "trainer/commands/bench_report.h"
 #include "trainer/commands/device_option.h"
 #include "trainer/commands/ranks_of_command.h"
+#include "trainer/config/problems.h"
+#include "trainer/config/rules.h"
 
 namespace ksa {
 namespace {
@@ -152,21 +154,46 @@ void RunLayer(const ContextOptions& options, ContextBench& bench, bool full, int
        runs[ContextMethod::kHeads].both / runs[ContextMethod::kKeys].both});
 }
 
+// As `ksa train` with parallel.context = ranks: every rank holds two slices of whole chunks.
+void CheckSlices(const ContextOptions& options, int ranks) {
+  Problems problems;
+  Given given;
+  given.sections["parallel"].source = problems.AddFile("command line");
+  given.bad = {"parallel.tensor"};  // there is no model to divide
+  for (const int32_t tokens : options.text_tokens) {
+    Draft draft;
+    draft.config.model.num_hidden_layers = 1;
+    draft.config.model.ksa.chunk_size = options.chunk_size;
+    draft.config.training.sequence_length = tokens;
+    draft.config.parallel.context = ranks;
+    CheckMeshRules({draft, given, problems});
+  }
+  if (!problems.empty()) {
+    Fail(ExitCode::kUsage, "{}", problems.Report());
+  }
+}
+
+// And by heads, every rank holds its share of them.
+void CheckHeads(const ContextOptions& options, int ranks) {
+  if (options.heads % options.kv_heads != 0 || options.kv_heads % ranks != 0) {
+    Fail(ExitCode::kUsage,
+         "{} query heads and {} of keys: expected a multiple of these, and these a multiple of {} ranks",
+         options.heads,
+         options.kv_heads,
+         ranks);
+  }
+}
+
 void RunBench(ContextOptions options, const MpiSession& mpi, Communicator& world) {
   const std::unique_ptr<Communicator> self = MakeSelfCommunicator();
   RuntimeOptions runtime_options = options.device.Options(options.dtype.value_or(DType::kF32));
   runtime_options.ordinal = mpi.local_rank();
   runtime_options.local_size = mpi.local_size();
-  Runtime runtime(*self, runtime_options);
-  const bool gpu = runtime.gpu().has_value();
+  const bool gpu = runtime_options.device == DeviceKind::kCuda;
   options.SetDefaults(gpu);
-  if (options.heads % options.kv_heads != 0 || options.kv_heads % world.size() != 0) {
-    Fail(ExitCode::kUsage,
-         "{} query heads and {} of keys: expected a multiple of these, and these a multiple of {} ranks",
-         options.heads,
-         options.kv_heads,
-         world.size());
-  }
+  CheckHeads(options, world.size());
+  CheckSlices(options, world.size());
+  Runtime runtime(*self, runtime_options);
   ProcessMesh::MakeGroup make;
   if (gpu) {
     make = [&](std::unique_ptr<Communicator> host) {

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include "kernels/core/philox.h"
 #include "model/ksa/cost.h"
@@ -18,6 +19,8 @@
 #include "trainer/commands/ranks_of_command.h"
 #include "trainer/commands/set_option.h"
 #include "trainer/config/load.h"
+#include "trainer/config/problems.h"
+#include "trainer/config/rules.h"
 #include "trainer/loop/memory_plan.h"
 #include "trainer/loop/runtime.h"
 #include "trainer/loop/training_state.h"
@@ -98,6 +101,34 @@ Batch RandomBatch(const ModelConfig& model, int64_t first, int32_t samples, int3
     }
   }
   return batch;
+}
+
+// What `ksa train` would say about the mesh of a run of this length on these ranks, one problem an entry.
+std::vector<std::string> WhyNotMesh(const StepOptions& options, int32_t length, int ranks) {
+  Config config;
+  config.model = LoadModelConfig(options.model, length, options.sets);
+  config.parallel = options.parallel;
+  // The micro-batches are a data rank's, so no number of data ranks is wrong: a batch that every one of them divides.
+  config.training = {.sequence_length = length, .global_batch_size = ranks};
+  const Draft draft = ToDraft(config);
+  Problems broken;
+  Given given;
+  given.sections["parallel"].source = broken.AddFile("command line");
+  CheckMeshRules({draft, given, broken});
+  std::vector<std::string> problems = MeshProblems(config, ranks);
+  if (!broken.empty()) {
+    problems.insert(problems.begin(), broken.Report());
+  }
+  return problems;
+}
+
+// Of all lengths before the first one runs. Error(kUsage): here options give the mesh, not a file.
+void CheckMeshes(const StepOptions& options, int ranks) {
+  for (const int32_t length : options.sequence_lengths) {
+    if (const std::vector<std::string> problems = WhyNotMesh(options, length, ranks); !problems.empty()) {
+      Fail(ExitCode::kUsage, "{}", fmt::join(problems, "\n"));
+    }
+  }
 }
 
 StepRun RunSteps(const StepOptions& options,
@@ -198,6 +229,7 @@ void AddRow(const StepRun& run, Table& table) {
 
 void BenchStep(StepOptions options, const MpiSession& mpi, Communicator& world) {
   options.parallel.sequence_parallel = options.parallel.tensor > 1 && !options.no_sequence_parallel;
+  CheckMeshes(options, world.size());
   BenchReport report = {"step",
                         {},  // the runs tell
                         1,

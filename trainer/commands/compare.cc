@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -74,6 +75,11 @@ std::string FormatRelative(double relative) {
   return relative == 0 ? "0" : fmt::format("{:.2e}", relative);
 }
 
+// All digits: one bit may be the difference.
+TableCell ValueCell(const std::optional<double>& value) {
+  return value ? TableCell(fmt::format("{}", *value)) : TableCell();
+}
+
 void PrintQuantities(const RunDifference& difference) {
   Table table({{"quantity", "quantity"},
                {"step", "first differs at step"},
@@ -86,12 +92,20 @@ void PrintQuantities(const RunDifference& difference) {
     row[4] = FormatRelative(quantity.largest_relative);
     if (quantity.first_different) {
       row[1] = *quantity.first_different;
-      row[2] = fmt::format("{}", quantity.a);  // all digits: one bit may be the difference
-      row[3] = fmt::format("{}", quantity.b);
+      row[2] = ValueCell(quantity.a);
+      row[3] = ValueCell(quantity.b);
     }
     table.AddRow(std::move(row));
   }
   fmt::print("{}", table.Text());
+  for (const QuantityDifference& quantity : difference.quantities) {
+    if (quantity.only_in_a > 0 || quantity.only_in_b > 0) {
+      fmt::print("{}: of the common updates {} have it in the first run alone, {} in this one alone\n",
+                 quantity.quantity,
+                 quantity.only_in_a,
+                 quantity.only_in_b);
+    }
+  }
 }
 
 // The tensors that differ most.
@@ -131,6 +145,10 @@ void PrintDifference(const std::string& first, const std::string& other, const R
   }
 }
 
+ordered_json ValueJson(const std::optional<double>& value) {
+  return value ? ordered_json(*value) : ordered_json();
+}
+
 // Numbers that are not finite become null: JSON has no others.
 ordered_json DifferenceJson(const std::string& other, const RunDifference& difference) {
   ordered_json object;
@@ -145,9 +163,11 @@ ordered_json DifferenceJson(const std::string& other, const RunDifference& diffe
     entry["quantity"] = quantity.quantity;
     const bool differs = quantity.first_different.has_value();
     entry["first_different_step"] = differs ? ordered_json(*quantity.first_different) : ordered_json();
-    entry["first_run"] = differs ? ordered_json(quantity.a) : ordered_json();
-    entry["this_run"] = differs ? ordered_json(quantity.b) : ordered_json();
+    entry["first_run"] = ValueJson(quantity.a);
+    entry["this_run"] = ValueJson(quantity.b);
     entry["largest_relative_difference"] = quantity.largest_relative;
+    entry["only_in_first"] = quantity.only_in_a;
+    entry["only_in_this"] = quantity.only_in_b;
     object["quantities"].push_back(entry);
   }
   object["checkpoint_step"] = difference.checkpoint_step ? ordered_json(*difference.checkpoint_step) : ordered_json();
@@ -213,7 +233,8 @@ void AddCompareCommand(CLI::App& app) {
       "logged,\n"
       "and the weights of the newest step of which both have a checkpoint: in bits, or with --rtol relatively "
       "(weights:\n"
-      "in the L2 norm of a tensor). Exit code 2 when they differ.\n"
+      "in the L2 norm of a tensor). With --rtol validation losses that one run alone has are counted, not compared: a\n"
+      "stop adds one off evaluation.interval. Exit code 2 when they differ.\n"
       "Examples:\n"
       "  ksa compare runs/k4 runs/k8 runs/full\n"
       "  ksa compare runs/straight runs/resumed --assert-equal\n"

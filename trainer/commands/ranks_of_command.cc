@@ -24,7 +24,7 @@ void RunOnRanks(const std::function<void(const MpiSession& mpi, Communicator& wo
   const MpiSession mpi;
   const std::unique_ptr<Communicator> world = mpi.World();
   try {
-    body(mpi, *world);
+    ThrowAsErrors([&] { body(mpi, *world); });
     world->Barrier();
   } catch (const Error& error) {
     if (world->size() == 1) {

@@ -18,6 +18,7 @@
 #include "trainer/loop/ranks.h"
 #include "trainer/loop/trainer.h"
 #include "trainer/loop/watchdog.h"
+#include "trainer/observe/stop_signal.h"
 
 namespace ksa {
 namespace {
@@ -92,6 +93,7 @@ void TrainWatched(const Config& config,
 }
 
 void Train(const TrainOptions& options) {
+  const StopSignal stop;  // from here on a request is remembered until updates run, and ends nothing in between
   LoadedConfig loaded = LoadConfig(options.config, options.sets);
   Watchdog watchdog(WatchdogSeconds());
   const MpiSession mpi;
@@ -104,7 +106,7 @@ void Train(const TrainOptions& options) {
   watchdog.SetPoll(PollNcclErrors);
   world->SetObserver(&watchdog);
   try {
-    SettleOnAllRanks(loaded, options, *world, place);
+    ThrowAsErrors([&] { SettleOnAllRanks(loaded, options, *world, place); });
   } catch (const Error& error) {
     if (world->size() == 1) {
       throw;
@@ -112,7 +114,7 @@ void Train(const TrainOptions& options) {
     EndTogether(error, *world, place.host);
   }
   try {
-    TrainWatched(loaded.config, options, *world, place, watchdog);
+    ThrowAsErrors([&] { TrainWatched(loaded.config, options, *world, place, watchdog); });
   } catch (const Error& error) {
     // A stop is agreed on by all ranks, which leave in good order; anything else may have hit one rank alone.
     if (world->size() == 1 || error.code() == ExitCode::kStopped) {

@@ -152,14 +152,18 @@ std::vector<RankPlace> GatherPlaces(Communicator& world, const RankPlace& own) {
 void ResolveDeviceOfRanks(Config& config, const std::vector<RankPlace>& places) {
   const auto lacking =
       std::find_if(places.begin(), places.end(), [](const RankPlace& place) { return place.gpus < place.local_size; });
-  if (lacking != places.end() && places.size() > 1 && config.run.device == DeviceChoice::kCuda) {
-    Fail(
-        ExitCode::kConfig,
-        "run.device: cuda needs a GPU for every rank, but host {} has {} ranks and {} GPU(s); start fewer ranks there, "
-        "let every rank see all GPUs of its host (CUDA_VISIBLE_DEVICES, nvidia-smi), or use cpu",
-        lacking->host,
-        lacking->local_size,
-        lacking->gpus);
+  const bool some_gpu =
+      std::any_of(places.begin(), places.end(), [](const RankPlace& place) { return place.gpus > 0; });
+  const bool wants_gpu = config.run.device == DeviceChoice::kCuda ||
+                         (config.run.device == DeviceChoice::kAuto && some_gpu);  // not hours on CPUs beside GPUs
+  if (lacking != places.end() && places.size() > 1 && wants_gpu) {
+    Fail(ExitCode::kConfig,
+         "run.device: {} needs a GPU for every rank, but host {} has {} ranks and {} GPU(s); start fewer ranks there, "
+         "let every rank see all GPUs of its host (CUDA_VISIBLE_DEVICES, nvidia-smi), or say run.device: cpu",
+         config.run.device == DeviceChoice::kCuda ? "cuda" : "auto",
+         lacking->host,
+         lacking->local_size,
+         lacking->gpus);
   }
   ResolveDevice(config, lacking == places.end());
 }

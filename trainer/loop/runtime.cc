@@ -67,6 +67,7 @@ MemoryStatus Runtime::Memory() const {
 
 void Runtime::SetWatchdog(Watchdog* watchdog) {
   watchdog_ = watchdog;
+  stream_.operations = watchdog == nullptr ? nullptr : watchdog->operations();
   if (watchdog_ != nullptr) {
     watchdog_->SetDevice(gpu_.has_value());
   }

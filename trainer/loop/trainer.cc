@@ -4,6 +4,8 @@
 #include <filesystem>
 #include <utility>
 
+#include <xxhash.h>
+
 #include "trainer/config/load.h"
 #include "trainer/loop/ranks.h"
 #include "trainer/loop/summary.h"
@@ -226,18 +228,46 @@ int64_t Trainer::TokensAnUpdate() const {
   return int64_t{1} * config_.training.global_batch_size * config_.training.sequence_length;
 }
 
+// Ranks that share sequences read them each for itself. Where samples that touch a damaged block lose their targets, a
+// shard that is damaged on one host only would make them train on different sums.
+void Trainer::CheckSameTargets(const Batch& batch, int64_t update) {
+  const ProcessMesh& mesh = runtime_.mesh();
+  if (config_.data.on_corrupt != OnCorrupt::kSkip) {
+    return;
+  }
+  const auto digest =
+      static_cast<int64_t>(XXH3_64bits(batch.targets.data(), batch.targets.size() * sizeof(int32_t)) >> 1U);
+  for (const MeshAxis axis : {MeshAxis::kContext, MeshAxis::kTensor}) {
+    if (mesh.Size(axis) > 1 && (mesh.group(axis).Max(digest) != digest || -mesh.group(axis).Max(-digest) != digest)) {
+      Fail(ExitCode::kBadData,
+           "update {}: ranks that share these sequences read different ones; rank {} on {} left out {} of {} samples "
+           "that "
+           "touch damaged blocks (data.on_corrupt: skip). A copy of a shard is damaged on some hosts only: compare "
+           "`ksa data verify` there, and copy it anew",
+           update,
+           runtime_.world().rank(),
+           options_.host,
+           batch.corrupt_samples,
+           batch.samples);
+    }
+  }
+}
+
 // The next update; counts it as done. The report lacks timing.
 StepReport Trainer::RunOneUpdate(BatchStream& batches, Progress& progress) {
   const int64_t update = done_ + 1;
   runtime_.BeginUpdate(update);
   const Batch& batch = batches.Next();
+  CheckSameTargets(batch, update);
   const double lr = LearningRateAt(update);
   const UpdateOutcome outcome = RunTraced(batch, update, lr);
   if (!outcome.finite) {
     FailDiverged(update, outcome);
   }
   done_ = update;
-  progress.Add(batches.last_wait_ms(), outcome.comm_ms, peak_flops_.has_value() ? flops_.Forward(batch) : 0.0);
+  // The batch is that of all ranks that share its sequences.
+  const int ranks = runtime_.mesh().Size(MeshAxis::kContext) * runtime_.mesh().Size(MeshAxis::kTensor);
+  progress.Add(batches.last_wait_ms(), outcome.comm_ms, peak_flops_.has_value() ? flops_.Forward(batch) / ranks : 0.0);
   return {.step = update,
           .max_steps = config_.training.max_steps,
           .tokens = update * TokensAnUpdate(),

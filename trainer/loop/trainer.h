@@ -52,6 +52,7 @@ class Trainer {
   void LogSummary();
   void RunOneInMemory();
   void RunUpdates(int64_t last);
+  void CheckSameTargets(const Batch& batch, int64_t update);
   [[nodiscard]] StepReport RunOneUpdate(BatchStream& batches, Progress& progress);
   [[nodiscard]] UpdateOutcome RunTraced(const Batch& batch, int64_t update, double lr);
   void FillReport(Progress& progress, StepReport& report);

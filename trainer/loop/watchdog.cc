@@ -178,7 +178,7 @@ Watchdog::Sight Watchdog::Look(double seconds) {
   stop_.wait_for(lock, std::chrono::duration<double>(seconds), [this] { return stopping_; });
   const bool slow = IsSlow(phase_);
   return {.stopping = stopping_,
-          .marks = marks_,
+          .marks = marks_ + operations_.load(std::memory_order_relaxed),
           .limit = slow ? std::max(kSlowFactor * seconds_, kLeastSlowSeconds) : seconds_,
           .where = Where(),
           .states = slow ? nullptr : states_,

@@ -1,12 +1,13 @@
 // Watchdog: ends the process when it makes no progress. Nothing in MPI or NCCL does when a rank hangs.
 //
 // A thread of its own, which calls neither. Progress is every mark below: a phase that begins, a collective that begins
-// or ends. When there was none for longer than the phase may take, it writes one line to standard error that says where
-// this rank stands, and leaves with exit code 75; the launcher then ends the other ranks. Time in which this process
-// was stopped as a whole does not count.
+// or ends, an operation of a stream that counts here. When there was none for longer than the phase may take, it writes
+// one line to standard error that says where this rank stands, and leaves with exit code 75; the launcher then ends the
+// other ranks. Time in which this process was stopped as a whole does not count.
 #pragma once
 
 #include <array>
+#include <atomic>
 #include <condition_variable>
 #include <cstdint>
 #include <functional>
@@ -63,6 +64,9 @@ class Watchdog final : public CommObserver {
   // Reports say what a GPU was given last when the host waits for it.
   void SetDevice(bool gpu);
 
+  // For Stream::operations: a micro-batch of a large model on a CPU may take longer than the limit.
+  [[nodiscard]] std::atomic<int64_t>* operations() { return &operations_; }
+
   void Enter(Phase phase);
   void BeginUpdate(int64_t update);  // from 1; enters kData
 
@@ -98,6 +102,7 @@ class Watchdog final : public CommObserver {
 
   const double seconds_;
   const OnHang on_hang_;
+  std::atomic<int64_t> operations_{0};
   mutable std::mutex mutex_;  // guards what follows
   std::condition_variable stop_;
   bool stopping_ = false;

@@ -40,22 +40,23 @@ using Pick = std::function<std::optional<double>(const StepReport&)>;
 using Pairs = std::vector<std::pair<const StepReport*, const StepReport*>>;
 
 QuantityDifference CompareQuantity(const std::string& name, const Pairs& pairs, const Pick& pick, double rtol) {
-  const double nan = std::numeric_limits<double>::quiet_NaN();
   QuantityDifference result;
   result.quantity = name;
   for (const auto& [left, right] : pairs) {
     const std::optional<double> a = pick(*left);
     const std::optional<double> b = pick(*right);
-    if (!a && !b) {
+    const bool both = a && b;
+    result.only_in_a += a && !b ? 1 : 0;
+    result.only_in_b += b && !a ? 1 : 0;
+    if ((!a && !b) || (!both && rtol > 0)) {
       continue;
     }
-    const bool both = a && b;
     result.largest_relative =
         std::max(result.largest_relative, both ? Relative(*a, *b) : std::numeric_limits<double>::infinity());
     if (!result.first_different && !(both && Equal(*a, *b, rtol))) {
       result.first_different = left->step;
-      result.a = a.value_or(nan);
-      result.b = b.value_or(nan);
+      result.a = a;
+      result.b = b;
     }
   }
   return result;

@@ -20,13 +20,16 @@ struct ComparedRun {
   std::vector<MetricsLine> metrics;
 };
 
-// One quantity over the updates that both runs logged. Where either run has no value, the other must have none.
+// One quantity over the updates that both runs logged. A validation loss may be in one run alone: a stop measures one
+// more, off the interval. That is a difference in bits, and none under rtol, which is about the size of values.
 struct QuantityDifference {
   std::string quantity;                    // tokens, loss, grad_norm, lr, validation_loss/<source>
   std::optional<int64_t> first_different;  // update; none: equal by the rule
-  double a = 0;                            // the values there
-  double b = 0;
-  double largest_relative = 0;  // over all common updates; infinite when only one is finite
+  std::optional<double> a;                 // the values there; none: the run has none
+  std::optional<double> b;
+  double largest_relative = 0;  // over all that was compared; infinite when only one is there or finite
+  int64_t only_in_a = 0;        // common updates of which one run alone has a value
+  int64_t only_in_b = 0;
 };
 
 // One tensor of the checkpoints. Under rtol the relative difference in the L2 norm decides.

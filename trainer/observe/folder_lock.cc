@@ -65,13 +65,15 @@ Holder ReadHolder(int fd) {
   return holder;
 }
 
-// An unreadable lock counts as nobody's: it is what a crash between making and filling it leaves.
-bool Lives(const Holder& holder) {
+// An unreadable lock counts as nobody's: it is what a crash between making and filling it leaves. `locked`: this
+// process got the file's flock. Another host's holder cannot be seen from here, but would hold that as long as it
+// lives, wherever file systems pass flock on to their server; a run that was lost there is then started again here.
+bool Lives(const Holder& holder, bool locked) {
   if (holder.host.empty() || holder.pid <= 0) {
     return false;
   }
   if (holder.host != HostName()) {
-    return true;  // cannot be seen from here
+    return !locked;
   }
   const int64_t start = StartTime(holder.pid);
   return start != 0 && (holder.start == 0 || start == holder.start);
@@ -100,17 +102,18 @@ bool SameFile(int fd, const std::string& path) {
 
 }  // namespace
 
-// The file says who holds the lock, to people and other hosts; flock(2) decides between processes of one host that
-// look at the same moment.
+// The file says who holds the lock, to people and where a file system has no flock(2); that decides between processes
+// that look at the same moment.
 FolderLock::FolderLock(const std::string& folder) : path_(folder + "/lock") {
   while (true) {
     fd_ = open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, kMode);
     if (fd_ < 0) {
       Fail(ExitCode::kCannotCreate, "{}: cannot be made: {}", path_, std::strerror(errno));
     }
-    const bool taken = flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    const bool locked = flock(fd_, LOCK_EX | LOCK_NB) == 0;
+    const bool taken = !locked && errno == EWOULDBLOCK;
     const Holder holder = ReadHolder(fd_);
-    if (taken || (SameFile(fd_, path_) && Lives(holder))) {
+    if (taken || (SameFile(fd_, path_) && Lives(holder, locked))) {
       static_cast<void>(close(fd_));
       FailLocked(folder, holder);
     }

@@ -3,10 +3,12 @@
 #include <sys/random.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <sstream>
 #include <system_error>
+#include <thread>
 
 #include "data/shards/posix_file.h"
 #include "kernels/core/error.h"
@@ -87,6 +89,29 @@ RunFolder::RunFolder(const std::string& path, Communicator& world) : path_(path)
   const Identity identity = ParseIdentity(text, path_);
   run_id_ = identity.run_id;
   attempt_ = identity.attempt;
+  CheckIsShared(text, world);
+}
+
+// Every rank writes here at the first checkpoint, and its watchdog before: not to be found out hours later. A network
+// file system may show a new file some seconds late.
+void RunFolder::CheckIsShared(const std::string& identity, Communicator& world) const {
+  constexpr int kTries = 100;
+  constexpr auto kPause = std::chrono::milliseconds(100);
+  const std::string file = path_ + "/run_id";
+  bool sees = false;
+  for (int i = 0; i < kTries && !sees; ++i) {
+    if (i > 0) {
+      std::this_thread::sleep_for(kPause);
+    }
+    sees = std::filesystem::exists(file) && ReadSmallFile(file) == identity;
+  }
+  if (world.Max(sees ? 0 : 1) > 0) {
+    Fail(ExitCode::kCannotCreate,
+         "run folder {}: rank 0 made it, but {}; run.dir must be one folder that all hosts share, best with its full "
+         "path",
+         path_,
+         sees ? "another rank does not see it" : fmt::format("rank {} does not see it there", world.rank()));
+  }
 }
 
 void RunFolder::WriteConfig(const std::string& yaml) const {

@@ -54,6 +54,9 @@ class RunFolder {
   void CopyTokenizer(const std::string& tokenizer_file) const;  // under its own file name
 
  private:
+  // Error(kCannotCreate) where a rank does not see the folder with this identity.
+  void CheckIsShared(const std::string& identity, Communicator& world) const;
+
   std::string path_;
   std::string run_id_;
   int64_t attempt_ = 0;

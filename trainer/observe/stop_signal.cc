@@ -30,8 +30,6 @@ struct StopSignal::Saved {
 };
 
 StopSignal::StopSignal(std::string stop_file) : stop_file_(std::move(stop_file)), saved_(std::make_unique<Saved>()) {
-  received_signal.store(0);
-
   struct sigaction action {};
 
   action.sa_handler = Receive;
@@ -39,6 +37,9 @@ StopSignal::StopSignal(std::string stop_file) : stop_file_(std::move(stop_file))
   static_cast<void>(sigemptyset(&action.sa_mask));
   if (sigaction(SIGUSR1, &action, &saved_->user1) != 0 || sigaction(SIGTERM, &action, &saved_->terminate) != 0) {
     Fail(ExitCode::kInternal, "signal handlers cannot be installed: {}", std::strerror(errno));
+  }
+  if (saved_->user1.sa_handler != Receive) {  // the first: what an earlier run was asked does not count
+    received_signal.store(0);
   }
 }
 

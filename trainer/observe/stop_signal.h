@@ -7,11 +7,11 @@
 namespace ksa {
 
 // While one exists, SIGUSR1 and SIGTERM set a flag instead of ending the process; the previous handlers come back when
-// it is destroyed. At most one at a time. Ranks see requests at different times: agree (Communicator::Max) before
-// acting on one.
+// it is destroyed. One may be made while another exists, and sees what was asked for since the first. Ranks see
+// requests at different times: agree (Communicator::Max) before acting on one.
 class StopSignal {
  public:
-  explicit StopSignal(std::string stop_file);
+  explicit StopSignal(std::string stop_file = "");
   StopSignal(const StopSignal&) = delete;
   StopSignal& operator=(const StopSignal&) = delete;
   ~StopSignal();

@@ -78,8 +78,27 @@ TEST(ResolveDeviceOfRanks, AutoNeedsAGpuForEveryRank) {
   ResolveDeviceOfRanks(config, {{"a", 0, 2, 2}, {"a", 1, 2, 2}, {"b", 0, 1, 1}});
   EXPECT_EQ(config.run.device, BuildHasCuda() ? DeviceChoice::kCuda : DeviceChoice::kCpu);
   config = {};
-  ResolveDeviceOfRanks(config, {{"a", 0, 2, 2}, {"a", 1, 2, 2}, {"b", 0, 1, 0}});
+  ResolveDeviceOfRanks(config, {{"a", 0, 2, 0}, {"a", 1, 2, 0}, {"b", 0, 1, 0}});
   EXPECT_EQ(config.run.device, DeviceChoice::kCpu);
+}
+
+// Rather than all on CPUs because one host has no GPU.
+TEST(ResolveDeviceOfRanks, AutoDoesNotLeaveGpusAside) {
+  for (const int gpus : {0, 1}) {
+    Config config;
+    try {
+      ResolveDeviceOfRanks(config, {{"a", 0, 2, 2}, {"a", 1, 2, 2}, {"b", 0, 2, gpus}, {"b", 1, 2, gpus}});
+      ADD_FAILURE() << "accepted";
+    } catch (const Error& error) {
+      EXPECT_EQ(error.code(), ExitCode::kConfig);
+      const std::string start =
+          fmt::format("run.device: auto needs a GPU for every rank, but host b has 2 ranks and {} GPU(s)", gpus);
+      EXPECT_EQ(std::string(error.what()).find(start), 0U) << error.what();
+    }
+    config.run.device = DeviceChoice::kCpu;
+    ResolveDeviceOfRanks(config, {{"a", 0, 1, 1}, {"b", 0, 1, gpus}});
+    EXPECT_EQ(config.run.device, DeviceChoice::kCpu);
+  }
 }
 
 TEST(ResolveDeviceOfRanks, MoreRanksThanGpus) {

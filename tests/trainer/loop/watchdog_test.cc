@@ -11,6 +11,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/core/error.h"
+#include "kernels/core/op.h"
 
 namespace ksa {
 namespace {
@@ -91,6 +92,20 @@ TEST(Watchdog, OnAGpuTheHostWaitsForTheDevice) {
   watchdog.BeginUpdate(1);
   watchdog.Enter(Phase::kUpdate);
   EXPECT_TRUE(Contains(ear.Report(), "update 1, sum of gradients and update, waiting for the device"));
+}
+
+// A long forward and backward pass is no hang while its operations go on.
+TEST(Watchdog, OperationsAreProgress) {
+  Ear ear;
+  Watchdog watchdog(kSeconds, ear.Listener());
+  watchdog.BeginUpdate(3);
+  watchdog.Enter(Phase::kGradients);
+  const Stream stream = {.operations = watchdog.operations()};
+  for (int i = 0; i < 20; ++i) {
+    EXPECT_FALSE(ear.Hears(milliseconds(static_cast<int>(kSeconds * 250.0))));
+    RunOp("operation", stream, {}, [] {});
+  }
+  EXPECT_TRUE(Contains(ear.Report(), "update 3, forward and backward"));
 }
 
 TEST(Watchdog, SetUpAndCheckpointsMayTakeAMinute) {

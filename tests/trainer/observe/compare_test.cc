@@ -95,8 +95,12 @@ TEST_F(Compare, EachQuantityCounts) {
   const std::vector<std::pair<std::string, std::function<void(StepReport&)>>> edits{
       {"tokens", [](StepReport& report) { ++report.tokens; }},
       {"lr", [](StepReport& report) { report.lr *= 2; }},
-      {"validation_loss/v", [](StepReport& report) { report.validation_loss.clear(); }},
-      {"validation_loss/w", [](StepReport& report) { report.validation_loss["w"] = 1; }},
+      {"validation_loss/v",
+       [](StepReport& report) {
+         if (report.step == 4) {
+           report.validation_loss["v"] = 4.0;
+         }
+       }},
       {"loss", [](StepReport& report) { report.loss = std::nan(""); }}};
   for (size_t i = 0; i < edits.size(); ++i) {
     const std::string name = "b" + std::to_string(i);
@@ -105,6 +109,48 @@ TEST_F(Compare, EachQuantityCounts) {
     EXPECT_TRUE(difference.differs) << edits[i].first;
     EXPECT_TRUE(Find(difference, edits[i].first).first_different) << edits[i].first;
   }
+}
+
+// A stop at update 3 validates there; the run that went on did not.
+TEST_F(Compare, ValidationOfOneRunAloneIsNoDifferenceUnderTolerance) {
+  WriteRun(scratch_ / "b", [](StepReport& report) {
+    if (report.step == 3) {
+      report.validation_loss["v"] = 5.476;
+    }
+  });
+  const RunDifference tolerated = Against("b", {1e-6, false});
+  EXPECT_FALSE(tolerated.differs);
+  EXPECT_EQ(Find(tolerated, "validation_loss/v").largest_relative, 0);
+  EXPECT_EQ(Find(tolerated, "validation_loss/v").only_in_a, 0);
+  EXPECT_EQ(Find(tolerated, "validation_loss/v").only_in_b, 1);
+  for (const bool strict : {false, true}) {
+    const RunDifference exact = Against("b", {0, strict});
+    EXPECT_TRUE(exact.differs);
+    const QuantityDifference& validation = Find(exact, "validation_loss/v");
+    EXPECT_EQ(validation.first_different, 3);
+    EXPECT_EQ(validation.a, std::nullopt);
+    EXPECT_EQ(validation.b, 5.476);
+    EXPECT_EQ(validation.only_in_b, 1);
+  }
+}
+
+// What both have is compared all the same.
+TEST_F(Compare, ValidationOfBothRunsIsComparedUnderTolerance) {
+  WriteRun(scratch_ / "b", [](StepReport& report) { report.validation_loss["v"] = report.step == 4 ? 3.1 : 3.0; });
+  const RunDifference difference = Against("b", {1e-2, false});
+  EXPECT_TRUE(difference.differs);
+  EXPECT_EQ(Find(difference, "validation_loss/v").first_different, 4);
+  EXPECT_EQ(Find(difference, "validation_loss/v").only_in_b, 3);
+  EXPECT_FALSE(Against("b", {0.1, false}).differs);
+}
+
+TEST_F(Compare, SourcesOfOneRunAloneAreDifferentInBits) {
+  WriteRun(scratch_ / "b", [](StepReport& report) { report.validation_loss.clear(); });
+  WriteRun(scratch_ / "c", [](StepReport& report) { report.validation_loss["w"] = 1; });
+  EXPECT_EQ(Find(Against("b"), "validation_loss/v").first_different, 2);
+  EXPECT_EQ(Find(Against("c"), "validation_loss/w").first_different, 1);
+  EXPECT_EQ(Find(Against("b", {0.1, false}), "validation_loss/v").only_in_a, 2);
+  EXPECT_EQ(Find(Against("c", {0.1, false}), "validation_loss/w").only_in_b, 5);
 }
 
 TEST_F(Compare, MissingUpdatesCountWhenStrict) {

@@ -1,7 +1,9 @@
 // The run folder: one trainer at a time, the lock of a dead process, identity over restarts, stop requests.
 #include "trainer/observe/run_folder.h"
 
+#include <fcntl.h>
 #include <signal.h>
+#include <sys/file.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -72,11 +74,23 @@ TEST(FolderLock, IsJudgedByItsContents) {
       return error.code() == ExitCode::kCannotCreate;
     }
   };
-  EXPECT_TRUE(refused("another-host 1 1\n"));                             // cannot be seen from here
+  EXPECT_FALSE(refused("another-host 1 1\n"));                            // it would hold the flock if it lived
   EXPECT_FALSE(refused(HostName() + " 1 999999999\n"));                   // the number was given to a new process
   EXPECT_TRUE(refused(fmt::format("{} {} 0\n", HostName(), getppid())));  // alive, start unknown
   EXPECT_FALSE(refused(""));                                              // a crash before it was filled
   EXPECT_FALSE(refused("\x01\x02 garbage"));
+}
+
+TEST(FolderLock, OfAnotherHostCountsWhileItIsHeld) {
+  const ScratchFolder scratch;
+  Spill(scratch / "lock", "another-host 1 1\n");
+  const int held = open((scratch / "lock").c_str(), O_RDWR | O_CLOEXEC);
+  ASSERT_EQ(flock(held, LOCK_EX | LOCK_NB), 0);
+  const Error error = ErrorOf([&] { const FolderLock lock(scratch.path()); });
+  EXPECT_EQ(error.code(), ExitCode::kCannotCreate);
+  EXPECT_NE(std::string(error.what()).find("process 1 on another-host"), std::string::npos) << error.what();
+  static_cast<void>(close(held));
+  const FolderLock lock(scratch.path());
 }
 
 TEST(RunFolder, KeepsItsIdentityOverRestarts) {
