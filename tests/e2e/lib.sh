@@ -67,6 +67,13 @@ train_ranks() {
   mpirun --oversubscribe --bind-to none -np "$ranks" "$KSA" train "$config" "${arguments[@]}" --set run.threads=1 "$@"
 }
 
+# same_metrics ONE OTHER: folders of runs on different layouts in fp32. Gradient norms to 1e-5, which is what the contract
+# allows another order of additions; losses to 1e-6.
+same_metrics() {
+  expect_exit 0 "$KSA" compare "$1" "$2" --rtol 1e-5
+  awk '$1 ~ /loss/ && $NF > 1e-6 { exit 1 }' "$work/output" || { cat "$work/output" >&2; fail "losses differ by more than 1e-6"; }
+}
+
 # steps_written RUN: lines of its metrics.
 steps_written() {
   [ -f "$work/$1/metrics.jsonl" ] && wc -l <"$work/$1/metrics.jsonl" || echo 0

@@ -32,4 +32,5 @@ mkdir -p "$work/curve/one" "$work/curve/mesh"
 for run in one mesh; do
   cp "$work/$run/metrics.jsonl" "$work/$run/config.resolved.yaml" "$work/curve/$run"
 done
-"$KSA" compare "$work/curve/one" "$work/curve/mesh" --rtol 1e-6
+same_metrics "$work/curve/one" "$work/curve/mesh"
+cat "$work/output"
