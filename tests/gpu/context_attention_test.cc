@@ -15,6 +15,7 @@
 #include "parallel/comm/nccl.h"
 #include "parallel/comm/threads.h"
 #include "parallel/context/slices.h"
+#include "tests/gpu/ranks_on_gpus.h"
 #include "tests/gpu/shared_gpu_group.h"
 #include "tests/gpu/support.h"
 
@@ -241,8 +242,8 @@ TEST(GpuContextAttention, RanksThatShareAGpu) {
 }
 
 TEST(GpuContextAttention, AGpuForEveryRank) {
-  if (!NcclIsBuilt() || GpuCount() < 2) {
-    GTEST_SKIP() << "needs NCCL and 2 GPUs, there are " << GpuCount();
+  if (const std::string why = testing::WhyNotOnGpus(2); !why.empty()) {
+    GTEST_SKIP() << why;
   }
   ExpectRanksAreAccurate(
       2,

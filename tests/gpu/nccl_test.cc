@@ -14,6 +14,7 @@
 #include "kernels/core/arena.h"
 #include "kernels/core/gpu.h"
 #include "parallel/comm/threads.h"
+#include "tests/gpu/ranks_on_gpus.h"
 #include "tests/parallel/comm/collectives.h"
 #include "tests/support/kernel_test.h"
 
@@ -51,11 +52,8 @@ void RunOnGpus(int size, const Work& work) {
 class Nccl : public ::testing::TestWithParam<int> {
  protected:
   void SetUp() override {
-    if (!NcclIsBuilt()) {
-      GTEST_SKIP() << "no NCCL in this build";
-    }
-    if (GpuCount() < GetParam()) {
-      GTEST_SKIP() << "needs " << GetParam() << " GPUs, there are " << GpuCount();
+    if (const std::string why = WhyNotOnGpus(GetParam()); !why.empty()) {
+      GTEST_SKIP() << why;
     }
   }
 };

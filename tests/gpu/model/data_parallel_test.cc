@@ -10,6 +10,7 @@
 
 #include "parallel/comm/nccl.h"
 #include "parallel/comm/threads.h"
+#include "tests/gpu/ranks_on_gpus.h"
 #include "tests/support/place.h"
 #include "trainer/config/load.h"
 #include "trainer/loop/memory_plan.h"
@@ -121,11 +122,8 @@ std::vector<RunResult> RunOn(int ranks, const Config& config, int64_t bucket_ele
 class GpuDataParallelTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (!NcclIsBuilt()) {
-      GTEST_SKIP() << "no NCCL in this build";
-    }
-    if (GpuCount() < kRanks) {
-      GTEST_SKIP() << "needs " << kRanks << " GPUs, there are " << GpuCount();
+    if (const std::string why = WhyNotOnGpus(kRanks); !why.empty()) {
+      GTEST_SKIP() << why;
     }
   }
 };

@@ -13,6 +13,7 @@
 #include "parallel/comm/nccl.h"
 #include "parallel/comm/threads.h"
 #include "tests/gpu/model/larger_case.h"
+#include "tests/gpu/ranks_on_gpus.h"
 #include "tests/model/ksa/mesh_run.h"
 
 namespace ksa::testing {
@@ -31,11 +32,8 @@ constexpr const char* kCases[] = {"ksa, m 2, GQA, everything own",
 class GpuTensorParallelTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (!NcclIsBuilt()) {
-      GTEST_SKIP() << "no NCCL in this build";
-    }
-    if (GpuCount() < kRanks) {
-      GTEST_SKIP() << "needs " << kRanks << " GPUs, there are " << GpuCount();
+    if (const std::string why = WhyNotOnGpus(kRanks); !why.empty()) {
+      GTEST_SKIP() << why;
     }
   }
 
