@@ -6,10 +6,10 @@
 #include <set>
 #include <span>
 
+#include "data/files/streamed_hash.h"
 #include "data/sampling/document_rows.h"
 #include "data/sampling/sample_order.h"
 #include "data/shards/shard_folder.h"
-#include "data/shards/streamed_hash.h"
 #include "kernels/core/error.h"
 
 namespace ksa {

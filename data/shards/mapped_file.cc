@@ -7,8 +7,8 @@
 #include <cstring>
 #include <utility>
 
+#include "data/files/posix_file.h"
 #include "data/shards/bus_guard.h"
-#include "data/shards/posix_file.h"
 #include "kernels/core/error.h"
 
 namespace ksa {

@@ -5,7 +5,8 @@
 
 #include <nlohmann/json.hpp>
 
-#include "data/shards/posix_file.h"
+#include "data/files/json.h"
+#include "data/files/posix_file.h"
 #include "kernels/core/error.h"
 
 namespace ksa {
@@ -141,7 +142,7 @@ ShardIndex ReadShardIndex(const std::string& folder) {
     Fail(ExitCode::kMissingInput, "{}: no such file, so that {} is not a folder of token shards", path, folder);
   }
   try {
-    return FromJson(nlohmann::json::parse(ReadSmallFile(path)));
+    return FromJson(ParseJson(ReadSmallFile(path), path));
   } catch (const nlohmann::json::exception& error) {
     Fail(ExitCode::kBadData, "{}: {}", path, error.what());
   } catch (const std::invalid_argument& error) {

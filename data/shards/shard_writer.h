@@ -6,8 +6,8 @@
 #include <string>
 #include <vector>
 
-#include "data/shards/posix_file.h"
-#include "data/shards/streamed_hash.h"
+#include "data/files/posix_file.h"
+#include "data/files/streamed_hash.h"
 #include "data/shards/token_file.h"
 
 namespace ksa {

@@ -6,7 +6,7 @@
 #include <utility>
 #include <vector>
 
-#include "data/shards/hdf5_handle.h"
+#include "data/files/hdf5_handle.h"
 #include "kernels/core/error.h"
 
 namespace ksa {

@@ -7,7 +7,7 @@
 
 #include <xxhash.h>
 
-#include "data/shards/streamed_hash.h"
+#include "data/files/streamed_hash.h"
 #include "kernels/core/error.h"
 
 namespace ksa {

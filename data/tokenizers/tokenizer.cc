@@ -5,7 +5,8 @@
 #include <nlohmann/json.hpp>
 #include <xxhash.h>
 
-#include "data/shards/posix_file.h"
+#include "data/files/json.h"
+#include "data/files/posix_file.h"
 #include "kernels/core/error.h"
 
 namespace ksa {
@@ -111,7 +112,7 @@ class ExternalTokenizer : public Tokenizer {
 };
 
 std::unique_ptr<Tokenizer> FromDescriptor(const std::string& path, const std::string& contents) {
-  const nlohmann::json json = nlohmann::json::parse(contents, nullptr, false);
+  const nlohmann::json json = ParseJson(contents, path);
   if (!json.is_object() || json.value("format", "") != "ksa-tokenizer" || json.value("version", 0) != 1) {
     Fail(ExitCode::kBadData, "{}: not a tokenizer description of version 1", path);
   }

@@ -5,7 +5,7 @@
 #include <string>
 #include <vector>
 
-#include "data/shards/posix_file.h"
+#include "data/files/posix_file.h"
 #include "data/tools/import.h"
 
 namespace ksa {

@@ -3,7 +3,7 @@
 #include <filesystem>
 #include <string_view>
 
-#include "data/shards/posix_file.h"
+#include "data/files/posix_file.h"
 #include "data/tools/json_field.h"
 #include "data/tools/text_reader.h"
 #include "data/tools/utf8.h"

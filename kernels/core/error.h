@@ -27,7 +27,8 @@ enum class ExitCode : int {
   kIo = 74,            // I/O error, full disk
   kPeerLost = 75,      // hang or lost peer: retry
   kConfig = 78,
-  kStopped = 85,  // stopped by request: run again
+  kStopped = 85,          // stopped by a scheduler's request or a limit: run again
+  kStoppedByPerson = 86,  // saved and ended because a person asked: not to be started again by itself
 };
 
 class Error : public std::runtime_error {

@@ -9,7 +9,7 @@
 #include <fmt/core.h>
 #include <gtest/gtest.h>
 
-#include "data/shards/hdf5_handle.h"
+#include "data/files/hdf5_handle.h"
 #include "tests/golden/golden_folder.h"
 
 namespace ksa::testing {

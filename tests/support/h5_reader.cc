@@ -2,7 +2,7 @@
 
 #include <cmath>
 
-#include "data/shards/hdf5_handle.h"
+#include "data/files/hdf5_handle.h"
 
 namespace ksa::testing {
 

@@ -6,7 +6,7 @@
 #include <map>
 #include <utility>
 
-#include "data/shards/posix_file.h"
+#include "data/files/posix_file.h"
 #include "kernels/core/error.h"
 #include "trainer/checkpoint/agree.h"
 #include "trainer/checkpoint/checkpoint.h"

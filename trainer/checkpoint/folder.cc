@@ -15,7 +15,7 @@
 
 #include <stdio.h>
 
-#include "data/shards/posix_file.h"
+#include "data/files/posix_file.h"
 #include "kernels/core/error.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/observe/log_line.h"

@@ -10,6 +10,7 @@
 #include <nlohmann/json.hpp>
 #include <xxhash.h>
 
+#include "data/files/json.h"
 #include "kernels/core/error.h"
 #include "trainer/checkpoint/tiling.h"
 
@@ -214,14 +215,6 @@ std::vector<TensorEntry> ReadTensors(const json& value, const std::string& path)
     tensors.push_back(ReadTensor(tensor, path));
   }
   return tensors;
-}
-
-json ParseJson(const std::string& text, const std::string& path) {
-  try {
-    return json::parse(text);
-  } catch (const json::exception& error) {
-    Fail(ExitCode::kBadData, "{}: not JSON: {}", path, error.what());
-  }
 }
 
 CheckpointMeta ReadMeta(Object& object, const std::string& path) {

@@ -10,8 +10,8 @@
 
 #include <xxhash.h>
 
-#include "data/shards/hdf5_handle.h"
-#include "data/shards/streamed_hash.h"
+#include "data/files/hdf5_handle.h"
+#include "data/files/streamed_hash.h"
 #include "kernels/core/error.h"
 #include "kernels/core/gpu.h"
 

@@ -12,7 +12,7 @@
 #include <string>
 #include <vector>
 
-#include "data/shards/posix_file.h"
+#include "data/files/posix_file.h"
 #include "kernels/core/tensor.h"
 
 namespace ksa {

@@ -8,7 +8,7 @@
 
 #include <fmt/ranges.h>
 
-#include "data/shards/posix_file.h"
+#include "data/files/posix_file.h"
 #include "kernels/core/error.h"
 #include "kernels/core/gpu.h"
 #include "trainer/checkpoint/checkpoint.h"

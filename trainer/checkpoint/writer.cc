@@ -11,7 +11,7 @@
 #include <system_error>
 #include <utility>
 
-#include "data/shards/posix_file.h"
+#include "data/files/posix_file.h"
 #include "kernels/core/error.h"
 #include "trainer/checkpoint/agree.h"
 #include "trainer/checkpoint/checkpoint.h"

@@ -4,7 +4,7 @@
 #include <string>
 
 #include "kernels/core/tensor.h"
-#include "trainer/loop/runtime.h"
+#include "trainer/step/runtime.h"
 
 namespace ksa {
 

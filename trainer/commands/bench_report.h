@@ -7,8 +7,8 @@
 #include <vector>
 
 #include "kernels/core/device.h"
-#include "trainer/loop/runtime.h"
 #include "trainer/observe/table.h"
+#include "trainer/step/runtime.h"
 
 namespace ksa {
 

@@ -22,10 +22,10 @@
 #include "trainer/config/problems.h"
 #include "trainer/config/rules.h"
 #include "trainer/loop/memory_plan.h"
-#include "trainer/loop/runtime.h"
-#include "trainer/loop/training_state.h"
 #include "trainer/observe/device_peaks.h"
-#include "trainer/observe/host_memory.h"
+#include "trainer/step/host_memory.h"
+#include "trainer/step/runtime.h"
+#include "trainer/step/training_state.h"
 
 namespace ksa {
 namespace {

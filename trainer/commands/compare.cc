@@ -11,9 +11,9 @@
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
-#include "data/shards/posix_file.h"
+#include "data/files/posix_file.h"
 #include "kernels/core/error.h"
-#include "trainer/observe/compare.h"
+#include "trainer/evaluate/compare.h"
 #include "trainer/observe/table.h"
 
 namespace ksa {

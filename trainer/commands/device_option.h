@@ -6,7 +6,7 @@
 #include <CLI/CLI.hpp>
 
 #include "kernels/core/dtype.h"
-#include "trainer/loop/runtime.h"
+#include "trainer/step/runtime.h"
 
 namespace ksa {
 

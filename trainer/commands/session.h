@@ -9,7 +9,7 @@
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/commands/device_option.h"
 #include "trainer/config/config.h"
-#include "trainer/loop/runtime.h"
+#include "trainer/step/runtime.h"
 
 namespace ksa {
 

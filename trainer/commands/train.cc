@@ -17,8 +17,8 @@
 #include "trainer/loop/memory_plan.h"
 #include "trainer/loop/ranks.h"
 #include "trainer/loop/trainer.h"
-#include "trainer/loop/watchdog.h"
-#include "trainer/observe/stop_signal.h"
+#include "trainer/run/stop_signal.h"
+#include "trainer/run/watchdog.h"
 
 namespace ksa {
 namespace {

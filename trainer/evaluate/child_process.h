@@ -4,7 +4,7 @@
 #include <string>
 #include <vector>
 
-#include "trainer/observe/stop_signal.h"
+#include "trainer/run/stop_signal.h"
 
 namespace ksa {
 

@@ -8,8 +8,8 @@
 
 #include "data/loader/dataset.h"
 #include "model/ksa/model.h"
-#include "trainer/loop/micro_batch.h"
-#include "trainer/loop/runtime.h"
+#include "trainer/step/micro_batch.h"
+#include "trainer/step/runtime.h"
 
 namespace ksa {
 

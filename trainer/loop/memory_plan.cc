@@ -6,8 +6,8 @@
 
 #include "parallel/comm/communicator.h"
 #include "trainer/evaluate/validation.h"
-#include "trainer/loop/training_state.h"
 #include "trainer/observe/log_line.h"
+#include "trainer/step/training_state.h"
 
 namespace ksa {
 namespace {

@@ -9,7 +9,7 @@
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
-#include "data/shards/streamed_hash.h"
+#include "data/files/streamed_hash.h"
 #include "kernels/core/error.h"
 #include "trainer/config/load.h"
 

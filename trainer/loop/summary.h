@@ -7,7 +7,7 @@
 #include "data/loader/dataset.h"
 #include "model/autograd/parameter.h"
 #include "trainer/config/config.h"
-#include "trainer/loop/runtime.h"
+#include "trainer/step/runtime.h"
 
 namespace ksa {
 

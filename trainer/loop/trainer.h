@@ -11,14 +11,14 @@
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/config/config.h"
 #include "trainer/evaluate/validation.h"
-#include "trainer/loop/batch_flops.h"
 #include "trainer/loop/progress.h"
-#include "trainer/loop/runtime.h"
-#include "trainer/loop/training_state.h"
 #include "trainer/observe/logger.h"
-#include "trainer/observe/run_folder.h"
 #include "trainer/observe/step_report.h"
-#include "trainer/observe/stop_signal.h"
+#include "trainer/run/run_folder.h"
+#include "trainer/run/stop_signal.h"
+#include "trainer/step/batch_flops.h"
+#include "trainer/step/runtime.h"
+#include "trainer/step/training_state.h"
 
 namespace ksa {
 

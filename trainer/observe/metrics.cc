@@ -15,6 +15,7 @@
 
 #include <nlohmann/json.hpp>
 
+#include "data/files/json.h"
 #include "kernels/core/error.h"
 
 namespace ksa {
@@ -51,15 +52,15 @@ bool EndsTorn(int fd, const std::string& path) {
   return last != '\n';
 }
 
-double NumberOr(const ordered_json& object, const char* key, double missing) {
+double NumberOr(const nlohmann::json& object, const char* key, double missing) {
   const auto found = object.find(key);
   return found != object.end() && found->is_number() ? found->get<double>() : missing;
 }
 
 std::optional<MetricsLine> ParseLine(const std::string& text) {
-  const ordered_json object = ordered_json::parse(text, nullptr, false);
   const double nan = std::numeric_limits<double>::quiet_NaN();
   try {
+    const nlohmann::json object = ParseJson(text, "a line of metrics");
     MetricsLine line;
     line.run_id = object.at("run_id").get<std::string>();
     line.attempt = object.at("attempt").get<int64_t>();
@@ -81,8 +82,10 @@ std::optional<MetricsLine> ParseLine(const std::string& text) {
     report.comm_wait_ms = NumberOr(object, "comm_wait_ms", nan);
     report.seconds = NumberOr(object, "seconds", nan);
     return line;
-  } catch (const ordered_json::exception&) {
-    return std::nullopt;  // not a line of ours, or a torn one
+  } catch (const nlohmann::json::exception&) {
+    return std::nullopt;  // not a line of ours
+  } catch (const Error&) {
+    return std::nullopt;  // not JSON: a torn line
   }
 }
 

@@ -14,8 +14,8 @@
 #include "tests/support/place.h"
 #include "trainer/config/load.h"
 #include "trainer/loop/memory_plan.h"
-#include "trainer/loop/runtime.h"
-#include "trainer/loop/training_state.h"
+#include "trainer/step/runtime.h"
+#include "trainer/step/training_state.h"
 
 namespace ksa::testing {
 namespace {

@@ -7,7 +7,7 @@
 #include "parallel/comm/communicator.h"
 #include "tests/parallel/equality/problem.h"
 #include "tests/parallel/equality/whole_run.h"
-#include "trainer/loop/training_state.h"
+#include "trainer/step/training_state.h"
 
 namespace ksa::testing {
 

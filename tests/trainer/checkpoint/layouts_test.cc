@@ -12,7 +12,7 @@
 #include "trainer/checkpoint/piece_file.h"
 #include "trainer/checkpoint/tiling.h"
 #include "trainer/config/load.h"
-#include "trainer/loop/training_state.h"
+#include "trainer/step/training_state.h"
 
 namespace ksa::testing {
 namespace {

@@ -13,7 +13,7 @@
 #include "trainer/config/load.h"
 #include "trainer/evaluate/validation.h"
 #include "trainer/loop/trainer.h"
-#include "trainer/loop/training_state.h"
+#include "trainer/step/training_state.h"
 
 namespace ksa {
 namespace {

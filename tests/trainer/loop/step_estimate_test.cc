@@ -13,7 +13,7 @@
 #include "model/ksa/model.h"
 #include "parallel/comm/threads.h"
 #include "trainer/config/load.h"
-#include "trainer/loop/training_state.h"
+#include "trainer/step/training_state.h"
 
 namespace ksa {
 namespace {

@@ -1,0 +1,25 @@
+#include "trainer/step/batch_flops.h"
+
+#include "model/ksa/cost.h"
+#include "model/ksa/model.h"
+
+namespace ksa {
+
+double BatchFlops::Forward(const Batch& batch) {
+  const auto count = [&](const int32_t* first_chunk, const int32_t* chunk_tokens) {
+    return CountForwardFlops(model_,
+                             MakeLayout(model_, batch.samples, batch.sequence_length, first_chunk, chunk_tokens))
+        .Total();
+  };
+  if (!batch.chunk_tokens.empty()) {
+    return count(batch.document_first_chunk.data(), batch.chunk_tokens.data());
+  }
+  if (!plain_.has_value() || batch.samples != samples_ || batch.sequence_length != sequence_length_) {
+    samples_ = batch.samples;
+    sequence_length_ = batch.sequence_length;
+    plain_ = count(nullptr, nullptr);
+  }
+  return *plain_;
+}
+
+}  // namespace ksa

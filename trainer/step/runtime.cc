@@ -1,0 +1,80 @@
+#include "trainer/step/runtime.h"
+
+#include <cstdlib>
+#include <string_view>
+#include <utility>
+
+#include "parallel/comm/nccl.h"
+#include "trainer/step/cores.h"
+#include "trainer/step/host_memory.h"
+
+namespace ksa {
+namespace {
+
+// More than any device has: a plan's arena grows into it.
+constexpr int64_t kImaginaryBytes = int64_t{1} << 50;
+
+bool DebugSync() {
+  const char* value = std::getenv("KSA_DEBUG_SYNC");
+  return value != nullptr && std::string_view(value) != "0";
+}
+
+}  // namespace
+
+Runtime::Runtime(Communicator& world, const RuntimeOptions& options) {
+  stream_.threads = options.threads > 0 ? options.threads : AvailableCores(options.local_size);
+  if (options.device == DeviceKind::kCpu) {
+    allocator_ = std::make_unique<PoolAllocator>();
+  } else {
+    OpenGpu(options);
+  }
+  stream_.deterministic = options.deterministic;
+  ProcessMesh::MakeGroup make;
+  if (gpu_.has_value() && world.size() > 1) {
+    make = [device = stream_.device](std::unique_ptr<Communicator> host) {
+      return host->size() == 1 ? std::move(host) : MakeNcclCommunicator(std::move(host), device);
+    };
+  }
+  mesh_ = std::make_unique<ProcessMesh>(
+      world, options.mesh.value_or(MeshShape{.data = world.size()}), options.sequence_parallel, make);
+}
+
+void Runtime::OpenGpu(const RuntimeOptions& options) {
+  int64_t first_slab = options.device_bytes;
+  if (options.dry) {
+    stream_.device = {DeviceKind::kCuda, options.ordinal};
+    stream_.dry = true;
+    slabs_ = std::make_unique<ImaginarySlabs>(stream_.device);
+    first_slab = kImaginaryBytes;
+  } else {
+    gpu_ = QueryGpu(options.ordinal);
+    gpu_stream_ = std::make_unique<GpuStream>(options.ordinal, stream_.threads);
+    stream_ = gpu_stream_->stream();
+    slabs_ = std::make_unique<GpuSlabs>(options.ordinal);
+  }
+  stream_.synchronous = DebugSync();
+  auto arena = std::make_unique<ArenaAllocator>(*slabs_, first_slab);
+  arena_ = arena.get();
+  allocator_ = std::move(arena);
+}
+
+MemoryStatus Runtime::Memory() const {
+  if (!gpu_.has_value()) {
+    return {ResidentBytes(), HostMemoryBytes()};
+  }
+  return {allocator_->use().peak + GpuStream::kWorkspaceBytes, gpu_->total_bytes};
+}
+
+void Runtime::SetWatchdog(Watchdog* watchdog) {
+  watchdog_ = watchdog;
+  stream_.operations = watchdog == nullptr ? nullptr : watchdog->operations();
+  if (watchdog_ != nullptr) {
+    watchdog_->SetDevice(gpu_.has_value());
+  }
+}
+
+ExecContext Runtime::Context() {
+  return {.stream = stream_, .allocator = allocator_.get(), .mesh = mesh_.get()};
+}
+
+}  // namespace ksa

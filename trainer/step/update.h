@@ -1,0 +1,48 @@
+// One training update: forward and backward of every micro-batch, then the optimizer.
+#pragma once
+
+#include <cstdint>
+
+#include "data/loader/batch.h"
+#include "model/autograd/tape.h"
+#include "model/ksa/model.h"
+#include "trainer/optim/optimizer.h"
+#include "trainer/step/micro_batch.h"
+#include "trainer/step/runtime.h"
+
+namespace ksa {
+
+// The same on every rank.
+struct UpdateOutcome {
+  double loss = 0.0;       // mean over the targets of the global batch; 0 without targets
+  double grad_norm = 0.0;  // global, before clipping
+  bool finite = true;      // false: loss or norm was not, and nothing was applied
+  double comm_ms = 0.0;
+};
+
+class Updater {
+ public:
+  // All must outlive it. `micro_batch_size`: samples a forward pass.
+  Updater(Runtime& runtime, KsaModel& model, Optimizer& optimizer, int32_t micro_batch_size, Recompute recompute);
+
+  // `batch`: this rank's samples of update `update` (from 1). Loss and gradients are sums over targets divided by the
+  // number of targets of the whole global batch.
+  UpdateOutcome Run(const Batch& batch, int64_t update, double lr);
+
+  // Forward, loss and backward alone, for benchmarks. Gradients are those of the mean over the batch's targets.
+  void RunGradients(const Batch& batch);
+
+ private:
+  // `report`: the optimizer is told of the last micro-batch's progress.
+  void AccumulateGradients(const Batch& batch, double mix, double grad_scale, bool report);
+
+  Runtime& runtime_;
+  KsaModel& model_;
+  Optimizer& optimizer_;
+  int32_t micro_batch_size_;
+  Recompute recompute_;
+  BatchUpload upload_;
+  Tape tape_;
+};
+
+}  // namespace ksa
