@@ -37,3 +37,8 @@ lines=$(cat "$work"/sweep/*/metrics.jsonl | wc -l)
 expect_exit 0 "${sweep[@]}" "${slow[@]}"
 [ "$(cat "$work"/sweep/*/metrics.jsonl | wc -l)" -eq "$lines" ] || fail "a cell that was done ran again"
 cmp "$work/first.csv" "$work/sweep/table.csv" || fail "the table changed"
+expect_exit 0 "${sweep[@]}" "${slow[@]}" --list
+expect_output "3 cells in $work/sweep, 3 done"
+rm "$work/sweep/table.csv"
+expect_exit 0 "${sweep[@]}" "${slow[@]}" --table
+cmp "$work/first.csv" "$work/sweep/table.csv" || fail "--table made another table"

@@ -1,6 +1,8 @@
 #include "trainer/commands/ablate.h"
 
+#include <algorithm>
 #include <array>
+#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
@@ -15,6 +17,7 @@
 #include "trainer/config/sweep.h"
 #include "trainer/evaluate/child_process.h"
 #include "trainer/evaluate/sweep_table.h"
+#include "trainer/observe/log_line.h"
 
 namespace ksa {
 namespace {
@@ -23,6 +26,8 @@ constexpr const char* kExamples = R"(Examples:
   ksa ablate configs/ablate/chunk_size.yaml
   ksa ablate configs/ablate/chunk_size.yaml --set training.max_steps=200
   ksa ablate sweep.yaml --launcher "mpirun -np 2 --bind-to none"
+  ksa ablate sweep.yaml --list        the cells, and which of them are done
+  ksa ablate sweep.yaml --table       the table of what is there, without running anything
 
 Every cell is a run of `ksa train` of its own, one after the other, in <dir>/<cell>. The same line again skips the cells
 that are done and resumes one that was cut off. Then <dir>/table.txt, .csv and .json hold the results. A cell that fails
@@ -33,6 +38,8 @@ struct AblateOptions {
   std::string sweep;
   std::vector<std::string> sets;
   std::string launcher;
+  bool list = false;
+  bool table = false;
 };
 
 constexpr int kDone = static_cast<int>(ExitCode::kDone);
@@ -64,21 +71,52 @@ std::vector<std::string> TrainCommand(const Sweep& sweep, const SweepCell& cell,
   return words;
 }
 
-// Runs what is not done. A stop leaves the remaining cells as they are.
-std::vector<int> RunCells(const Sweep& sweep, const std::string& launcher, const StopSignal& stop) {
-  std::vector<int> codes(sweep.cells.size(), kCellNotRun);
+// Done, or not run as far as is known.
+std::vector<int> CodesOfThePast(const Sweep& sweep) {
+  std::vector<int> codes;
+  for (const SweepCell& cell : sweep.cells) {
+    codes.push_back(IsComplete(cell) ? kDone : kCellNotRun);
+  }
+  return codes;
+}
+
+void ListCells(const Sweep& sweep, const std::vector<int>& codes) {
+  const auto done = std::count(codes.begin(), codes.end(), kDone);
+  for (size_t i = 0; i < codes.size(); ++i) {
+    fmt::print("{:4}  {:5}  {}\n", i + 1, codes[i] == kDone ? "done" : "-", sweep.cells[i].label);
+  }
+  fmt::print("{} cells in {}, {} done\n", codes.size(), sweep.dir, done);
+}
+
+// Runs what is not done; `codes` says what is. A stop leaves the remaining cells as they are.
+std::vector<int> RunCells(const Sweep& sweep,
+                          const std::string& launcher,
+                          const StopSignal& stop,
+                          std::vector<int> codes) {
+  using Clock = std::chrono::steady_clock;
+  auto left = std::count(codes.begin(), codes.end(), kCellNotRun);
+  int64_t ran = 0;
+  const Clock::time_point start = Clock::now();
   for (size_t i = 0; i < sweep.cells.size(); ++i) {
     const SweepCell& cell = sweep.cells[i];
-    const std::string title = fmt::format("cell {}/{}: {}", i + 1, sweep.cells.size(), cell.label);
-    if (IsComplete(cell)) {
+    std::string title = fmt::format("cell {}/{}: {}", i + 1, sweep.cells.size(), cell.label);
+    if (codes[i] == kDone) {
       fmt::print("{}: already done\n", title);
-      codes[i] = kDone;
       continue;
     }
     if (stop.Requested()) {
       break;
     }
+    if (ran > 0) {
+      const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+      title += fmt::format(" ({} cells left, about {})",
+                           left,
+                           FormatDuration(seconds / static_cast<double>(ran) * static_cast<double>(left)));
+    }
     fmt::print("{}\n", title);
+    static_cast<void>(std::fflush(stdout));  // before the cell's own lines
+    ++ran;
+    --left;
     codes[i] = RunChild(TrainCommand(sweep, cell, launcher), stop);
     if (stop.Requested() && codes[i] != kDone) {
       codes[i] = kStopped;  // also when the signal came before the child could handle it
@@ -129,8 +167,22 @@ void FailIfNotDone(const Sweep& sweep, const std::vector<int>& codes) {
 void Ablate(const AblateOptions& options) {
   RefuseMpirun();
   const Sweep sweep = LoadSweep(options.sweep, options.sets);
+  for (const std::string& warning : sweep.warnings) {
+    fmt::print(stderr, "{}: warning: {}\n", options.sweep, warning);
+  }
+  const std::vector<int> past = CodesOfThePast(sweep);
+  if (options.list) {
+    ListCells(sweep, past);
+    return;
+  }
+  if (options.table) {
+    const Table table = SummarizeSweep(sweep, past);
+    WriteSweepTable(sweep, table);
+    fmt::print("{}", RenderSweepTable(sweep, table));
+    return;
+  }
   const StopSignal stop(sweep.dir + "/STOP");
-  const std::vector<int> codes = RunCells(sweep, options.launcher, stop);
+  const std::vector<int> codes = RunCells(sweep, options.launcher, stop, past);
   const Table table = SummarizeSweep(sweep, codes);
   WriteSweepTable(sweep, table);
   fmt::print("\n{}", RenderSweepTable(sweep, table));
@@ -153,6 +205,8 @@ void AddAblateCommand(CLI::App& app) {
       ->take_all();
   command->add_option("--launcher", options->launcher, "what starts a cell on several ranks, such as \"mpirun -np 2\"")
       ->type_name("COMMAND");
+  command->add_flag("--list", options->list, "print the cells and which of them are done; run nothing");
+  command->add_flag("--table", options->table, "make the table of what is there; run nothing");
   command->footer(kExamples);
   command->callback([options] { Ablate(*options); });
 }

@@ -16,6 +16,7 @@ namespace ksa {
 
 enum class DeviceChoice : int { kAuto, kCpu, kCuda };
 enum class ScheduleKind : int { kWsd, kCosine, kConstant };
+enum class DecayShape : int { kLinear, kSqrt };
 
 struct RunConfig {
   std::string name;
@@ -64,7 +65,8 @@ struct OptimizerConfig {
 struct ScheduleConfig {
   ScheduleKind kind = ScheduleKind::kWsd;
   int64_t warmup_steps = 0;
-  int64_t decay_steps = 0;  // wsd only
+  int64_t decay_steps = 0;                 // wsd only
+  DecayShape decay = DecayShape::kLinear;  // wsd only
 
   friend bool operator==(const ScheduleConfig&, const ScheduleConfig&) = default;
 };

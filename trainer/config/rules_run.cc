@@ -111,9 +111,9 @@ void CheckSchedule(const RuleCheck& check) {
   const Draft& draft = check.draft;
   const int64_t max_steps = MaxSteps(check);
   if (max_steps > 0 && check.given.Usable({"schedule.kind", "schedule.warmup_steps", "schedule.decay_steps"})) {
-    const int64_t warmup = draft.config.schedule.warmup_steps;
+    const int64_t warmup = draft.warmup_steps.Of(max_steps);
     const bool wsd = draft.config.schedule.kind == ScheduleKind::kWsd;
-    const int64_t decay = wsd ? draft.decay_steps.value_or(max_steps / 10) : 0;
+    const int64_t decay = wsd ? ResolveDefaults(draft).schedule.decay_steps : 0;
     if (warmup + decay > max_steps) {
       check.Fail({"schedule.warmup_steps", "schedule.decay_steps"},
                  wsd ? fmt::format("{} + decay_steps {}{} are more than max_steps {}; shorten one of them",

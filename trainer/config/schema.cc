@@ -166,7 +166,9 @@ Config ResolveDefaults(const Draft& draft) {
   config.optimizer.min_lr = draft.min_lr.value_or(config.optimizer.lr / 10);
   config.optimizer.beta1 = draft.betas[0];
   config.optimizer.beta2 = draft.betas[1];
-  config.schedule.decay_steps = draft.decay_steps.value_or(training.max_steps / 10);
+  config.schedule.warmup_steps = draft.warmup_steps.Of(training.max_steps);
+  config.schedule.decay_steps =
+      draft.decay_steps.has_value() ? draft.decay_steps->Of(training.max_steps) : training.max_steps / 10;
   config.parallel.sequence_parallel = draft.sequence_parallel.value_or(config.parallel.tensor > 1);
   return config;
 }
@@ -188,7 +190,8 @@ Draft ToDraft(const Config& config) {
   draft.max_steps = config.training.max_steps;
   draft.min_lr = config.optimizer.min_lr;
   draft.betas = {config.optimizer.beta1, config.optimizer.beta2};
-  draft.decay_steps = config.schedule.decay_steps;
+  draft.warmup_steps.steps = config.schedule.warmup_steps;
+  draft.decay_steps = StepCount{config.schedule.decay_steps, {}};
   draft.sequence_parallel = config.parallel.sequence_parallel;
 
   // The shortest pattern that gives these layers.

@@ -10,6 +10,7 @@
 
 #include "trainer/config/codec.h"
 #include "trainer/config/config.h"
+#include "trainer/config/counts.h"
 #include "trainer/config/load.h"
 
 namespace ksa {
@@ -36,7 +37,8 @@ struct Draft {
   std::optional<int64_t> max_tokens;
   std::optional<double> min_lr;
   std::vector<double> betas = {0.9, 0.95};
-  std::optional<int64_t> decay_steps;
+  StepCount warmup_steps;
+  std::optional<StepCount> decay_steps;
   std::optional<bool> sequence_parallel;
 };
 

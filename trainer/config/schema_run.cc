@@ -215,7 +215,7 @@ std::vector<Key> TrainingKeys() {
                                       [](Draft& d) -> std::optional<int64_t>& { return d.max_steps; }),
       MakeKey<std::optional<int64_t>>(
           "training.max_tokens",
-          updates,
+          OptionalCodec(TokenCountCodec(), "none"),
           "none",
           "tokens of the whole schedule: max_steps = ceil(max_tokens / (global_batch_size x sequence_length))",
           kNeedsAllowChange,

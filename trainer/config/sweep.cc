@@ -3,259 +3,137 @@
 #include <algorithm>
 #include <cctype>
 #include <filesystem>
+#include <map>
 #include <set>
 #include <sstream>
 #include <utility>
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
+#include <xxhash.h>
 
 #include "kernels/core/error.h"
 #include "trainer/config/codec.h"
 #include "trainer/config/load.h"
 #include "trainer/config/read_file.h"
-#include "trainer/config/schema.h"
+#include "trainer/config/sweep_draft.h"
 
 namespace ksa {
 namespace {
 
-struct Override {
-  std::string key;
-  std::string value;  // YAML
-};
+constexpr size_t kMostCells = 10000;
+constexpr size_t kLongestFolderName = 200;  // bytes; file systems allow 255, and files in it have names of their own
 
-using Overrides = std::vector<Override>;
-
-struct Axis {
-  std::string key;
-  std::vector<std::string> values;
-};
-
-struct Variant {
+// A cell before its configuration is read.
+struct CellPlan {
   std::string label;
+  std::string axes;
+  std::string group;
+  std::string repetition;
   Overrides overrides;
 };
-
-// The file as written.
-struct SweepDraft {
-  std::string name;
-  std::optional<std::string> dir;
-  std::string base;
-  Place base_place;
-  std::vector<Axis> axes;
-  std::vector<Overrides> zip;
-  std::vector<Variant> variants;
-  std::optional<int64_t> kv_length;
-};
-
-constexpr size_t kMostCells = 10000;
-
-bool CheckMapping(const YamlNode& node, const Reporter& reporter, const std::string& what) {
-  return node.kind == YamlNode::Kind::kMapping ||
-         (node.kind != YamlNode::Kind::kInvalid &&
-          reporter.Fail(node.place, fmt::format("expected {}, got {}", what, Describe(node))));
-}
-
-bool CheckKey(const YamlEntry& entry, const Reporter& reporter) {
-  if (!IsKnownPath(entry.key)) {
-    return reporter.Field(entry.key).Fail(entry.key_place, AdviseUnknownPath(entry.key));
-  }
-  if (entry.key == "run" || entry.key == "run.name" || entry.key == "run.dir") {
-    return reporter.Field(entry.key).Fail(entry.key_place, "the sweep names its runs and their folders; remove it");
-  }
-  return true;
-}
-
-bool ReadOverrides(const YamlNode& node, const Reporter& reporter, Overrides& out) {
-  if (!CheckMapping(node, reporter, "a mapping of keys to values")) {
-    return false;
-  }
-  bool good = true;
-  for (const YamlEntry& entry : node.entries) {
-    good = CheckKey(entry, reporter) && good;
-    out.push_back({entry.key, FlowText(entry.value)});
-  }
-  return good;
-}
-
-bool ReadAxes(const YamlNode& node, const Reporter& reporter, std::vector<Axis>& out) {
-  if (!CheckMapping(node, reporter, "a mapping of keys to lists of values")) {
-    return false;
-  }
-  bool good = true;
-  for (const YamlEntry& entry : node.entries) {
-    good = CheckKey(entry, reporter) && good;
-    if (entry.value.kind != YamlNode::Kind::kSequence || entry.value.items.empty()) {
-      good = reporter.Field(entry.key).Fail(
-          entry.value.place,
-          fmt::format("expected a list of values, got {}",
-                      entry.value.kind == YamlNode::Kind::kSequence ? "an empty one" : Describe(entry.value)));
-      continue;
-    }
-    Axis axis{entry.key, {}};
-    for (const YamlNode& value : entry.value.items) {
-      axis.values.push_back(FlowText(value));
-    }
-    out.push_back(std::move(axis));
-  }
-  return good;
-}
-
-std::set<std::string> KeysOf(const Overrides& overrides) {
-  std::set<std::string> keys;
-  for (const Override& item : overrides) {
-    keys.insert(item.key);
-  }
-  return keys;
-}
-
-bool ReadZip(const YamlNode& node, const Reporter& reporter, std::vector<Overrides>& out) {
-  if (node.kind != YamlNode::Kind::kSequence) {
-    return node.kind != YamlNode::Kind::kInvalid &&
-           reporter.Fail(node.place, fmt::format("expected a list of {{key: value, ...}}, got {}", Describe(node)));
-  }
-  bool good = true;
-  for (size_t i = 0; i < node.items.size(); ++i) {
-    Overrides row;
-    good = ReadOverrides(node.items[i], reporter.Item(i), row) && good;
-    if (good && !out.empty() && KeysOf(row) != KeysOf(out.front())) {
-      good = reporter.Item(i).Fail(node.items[i].place, "has other keys than the first row; give each row the same");
-    }
-    out.push_back(std::move(row));
-  }
-  return good;
-}
-
-bool ReadVariants(const YamlNode& node, const Reporter& reporter, std::vector<Variant>& out) {
-  if (!CheckMapping(node, reporter, "a mapping of labels to {key: value, ...}")) {
-    return false;
-  }
-  bool good = true;
-  for (const YamlEntry& entry : node.entries) {
-    const auto allowed = [](char c) {
-      return std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '_' || c == '-';
-    };
-    if (entry.key.empty() || !std::all_of(entry.key.begin(), entry.key.end(), allowed)) {
-      good = reporter.Field(entry.key).Fail(entry.key_place, "a label has letters, digits, '_' and '-' only");
-    }
-    Variant variant{entry.key, {}};
-    good = ReadOverrides(entry.value, reporter.Field(entry.key), variant.overrides) && good;
-    out.push_back(std::move(variant));
-  }
-  return good;
-}
-
-SweepDraft ReadDraft(const YamlNode& root, Problems& problems) {
-  SweepDraft draft;
-  const Codec<std::string> text = TextCodec();
-  const Codec<std::optional<std::string>> optional_text = OptionalCodec(text, "");
-  const Codec<std::optional<int64_t>> length = OptionalCodec(IntegerCodec<int64_t>(1, kMostUpdates), "");
-  const Reporter reporter(&problems, "");
-  std::set<std::string> seen;
-  const auto field = [&](const std::string& name, auto read) {
-    return ItemField{name, [&seen, name, read](const YamlNode& node, const Reporter& at) {
-                       seen.insert(name);
-                       return read(node, at);
-                     }};
-  };
-  const std::vector<ItemField> fields = {
-      field("name",
-            [&](const YamlNode& node, const Reporter& at) {
-              return text.read(node, at, draft.name) &&
-                     (draft.name.find('/') == std::string::npos ||
-                      at.Fail(node.place, "must be usable as a folder name; remove '/'"));
-            }),
-      field("dir", [&](const YamlNode& node, const Reporter& at) { return optional_text.read(node, at, draft.dir); }),
-      field("base",
-            [&](const YamlNode& node, const Reporter& at) {
-              draft.base_place = node.place;
-              return text.read(node, at, draft.base);
-            }),
-      field("axes", [&](const YamlNode& node, const Reporter& at) { return ReadAxes(node, at, draft.axes); }),
-      field("zip", [&](const YamlNode& node, const Reporter& at) { return ReadZip(node, at, draft.zip); }),
-      field("variants",
-            [&](const YamlNode& node, const Reporter& at) { return ReadVariants(node, at, draft.variants); }),
-      field("kv_length",
-            [&](const YamlNode& node, const Reporter& at) { return length.read(node, at, draft.kv_length); })};
-  if (root.kind != YamlNode::Kind::kMapping) {
-    static_cast<void>(ReadItem(root, Reporter(&problems, "document"), fields));
-    return draft;
-  }
-  static_cast<void>(ReadItem(root, reporter, fields));
-  for (const char* name : {"name", "base"}) {
-    if (seen.count(name) == 0) {
-      reporter.Field(name).Fail({}, "missing; every sweep has it");
-    }
-  }
-  if (seen.count("axes") + seen.count("zip") + seen.count("variants") == 0) {
-    reporter.Field("axes").Fail({}, "missing; a sweep has at least one of axes, zip and variants");
-  }
-  return draft;
-}
 
 std::string LastPart(const std::string& key) {
   return key.substr(key.rfind('.') + 1);
 }
 
-// "chunk_size=4,window_chunks=16": the last parts of the keys, or whole keys where those are not distinct.
-std::string LabelOf(const Overrides& overrides) {
+// A value as a part of a label: lists without brackets, and nothing that a shell or a path takes for more.
+std::string LabelOfValue(const std::string& value) {
   std::string label;
-  for (const Override& item : overrides) {
-    const auto same = std::count_if(overrides.begin(), overrides.end(), [&](const Override& other) {
-      return LastPart(other.key) == LastPart(item.key);
-    });
-    label += fmt::format("{}{}=", label.empty() ? "" : ",", same > 1 ? item.key : LastPart(item.key));
-    for (const char c : item.value) {
-      const bool safe =
-          std::isalnum(static_cast<unsigned char>(c)) != 0 || c == '.' || c == '-' || c == '_' || c == '+';
-      label += safe ? std::string(1, c) : c == ' ' || c == '"' ? "" : "_";
+  for (const char c : value) {
+    if (std::isalnum(static_cast<unsigned char>(c)) != 0 || std::string_view(".-_+,").find(c) != std::string::npos) {
+      label += c;
+    } else if (c == ':') {
+      label += '=';
+    } else if (std::string_view(" \"'[]{}").find(c) == std::string::npos) {
+      label += '_';
     }
   }
   return label;
 }
 
-// The product of the axes and the zipped rows, then the variants.
-std::vector<Variant> Expand(const SweepDraft& draft) {
-  std::vector<Overrides> rows = {{}};
-  for (const Axis& axis : draft.axes) {
+std::string Joined(const std::string& left, const std::string& right) {
+  return left + (left.empty() || right.empty() ? "" : ",") + right;
+}
+
+// "chunk_size=4,window_chunks=16": the last parts of the keys, or whole keys where those are not distinct in `all`.
+std::string LabelOf(const Overrides& overrides, const Overrides& all) {
+  std::string label;
+  for (const Override& item : overrides) {
+    const auto same = std::count_if(
+        all.begin(), all.end(), [&](const Override& other) { return LastPart(other.key) == LastPart(item.key); });
+    label = Joined(label, fmt::format("{}={}", same > 1 ? item.key : LastPart(item.key), LabelOfValue(item.value)));
+  }
+  return label;
+}
+
+CellPlan PlanCell(const Overrides& axes, const SweepRow& row, const std::vector<std::string>& mean_over) {
+  CellPlan cell;
+  cell.overrides = axes;
+  cell.overrides.insert(cell.overrides.end(), row.overrides.begin(), row.overrides.end());
+  Overrides kept;
+  Overrides repeated;
+  for (const Override& item : axes) {
+    const bool mean = std::find(mean_over.begin(), mean_over.end(), item.key) != mean_over.end();
+    (mean ? repeated : kept).push_back(item);
+  }
+  const std::string row_label = row.label.empty() ? LabelOf(row.overrides, cell.overrides) : row.label;
+  cell.axes = LabelOf(axes, cell.overrides);
+  cell.label = Joined(cell.axes, row_label);
+  cell.group = Joined(LabelOf(kept, cell.overrides), row_label);
+  cell.repetition = LabelOf(repeated, cell.overrides);
+  return cell;
+}
+
+// The product of the axes, then of it and the rows: the zipped ones, then the variants, one empty row without any.
+std::vector<CellPlan> Expand(const SweepDraft& draft) {
+  std::vector<Overrides> product = {{}};
+  for (const SweepAxis& axis : draft.axes) {
     std::vector<Overrides> longer;
-    for (const Overrides& row : rows) {
+    for (const Overrides& values : product) {
       for (const std::string& value : axis.values) {
-        longer.push_back(row);
+        longer.push_back(values);
         longer.back().push_back({axis.key, value});
       }
     }
-    rows = std::move(longer);
-    if (rows.size() > kMostCells) {
+    product = std::move(longer);
+    if (product.size() > kMostCells) {
       return {};
     }
   }
-  std::vector<Variant> cells;
-  const std::vector<Overrides> zip = draft.zip.empty() ? std::vector<Overrides>{{}} : draft.zip;
-  for (const Overrides& row : rows) {
-    for (const Overrides& zipped : zip) {
-      Overrides all = row;
-      all.insert(all.end(), zipped.begin(), zipped.end());
-      if (!all.empty()) {
-        cells.push_back({LabelOf(all), all});
-      }
+  std::vector<SweepRow> rows = draft.zip;
+  rows.insert(rows.end(), draft.variants.begin(), draft.variants.end());
+  if (rows.empty() && !draft.axes.empty()) {
+    rows.emplace_back();
+  }
+  if (product.size() * rows.size() > kMostCells) {
+    return {};
+  }
+  std::vector<CellPlan> cells;
+  for (const Overrides& values : product) {
+    for (const SweepRow& row : rows) {
+      cells.push_back(PlanCell(values, row, draft.mean_over));
     }
   }
-  cells.insert(cells.end(), draft.variants.begin(), draft.variants.end());
   return cells;
 }
 
-void CheckCells(const std::vector<Variant>& cells, Problems& problems) {
+void CheckCells(const std::vector<CellPlan>& cells, Problems& problems) {
   const Reporter reporter(&problems, "document");
   if (cells.empty() || cells.size() > kMostCells) {
     reporter.Fail({}, fmt::format("expands to no cell, or to more than {}; change axes, zip or variants", kMostCells));
   }
   std::set<std::string> labels;
-  for (const Variant& cell : cells) {
+  for (const CellPlan& cell : cells) {
     if (!labels.insert(cell.label).second) {
       reporter.Fail({}, fmt::format("two cells are called {}; remove one of them", Quoted(cell.label)));
     }
-    if (KeysOf(cell.overrides).size() != cell.overrides.size()) {
-      reporter.Fail({}, fmt::format("cell {} gives a key twice; keep it in axes or in zip", Quoted(cell.label)));
+    std::set<std::string> keys;
+    for (const Override& item : cell.overrides) {
+      if (!keys.insert(item.key).second) {
+        reporter.Fail(
+            {}, fmt::format("cell {} gives {} twice; keep it in axes or in its row", Quoted(cell.label), item.key));
+      }
     }
   }
 }
@@ -264,7 +142,8 @@ void CheckCells(const std::vector<Variant>& cells, Problems& problems) {
 std::string FindBase(const SweepDraft& draft, const std::string& path, Problems& problems) {
   const std::filesystem::path beside = (std::filesystem::path(path).parent_path() / draft.base).lexically_normal();
   for (const std::filesystem::path& candidate : {beside, std::filesystem::path(draft.base)}) {
-    if (std::filesystem::is_regular_file(candidate)) {
+    std::error_code error;
+    if (std::filesystem::is_regular_file(candidate, error)) {
       return candidate.string();
     }
   }
@@ -275,23 +154,24 @@ std::string FindBase(const SweepDraft& draft, const std::string& path, Problems&
 }
 
 // Loads every cell; a line of a report that several cells share is said once, with the first of them.
-void LoadCells(Sweep& sweep, const std::vector<Variant>& cells, const std::vector<std::string>& common_sets) {
+void LoadCells(Sweep& sweep, const std::vector<CellPlan>& plans, const std::vector<std::string>& common_sets) {
   std::set<std::string> reported;
   std::string report;
-  for (const Variant& variant : cells) {
-    SweepCell cell{variant.label, common_sets, {}};
-    for (const Override& item : variant.overrides) {
+  for (const CellPlan& plan : plans) {
+    SweepCell cell{plan.label, common_sets, {}, plan.axes, plan.group, plan.repetition};
+    for (const Override& item : plan.overrides) {
       cell.sets.push_back(item.key + "=" + item.value);
     }
-    cell.sets.push_back("run.name=" + ScalarText(sweep.name + "-" + variant.label));
-    cell.sets.push_back("run.dir=" + ScalarText((std::filesystem::path(sweep.dir) / variant.label).string()));
+    const std::string folder = CellFolderName(plan.label);
+    cell.sets.push_back("run.name=" + ScalarText(sweep.name + "-" + folder));
+    cell.sets.push_back("run.dir=" + ScalarText((std::filesystem::path(sweep.dir) / folder).string()));
     try {
       cell.config = LoadConfig(sweep.base, cell.sets).config;
     } catch (const Error& error) {
       std::istringstream lines{std::string(error.what())};
       for (std::string line; std::getline(lines, line);) {
         if (reported.insert(line).second) {
-          report += fmt::format("{}cell {}: {}", report.empty() ? "" : "\n", variant.label, line);
+          report += fmt::format("{}cell {}: {}", report.empty() ? "" : "\n", plan.label, line);
         }
       }
     }
@@ -302,7 +182,38 @@ void LoadCells(Sweep& sweep, const std::vector<Variant>& cells, const std::vecto
   }
 }
 
+// Where the text window w·k moves with k, a difference between cells can come from either. (The only window of a cell
+// that counts is the one it sets for all its ksa layers.)
+void WarnOfMovingWindow(Sweep& sweep) {
+  std::map<int32_t, std::set<int64_t>> windows;  // by k
+  std::set<int64_t> all;
+  for (const SweepCell& cell : sweep.cells) {
+    const ModelConfig& model = cell.config.model;
+    if (model.HasSummaryRows()) {
+      const int64_t window = int64_t{1} * model.ksa.chunk_size * model.ksa.window_chunks;
+      windows[model.ksa.chunk_size].insert(window);
+      all.insert(window);
+    }
+  }
+  const bool alike = std::all_of(
+      windows.begin(), windows.end(), [&](const auto& entry) { return entry.second == windows.begin()->second; });
+  if (!alike) {
+    sweep.warnings.push_back(fmt::format(
+        "the text window, chunk_size x window_chunks, moves with chunk_size ({} tokens), so that a difference "
+        "between cells can come from either; set both keys in each row of zip, with one product",
+        fmt::join(all, ", ")));
+  }
+}
+
 }  // namespace
+
+std::string CellFolderName(const std::string& label) {
+  if (label.size() <= kLongestFolderName) {
+    return label;
+  }
+  const std::string hash = fmt::format("-{:016x}", XXH3_64bits(label.data(), label.size()));
+  return label.substr(0, kLongestFolderName - hash.size()) + hash;
+}
 
 Sweep LoadSweep(const std::string& path, const std::vector<std::string>& common_sets) {
   std::string text;
@@ -311,17 +222,19 @@ Sweep LoadSweep(const std::string& path, const std::vector<std::string>& common_
   }
   Problems problems;
   const YamlNode root = ParseYaml(text, problems.AddFile(path), "", problems);
-  const SweepDraft draft = ReadDraft(root, problems);
+  const SweepDraft draft = ReadSweepDraft(root, problems);
   problems.ThrowIfAny();
-  const std::vector<Variant> cells = Expand(draft);
-  CheckCells(cells, problems);
+  const std::vector<CellPlan> plans = Expand(draft);
+  CheckCells(plans, problems);
   Sweep sweep;
   sweep.name = draft.name;
   sweep.dir = draft.dir.value_or("runs/" + draft.name);
   sweep.base = FindBase(draft, path, problems);
   sweep.kv_length = draft.kv_length;
+  sweep.mean_over = draft.mean_over;
   problems.ThrowIfAny();
-  LoadCells(sweep, cells, common_sets);
+  LoadCells(sweep, plans, common_sets);
+  WarnOfMovingWindow(sweep);
   return sweep;
 }
 

@@ -12,21 +12,29 @@ namespace ksa {
 
 // One run of a sweep.
 struct SweepCell {
-  std::string label;              // a folder name: "chunk_size=4,window_chunks=16", or the variant's
+  std::string label;              // what people read: "seed=1,chunk_size=4,window_chunks=16", "seed=1,full"
   std::vector<std::string> sets;  // "key=value" on top of the base, run.name and run.dir included
-  Config config;                  // the base with `sets`; its run.dir is dir/label
+  Config config;                  // the base with `sets`; its run.dir is dir/CellFolderName(label)
+  std::string axes;               // the label's part of the axes: cells of equal axes are compared with each other
+  std::string group;              // the label without the keys of mean_over: cells of one group are repetitions
+  std::string repetition;         // the label's part of the keys of mean_over
 };
 
 struct Sweep {
   std::string name;
-  std::string dir;                   // default: runs/<name>
-  std::string base;                  // path of the base configuration, usable from the working directory
-  std::optional<int64_t> kv_length;  // tokens at which KV caches are compared
-  std::vector<SweepCell> cells;      // product of the axes (the first slowest) x the zipped rows, then the variants
+  std::string dir;                     // default: runs/<name>
+  std::string base;                    // path of the base configuration, usable from the working directory
+  std::optional<int64_t> kv_length;    // tokens at which KV caches are compared
+  std::vector<std::string> mean_over;  // keys over which the table takes means; empty: none
+  std::vector<SweepCell> cells;        // product of the axes (the first slowest) x the rows: zipped, then variants
+  std::vector<std::string> warnings;
 };
 
-// Reads {name, dir, base, axes, zip, variants, kv_length} and the configuration of every cell. `base` is looked for
-// beside the sweep file, then from the working directory. `common_sets` apply to every cell, before its own values.
+// The label as one part of a path: itself, or its first bytes and a hash of it where it is longer than 200 bytes.
+[[nodiscard]] std::string CellFolderName(const std::string& label);
+
+// Reads the file (docs/configuration.md, sweeps) and the configuration of every cell. `base` is looked for beside the
+// sweep file, then from the working directory. `common_sets` apply to every cell, before its own values.
 // Error(kConfig) with every mistake, kMissingInput when the sweep file cannot be read.
 [[nodiscard]] Sweep LoadSweep(const std::string& path, const std::vector<std::string>& common_sets = {});
 

@@ -3,18 +3,21 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <optional>
 #include <set>
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
+#include "data/files/paths.h"
+#include "data/files/posix_file.h"
 #include "kernels/core/error.h"
 #include "model/ksa/cost.h"
 #include "trainer/checkpoint/folder.h"
 #include "trainer/config/load.h"
+#include "trainer/evaluate/sweep_means.h"
 #include "trainer/observe/metrics.h"
 
 namespace ksa {
@@ -115,7 +118,7 @@ std::vector<TableColumn> Columns(const std::set<std::string>& sources) {
                                       {"status", "status", 0},
                                       {"steps", "steps", 0},
                                       {"parameters", "parameters", 0},
-                                      {"final_loss", "final loss", 4},
+                                      {"final_loss", "loss", 4},
                                       {"validation_loss", "validation", 4}};
   for (const std::string& source : sources) {
     columns.push_back({kValidationPrefix + source, source, 4});
@@ -166,21 +169,37 @@ std::vector<TableCell> RowOf(const std::string& label,
   return row;
 }
 
-// The cell that others are compared with: the first one with full layers only, -1 without one.
-int64_t FullCell(const Sweep& sweep) {
-  const auto found = std::find_if(sweep.cells.begin(), sweep.cells.end(), [](const SweepCell& cell) {
-    return HasFullLayersOnly(cell.config.model);
-  });
-  return found == sweep.cells.end() ? -1 : found - sweep.cells.begin();
+// The cell that `cell` is compared with: of those with full layers only the first that has the same values of the axes,
+// else of the same repetition, else the first at all. -1 without one.
+int64_t FullCellFor(const Sweep& sweep, const SweepCell& cell) {
+  int64_t best = -1;
+  int best_likeness = -1;
+  for (size_t i = 0; i < sweep.cells.size(); ++i) {
+    const SweepCell& other = sweep.cells[i];
+    const int likeness = other.axes == cell.axes ? 2 : other.repetition == cell.repetition ? 1 : 0;
+    if (HasFullLayersOnly(other.config.model) && likeness > best_likeness) {
+      best = static_cast<int64_t>(i);
+      best_likeness = likeness;
+    }
+  }
+  return best;
 }
 
-void WriteText(const std::string& path, const std::string& text) {
-  std::ofstream file(path, std::ios::binary);
-  file << text;
-  file.close();
-  if (!file) {
-    Fail(ExitCode::kCannotCreate, "{}: cannot be written; is the folder writable and the disk not full?", path);
+bool HasFullCell(const Sweep& sweep) {
+  return FullCellFor(sweep, sweep.cells.front()) >= 0;
+}
+
+// The columns of a text table whose keys have one of these endings, or none of them.
+std::vector<std::string> KeysOfColumns(const Table& table, const std::vector<std::string>& endings, bool with) {
+  std::vector<std::string> keys;
+  for (const TableColumn& column : table.columns()) {
+    const bool ends = std::any_of(
+        endings.begin(), endings.end(), [&](const std::string& ending) { return column.key.ends_with(ending); });
+    if (column.key == "cell" || ends == with) {
+      keys.push_back(column.key);
+    }
   }
+  return keys;
 }
 
 }  // namespace
@@ -213,9 +232,9 @@ Table SummarizeSweep(const Sweep& sweep, const std::vector<int>& exit_codes) {
   if (sources.size() < 2) {
     sources.clear();
   }
-  const int64_t full = FullCell(sweep);
   Table table(Columns(sources));
   for (size_t i = 0; i < facts.size(); ++i) {
+    const int64_t full = FullCellFor(sweep, sweep.cells[i]);
     const CellFacts* base = full < 0 ? nullptr : &facts[static_cast<size_t>(full)];
     table.AddRow(RowOf(sweep.cells[i].label, exit_codes[i], facts[i], base, sources));
   }
@@ -223,39 +242,49 @@ Table SummarizeSweep(const Sweep& sweep, const std::vector<int>& exit_codes) {
 }
 
 std::string RenderSweepTable(const Sweep& sweep, const Table& table) {
-  std::vector<std::string> absolute;
-  std::vector<std::string> relative = {"cell"};
-  for (const TableColumn& column : table.columns()) {
-    const bool is_relative = column.key.ends_with("_full");
-    (is_relative ? relative : absolute).push_back(column.key);
+  const std::vector<std::string> costs = {"parameters", "keys_a_query", "a_token"};
+  const std::vector<std::string> relative = {"_full"};
+  std::vector<std::string> results;
+  for (const std::string& key : KeysOfColumns(table, costs, false)) {
+    if (!key.ends_with("_full")) {
+      results.push_back(key);
+    }
   }
-  std::string text =
-      fmt::format("sweep {}; keys a text query at the training length; KV cache of all layers at {} tokens, bf16\n\n{}",
-                  sweep.name,
-                  KvLength(sweep),
-                  table.Text(absolute));
-  const int64_t full = FullCell(sweep);
-  if (full >= 0) {
-    text += fmt::format("\nagainst {} (losses: difference in nats; the rest: ratio)\n\n{}",
-                        sweep.cells[static_cast<size_t>(full)].label,
-                        table.Text(relative));
+  std::string text = fmt::format("sweep {}\n\n", sweep.name);
+  if (!sweep.mean_over.empty()) {
+    text += fmt::format("means and standard deviations over {}\n\n{}\n",
+                        fmt::join(sweep.mean_over, ", "),
+                        SweepMeans(sweep, table).Text());
+  }
+  text += table.Text(results);
+  text += fmt::format("\nkeys a text query at the training length; KV cache of all layers at {} tokens, bf16\n\n{}",
+                      KvLength(sweep),
+                      table.Text(KeysOfColumns(table, costs, true)));
+  if (HasFullCell(sweep)) {
+    text += fmt::format("\nagainst full attention{} (losses: difference in nats; the rest: ratio)\n\n{}",
+                        sweep.cells.front().axes.empty() ? "" : " with the same values of the axes",
+                        table.Text(KeysOfColumns(table, relative, true)));
   }
   return text;
 }
 
 void WriteSweepTable(const Sweep& sweep, const Table& table) {
-  std::error_code failed;
-  std::filesystem::create_directories(sweep.dir, failed);
-  const int64_t full = FullCell(sweep);
+  MakeFolders(sweep.dir);
   nlohmann::ordered_json json = {
       {"sweep", sweep.name}, {"kv_length", KvLength(sweep)}, {"full_attention_cell", nullptr}};
-  if (full >= 0) {
-    json["full_attention_cell"] = sweep.cells[static_cast<size_t>(full)].label;
+  if (HasFullCell(sweep)) {
+    json["full_attention_cell"] = sweep.cells[static_cast<size_t>(FullCellFor(sweep, sweep.cells.front()))].label;
   }
   json["rows"] = nlohmann::ordered_json::parse(table.Json());
-  WriteText(sweep.dir + "/table.txt", RenderSweepTable(sweep, table));
-  WriteText(sweep.dir + "/table.csv", table.Csv());
-  WriteText(sweep.dir + "/table.json", json.dump(2) + "\n");
+  if (!sweep.mean_over.empty()) {
+    const Table means = SweepMeans(sweep, table);
+    json["mean_over"] = sweep.mean_over;
+    json["means"] = nlohmann::ordered_json::parse(means.Json());
+    WriteFileAtomically(sweep.dir + "/means.csv", means.Csv());
+  }
+  WriteFileAtomically(sweep.dir + "/table.txt", RenderSweepTable(sweep, table));
+  WriteFileAtomically(sweep.dir + "/table.csv", table.Csv());
+  WriteFileAtomically(sweep.dir + "/table.json", json.dump(2) + "\n");
 }
 
 }  // namespace ksa

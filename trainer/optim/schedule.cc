@@ -27,6 +27,9 @@ double LearningRate(const OptimizerConfig& optimizer,
       if (decayed <= 0) {
         return lr;
       }
+      if (schedule.decay == DecayShape::kSqrt) {
+        return lr + (min_lr - lr) * std::sqrt(static_cast<double>(decayed) / static_cast<double>(schedule.decay_steps));
+      }
       return lr + (min_lr - lr) * static_cast<double>(decayed) / static_cast<double>(schedule.decay_steps);
     }
   }

@@ -61,6 +61,16 @@ TEST(BadConfig, TrainingAndSchedule) {
       {"schedule: {kind: cosine, warmup_steps: 101}\n",
        "t.yaml:2:40: schedule.warmup_steps: 101 is more than max_steps 100; shorten it"},
       {"schedule: {kind: linear}\n", "t.yaml:2:18: schedule.kind: expected one of wsd, cosine, constant, got 'linear'"},
+      {"schedule: {warmup_steps: 60%, decay_steps: 41%}\n",
+       "t.yaml:2:26: schedule.warmup_steps: 60 + decay_steps 41 are more than max_steps 100; shorten one of them"},
+      {"schedule: {warmup_steps: 101%}\n",
+       "t.yaml:2:26: schedule.warmup_steps: expected a percentage of max_steps from 0% to 100%, as in 5%, got '101%'"},
+      {"schedule: {decay_steps: -5%}\n",
+       "t.yaml:2:25: schedule.decay_steps: expected a percentage of max_steps from 0% to 100%, as in 5%, got '-5%'"},
+      {"schedule: {decay: cosine}\n", "t.yaml:2:19: schedule.decay: expected one of linear, sqrt, got 'cosine'"},
+      {"training: {max_steps: none, max_tokens: 1.5}\n",
+       "t.yaml:2:41: training.max_tokens: expected a whole number of tokens, at most 2^60, as in 1000000, 1_000_000, 1e9 "
+       "or 100G, got '1.5'"},
       {"schedule: {warmup_steps: -1}\n", "t.yaml:2:26: schedule.warmup_steps: must be at least 0, got -1"},
   });
 }

@@ -37,7 +37,7 @@ constexpr const char* kEverything =
     "  precision: fp64, recompute: mlp}\n"
     "optimizer: {lr: 0.0033333333333333335, min_lr: 1e-5, betas: [0.87, 0.999], eps: 1e-12, weight_decay: 0.01,\n"
     "  clip_grad_norm: 0.3}\n"
-    "schedule: {kind: cosine, warmup_steps: 11, decay_steps: 13}\n"
+    "schedule: {kind: cosine, warmup_steps: 11, decay_steps: 13, decay: sqrt}\n"
     "parallel: {data: 4, zero: 0, sequence_parallel: false}\n"
     "checkpoint: {interval: 5, keep_last: 9, resume: never, load: 'none', allow_change: [optimizer.lr]}\n"
     "evaluation: {interval: 6, batches: 4}\n"

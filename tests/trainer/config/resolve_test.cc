@@ -124,7 +124,7 @@ TEST(DiffConfigs, Classes) {
     EXPECT_EQ(key.change, expected(key.path)) << key.path;
     ++count[key.change];
   }
-  EXPECT_EQ(count[ChangeClass::kNeedsAllowChange], 11);
+  EXPECT_EQ(count[ChangeClass::kNeedsAllowChange], 12);
 }
 
 TEST(DiffConfigs, NothingDiffers) {

@@ -37,7 +37,7 @@ std::vector<std::string> Labels(const Sweep& sweep) {
   return labels;
 }
 
-TEST_F(SweepTest, ProductOfAxesAndZipThenVariants) {
+TEST_F(SweepTest, ProductOfAxesAndRows) {
   const Sweep sweep = Load(
       "name: s\nbase: base.yaml\nkv_length: 1000\n"
       "axes: {run.seed: [1, 2], optimizer.lr: [1e-3, 2e-3]}\n"
@@ -51,14 +51,17 @@ TEST_F(SweepTest, ProductOfAxesAndZipThenVariants) {
   EXPECT_EQ(Labels(sweep),
             (std::vector<std::string>{"seed=1,lr=1e-3,chunk_size=4,window_chunks=4",
                                       "seed=1,lr=1e-3,chunk_size=8,window_chunks=2",
+                                      "seed=1,lr=1e-3,full",
                                       "seed=1,lr=2e-3,chunk_size=4,window_chunks=4",
                                       "seed=1,lr=2e-3,chunk_size=8,window_chunks=2",
+                                      "seed=1,lr=2e-3,full",
                                       "seed=2,lr=1e-3,chunk_size=4,window_chunks=4",
                                       "seed=2,lr=1e-3,chunk_size=8,window_chunks=2",
+                                      "seed=2,lr=1e-3,full",
                                       "seed=2,lr=2e-3,chunk_size=4,window_chunks=4",
                                       "seed=2,lr=2e-3,chunk_size=8,window_chunks=2",
-                                      "full"}));
-  const Config& third = sweep.cells[2].config;
+                                      "seed=2,lr=2e-3,full"}));
+  const Config& third = sweep.cells[3].config;
   EXPECT_EQ(third.run.seed, 1U);
   EXPECT_EQ(third.optimizer.lr, 2e-3);
   EXPECT_EQ(third.model.ksa.chunk_size, 4);
@@ -66,9 +69,9 @@ TEST_F(SweepTest, ProductOfAxesAndZipThenVariants) {
   EXPECT_EQ(third.run.name, "s-seed=1,lr=2e-3,chunk_size=4,window_chunks=4");
   EXPECT_EQ(third.run.dir, "runs/s/seed=1,lr=2e-3,chunk_size=4,window_chunks=4");
   EXPECT_FALSE(sweep.cells.back().config.model.HasSummaryRows());
-  EXPECT_EQ(sweep.cells.back().config.run.seed, 1234U) << "a variant starts from the base";
+  EXPECT_EQ(sweep.cells.back().config.run.seed, 2U) << "a variant has the values of the axes";
   // The cell's own values, as --set takes them, make its configuration.
-  EXPECT_EQ(LoadConfig(sweep.base, sweep.cells[2].sets).config, third);
+  EXPECT_EQ(LoadConfig(sweep.base, sweep.cells[3].sets).config, third);
 }
 
 TEST_F(SweepTest, DirCommonSetsAndValuesOfAnyShape) {
@@ -82,6 +85,52 @@ TEST_F(SweepTest, DirCommonSetsAndValuesOfAnyShape) {
   EXPECT_EQ(sweep.cells[1].config.model.layers[1].window_tokens, 8);
   EXPECT_EQ(sweep.cells[1].config.run.dir.substr(0, 9), "out/here/");
   EXPECT_EQ(sweep.cells[1].label.find_first_of("/ \"'{}[]:"), std::string::npos) << sweep.cells[1].label;
+}
+
+TEST_F(SweepTest, VariantsAloneAndWithAxes) {
+  EXPECT_EQ(Labels(Load("name: s\nbase: base.yaml\nvariants: {a: {run.seed: 1}, b: {run.seed: 2}}\n")),
+            (std::vector<std::string>{"a", "b"}));
+  const Sweep sweep = Load(
+      "name: s\nbase: base.yaml\naxes: {run.seed: [1, 2], optimizer.lr: [1e-3, 2e-3]}\nmean_over: [run.seed]\n"
+      "variants: {full: {model.attention.pattern: [full]}}\n");
+  ASSERT_EQ(sweep.cells.size(), 4U);
+  EXPECT_EQ(sweep.cells[1].label, "seed=1,lr=2e-3,full");
+  EXPECT_EQ(sweep.cells[1].axes, "seed=1,lr=2e-3");
+  EXPECT_EQ(sweep.cells[1].group, "lr=2e-3,full");
+  EXPECT_EQ(sweep.cells[1].repetition, "seed=1");
+  EXPECT_EQ(sweep.cells[3].group, "lr=2e-3,full");
+  EXPECT_EQ(sweep.mean_over, std::vector<std::string>{"run.seed"});
+}
+
+TEST_F(SweepTest, ListsHaveNoBracketsAndLongNamesAHash) {
+  EXPECT_EQ(Labels(Load("name: s\nbase: base.yaml\naxes: {model.attention.pattern: [[full], [ksa, full]]}\n")),
+            (std::vector<std::string>{"pattern=full", "pattern=ksa,full"}));
+  const std::string a(150, 'a');
+  const std::string b(150, 'b');
+  const Sweep sweep = Load("name: s\nbase: base.yaml\naxes: {data.train: [[{path: " + a + "}, {path: " + b +
+                           "}], [{path: " + a + "}, {path: " + b + "c}]]}\n");
+  ASSERT_EQ(sweep.cells.size(), 2U);
+  const std::string first = CellFolderName(sweep.cells[0].label);
+  EXPECT_GT(sweep.cells[0].label.size(), 300U);
+  EXPECT_EQ(first.size(), 200U);
+  EXPECT_NE(first, CellFolderName(sweep.cells[1].label)) << "they differ only behind the cut";
+  EXPECT_EQ(sweep.cells[0].config.run.dir, "runs/s/" + first);
+  EXPECT_EQ(CellFolderName("seed=1"), "seed=1");
+}
+
+TEST_F(SweepTest, AWindowThatMovesWithTheChunkIsAWarning) {
+  const std::string head = "name: s\nbase: base.yaml\n";
+  EXPECT_TRUE(Load(head + "zip: [{model.attention.ksa.chunk_size: 4, model.attention.ksa.window_chunks: 4},"
+                          " {model.attention.ksa.chunk_size: 8, model.attention.ksa.window_chunks: 2}]\n"
+                          "variants: {full: {model.attention.pattern: [full]}}\n")
+                  .warnings.empty());
+  EXPECT_EQ(Load(head + "axes: {model.attention.ksa.chunk_size: [4, 8]}\n").warnings.size(), 1U);
+  // Each k with both windows: nothing is confounded.
+  EXPECT_TRUE(Load(head + "zip: [{model.attention.ksa.chunk_size: 4, model.attention.ksa.window_chunks: 4},"
+                          " {model.attention.ksa.chunk_size: 4, model.attention.ksa.window_chunks: 8},"
+                          " {model.attention.ksa.chunk_size: 8, model.attention.ksa.window_chunks: 2},"
+                          " {model.attention.ksa.chunk_size: 8, model.attention.ksa.window_chunks: 4}]\n")
+                  .warnings.empty());
 }
 
 TEST_F(SweepTest, LabelsOfEqualLastParts) {
@@ -112,13 +161,17 @@ TEST_F(SweepTest, Mistakes) {
   EXPECT_EQ(Report(head + "zip: [{run.seed: 1}, {optimizer.lr: 1}]\n"),
             "s.yaml:3:22: zip[1]: has other keys than the first row; give each row the same");
   EXPECT_EQ(Report(head + "axes: {run.seed: [1]}\nzip: [{run.seed: 2}]\n"),
-            "s.yaml:1:1: document: cell 'run.seed=1,run.seed=2' gives a key twice; keep it in axes or in zip");
+            "s.yaml:1:1: document: cell 'run.seed=1,run.seed=2' gives run.seed twice; keep it in axes or in its row");
   EXPECT_EQ(Report(head + "axes: {run.seed: [1, 1]}\n"),
             "s.yaml:1:1: document: two cells are called 'seed=1'; remove one of them");
   EXPECT_EQ(Report(head + "variants: {a/b: {run.seed: 1}}\n"),
             "s.yaml:3:12: variants.a/b: a label has letters, digits, '_' and '-' only");
   EXPECT_EQ(Report(head + "variants: {a: 3}\n"),
             "s.yaml:3:15: variants.a: expected a mapping of keys to values, got '3'");
+  EXPECT_EQ(Report(head + "axes: {run.seed: [1]}\nmean_over: [optimizer.lr]\n"),
+            "s.yaml:1:1: mean_over: 'optimizer.lr' is no key of axes; means are taken over an axis");
+  EXPECT_EQ(Report(head + "axes: {run.seed: [1]}\nmean_over: run.seed\n"),
+            "s.yaml:4:12: mean_over: expected a list of keys, got 'run.seed'");
   EXPECT_EQ(Report(head + "kv_length: 0\nzip: [{run.seed: 1}]\n"), "s.yaml:3:12: kv_length: must be at least 1, got 0");
   EXPECT_TRUE(Report("- a\n").starts_with("s.yaml:1:1: document: expected a mapping of name, dir, base"));
 }
@@ -127,9 +180,9 @@ TEST_F(SweepTest, MistakesOfCells) {
   EXPECT_EQ(
       Report("name: s\nbase: base.yaml\naxes: {model.attention.ksa.chunk_size: [4, 0]}\n"
              "variants: {odd: {model.head_dim: 7}}\n"),
-      "cell chunk_size=0: --set 'model.attention.ksa.chunk_size=0': model.attention.ksa.chunk_size: must be at least "
-      "1, got 0\n"
-      "cell odd: --set 'model.head_dim=7': model.head_dim: must be even (RoPE turns pairs), got 7");
+      "cell chunk_size=4,odd: --set 'model.head_dim=7': model.head_dim: must be even (RoPE turns pairs), got 7\n"
+      "cell chunk_size=0,odd: --set 'model.attention.ksa.chunk_size=0': model.attention.ksa.chunk_size: must be at "
+      "least 1, got 0");
   // A mistake of the base is told once.
   static_cast<void>(folder_.Write("bad.yaml", std::string(testing::kBase) + "logging: {interval: 0}\n"));
   EXPECT_EQ(Report("name: s\nbase: bad.yaml\naxes: {run.seed: [1, 2, 3]}\n"),

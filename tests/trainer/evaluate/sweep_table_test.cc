@@ -1,6 +1,7 @@
 // The table of a sweep, from run folders made by hand.
 #include "trainer/evaluate/sweep_table.h"
 
+#include <cmath>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -10,6 +11,7 @@
 
 #include "kernels/core/error.h"
 #include "trainer/config/load.h"
+#include "trainer/evaluate/sweep_means.h"
 
 namespace ksa {
 namespace {
@@ -48,7 +50,7 @@ class SweepTableTest : public ::testing::Test {
 
   void AddCell(const std::string& label, std::vector<std::string> sets) {
     sets.push_back("run.dir=" + (folder_ / label).string());
-    sweep_.cells.push_back({label, sets, ParseConfig(kBase, "base.yaml", sets).config});
+    sweep_.cells.push_back({label, sets, ParseConfig(kBase, "base.yaml", sets).config, "", label, ""});
     fs::create_directories(folder_ / label);
   }
 
@@ -141,6 +143,62 @@ TEST_F(SweepTableTest, WithoutFullAttentionThereAreNoComparisons) {
   EXPECT_THROW(static_cast<void>(SummarizeSweep(sweep_, {0, 0})), Error);
 }
 
+// Two seeds: each cell is compared with the full cell of its own seed, and means are taken over the seeds.
+TEST_F(SweepTableTest, MeansOverSeedsPairWithTheirOwnFullCell) {
+  sweep_.cells.clear();
+  sweep_.mean_over = {"run.seed"};
+  const double losses[2][2] = {{3.5, 3.0}, {4.5, 4.25}};  // by seed: k=4, full
+  for (const int seed : {1, 2}) {
+    for (const int full : {0, 1}) {
+      const std::string row = full == 1 ? "full" : "k=4";
+      const std::string axes = "seed=" + std::to_string(seed);
+      const std::string label = axes + "," + row;
+      AddCell(label,
+              full == 1 ? std::vector<std::string>{"model.attention.pattern=[full]"} : std::vector<std::string>{});
+      sweep_.cells.back().axes = axes;
+      sweep_.cells.back().group = row;
+      sweep_.cells.back().repetition = axes;
+      std::ostringstream validation;
+      validation << R"("text":)" << losses[seed - 1][full];
+      Metrics(label, Line(1, 30, 2.0 * losses[seed - 1][full], 100.0 * seed, validation.str()));
+    }
+  }
+  const Table table = SummarizeSweep(sweep_, {0, 0, 0, 0});
+  const nlohmann::json cells = nlohmann::json::parse(table.Json());
+  EXPECT_EQ(cells[0]["validation_loss_minus_full"], 0.5);
+  EXPECT_EQ(cells[2]["validation_loss_minus_full"], 0.25);
+  const nlohmann::json means = nlohmann::json::parse(SweepMeans(sweep_, table).Json());
+  ASSERT_EQ(means.size(), 2);
+  EXPECT_EQ(means[0]["cell"], "k=4");
+  EXPECT_EQ(means[0]["runs"], 2);
+  EXPECT_EQ(means[0]["validation_loss_mean"], 4.0);
+  EXPECT_NEAR(means[0]["validation_loss_sd"].get<double>(), std::sqrt(0.5), 1e-15);
+  EXPECT_EQ(means[0]["validation_loss_minus_full_mean"], 0.375);
+  EXPECT_NEAR(means[0]["validation_loss_minus_full_sd"].get<double>(), 0.125 * std::sqrt(2.0), 1e-15);
+  EXPECT_EQ(means[1]["tokens_per_second_mean"], 150.0);
+  EXPECT_EQ(means[1]["validation_loss_minus_full_sd"], 0.0);
+  WriteSweepTable(sweep_, table);
+  EXPECT_EQ(nlohmann::json::parse(std::ifstream(folder_ / "table.json"))["means"], means);
+}
+
+TEST_F(SweepTableTest, FitsAHundredColumns) {
+  sweep_.cells.clear();
+  sweep_.mean_over = {"run.seed"};
+  AddCell("seed=1234,chunk_size=32,window_chunks=16", {});
+  AddCell("seed=1235,chunk_size=32,window_chunks=16", {});
+  AddCell("seed=1234,full", {"model.attention.pattern=[full]"});
+  double loss = 12.34567;
+  for (SweepCell& cell : sweep_.cells) {
+    cell.group = cell.label.substr(cell.label.find(',') + 1);
+    Metrics(cell.label, Line(1, 20000, loss, 1234567, fmt::format(R"("text":{})", loss)));
+    loss += 0.125;
+  }
+  std::istringstream text(RenderSweepTable(sweep_, SummarizeSweep(sweep_, {0, 0, 137})));
+  for (std::string line; std::getline(text, line);) {
+    EXPECT_LE(line.size(), 100U) << line;
+  }
+}
+
 TEST_F(SweepTableTest, FilesHoldTheTable) {
   Metrics("k=4", Line(1, 30, 3.5, 50, R"("text":3.25)"));
   const Table table = SummarizeSweep(sweep_, {0, 0});
@@ -148,7 +206,7 @@ TEST_F(SweepTableTest, FilesHoldTheTable) {
   std::ostringstream text;
   text << std::ifstream(folder_ / "table.txt").rdbuf();
   EXPECT_EQ(text.str(), RenderSweepTable(sweep_, table));
-  EXPECT_NE(text.str().find("against full"), std::string::npos);
+  EXPECT_NE(text.str().find("against full attention"), std::string::npos);
   std::ostringstream csv;
   csv << std::ifstream(folder_ / "table.csv").rdbuf();
   EXPECT_EQ(csv.str(), table.Csv());
