@@ -69,7 +69,8 @@ TEST(BadConfig, TrainingAndSchedule) {
        "t.yaml:2:25: schedule.decay_steps: expected a percentage of max_steps from 0% to 100%, as in 5%, got '-5%'"},
       {"schedule: {decay: cosine}\n", "t.yaml:2:19: schedule.decay: expected one of linear, sqrt, got 'cosine'"},
       {"training: {max_steps: none, max_tokens: 1.5}\n",
-       "t.yaml:2:41: training.max_tokens: expected a whole number of tokens, at most 2^60, as in 1000000, 1_000_000, 1e9 "
+       "t.yaml:2:41: training.max_tokens: expected a whole number of tokens, at most 2^60, as in 1000000, 1_000_000, "
+       "1e9 "
        "or 100G, got '1.5'"},
       {"schedule: {warmup_steps: -1}\n", "t.yaml:2:26: schedule.warmup_steps: must be at least 0, got -1"},
   });
