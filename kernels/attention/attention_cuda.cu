@@ -1,9 +1,12 @@
 // Which implementation does a call, and the order of its kernels.
+#include <cstdint>
+#include <string>
 #include <string_view>
 
 #include "kernels/attention/attention_cuda.h"
 #include "kernels/copy/elementwise_cuda.h"
 #include "kernels/core/error.h"
+#include "kernels/core/warning.h"
 
 namespace ksa::cuda_attention {
 namespace {
@@ -75,7 +78,18 @@ void CheckType(const TensorView& q) {
             ksa::NameOf(q.dtype));
 }
 
-// The path that the call names, or the fastest that can do it.
+// The fastest path of our own that can do the call.
+template <typename Args>
+AttentionPath ChooseOwn(const Args& args, const Stream& stream) {
+  for (const AttentionPath path : kFastestFirst) {
+    if (path != AttentionPath::kCudnn && Refusal(path, args, stream).empty()) {
+      return path;
+    }
+  }
+  return AttentionPath::kPlain;
+}
+
+// The path that the call names, or the fastest that can do it. cuDNN may refuse it yet.
 template <typename Args>
 AttentionPath Choose(const Args& args, const Stream& stream) {
   if (args.path != AttentionPath::kAuto) {
@@ -99,12 +113,25 @@ AttentionPath Choose(const Args& args, const Stream& stream) {
   return AttentionPath::kPlain;
 }
 
-// cuDNN knows the text alone, and computes the delta of its rows itself.
-void BackwardByCudnn(const AttentionBackwardArgs& args, Allocator& scratch, const Stream& stream) {
-  cudnn::BackwardText(args, scratch, stream.deterministic, stream);
+// After cuDNN's answer to a call for which it was chosen: whether our own kernels do it instead. Memory is planned for
+// both: what cuDNN takes is known only on the GPU.
+template <typename Args>
+bool NeedsOwn(const Args& args, const std::string& refusal, const Stream& stream) {
+  if (refusal.empty()) {
+    return stream.dry && args.path == AttentionPath::kAuto;
+  }
+  KSA_CHECK(args.path == AttentionPath::kAuto, "attention cannot run on path 'cudnn': {}", refusal);
+  WarnOnce(fmt::format("{}; our own kernels do it instead", refusal));
+  return true;
+}
+
+// cuDNN knows the text alone, and computes the delta of its rows itself. Returns why it refuses the call, of which then
+// nothing is done.
+std::string BackwardByCudnn(const AttentionBackwardArgs& args, Allocator& scratch, const Stream& stream) {
+  std::string refusal = cudnn::BackwardText(args, scratch, stream.deterministic, stream);
   const int64_t text = args.layout.text_rows();
-  if (args.k.rows() == text) {
-    return;
+  if (!refusal.empty() || args.k.rows() == text) {
+    return refusal;
   }
   const Tensor delta = Tensor::Empty(args.lse.shape, DType::kF32, scratch);
   const int64_t summaries = args.q.rows() - text;
@@ -116,13 +143,16 @@ void BackwardByCudnn(const AttentionBackwardArgs& args, Allocator& scratch, cons
   }
   SummaryBackwardQueries(args, delta, stream);
   SummaryAddToKeys(args, delta, stream);
+  return refusal;
 }
 
 // `x`, whose rows are queries, as if the `missing` rows of the layout before its first one were there too: kernels then
-// find a query by its row of the layout, and never touch what is not there.
+// find a query by its row of the layout, and never touch what is not there. Row 0 then lies before the allocation,
+// where a pointer of C++ must not go, not even below address 0 as in a plan: the address is made as a number.
 TensorView ByRowOfLayout(const TensorView& x, int64_t missing) {
   TensorView rows = x;
-  rows.data = static_cast<char*>(x.data) - missing * x.cols() * SizeOf(x.dtype);
+  const auto before = static_cast<uintptr_t>(missing * x.cols() * SizeOf(x.dtype));
+  rows.data = reinterpret_cast<void*>(reinterpret_cast<uintptr_t>(x.data) - before);
   rows.shape = x.shape.WithRows(missing + x.rows());
   return rows;
 }
@@ -151,19 +181,8 @@ AttentionBackwardArgs ByRowOfLayout(const AttentionBackwardArgs& args) {
   return rows;
 }
 
-}  // namespace
-
-void Forward(const AttentionForwardArgs& call, Allocator& scratch, const Stream& stream) {
-  CheckType(call.q);
-  const AttentionForwardArgs args = ByRowOfLayout(call);
-  if (!args.text_queries) {
-    SummaryForward(args, stream);
-    return;
-  }
-  switch (Choose(args, stream)) {
-    case AttentionPath::kCudnn:
-      cudnn::ForwardText(args, scratch, stream);
-      break;
+void ForwardText(AttentionPath path, const AttentionForwardArgs& args, const Stream& stream) {
+  switch (path) {
     case AttentionPath::kWgmma:
       wgmma::ForwardText(args, stream);
       break;
@@ -174,22 +193,14 @@ void Forward(const AttentionForwardArgs& call, Allocator& scratch, const Stream&
       plain::ForwardText(args, stream);
       break;
   }
-  SummaryForward(args, stream);
 }
 
-void Backward(const AttentionBackwardArgs& call, Allocator& scratch, const Stream& stream) {
-  CheckType(call.q);
-  if (call.q.rows() == 0) {
-    cuda::Zero(call.dk, stream);
-    cuda::Zero(call.dv, stream);
-    return;
-  }
-  const AttentionBackwardArgs args = ByRowOfLayout(call);
-  const AttentionPath path = call.text_queries ? Choose(args, stream) : AttentionPath::kAuto;
-  if (path == AttentionPath::kCudnn) {
-    BackwardByCudnn(args, scratch, stream);
-    return;
-  }
+// By our own kernels. `call`: what `args` was before it was numbered by rows of the layout.
+void BackwardByOwn(AttentionPath path,
+                   const AttentionBackwardArgs& call,
+                   const AttentionBackwardArgs& args,
+                   Allocator& scratch,
+                   const Stream& stream) {
   const Tensor held_delta = Tensor::Empty(call.lse.shape, DType::kF32, scratch);
   OutputDelta(call, held_delta, stream);
   const TensorView delta = ByRowOfLayout(held_delta, MissingRows(call));
@@ -212,6 +223,42 @@ void Backward(const AttentionBackwardArgs& call, Allocator& scratch, const Strea
       plain::BackwardKeys(args, delta, stream);
       break;
   }
+}
+
+}  // namespace
+
+void Forward(const AttentionForwardArgs& call, Allocator& scratch, const Stream& stream) {
+  CheckType(call.q);
+  const AttentionForwardArgs args = ByRowOfLayout(call);
+  if (args.text_queries) {
+    AttentionPath path = Choose(args, stream);
+    const bool by_cudnn = path == AttentionPath::kCudnn;
+    if (by_cudnn && NeedsOwn(args, cudnn::ForwardText(args, scratch, stream), stream)) {
+      path = ChooseOwn(args, stream);
+    }
+    if (path != AttentionPath::kCudnn) {
+      ForwardText(path, args, stream);
+    }
+  }
+  SummaryForward(args, stream);
+}
+
+void Backward(const AttentionBackwardArgs& call, Allocator& scratch, const Stream& stream) {
+  CheckType(call.q);
+  if (call.q.rows() == 0) {
+    cuda::Zero(call.dk, stream);
+    cuda::Zero(call.dv, stream);
+    return;
+  }
+  const AttentionBackwardArgs args = ByRowOfLayout(call);
+  AttentionPath path = call.text_queries ? Choose(args, stream) : AttentionPath::kAuto;
+  if (path == AttentionPath::kCudnn) {
+    if (!NeedsOwn(args, BackwardByCudnn(args, scratch, stream), stream)) {
+      return;
+    }
+    path = ChooseOwn(args, stream);
+  }
+  BackwardByOwn(path, call, args, scratch, stream);
 }
 
 }  // namespace ksa::cuda_attention

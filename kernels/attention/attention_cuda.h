@@ -10,6 +10,9 @@
 // A call with summary queries alone leaves out what is the paths'; dk and dv are SummaryBackwardKeys's.
 #pragma once
 
+#include <cstddef>
+#include <string>
+
 #include "kernels/attention/attention.h"
 
 namespace ksa::cuda_attention {
@@ -43,12 +46,24 @@ void BackwardKeys(const AttentionBackwardArgs& args, const TensorView& delta, Al
 // Text that sees all text before it, without documents and summaries; bf16, head dim 64 and 128, at least 128 tokens.
 // Supports is false in a build without cuDNN. The deterministic backward needs memory for all pairs of a head (see
 // there) and is refused where that is too much.
+//
+// What looks possible cuDNN itself may still refuse, when its plan for the sizes is built. The calls then do nothing
+// and return why; else the text returned is empty. Plans are kept a stream, kMostPlans at most.
 namespace cudnn {
+inline constexpr size_t kMostPlans = 32;
+
 [[nodiscard]] bool Supports(const AttentionForwardArgs& args);
 [[nodiscard]] bool Supports(const AttentionBackwardArgs& args, bool deterministic);
-void ForwardText(const AttentionForwardArgs& args, Allocator& scratch, const Stream& stream);
+[[nodiscard]] std::string ForwardText(const AttentionForwardArgs& args, Allocator& scratch, const Stream& stream);
 // Writes dq, dk and dv of the text rows as if there were no summary queries.
-void BackwardText(const AttentionBackwardArgs& args, Allocator& scratch, bool deterministic, const Stream& stream);
+[[nodiscard]] std::string BackwardText(const AttentionBackwardArgs& args,
+                                       Allocator& scratch,
+                                       bool deterministic,
+                                       const Stream& stream);
+
+// For tests: as if cuDNN refused all sizes that the stream has no plan for yet. Error(kInternal) without cuDNN.
+void RefuseNewPlans(const Stream& stream);
+[[nodiscard]] size_t PlansOf(const Stream& stream);
 }  // namespace cudnn
 
 // delta [nq, h] fp32: the sum over e of dout · out.

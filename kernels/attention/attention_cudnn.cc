@@ -8,15 +8,16 @@
 #ifdef KSA_HAVE_CUDNN
 
 #include <array>
-#include <map>
 #include <memory>
 #include <unordered_map>
+#include <utility>
 
 #include <cudnn.h>
 #include <cudnn_frontend.h>
 
 #include "kernels/core/cuda.h"
 #include "kernels/core/gpu.h"
+#include "kernels/core/lru_cache.h"
 #include "kernels/core/stream_resources.h"
 
 namespace ksa::cuda_attention::cudnn {
@@ -157,31 +158,69 @@ void CheckStatus(cudnnStatus_t status, const char* what) {
   }
 }
 
+// A plan, or why cuDNN refuses to make it; which is not asked again while it is remembered.
+struct Answer {
+  std::unique_ptr<Plan> plan;
+  std::string refusal;
+};
+
 // A stream's handle of cuDNN and its plans.
 class Plans final : public StreamResources::Item {
  public:
-  explicit Plans(const Stream& stream) {
+  explicit Plans(const Stream& stream) : stream_(cuda::Handle(stream)) {
     KSA_CUDA_CHECK(cudaSetDevice(stream.device.ordinal));
     cudnnHandle_t handle = nullptr;
     CheckStatus(cudnnCreate(&handle), "cudnnCreate");
     handle_.reset(handle);
-    CheckStatus(cudnnSetStream(handle, cuda::Handle(stream)), "cudnnSetStream");
+    CheckStatus(cudnnSetStream(handle, stream_), "cudnnSetStream");
   }
 
   [[nodiscard]] cudnnHandle_t handle() const { return handle_.get(); }
 
-  Plan& Get(const Problem& problem) {
-    std::unique_ptr<Plan>& plan = plans_[problem];
-    if (plan == nullptr) {
-      plan = std::make_unique<Plan>(handle_.get(), problem);
+  [[nodiscard]] size_t size() const { return answers_.size(); }
+
+  void RefuseNew() { refuses_new_ = true; }
+
+  // Valid until the next call.
+  const Answer& Get(const Problem& problem) {
+    if (const Answer* known = answers_.Find(problem)) {
+      return *known;
     }
-    return *plan;
+    if (answers_.full()) {
+      KSA_CUDA_CHECK(cudaStreamSynchronize(stream_));  // kernels of the plan that goes may be queued
+    }
+    return answers_.Insert(problem, Ask(problem));
   }
 
  private:
+  [[nodiscard]] Answer Ask(const Problem& problem) const {
+    std::string why = "as a test wants it";
+    if (!refuses_new_) {
+      try {
+        return {std::make_unique<Plan>(handle_.get(), problem), ""};
+      } catch (const DeviceError& error) {
+        why = error.what();
+      }
+    }
+    return {nullptr,
+            fmt::format("cuDNN refuses the {} pass of full attention with {} heads of {} and {} tokens ({})",
+                        problem.backward ? "backward" : "forward",
+                        problem.heads,
+                        problem.head_dim,
+                        problem.tokens,
+                        why)};
+  }
+
+  cudaStream_t stream_;
   std::unique_ptr<cudnnContext, DestroyHandle> handle_;
-  std::map<Problem, std::unique_ptr<Plan>> plans_;
+  LruCache<Problem, Answer> answers_{kMostPlans};
+  bool refuses_new_ = false;
 };
+
+Plans& PlansAt(const Stream& stream) {
+  KSA_CHECK(stream.resources != nullptr, "attention: a device stream needs its resources; make it by GpuStream");
+  return stream.resources->Get<Plans>(stream);
+}
 
 // Of a bf16 or fp32 tensor with rows [heads, dim]: the first element of a head of a sequence.
 void* At(const TensorView& x, int64_t row, int64_t head) {
@@ -234,17 +273,22 @@ int64_t WorkspaceBound(const Problem& p) {
   return sums + pairs + expanded + rows * 8 + kOwn;
 }
 
+// Why cuDNN refuses it; empty where it does not, or is not asked because nothing is computed.
+std::string RefusalOf(const Problem& problem, const Stream& stream) {
+  return stream.dry ? "" : PlansAt(stream).Get(problem).refusal;
+}
+
 void Run(const Problem& problem, Pointers pointers, Allocator& scratch, const Stream& stream) {
   int64_t bytes = WorkspaceBound(problem);
-  Plans* plans = nullptr;
+  Plan* plan = nullptr;
   if (!stream.dry) {
-    KSA_CHECK(stream.resources != nullptr, "attention: a device stream needs its resources; make it by GpuStream");
-    plans = &stream.resources->Get<Plans>(stream);
-    bytes = std::max(bytes, plans->Get(problem).workspace_bytes());
+    plan = PlansAt(stream).Get(problem).plan.get();
+    KSA_CHECK(plan != nullptr, "attention: a plan that cuDNN refused is run");
+    bytes = std::max(bytes, plan->workspace_bytes());
   }
   const Tensor workspace = Tensor::Empty({(bytes + 3) / 4}, DType::kI32, scratch);
-  if (plans != nullptr) {
-    plans->Get(problem).Run(plans->handle(), pointers, workspace.view().data);
+  if (plan != nullptr) {
+    plan->Run(PlansAt(stream).handle(), pointers, workspace.view().data);
   }
 }
 
@@ -280,11 +324,7 @@ bool Takes(const Args& args, const Problem& problem) {
 
 // cuDNN refuses it on Blackwell before version 9.18, when the plan is built.
 bool HasDeterministicBackward(const Device& device) {
-  int major = 9;
-  if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device.ordinal) != cudaSuccess) {
-    (void)cudaGetLastError();  // memory is planned where there is no GPU
-  }
-  return major != 10 || cudnnGetVersion() >= 91800;
+  return cuda::CapabilityOf(device).major != 10 || cudnnGetVersion() >= 91800;
 }
 
 }  // namespace
@@ -298,13 +338,21 @@ bool Supports(const AttentionBackwardArgs& args, bool deterministic) {
          (!deterministic || HasDeterministicBackward(args.q.device));
 }
 
-void ForwardText(const AttentionForwardArgs& args, Allocator& scratch, const Stream& stream) {
-  const Pointers pointers = {
-      {kQ, args.q.data}, {kK, args.k.data}, {kV, args.v.data}, {kOut, args.out.data}, {kLse, args.lse.data}};
-  Run(WholeProblem(args, false, true), pointers, scratch, stream);
+std::string ForwardText(const AttentionForwardArgs& args, Allocator& scratch, const Stream& stream) {
+  const Problem whole = WholeProblem(args, false, true);
+  std::string refusal = RefusalOf(whole, stream);
+  if (refusal.empty()) {
+    const Pointers pointers = {
+        {kQ, args.q.data}, {kK, args.k.data}, {kV, args.v.data}, {kOut, args.out.data}, {kLse, args.lse.data}};
+    Run(whole, pointers, scratch, stream);
+  }
+  return refusal;
 }
 
-void BackwardText(const AttentionBackwardArgs& args, Allocator& scratch, bool deterministic, const Stream& stream) {
+std::string BackwardText(const AttentionBackwardArgs& args,
+                         Allocator& scratch,
+                         bool deterministic,
+                         const Stream& stream) {
   const Problem whole = WholeProblem(args, true, deterministic);
   const Share share = ShareOf(whole);
   KSA_CHECK(share.groups > 0, "cuDNN's deterministic backward needs too much memory for {} tokens", whole.tokens);
@@ -312,6 +360,10 @@ void BackwardText(const AttentionBackwardArgs& args, Allocator& scratch, bool de
   part.sequences = share.sequences;
   part.groups = share.groups;
   part.heads = whole.heads / whole.groups * share.groups;
+  std::string refusal = RefusalOf(part, stream);
+  if (!refusal.empty()) {
+    return refusal;
+  }
   for (int64_t sequence = 0; sequence < whole.sequences; sequence += part.sequences) {
     const int64_t row = sequence * whole.tokens;
     for (int64_t group = 0; group < whole.groups; group += part.groups) {
@@ -331,6 +383,15 @@ void BackwardText(const AttentionBackwardArgs& args, Allocator& scratch, bool de
       Run(part, pointers, scratch, stream);
     }
   }
+  return refusal;
+}
+
+void RefuseNewPlans(const Stream& stream) {
+  PlansAt(stream).RefuseNew();
+}
+
+size_t PlansOf(const Stream& stream) {
+  return PlansAt(stream).size();
 }
 
 }  // namespace ksa::cuda_attention::cudnn
@@ -338,6 +399,13 @@ void BackwardText(const AttentionBackwardArgs& args, Allocator& scratch, bool de
 #else
 
 namespace ksa::cuda_attention::cudnn {
+namespace {
+
+[[noreturn]] void FailWithoutCudnn() {
+  Fail(ExitCode::kInternal, "attention: this build has no cuDNN");
+}
+
+}  // namespace
 
 bool Supports(const AttentionForwardArgs& /*args*/) {
   return false;
@@ -347,15 +415,23 @@ bool Supports(const AttentionBackwardArgs& /*args*/, bool /*deterministic*/) {
   return false;
 }
 
-void ForwardText(const AttentionForwardArgs& /*args*/, Allocator& /*scratch*/, const Stream& /*stream*/) {
-  Fail(ExitCode::kInternal, "attention: this build has no cuDNN");
+std::string ForwardText(const AttentionForwardArgs& /*args*/, Allocator& /*scratch*/, const Stream& /*stream*/) {
+  FailWithoutCudnn();
 }
 
-void BackwardText(const AttentionBackwardArgs& /*args*/,
-                  Allocator& /*scratch*/,
-                  bool /*deterministic*/,
-                  const Stream& /*stream*/) {
-  Fail(ExitCode::kInternal, "attention: this build has no cuDNN");
+std::string BackwardText(const AttentionBackwardArgs& /*args*/,
+                         Allocator& /*scratch*/,
+                         bool /*deterministic*/,
+                         const Stream& /*stream*/) {
+  FailWithoutCudnn();
+}
+
+void RefuseNewPlans(const Stream& /*stream*/) {
+  FailWithoutCudnn();
+}
+
+size_t PlansOf(const Stream& /*stream*/) {
+  FailWithoutCudnn();
 }
 
 }  // namespace ksa::cuda_attention::cudnn

@@ -10,6 +10,31 @@
 
 namespace ksa::cuda_attention::mma {
 
+// Blocks of a kernel that holds queries: a tile of one head of one sequence, heads first, then tiles, the longest rows
+// before the others, then sequences. All along x: a grid has no more than 65,535 blocks along y and z, which tiles
+// exceed from 4M tokens on.
+struct QueryBlock {
+  int head;
+  int32_t tile;
+  int32_t sequence;
+};
+
+[[nodiscard]] KSA_HOST_DEVICE inline int32_t QueryTiles(int32_t queries, int32_t rows) {
+  return (queries + rows - 1) / rows;
+}
+
+[[nodiscard]] inline dim3 QueryGrid(int64_t heads, int64_t tiles, int64_t sequences) {
+  return dim3(static_cast<unsigned>(heads * tiles * sequences));
+}
+
+[[nodiscard]] __device__ inline QueryBlock QueryBlockAt(uint32_t block, int32_t heads, int32_t tiles) {
+  const uint32_t place = block / static_cast<uint32_t>(heads);  // tile and sequence
+  const auto rank = static_cast<int32_t>(place % static_cast<uint32_t>(tiles));
+  return {.head = static_cast<int>(block % static_cast<uint32_t>(heads)),
+          .tile = tiles - 1 - rank,
+          .sequence = static_cast<int32_t>(place / static_cast<uint32_t>(tiles))};
+}
+
 // Limits of the rows of a tile within one stretch of rows of the other side (text, or summaries): what any of them
 // sees, and what all of them see.
 struct Stretch {

@@ -15,10 +15,10 @@ __global__ void __launch_bounds__(kThreads, 2) MmaBackwardQueriesKernel(Backward
   using Tile = device::SwizzledTile<kDim>;
   const SummaryLayout& layout = p.problem.layout;
   const Range queries = layout.Queries();
-  const int32_t tile_index = static_cast<int32_t>(gridDim.y - 1 - blockIdx.y);  // the longest rows first
-  const int32_t first = queries.begin + tile_index * kRows;
-  const int head = static_cast<int>(blockIdx.x);
-  const auto sequence = static_cast<int32_t>(blockIdx.z);
+  const QueryBlock block = QueryBlockAt(blockIdx.x, p.problem.heads, QueryTiles(queries.size(), kRows));
+  const int32_t first = queries.begin + block.tile * kRows;
+  const int head = block.head;
+  const int32_t sequence = block.sequence;
   const int count = min(kRows, queries.end - first);
   const int64_t first_row = layout.TextRow(sequence, first);
   const int64_t pitch = int64_t{p.problem.heads} * kDim;
@@ -112,8 +112,7 @@ __global__ void __launch_bounds__(kThreads, 2) MmaBackwardQueriesKernel(Backward
 template <int kDim>
 void LaunchQueries(const BackwardArguments& p, const Stream& stream) {
   const SummaryLayout& layout = p.problem.layout;
-  const dim3 grid(
-      static_cast<unsigned>(p.problem.heads), Tiles(layout.Queries().size()), static_cast<unsigned>(layout.sequences));
+  const dim3 grid = QueryGrid(p.problem.heads, QueryTiles(layout.Queries().size(), kRows), layout.sequences);
   cuda::Launch("MmaBackwardQueriesKernel",
                stream,
                {grid, dim3(kThreads), sizeof(BackwardShared<kDim>)},

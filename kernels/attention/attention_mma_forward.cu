@@ -239,10 +239,10 @@ __global__ void __launch_bounds__(kThreads, 2) MmaForwardKernel(Arguments p) {
   using Tile = device::SwizzledTile<kDim>;
   const SummaryLayout& layout = p.problem.layout;
   const Range queries = layout.Queries();
-  const int32_t tile_index = static_cast<int32_t>(gridDim.y - 1 - blockIdx.y);  // the longest rows first
-  const int32_t first = queries.begin + tile_index * kRows;
-  const int head = static_cast<int>(blockIdx.x);
-  const auto sequence = static_cast<int32_t>(blockIdx.z);
+  const QueryBlock block = QueryBlockAt(blockIdx.x, p.problem.heads, QueryTiles(queries.size(), kRows));
+  const int32_t first = queries.begin + block.tile * kRows;
+  const int head = block.head;
+  const int32_t sequence = block.sequence;
   const int count = min(kRows, queries.end - first);
   const int64_t first_row = layout.TextRow(sequence, first);
   const int64_t query_pitch = int64_t{p.problem.heads} * kDim;
@@ -308,9 +308,7 @@ __global__ void __launch_bounds__(kThreads, 2) MmaForwardKernel(Arguments p) {
 template <int kDim>
 void LaunchForward(const AttentionForwardArgs& args, const Stream& stream) {
   const SummaryLayout& layout = args.layout;
-  const dim3 grid(static_cast<unsigned>(args.q.shape[1]),
-                  static_cast<unsigned>((layout.Queries().size() + kRows - 1) / kRows),
-                  static_cast<unsigned>(layout.sequences));
+  const dim3 grid = QueryGrid(args.q.shape[1], QueryTiles(layout.Queries().size(), kRows), layout.sequences);
   cuda::Launch("MmaForwardKernel",
                stream,
                {grid, dim3(kThreads), sizeof(Shared<kDim>)},

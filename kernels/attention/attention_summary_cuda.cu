@@ -35,6 +35,16 @@ struct Tensors {
   BFloat16* dv;
 };
 
+// One a chunk and key/value head of a sequence.
+KSA_HOST_DEVICE inline uint32_t Warps(const Problem& problem) {
+  return static_cast<uint32_t>(problem.layout.live_chunks * problem.groups);
+}
+
+// Sequence after sequence along x: along y a grid has room for 65,535 only.
+KSA_HOST_DEVICE inline uint32_t BlocksOfSequence(const Problem& problem) {
+  return (Warps(problem) + kWarps - 1) / kWarps;
+}
+
 // How the lanes of a warp share rows of kDim elements, and which chunk and key/value head the warp has.
 template <int kDim>
 struct Work {
@@ -55,7 +65,7 @@ struct Work {
     const SummaryLayout& layout = p.layout;
     const auto place = static_cast<int32_t>(index / static_cast<uint32_t>(p.groups));
     const uint32_t group = index % static_cast<uint32_t>(p.groups);
-    const auto sequence = static_cast<int32_t>(blockIdx.y);
+    const auto sequence = static_cast<int32_t>(blockIdx.x / BlocksOfSequence(p));
     tokens = layout.ChunkTokens(sequence, layout.ChunkAt(place));
     rows = min(layout.chunk_size, layout.text_tokens - place * layout.chunk_size);
     const int64_t element = int64_t{group} * kDim + offset;
@@ -69,12 +79,13 @@ struct Work {
   __device__ int64_t Key(int32_t j) const { return (j < tokens ? text : summaries) + int64_t{j} * pitch; }
 };
 
-__device__ inline uint32_t WarpIndex() {
-  return blockIdx.x * kWarps + threadIdx.y;
+// In its sequence.
+__device__ inline uint32_t WarpIndex(const Problem& problem) {
+  return blockIdx.x % BlocksOfSequence(problem) * kWarps + threadIdx.y;
 }
 
 __device__ inline bool HasWork(const Problem& problem) {
-  return WarpIndex() < static_cast<uint32_t>(problem.layout.live_chunks * problem.groups);
+  return WarpIndex(problem) < Warps(problem);
 }
 
 // Elements of keys `first`, `first` + kRuns, ...; the last one is repeated.
@@ -154,7 +165,7 @@ __global__ void __launch_bounds__(32 * kWarps) SummaryForwardKernel(Tensors t) {
   if (!HasWork(t.problem)) {
     return;
   }
-  const Work<kDim> work(t.problem, WarpIndex());
+  const Work<kDim> work(t.problem, WarpIndex(t.problem));
   for (int a = 0; a < t.problem.layout.summary_tokens; ++a) {
     for (int member = 0; member < t.problem.share; ++member) {
       const int64_t at = work.query + a * t.problem.heads + member;
@@ -182,7 +193,7 @@ __global__ void __launch_bounds__(32 * kWarps) SummaryBackwardQueriesKernel(Tens
   if (!HasWork(t.problem)) {
     return;
   }
-  const Work<kDim> work(t.problem, WarpIndex());
+  const Work<kDim> work(t.problem, WarpIndex(t.problem));
   for (int a = 0; a < t.problem.layout.summary_tokens; ++a) {
     for (int member = 0; member < t.problem.share; ++member) {
       const int64_t at = work.query + a * t.problem.heads + member;
@@ -248,7 +259,7 @@ __global__ void __launch_bounds__(32 * kWarps) SummaryKeysKernel(Tensors t) {
   if (!HasWork(t.problem)) {
     return;
   }
-  const Work<kDim> work(t.problem, WarpIndex());
+  const Work<kDim> work(t.problem, WarpIndex(t.problem));
   const int m = t.problem.layout.summary_tokens;
   const int32_t count = work.tokens + m;
   if constexpr (!kAdd) {
@@ -303,9 +314,7 @@ __global__ void __launch_bounds__(32 * kWarps) SummaryKeysKernel(Tensors t) {
 }
 
 cuda::LaunchShape OneWarpAChunk(const Problem& p) {
-  const int64_t warps = int64_t{p.layout.live_chunks} * p.groups;
-  return {dim3(static_cast<unsigned>((warps + kWarps - 1) / kWarps), static_cast<unsigned>(p.layout.sequences)),
-          dim3(32, kWarps)};
+  return {dim3(BlocksOfSequence(p) * static_cast<unsigned>(p.layout.sequences)), dim3(32, kWarps)};
 }
 
 template <typename Kernel>

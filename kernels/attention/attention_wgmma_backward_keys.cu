@@ -111,18 +111,19 @@ __global__ void __launch_bounds__(kThreads, 1) BackwardKeysKernel(const __grid_c
 #endif
 }
 
-// Adds the parts of a tile in their order: kAddBlocks blocks for a tile's gradients, a grid row for each plan.
+// Adds the parts of a tile in their order: kAddBlocks blocks for a tile's gradients, plan after plan.
 constexpr int kAddThreads = 256;
 constexpr int kAddBlocks = 4;
 
 template <int kDim>
 __global__ void __launch_bounds__(kAddThreads) AddKeyPartsKernel(const __grid_constant__ KeysParameters p) {
-  const TilePlan& plan = p.plans[blockIdx.y];
+  const auto blocks_of_plan = static_cast<uint32_t>(kAddBlocks * p.problem.groups);
+  const TilePlan& plan = p.plans[blockIdx.x / blocks_of_plan];
   if (plan.parts == 1) {
     return;
   }
   constexpr int kFours = 2 * kTileKeys * kDim / 4;
-  const auto group = static_cast<int32_t>(blockIdx.x / kAddBlocks);
+  const auto group = static_cast<int32_t>(blockIdx.x % blocks_of_plan / kAddBlocks);
   const int32_t columns = p.problem.layout.sequences * p.problem.groups;
   const auto begin = static_cast<int32_t>(blockIdx.x % kAddBlocks) * (kFours / kAddBlocks);
   for (auto i = begin + static_cast<int32_t>(threadIdx.x); i < begin + kFours / kAddBlocks; i += kAddThreads) {
@@ -197,7 +198,7 @@ void Run(const AttentionBackwardArgs& args, const TensorView& delta, Allocator& 
   auto* item_data = reinterpret_cast<WorkItem*>(items.As<int32_t>());
   cuda::Launch("PlanKeysKernel",
                stream,
-               {dim3(sequences, tiles), dim3(kTileKeys)},
+               {dim3(sequences * tiles), dim3(kTileKeys)},
                PlanKeysKernel,
                work,
                plan_data,
@@ -231,7 +232,7 @@ void Run(const AttentionBackwardArgs& args, const TensorView& delta, Allocator& 
       BackwardKeysKernel<kDim>,
       p);
   if (size.slots > 0) {
-    const dim3 grid(static_cast<unsigned>(kAddBlocks * work.problem.groups), sequences * tiles);
+    const dim3 grid(static_cast<unsigned>(kAddBlocks * work.problem.groups) * sequences * tiles);
     cuda::Launch("AddKeyPartsKernel", stream, {grid, dim3(kAddThreads)}, AddKeyPartsKernel<kDim>, p);
   }
 }

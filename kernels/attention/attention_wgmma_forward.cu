@@ -428,15 +428,9 @@ void Launch(const AttentionForwardArgs& args, const Stream& stream) {
 }  // namespace
 
 bool Supports(DType dtype, int64_t head_dim, const Device& device) {
-  if (dtype != DType::kBF16 || (head_dim != 64 && head_dim != 128)) {
-    return false;
-  }
-  int major = 9;
-  if (cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device.ordinal) != cudaSuccess) {
-    (void)cudaGetLastError();
-    return true;  // memory is planned where there is no GPU: for the one this kernel is made for
-  }
-  return major == 9 && cuda::CompiledArchitecture() >= 90;
+  const cuda::Capability capability = cuda::CapabilityOf(device);
+  return dtype == DType::kBF16 && (head_dim == 64 || head_dim == 128) && capability.major == 9 &&
+         capability.compiled >= 90;
 }
 
 void ForwardText(const AttentionForwardArgs& args, const Stream& stream) {

@@ -117,8 +117,9 @@ __global__ void __launch_bounds__(kTileKeys)
     PlanKeysKernel(const __grid_constant__ KeyWork work, TilePlan* plans, WorkItem* items, int32_t* counter) {
   const SummaryLayout& layout = work.problem.layout;
   const auto thread = static_cast<int32_t>(threadIdx.x);
-  const auto sequence = static_cast<int32_t>(blockIdx.x);
-  const auto tile = static_cast<int32_t>(blockIdx.y);
+  // All along x: tiles may be more than the 65,535 blocks that a grid has along y.
+  const auto sequence = static_cast<int32_t>(blockIdx.x) % layout.sequences;
+  const auto tile = static_cast<int32_t>(blockIdx.x) / layout.sequences;
   const bool summary = tile < work.summary_tiles;
   const int32_t first_key = (summary ? tile : tile - work.summary_tiles) * kTileKeys;
   const int32_t keys = min((summary ? layout.live_summaries() : layout.text_tokens) - first_key, kTileKeys);
@@ -138,7 +139,7 @@ __global__ void __launch_bounds__(kTileKeys)
   const Places places = FindPlaces(work, tile);
 
   if (thread == 0) {
-    if (blockIdx.x == 0 && tile == 0) {
+    if (blockIdx.x == 0) {
       *counter = 0;
     }
     // Summaries are seen by all that follows: from the end, tiles that start together read the same rows together.

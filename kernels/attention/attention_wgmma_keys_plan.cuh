@@ -110,8 +110,8 @@ struct alignas(16) WorkItem {
 };
 
 // Writes plans[tile · b + sequence], and items in their order: by tile, part and column, so that what runs at once
-// passes over the same queries at about the same time, which L2 then holds. A block of kTileKeys threads for each
-// (sequence, tile). The first block sets *counter to 0.
+// passes over the same queries at about the same time, which L2 then holds. A block of kTileKeys threads for each tile
+// and sequence, at tile · b + sequence. The first block sets *counter to 0.
 __global__ void PlanKeysKernel(const __grid_constant__ KeyWork work,
                                TilePlan* plans,
                                WorkItem* items,

@@ -23,10 +23,17 @@ inline void Check(cudaError_t error, const char* what, const char* file, int lin
   return static_cast<cudaStream_t>(stream.handle);
 }
 
-// The architecture that this program's kernels were compiled for in the version that the current GPU runs: 90 for
-// sm_90. It is older than the GPU's where the program has no newer version. What kernels guard with __CUDA_ARCH__ they
-// have by this number, whatever the GPU itself could do.
-[[nodiscard]] int CompiledArchitecture();
+// What decides which kernels a GPU runs. The GPUs of a host, and so the ranks of a process, may differ.
+struct Capability {
+  int major = 9;  // of the GPU's compute capability
+  // The architecture that this program's kernels were compiled for in the version that the GPU runs: 90 for sm_90. It
+  // is older than the GPU's where the program has no newer version. What kernels guard with __CUDA_ARCH__ they have by
+  // this number, whatever the GPU itself could do.
+  int compiled = 90;
+};
+
+// Of a GPU. Where it does not exist memory is planned, for the GPU that the fastest kernels are made for.
+[[nodiscard]] Capability CapabilityOf(const Device& device);
 
 #ifdef __CUDACC__
 
@@ -61,7 +68,7 @@ void Launch(
     attributes[count].id = cudaLaunchAttributeClusterDimension;
     attributes[count++].val.clusterDim = {shape.cluster, 1, 1};
   }
-  if (shape.early && CompiledArchitecture() >= 90) {
+  if (shape.early && CapabilityOf(stream.device).compiled >= 90) {
     attributes[count].id = cudaLaunchAttributeProgrammaticStreamSerialization;
     attributes[count++].val.programmaticStreamSerializationAllowed = 1;
   }

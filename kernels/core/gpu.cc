@@ -1,5 +1,6 @@
 #include "kernels/core/gpu.h"
 
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 
@@ -24,7 +25,20 @@ void CheckPair(const char* kernel, const TensorView& from, const TensorView& to)
             to.shape.ToString());
 }
 
+std::atomic<bool>& Abandoned() {
+  static std::atomic<bool> abandoned{false};
+  return abandoned;
+}
+
 }  // namespace
+
+void AbandonGpus() noexcept {
+  Abandoned() = true;
+}
+
+bool GpusAreAbandoned() noexcept {
+  return Abandoned();
+}
 
 int GpuCount() {
 #ifdef KSA_HAVE_CUDA
@@ -57,6 +71,10 @@ GpuStream::GpuStream(int ordinal, int threads) : slabs_(ordinal) {
 }
 
 GpuStream::~GpuStream() {
+  if (GpusAreAbandoned()) {
+    static_cast<void>(resources_.release());
+    return;
+  }
   resources_.reset();
 #ifdef KSA_HAVE_CUDA
   cuda::DestroyStream(stream_.handle);
@@ -112,7 +130,9 @@ PinnedMemory::PinnedMemory(int64_t bytes, const Stream& stream) : bytes_(bytes),
 PinnedMemory::~PinnedMemory() {
 #ifdef KSA_HAVE_CUDA
   if (pinned_) {
-    cuda::GivePinned(data_);
+    if (!GpusAreAbandoned()) {
+      cuda::GivePinned(data_);
+    }
     return;
   }
 #endif
@@ -168,7 +188,9 @@ void* GpuSlabs::Take([[maybe_unused]] int64_t bytes) {
 
 void GpuSlabs::Give([[maybe_unused]] void* slab) noexcept {
 #ifdef KSA_HAVE_CUDA
-  cuda::GiveDevice(slab);
+  if (!GpusAreAbandoned()) {
+    cuda::GiveDevice(slab);
+  }
 #endif
 }
 

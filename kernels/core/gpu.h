@@ -33,6 +33,12 @@ struct GpuInfo {
 [[nodiscard]] int GpuCount();  // 0 without a driver, a GPU, or CUDA in this build
 [[nodiscard]] GpuInfo QueryGpu(int ordinal);
 
+// For when what is queued on a GPU will never end, since a library that waits for other ranks could not be stopped: the
+// process is about to end, and from now on destructors leave memory and handles of GPUs to its end instead of waiting
+// for the GPU. There is no way back.
+void AbandonGpus() noexcept;
+[[nodiscard]] bool GpusAreAbandoned() noexcept;
+
 // Waits until everything queued on the stream is done. No-op on the CPU and on a dry stream.
 void Synchronize(const Stream& stream);
 

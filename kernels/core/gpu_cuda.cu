@@ -1,3 +1,6 @@
+#include <array>
+#include <atomic>
+#include <optional>
 #include <string>
 
 #include "kernels/core/cuda.h"
@@ -9,15 +12,42 @@ namespace {
 // Compiled for the same GPUs as all others.
 __global__ void ProbeKernel() {}
 
+constexpr int kPackedMajor = 1000;
+
+// None where there is no such GPU. The thread's current GPU stays what it was.
+std::optional<Capability> QueryCapability(int ordinal) {
+  Capability capability;
+  if (cudaDeviceGetAttribute(&capability.major, cudaDevAttrComputeCapabilityMajor, ordinal) != cudaSuccess) {
+    (void)cudaGetLastError();
+    return std::nullopt;
+  }
+  int current = 0;
+  KSA_CUDA_CHECK(cudaGetDevice(&current));
+  KSA_CUDA_CHECK(cudaSetDevice(ordinal));
+  cudaFuncAttributes probe{};
+  const cudaError_t result = cudaFuncGetAttributes(&probe, ProbeKernel);
+  KSA_CUDA_CHECK(cudaSetDevice(current));
+  KSA_CUDA_CHECK(result);
+  capability.compiled = probe.ptxVersion;
+  return capability;
+}
+
 }  // namespace
 
-int CompiledArchitecture() {
-  static const int architecture = [] {
-    cudaFuncAttributes probe{};
-    KSA_CUDA_CHECK(cudaFuncGetAttributes(&probe, ProbeKernel));
-    return probe.ptxVersion;
-  }();
-  return architecture;
+Capability CapabilityOf(const Device& device) {
+  // Asked at every launch, and the same as long as the process lives: both in one number; 0: not asked yet.
+  constexpr size_t kMostGpus = 64;
+  static std::array<std::atomic<int>, kMostGpus> known{};
+  const auto ordinal = static_cast<size_t>(device.ordinal);
+  const int packed = ordinal < kMostGpus ? known[ordinal].load(std::memory_order_relaxed) : 0;
+  if (packed > 0) {
+    return {packed / kPackedMajor, packed % kPackedMajor};
+  }
+  const std::optional<Capability> found = QueryCapability(device.ordinal);
+  if (found.has_value() && ordinal < kMostGpus) {
+    known[ordinal].store(found->major * kPackedMajor + found->compiled, std::memory_order_relaxed);
+  }
+  return found.value_or(Capability{});
 }
 
 void FailCuda(cudaError_t error, const char* what, const char* file, int line) {

@@ -1,6 +1,5 @@
 #include <algorithm>
 #include <array>
-#include <map>
 #include <memory>
 #include <span>
 #include <type_traits>
@@ -9,6 +8,7 @@
 
 #include "kernels/core/cuda.h"
 #include "kernels/core/gpu.h"
+#include "kernels/core/lru_cache.h"
 #include "kernels/core/stream_resources.h"
 #include "kernels/gemm/gemm_cuda.h"
 
@@ -203,7 +203,10 @@ class Plan {
   cublasLtMatmulAlgo_t algorithm_{};
 };
 
-// A stream's handle of cuBLASLt, and the plans of the products that it has run.
+// A model has a few dozen kinds of products a length of its batches; text that is generated has a length a token.
+constexpr size_t kMostPlans = 512;
+
+// A stream's handle of cuBLASLt, and the plans of the products that it has run of late.
 class Plans final : public StreamResources::Item {
  public:
   explicit Plans(const Stream& stream) {
@@ -215,16 +218,16 @@ class Plans final : public StreamResources::Item {
 
   void Run(const GemmArgs& args, const GemmSize& size, const Stream& stream) {
     const ProductKind kind = KindOf(args, size);
-    auto found = plans_.find(kind);
-    if (found == plans_.end()) {
-      found = plans_.emplace(kind, Plan(handle_.get(), kind, stream.resources->workspace_bytes())).first;
+    const Plan* plan = plans_.Find(kind);
+    if (plan == nullptr) {
+      plan = &plans_.Insert(kind, Plan(handle_.get(), kind, stream.resources->workspace_bytes()));
     }
-    found->second.Run(handle_.get(), args, stream);
+    plan->Run(handle_.get(), args, stream);
   }
 
  private:
   Owned<cublasLtHandle_t> handle_;
-  std::map<ProductKind, Plan> plans_;
+  LruCache<ProductKind, Plan> plans_{kMostPlans};
 };
 
 constexpr int kThreads = 256;

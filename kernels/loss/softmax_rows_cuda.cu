@@ -140,7 +140,7 @@ void LaunchRows(const SoftmaxRowsArgs& args, const Stream& stream) {
   constexpr int64_t kPackBytes = 4 * 4;
   const int64_t target_bytes = shared_bytes / 2 - 2048;
   int64_t cluster = 1;
-  const bool has_clusters = CompiledArchitecture() >= 90;
+  const bool has_clusters = CapabilityOf(stream.device).compiled >= 90;
   while (!args.gradient.empty() && has_clusters && cluster < kMaxCluster && v * 4 > cluster * target_bytes) {
     cluster *= 2;
   }

@@ -266,7 +266,7 @@ bool CanStreamSoftmax(const SoftmaxRowsArgs& args, const Stream& stream) {
   }
   int shared_bytes = 0;
   KSA_CUDA_CHECK(cudaDeviceGetAttribute(&shared_bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, stream.device.ordinal));
-  return CompiledArchitecture() >= 90 && 2 * 4 * SliceOf(v) + 1024 <= shared_bytes &&
+  return CapabilityOf(stream.device).compiled >= 90 && 2 * 4 * SliceOf(v) + 1024 <= shared_bytes &&
          SliceOf(v) <= kMostPacks * 4 * kThreads;
 }
 

@@ -103,6 +103,7 @@ void KeyGradients::Start(const ExecContext& cx) {
   AppendSends(cx, sends);
   AppendReceives(cx, rows_.plan().text_sends, false, returned_text_, receives);
   AppendReceives(cx, rows_.plan().summary_sends, true, returned_summaries_, receives);
+  travelling_.emplace(*rows_.spec().group, cx.stream);
   rows_.spec().group->Exchange("context key gradients", sends, receives, cx.stream, Ordering::kUntilWait);
 }
 
@@ -154,7 +155,7 @@ void KeyGradients::FinishSummaries(const ExecContext& cx,
 }
 
 KeyPair KeyGradients::Finish(const ExecContext& cx, const KeyPair& keys, const KeyPair& summaries) {
-  rows_.spec().group->Wait(cx.stream);
+  travelling_->Wait();
   const KeyPair sums = {cx.Empty(keys.k.shape(), keys.k.dtype()), cx.Empty(keys.v.shape(), keys.v.dtype())};
   for (const Which which : {&KeyPair::k, &KeyPair::v}) {
     const TensorView y = sums.*which;

@@ -1,6 +1,7 @@
 // Gradients of keys that other ranks' text has seen, on their way back to the owners. Internal to context attention.
 #pragma once
 
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -52,6 +53,7 @@ class KeyGradients {
   std::vector<TensorView> summaries_v_;
   std::vector<Returned> returned_text_;
   std::vector<Returned> returned_summaries_;
+  std::optional<PendingCalls> travelling_;  // goes first
 };
 
 }  // namespace ksa

@@ -3,6 +3,8 @@
 //
 // The output is exchanged, not kept: it is gathered again for backward, an eighth more of traffic for the memory of all
 // text rows. In a recomputed block that begins early enough to be hidden.
+#include <optional>
+#include <span>
 #include <utility>
 #include <vector>
 
@@ -44,13 +46,14 @@ class HeadExchange {
         receives.push_back({peer, y.view().Rows(theirs.whole, theirs.rows)});
       }
     });
-    group_.Exchange("gather heads", sends, receives, cx.stream, Ordering::kUntilWait);
+    held_.push_back(packed);
+    held_.push_back(y);
+    Send(cx, "gather heads", sends, receives);
     for (const RowSegment& own : Segments(group_.rank())) {
       CopyBlock({x.Rows(own.local, own.rows), group_.rank() * columns, columns},
                 {y.view().Rows(own.whole, own.rows), 0, columns},
                 cx.stream);
     }
-    held_.push_back(packed);
     return y;
   }
 
@@ -67,8 +70,8 @@ class HeadExchange {
         receives.push_back({peer, part.Rows(own.local, own.rows)});
       }
     });
-    group_.Exchange("return heads", sends, receives, cx.stream, Ordering::kUntilWait);
     returned_.push_back({y, packed});
+    Send(cx, "return heads", sends, receives);
   }
 
   // After the group has waited: what was returned first, -> x [rows, P·c].
@@ -86,8 +89,14 @@ class HeadExchange {
     }
   }
 
-  // Everything has arrived.
-  void Release() { held_.clear(); }
+  // Waits for everything.
+  void Wait() {
+    if (travelling_.has_value()) {
+      travelling_->Wait();
+      travelling_.reset();
+    }
+    held_.clear();
+  }
 
   [[nodiscard]] int64_t local_rows() const { return local_rows_; }
 
@@ -97,6 +106,13 @@ class HeadExchange {
     Tensor own;    // y
     Tensor peers;  // [(P - 1) · rows, c]
   };
+
+  void Send(const ExecContext& cx, const char* op, std::span<const Message> sends, std::span<const Message> receives) {
+    if (!travelling_.has_value()) {
+      travelling_.emplace(group_, cx.stream);
+    }
+    group_.Exchange(op, sends, receives, cx.stream, Ordering::kUntilWait);
+  }
 
   [[nodiscard]] const std::vector<RowSegment>& Segments(int rank) const { return segments_[static_cast<size_t>(rank)]; }
 
@@ -116,8 +132,9 @@ class HeadExchange {
   std::vector<std::vector<RowSegment>> segments_;  // of every rank
   int64_t local_rows_ = 0;
   int64_t whole_rows_ = 0;
-  std::vector<Tensor> held_;  // what messages read
+  std::vector<Tensor> held_;  // what messages read and write
   std::vector<Returned> returned_;
+  std::optional<PendingCalls> travelling_;  // goes first
 };
 
 class TextByHeads final : public ContextText {
@@ -137,7 +154,7 @@ class TextByHeads final : public ContextText {
   void StartQueries(const ExecContext& cx, const TensorView& q) override { q_ = text_exchange_.Gather(cx, q); }
 
   [[nodiscard]] Tensor Forward(const ExecContext& cx, const TensorView& /*q*/, const TensorView& out) override {
-    Wait(cx);
+    Wait();
     const int e = spec_.head_dim;
     const Tensor shares = cx.Empty(q_.shape(), q_.dtype());
     Tensor lse = cx.Empty({q_.rows(), q_.cols() / e}, AccumulationType(q_.dtype()));
@@ -151,7 +168,7 @@ class TextByHeads final : public ContextText {
                       .allocator = cx.allocator},
                      cx.stream);
     text_exchange_.Return(cx, shares);
-    Wait(cx);
+    Wait();
     text_exchange_.Land(cx, out);
     return lse;
   }
@@ -166,7 +183,7 @@ class TextByHeads final : public ContextText {
   }
 
   void FinishQueries(const ExecContext& cx, const ContextTextBackward& args) override {
-    Wait(cx);
+    Wait();
     const int e = spec_.head_dim;
     const Tensor dq = cx.Empty(q_.shape(), q_.dtype());
     const KeyPair gradients = {cx.Empty(keys_.k.shape(), keys_.k.dtype()), cx.Empty(keys_.v.shape(), keys_.v.dtype())};
@@ -186,14 +203,14 @@ class TextByHeads final : public ContextText {
     q_ = out_ = dout_ = Tensor();
     keys_ = {};
     text_exchange_.Return(cx, dq);
-    Wait(cx);
+    Wait();
     text_exchange_.Land(cx, args.dq);
     keys_exchange_.Return(cx, gradients.k);
     keys_exchange_.Return(cx, gradients.v);
   }
 
   [[nodiscard]] KeyPair FinishKeys(const ExecContext& cx, const KeyPair& keys, const KeyPair& summaries) override {
-    Wait(cx);
+    Wait();
     KeyPair sums;
     for (const auto which : {&KeyPair::k, &KeyPair::v}) {
       sums.*which = cx.Empty((keys.*which).shape(), (keys.*which).dtype());
@@ -203,10 +220,9 @@ class TextByHeads final : public ContextText {
   }
 
  private:
-  void Wait(const ExecContext& cx) {
-    spec_.group->Wait(cx.stream);
-    keys_exchange_.Release();
-    text_exchange_.Release();
+  void Wait() {
+    keys_exchange_.Wait();
+    text_exchange_.Wait();
   }
 
   // y = what text queries of all ranks and own summary queries left; either may have nothing for summary rows.

@@ -90,6 +90,7 @@ class LinearReduceNode final : public Node {
     }
     Communicator& group = cx.mesh->group(MeshAxis::kTensor);
     const Tensor dy = cx.Empty(held.shape().WithRows(rows_.total()), held.dtype());
+    PendingCalls travelling(group, cx.stream);
     GatherRows(kReduce, held, dy, rows_, group, cx.stream, Ordering::kUntilWait);
     Tensor dx = cx.tape->TakeSumToAddTo(cx, x_.slot);
     const double beta = dx.empty() ? 0.0 : 1.0;
@@ -98,7 +99,7 @@ class LinearReduceNode final : public Node {
     }
     const RowOrder order = OrderOf(cx, rows_);
     LinearInputGradient(cx, segments_, dy, beta, dx, order.own);
-    group.Wait(cx.stream);
+    travelling.Wait();
     for (const RowRange& range : order.others) {
       LinearInputGradient(cx, segments_, dy, beta, dx, range);
     }
@@ -155,9 +156,10 @@ EnteredProducts EnterLinear(const ExecContext& cx,
   }
   RequireTensorPlacement(kEnter, x, Placement::Sharded(0));
   Communicator& group = cx.mesh->group(MeshAxis::kTensor);
-  Tensor whole = cx.Empty(x.value.shape().WithRows(rows.total()), x.value.dtype());
+  const Tensor whole = cx.Empty(x.value.shape().WithRows(rows.total()), x.value.dtype());
+  PendingCalls travelling(group, cx.stream);
   GatherRows(kEnter, x.value, whole, rows, group, cx.stream, Ordering::kUntilWait);
-  EnteredProducts result = {Result(cx, std::move(whole), WithTensorPlacement(x, Placement::Entered()).placement), {}};
+  EnteredProducts result = {Result(cx, whole, WithTensorPlacement(x, Placement::Entered()).placement), {}};
   std::vector<Product> recorded;
   for (const ProductSpec& product : products) {
     const Placements placement = LinearPlacement(result.entered, *product.weight);
@@ -173,7 +175,7 @@ EnteredProducts EnterLinear(const ExecContext& cx,
   };
   const RowOrder order = OrderOf(cx, rows);
   multiply(order.own);
-  group.Wait(cx.stream);
+  travelling.Wait();
   for (const RowRange& range : order.others) {
     multiply(range);
   }

@@ -40,23 +40,22 @@ class BareNccl final : public BareCollectives {
 
   void AllToAll(const TensorView& from, const TensorView& to, const Stream& stream) override {
     const int64_t part = from.size() / size_;
-    Check(ncclGroupStart());
-    for (int peer = 0; peer < size_; ++peer) {
-      Check(ncclSend(
-          from.As<float>() + peer * part, Count(part), ncclFloat32, peer, handle_.get(), cuda::Handle(stream)));
-      Check(
-          ncclRecv(to.As<float>() + peer * part, Count(part), ncclFloat32, peer, handle_.get(), cuda::Handle(stream)));
-    }
-    Check(ncclGroupEnd());
+    const cudaStream_t queue = cuda::Handle(stream);
+    handle_.Group("all-to-all", [&] {
+      for (int peer = 0; peer < size_; ++peer) {
+        Check(ncclSend(from.As<float>() + peer * part, Count(part), ncclFloat32, peer, handle_.get(), queue));
+        Check(ncclRecv(to.As<float>() + peer * part, Count(part), ncclFloat32, peer, handle_.get(), queue));
+      }
+    });
   }
 
   void Shift(const TensorView& from, const TensorView& to, const Stream& stream) override {
     const int next = (rank_ + 1) % size_;
     const int before = (rank_ + size_ - 1) % size_;
-    Check(ncclGroupStart());
-    Check(ncclSend(from.data, Count(from.size()), ncclFloat32, next, handle_.get(), cuda::Handle(stream)));
-    Check(ncclRecv(to.data, Count(to.size()), ncclFloat32, before, handle_.get(), cuda::Handle(stream)));
-    Check(ncclGroupEnd());
+    handle_.Group("shift", [&] {
+      Check(ncclSend(from.data, Count(from.size()), ncclFloat32, next, handle_.get(), cuda::Handle(stream)));
+      Check(ncclRecv(to.data, Count(to.size()), ncclFloat32, before, handle_.get(), cuda::Handle(stream)));
+    });
   }
 
  private:

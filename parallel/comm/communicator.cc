@@ -1,7 +1,9 @@
 #include "parallel/comm/communicator.h"
 
+#include <exception>
 #include <functional>
 #include <numeric>
+#include <utility>
 
 #include "kernels/core/error.h"
 #include "kernels/core/op.h"
@@ -219,6 +221,19 @@ std::vector<std::string> Communicator::Gather(const std::string& bytes) {
 void Communicator::Barrier() {
   if (size() > 1) {
     Observed(CollectiveKind::kHost, "barrier", 0, [&] { DoBarrier(); });
+  }
+}
+
+PendingCalls::~PendingCalls() {
+  try {
+    Wait();
+  } catch (const std::exception&) {  // the device has failed, of which the exception on its way tells
+  }
+}
+
+void PendingCalls::Wait() {
+  if (Communicator* group = std::exchange(group_, nullptr)) {
+    group->Wait(stream_);
   }
 }
 

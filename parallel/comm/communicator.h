@@ -170,6 +170,25 @@ class Communicator {
   CommCounts counts_{};
 };
 
+// Calls of a group that began with kUntilWait on a stream. While they run they read and write memory that may not be
+// given back; so whatever owns that memory holds this behind it, and the memory is not handed out again before the
+// calls are done, even where an exception comes between the call and Wait.
+class PendingCalls {
+ public:
+  PendingCalls(Communicator& group, const Stream& stream) : group_(&group), stream_(stream) {}
+
+  PendingCalls(const PendingCalls&) = delete;
+  PendingCalls& operator=(const PendingCalls&) = delete;
+  ~PendingCalls();
+
+  // The group's Wait, once.
+  void Wait();
+
+ private:
+  Communicator* group_;  // null: waited for
+  Stream stream_;
+};
+
 // A group of this rank alone: every collective is the identity.
 [[nodiscard]] std::unique_ptr<Communicator> MakeSelfCommunicator();
 

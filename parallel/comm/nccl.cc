@@ -6,6 +6,9 @@
 
 #include <algorithm>
 #include <array>
+#include <map>
+#include <memory>
+#include <mutex>
 #include <utility>
 
 #include "kernels/core/cuda.h"
@@ -35,7 +38,7 @@ size_t Size(int64_t size) {
   return static_cast<size_t>(size);
 }
 
-// A stream of the group's own, and the events between it and the streams of calls.
+// A stream beside those of calls, and the events between it and them.
 class SideStream {
  public:
   SideStream() {
@@ -49,6 +52,7 @@ class SideStream {
   SideStream(const SideStream&) = delete;
   SideStream& operator=(const SideStream&) = delete;
 
+  // Waits for nothing: what is queued is done first, or never.
   ~SideStream() {
     cudaEventDestroy(event_);
     cudaStreamDestroy(stream_);
@@ -77,6 +81,23 @@ class SideStream {
   bool used_ = false;
 };
 
+// The stream of a new group: its own, or the one of all groups of the GPU.
+std::shared_ptr<SideStream> StreamFor(const Device& device, NcclOrder order) {
+  if (order == NcclOrder::kByLaunch) {
+    return std::make_shared<SideStream>();
+  }
+  static std::mutex mutex;
+  static std::map<int, std::weak_ptr<SideStream>> of_gpus;
+  const std::lock_guard lock(mutex);
+  std::weak_ptr<SideStream>& known = of_gpus[device.ordinal];
+  std::shared_ptr<SideStream> stream = known.lock();
+  if (stream == nullptr) {
+    stream = std::make_shared<SideStream>();
+    known = stream;
+  }
+  return stream;
+}
+
 class NcclCommunicator final : public Communicator {
  public:
   NcclCommunicator(std::unique_ptr<Communicator> host, const Device& device, const NcclOptions& options)
@@ -86,7 +107,7 @@ class NcclCommunicator final : public Communicator {
     SetObserver(host_->observer());
     host_->SetObserver(nullptr);  // this group tells of its own calls
     KSA_CUDA_CHECK(cudaSetDevice(device.ordinal));
-    side_ = std::make_unique<SideStream>();
+    side_ = StreamFor(device, options.order.value_or(NcclOrderHere()));
     if (host_->size() > 1) {
       handle_ = std::make_unique<NcclHandle>(*host_, device, options.init_limit_seconds);
     }
@@ -241,7 +262,7 @@ class NcclCommunicator final : public Communicator {
   std::unique_ptr<Communicator> host_;
   Device device_;
   NcclOptions options_;
-  std::unique_ptr<SideStream> side_;
+  std::shared_ptr<SideStream> side_;
   std::unique_ptr<NcclHandle> handle_;  // none in a group of one; goes first, its work is on the stream
 };
 
@@ -275,6 +296,10 @@ std::unique_ptr<Communicator> MakeNcclCommunicator(std::unique_ptr<Communicator>
                                                    const Device& /*device*/,
                                                    const NcclOptions& /*options*/) {
   Fail(ExitCode::kConfig, "several GPUs need NCCL, which this build does not have: configure with KSA_NCCL=ON");
+}
+
+NcclOrder NcclOrderHere() {
+  return NcclOrder::kOneStream;
 }
 
 void PollNcclErrors() {}

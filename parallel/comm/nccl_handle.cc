@@ -3,19 +3,19 @@
 #include "parallel/comm/nccl_handle.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
-#include <future>
 #include <memory>
 #include <mutex>
 #include <string>
-#include <thread>
 #include <vector>
 
 #include "kernels/core/cuda.h"
 #include "kernels/core/error.h"
+#include "kernels/core/gpu.h"
+#include "parallel/comm/limited_call.h"
+#include "parallel/comm/nccl.h"
 
 namespace ksa {
 namespace {
@@ -43,9 +43,18 @@ ExitCode CodeOf(ncclResult_t result) {
   }
 }
 
-void KeepMulticastOff() {
-  static std::once_flag once;
-  std::call_once(once, [] { setenv("NCCL_NVLS_ENABLE", "0", 0); });
+constexpr const char* kOrderVariable = "NCCL_LAUNCH_ORDER_IMPLICIT";
+constexpr int kFirstWithOrder = 22600;  // 2.26
+
+// NCCL reads these once, with its first communicator. What the user set stays.
+NcclOrder SetEnvironment() {
+  setenv("NCCL_NVLS_ENABLE", "0", 0);
+  int version = 0;
+  if (ncclGetVersion(&version) != ncclSuccess || version < kFirstWithOrder) {
+    return NcclOrder::kOneStream;
+  }
+  setenv(kOrderVariable, "1", 0);
+  return std::strcmp(std::getenv(kOrderVariable), "1") == 0 ? NcclOrder::kByLaunch : NcclOrder::kOneStream;
 }
 
 ncclUniqueId ShareId(Communicator& host) {
@@ -65,31 +74,29 @@ ncclUniqueId ShareId(Communicator& host) {
 
 // What the thread that makes a communicator leaves behind; it may come after nobody waits any more.
 struct Start {
-  std::promise<ncclResult_t> done;
+  ncclResult_t result = ncclInProgress;
   ncclComm_t comm = nullptr;
 };
 
 }  // namespace
 
-NcclHandle::NcclHandle(Communicator& host, const Device& device, double limit_seconds) {
-  KeepMulticastOff();
+NcclOrder NcclOrderHere() {
+  static const NcclOrder order = SetEnvironment();
+  return order;
+}
+
+NcclHandle::NcclHandle(Communicator& host, const Device& device, double limit_seconds) : device_(device) {
+  static_cast<void>(NcclOrderHere());
   KSA_CUDA_CHECK(cudaSetDevice(device.ordinal));
   const auto start = std::make_shared<Start>();
-  std::future<ncclResult_t> done = start->done.get_future();
-  std::thread maker([start, id = ShareId(host), rank = host.rank(), size = host.size(), device] {
-    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
-    config.blocking = 1;
-    const bool placed = cudaSetDevice(device.ordinal) == cudaSuccess;
-    start->done.set_value(placed ? ncclCommInitRankConfig(&start->comm, size, id, rank, &config)
-                                 : ncclUnhandledCudaError);
-  });
-  const bool came = done.wait_for(std::chrono::duration<double>(limit_seconds)) == std::future_status::ready;
-  if (came) {
-    maker.join();
-  } else {
-    maker.detach();
-  }
-  const ncclResult_t state = came ? done.get() : ncclInProgress;
+  const bool came =
+      CallWithin(limit_seconds, [start, id = ShareId(host), rank = host.rank(), size = host.size(), device] {
+        ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+        config.blocking = 1;
+        const bool placed = cudaSetDevice(device.ordinal) == cudaSuccess;
+        start->result = placed ? ncclCommInitRankConfig(&start->comm, size, id, rank, &config) : ncclUnhandledCudaError;
+      });
+  const ncclResult_t state = came ? start->result : ncclInProgress;
   if (state != ncclSuccess) {
     const std::string why =
         came ? std::string(ncclGetErrorString(state)) : fmt::format("not all ranks came within {} s", limit_seconds);
@@ -114,14 +121,19 @@ NcclHandle::~NcclHandle() {
     const std::lock_guard lock(all.mutex);
     std::erase(all.comms, comm_);
   }
-  bool good = !failed_ && std::uncaught_exceptions() == 0;
-  if (good) {
-    good = ncclCommFinalize(comm_) == ncclSuccess;
-  }
-  if (good) {
-    ncclCommDestroy(comm_);
-  } else {
-    ncclCommAbort(comm_);
+  const ncclComm_t comm = comm_;
+  const int ordinal = device_.ordinal;
+  const EndCalls calls = {
+      .close = [=] { return cudaSetDevice(ordinal) == cudaSuccess && ncclCommFinalize(comm) == ncclSuccess; },
+      .forget = [=] { static_cast<void>(ncclCommDestroy(comm)); },
+      .abort =
+          [=] {
+            static_cast<void>(cudaSetDevice(ordinal));
+            static_cast<void>(ncclCommAbort(comm));
+          }};
+  const bool good = !failed_ && std::uncaught_exceptions() == 0;
+  if (EndWithin(good, calls) == Ended::kLeft) {
+    AbandonGpus();
   }
 }
 

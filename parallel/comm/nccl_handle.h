@@ -17,6 +17,7 @@ class NcclHandle {
   NcclHandle(const NcclHandle&) = delete;
   NcclHandle& operator=(const NcclHandle&) = delete;
   // In good order waits for the other ranks to do the same; after an error, or when an exception is on its way, not.
+  // Never longer than EndWithin's limits.
   ~NcclHandle();
 
   [[nodiscard]] ncclComm_t get() const { return comm_; }
@@ -24,11 +25,19 @@ class NcclHandle {
   // Throws what the result of an NCCL call means, naming the operation.
   void Check(ncclResult_t result, const char* call, const char* op);
 
-  // Runs `calls` as one group of NCCL, which is queued on its streams at the end.
+  // Runs `calls` as one group of NCCL, which is queued on its streams at the end. A group belongs to the thread: when
+  // `calls` throws it is closed as well, or all that the thread asks of NCCL later, the end of this handle included,
+  // would wait for that.
   template <typename Calls>
   void Group(const char* op, const Calls& calls) {
     Check(ncclGroupStart(), "ncclGroupStart", op);
-    calls();
+    try {
+      calls();
+    } catch (...) {
+      failed_ = true;  // what was queued of the group may wait for ever
+      static_cast<void>(ncclGroupEnd());
+      throw;
+    }
     Check(ncclGroupEnd(), "ncclGroupEnd", op);
   }
 
@@ -36,6 +45,7 @@ class NcclHandle {
   static void PollErrors();
 
  private:
+  Device device_;
   ncclComm_t comm_ = nullptr;
   bool failed_ = false;
 };

@@ -79,7 +79,7 @@ RowReduceScatter::RowReduceScatter(const char* op,
                                    Communicator& group,
                                    Allocator& allocator,
                                    const Stream& stream)
-    : part_(part), group_(group) {
+    : part_(part), travelling_(group, stream) {
   CheckShapes(op, whole, part, rows, group);
   received_ = Tensor::Empty({(group.size() - 1) * part.rows(), whole.cols()}, whole.dtype, allocator);
   std::vector<Message> sends;
@@ -105,7 +105,7 @@ RowReduceScatter::RowReduceScatter(const char* op,
 }
 
 void RowReduceScatter::Finish(const Stream& stream) {
-  group_.Wait(stream);
+  travelling_.Wait();
   SumRowParts(sum_, part_, stream);
   sum_.clear();
   received_ = Tensor();

@@ -29,7 +29,8 @@ void GatherRows(const char* op,
 // part [this rank's rows, d] = the sum over ranks of these rows of `whole` [rows.total(), d]. In two steps: rows travel
 // from the beginning, beside what the caller queues in between, and are added by Finish. Until then the rows of other
 // ranks must stay as they are; this rank's are read by Finish alone. Scratch of size() - 1 parts comes from
-// `allocator`.
+// `allocator`. Without Finish, when an exception comes between, the rows still arrive before their memory is used
+// again.
 class RowReduceScatter {
  public:
   RowReduceScatter(const char* op,
@@ -44,9 +45,9 @@ class RowReduceScatter {
 
  private:
   TensorView part_;
-  Communicator& group_;
   Tensor received_;
   std::vector<RowPart> sum_;
+  PendingCalls travelling_;  // goes first
 };
 
 // y [n, d] = the sum over ranks of x [n, d]; not in place. Scratch as above.

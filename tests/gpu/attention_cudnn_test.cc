@@ -1,4 +1,5 @@
 // cuDNN's part of full causal layers, called by itself, against the CPU. Where the build has no cuDNN, skipped.
+#include <string>
 #include <vector>
 
 #include <fmt/core.h>
@@ -115,7 +116,7 @@ TEST_F(GpuCudnnTest, AgreesWithTheCpu) {
     if (!cuda_attention::cudnn::Supports(forward)) {
       GTEST_SKIP() << "no cuDNN in this build";
     }
-    cuda_attention::cudnn::ForwardText(forward, device(), stream());
+    EXPECT_EQ(cuda_attention::cudnn::ForwardText(forward, device(), stream()), "");
     const Forward exact = OnCpu(c, inputs, DType::kF64);
     const Forward plain = OnCpu(c, inputs, DType::kBF16);
     ExpectAsAccurate(Text(c, x.out), plain.out, exact.out, "out");
@@ -134,7 +135,7 @@ TEST_F(GpuCudnnTest, AgreesWithTheCpu) {
                          Tensor::Empty(x.k.shape(), DType::kBF16, device())};
         const AttentionBackwardArgs args = Join(MakeArgs<AttentionBackwardArgs>(c, x, device()), y);
         EXPECT_TRUE(cuda_attention::cudnn::Supports(args, deterministic));
-        cuda_attention::cudnn::BackwardText(args, device(), deterministic, stream());
+        EXPECT_EQ(cuda_attention::cudnn::BackwardText(args, device(), deterministic, stream()), "");
         return {y.dq, y.dk, y.dv};
       };
       const std::vector<Tensor> grads = run();
@@ -145,6 +146,75 @@ TEST_F(GpuCudnnTest, AgreesWithTheCpu) {
         ExpectRepeats(run);
       }
     }
+  }
+}
+
+// A call that cuDNN would have taken, were it not to refuse: our own kernels do it, with a word about it, once.
+TEST_F(GpuCudnnTest, WhatItRefusesIsDoneByOurs) {
+  const Case c{1, 200, 4, 2, 64};
+  const Forward inputs = Inputs(c);
+  Forward x{.q = ToGpu(inputs.q), .k = ToGpu(inputs.k), .v = ToGpu(inputs.v)};
+  Allocate(x, DType::kBF16, device());
+  const auto forward = MakeArgs<AttentionForwardArgs>(c, x, device());
+  if (!cuda_attention::cudnn::Supports(forward)) {
+    GTEST_SKIP() << "no cuDNN in this build";
+  }
+  Stream any_order = stream();
+  any_order.deterministic = false;
+  cuda_attention::cudnn::RefuseNewPlans(any_order);
+  ::testing::internal::CaptureStderr();
+  AttentionForward(forward, any_order);
+  AttentionForward(forward, any_order);
+  const Tensor dout = Normal("dout", inputs.q.shape(), DType::kBF16, host());
+  const Backward y{ToGpu(dout),
+                   Tensor::Empty(x.q.shape(), DType::kBF16, device()),
+                   Tensor::Empty(x.k.shape(), DType::kBF16, device()),
+                   Tensor::Empty(x.k.shape(), DType::kBF16, device())};
+  const AttentionBackwardArgs backward = Join(MakeArgs<AttentionBackwardArgs>(c, x, device()), y);
+  AttentionBackward(backward, any_order);
+  Synchronize(stream());
+  const std::string said = ::testing::internal::GetCapturedStderr();
+  for (const char* pass : {"forward", "backward"}) {
+    const std::string begin = fmt::format("ksa: warning: cuDNN refuses the {} pass", pass);
+    const size_t at = said.find(begin);
+    ASSERT_NE(at, std::string::npos) << said;
+    EXPECT_EQ(said.find(begin, at + 1), std::string::npos) << said;
+  }
+  const Forward exact = OnCpu(c, inputs, DType::kF64);
+  const Forward plain = OnCpu(c, inputs, DType::kBF16);
+  ExpectAsAccurate(Text(c, x.out), plain.out, exact.out, "out");
+  const Backward exact_grads = OnCpu(c, exact, dout);
+  const Backward plain_grads = OnCpu(c, plain, dout);
+  ExpectAsAccurate(Text(c, y.dq), plain_grads.dq, exact_grads.dq, "dq");
+  ExpectAsAccurate(Text(c, y.dk), plain_grads.dk, exact_grads.dk, "dk");
+  ExpectAsAccurate(Text(c, y.dv), plain_grads.dv, exact_grads.dv, "dv");
+  // Who asks for cuDNN is told.
+  AttentionForwardArgs named = forward;
+  named.path = AttentionPath::kCudnn;
+  EXPECT_THROW(AttentionForward(named, any_order), Error);
+}
+
+// Text that is generated has a length a token.
+TEST_F(GpuCudnnTest, PlansAreBounded) {
+  std::vector<Tensor> first;
+  for (int pass = 0; pass < 2; ++pass) {
+    for (int32_t i = 0; i < static_cast<int32_t>(cuda_attention::cudnn::kMostPlans) + 3; ++i) {
+      const Case c{1, 128 + 8 * i, 2, 1, 64};
+      const Forward inputs = Inputs(c);
+      Forward x{.q = ToGpu(inputs.q), .k = ToGpu(inputs.k), .v = ToGpu(inputs.v)};
+      Allocate(x, DType::kBF16, device());
+      const auto forward = MakeArgs<AttentionForwardArgs>(c, x, device());
+      if (!cuda_attention::cudnn::Supports(forward)) {
+        GTEST_SKIP() << "no cuDNN in this build";
+      }
+      ASSERT_EQ(cuda_attention::cudnn::ForwardText(forward, device(), stream()), "");
+      if (pass == 0) {
+        first.push_back(ToCpu(x.out));
+      } else {
+        testing::ExpectSameBits(ToCpu(x.out), first[static_cast<size_t>(i)], "a plan that was made again");
+      }
+    }
+    EXPECT_EQ(cuda_attention::cudnn::PlansOf(stream()), cuda_attention::cudnn::kMostPlans);
   }
 }
 
@@ -215,7 +285,7 @@ TEST(CudnnDryTest, TakesItsWorkspaceWithoutAGpu) {
   const int64_t before = arena.use().current;
   for (const bool deterministic : {false, true}) {
     arena.ResetPeak();
-    cuda_attention::cudnn::BackwardText(args, arena, deterministic, dry);
+    EXPECT_EQ(cuda_attention::cudnn::BackwardText(args, arena, deterministic, dry), "");
     const int64_t taken = arena.use().peak - before;
     const int64_t largest = deterministic ? int64_t{16} * 8192 * 8192 * 2 : int64_t{16} * 8192 * 128 * 4;
     EXPECT_GE(taken, largest);

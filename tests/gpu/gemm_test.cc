@@ -144,6 +144,25 @@ TEST_F(GpuGemmTest, TakesUnalignedViews) {
   }
 }
 
+// More kinds of products than are remembered: one that was dropped is chosen as before.
+TEST_F(GpuGemmTest, PlansThatWereDroppedComeBackAlike) {
+  constexpr int64_t kKinds = 600;
+  const Types types{DType::kBF16, DType::kBF16};
+  const Operands x = MakeOperands({kKinds, 64, 72}, types, false, false);
+  const Tensor a = ToGpu(x.a);
+  const Tensor b = ToGpu(x.b);
+  const auto product = [&](int64_t rows) {
+    Tensor c = Tensor::Empty({rows, 64}, DType::kBF16, device());
+    Gemm({.a = a.view().Rows(0, rows), .b = b, .c = c}, stream());
+    return c;
+  };
+  const Tensor first = ToCpu(product(1));
+  for (int64_t rows = 2; rows <= kKinds; ++rows) {
+    static_cast<void>(product(rows));
+  }
+  testing::ExpectSameBits(ToCpu(product(1)), first, "c");
+}
+
 TEST_F(GpuGemmTest, RefusesDoubles) {
   const Tensor x = ToGpu(Normal("x", {4, 4}, DType::kF64, host()));
   EXPECT_THROW(Gemm({.a = x, .b = x, .c = x}, stream()), Error);

@@ -2,12 +2,16 @@
 #include "parallel/comm/nccl.h"
 
 #include <algorithm>
+#include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
+#include <fmt/core.h>
 #include <gtest/gtest.h>
 
 #include "kernels/copy/elementwise.h"
@@ -38,16 +42,18 @@ struct RankGpu {
 using Work = std::function<void(Communicator& group, RankGpu& gpu)>;
 
 // Runs `work` on `size` ranks, rank r on GPU r.
-void RunOnGpus(int size, const Work& work) {
+void RunOnGpus(int size, const Work& work, std::optional<NcclOrder> order = {}) {
   RunRanks(size, [&](Communicator& world) {
     RankGpu gpu(world.rank());
     const std::unique_ptr<Communicator> group =
-        MakeNcclCommunicator(world.Split(0, world.rank(), size), gpu.stream().device);
+        MakeNcclCommunicator(world.Split(0, world.rank(), size), gpu.stream().device, {.order = order});
     work(*group, gpu);
     Synchronize(gpu.stream());
     world.Barrier();  // nobody frees memory while another's kernels may run
   });
 }
+
+constexpr NcclOrder kOrders[] = {NcclOrder::kByLaunch, NcclOrder::kOneStream};
 
 class Nccl : public ::testing::TestWithParam<int> {
  protected:
@@ -59,11 +65,16 @@ class Nccl : public ::testing::TestWithParam<int> {
 };
 
 TEST_P(Nccl, EveryCollective) {
-  RunOnGpus(GetParam(), [](Communicator& group, RankGpu& gpu) {
-    CheckCollectives(group, gpu.stream(), gpu.memory);
-    CheckHostValues(group);
-    PollNcclErrors();
-  });
+  for (const NcclOrder order : kOrders) {
+    RunOnGpus(
+        GetParam(),
+        [](Communicator& group, RankGpu& gpu) {
+          CheckCollectives(group, gpu.stream(), gpu.memory);
+          CheckHostValues(group);
+          PollNcclErrors();
+        },
+        order);
+  }
 }
 
 TEST_P(Nccl, NestedSplits) {
@@ -187,6 +198,116 @@ TEST_P(NcclPair, RankThatFails) {
     } catch (const Error& error) {
       EXPECT_EQ(error.code(), code) << error.what();
     }
+  }
+}
+
+// A call that NCCL refuses in the middle of a group: what the thread asks of other groups afterwards is done, instead
+// of being added to a group that nobody ends.
+TEST_P(NcclPair, AFailedCallLeavesNoGroupOpen) {
+  RunRanks(2, [](Communicator& world) {
+    RankGpu gpu(world.rank());
+    const Device device = gpu.stream().device;
+    const std::unique_ptr<Communicator> good = MakeNcclCommunicator(world.Split(0, world.rank(), 2), device);
+    const std::unique_ptr<Communicator> bad = MakeNcclCommunicator(world.Split(0, world.rank(), 2), device);
+    PoolAllocator host;
+    const Tensor one = Tensor::Empty({1000}, DType::kF32, host);
+    std::fill_n(one.As<float>(), one.size(), 1.0F);
+    const Tensor x = Tensor::Empty(one.shape(), DType::kF32, gpu.memory);
+    CopyFromHost(one, x, gpu.stream());
+    constexpr int kNobody = 7;
+    EXPECT_THROW(bad->Broadcast("test.broadcast", x, kNobody, gpu.stream()), Error);
+    good->AllReduceSum("test.sum", x, gpu.stream());
+    const HostCopy actual(x, gpu.stream());
+    EXPECT_EQ(actual.As<float>()[999], 2.0F);
+    world.Barrier();
+  });
+}
+
+// Two groups whose streams of calls know nothing of each other. The first one's collective waits for long work; the
+// second one's, asked for later, must not overtake it on any rank.
+TEST_P(NcclPair, GroupsRunInTheOrderOfTheirCalls) {
+  for (const NcclOrder order : kOrders) {
+    if (order == NcclOrder::kByLaunch && NcclOrderHere() != order) {
+      continue;  // NCCL before 2.26
+    }
+    RunRanks(2, [order](Communicator& world) {
+      RankGpu gpu(world.rank());
+      const GpuStream second(world.rank(), 1);
+      const Device device = gpu.stream().device;
+      const NcclOptions options = {.order = order};
+      const std::unique_ptr<Communicator> a = MakeNcclCommunicator(world.Split(0, world.rank(), 2), device, options);
+      const std::unique_ptr<Communicator> b = MakeNcclCommunicator(world.Split(0, world.rank(), 2), device, options);
+      const Tensor work = Tensor::Empty({int64_t{64} << 20}, DType::kF32, gpu.memory);
+      const Tensor x = Tensor::Empty({1000}, DType::kF32, gpu.memory);
+      const Tensor y = Tensor::Empty({1000}, DType::kF32, gpu.memory);
+      for (const Tensor* each : {&work, &x, &y}) {
+        Zero(*each, gpu.stream());
+      }
+      a->AllReduceSum("test.warm", x, gpu.stream());  // both groups have connected
+      b->AllReduceSum("test.warm", y, gpu.stream());
+      Synchronize(gpu.stream());
+      world.Barrier();
+      Event begin;
+      Event worked;
+      Event first;
+      Event overtaking;
+      begin.Record(gpu.stream());
+      for (int i = 0; i < 500; ++i) {
+        Axpby(0.5, work, 0.5, work, gpu.stream());  // some 100 ms
+      }
+      worked.Record(gpu.stream());
+      a->AllReduceSum("test.first", x, gpu.stream());
+      first.Record(gpu.stream());
+      b->AllReduceSum("test.second", y, second.stream());
+      overtaking.Record(second.stream());
+      Synchronize(gpu.stream());
+      Synchronize(second.stream());
+      EXPECT_GT(worked.MillisecondsSince(begin), 20.0) << "work that is too short shows nothing";
+      EXPECT_GT(overtaking.MillisecondsSince(worked), 0.0) << "the second group's sum came first";
+      fmt::print("{}: the second sum {:.3f} ms after the work, the first {:.3f} ms\n",
+                 order == NcclOrder::kByLaunch ? "by launch" : "one stream",
+                 overtaking.MillisecondsSince(worked),
+                 first.MillisecondsSince(worked));
+      world.Barrier();
+    });
+  }
+}
+
+// Many calls of two groups beside each other and beside work, whose order on the GPU is left to chance by the host's
+// pauses: sums are right, and nobody hangs.
+TEST_P(NcclPair, GroupsBesideEachOther) {
+  for (const NcclOrder order : kOrders) {
+    RunRanks(2, [order](Communicator& world) {
+      RankGpu gpu(world.rank());
+      const Device device = gpu.stream().device;
+      const NcclOptions options = {.order = order};
+      const std::unique_ptr<Communicator> a = MakeNcclCommunicator(world.Split(0, world.rank(), 2), device, options);
+      const std::unique_ptr<Communicator> b = MakeNcclCommunicator(world.Split(0, world.rank(), 2), device, options);
+      constexpr int64_t kLarge = int64_t{16} << 20;
+      constexpr int64_t kSmall = 4096;
+      PoolAllocator host;
+      const Tensor ones = Tensor::Empty({kLarge}, DType::kF32, host);
+      std::fill_n(ones.As<float>(), kLarge, 1.0F);
+      const Tensor bucket = Tensor::Empty({kLarge}, DType::kF32, gpu.memory);
+      const Tensor rows = Tensor::Empty({kSmall}, DType::kF32, gpu.memory);
+      CopyFromHost(ones, bucket, gpu.stream());
+      CopyFromHost(ones.view().Rows(0, kSmall), rows, gpu.stream());
+      for (int i = 0; i < 200; ++i) {
+        a->AllReduceSum("test.bucket", bucket, gpu.stream(), Ordering::kUntilWait);
+        for (int j = 0; j < 3; ++j) {
+          b->AllReduceSum("test.rows", rows, gpu.stream());
+          Axpby(0.5, rows, 0.0, rows, gpu.stream());
+        }
+        if (i % 7 == 3 * world.rank()) {
+          std::this_thread::sleep_for(std::chrono::milliseconds(2));
+        }
+        a->Wait(gpu.stream());
+        Axpby(0.5, bucket, 0.0, bucket, gpu.stream());
+      }
+      EXPECT_EQ(HostCopy(bucket, gpu.stream()).As<float>()[kLarge - 1], 1.0F);
+      EXPECT_EQ(HostCopy(rows, gpu.stream()).As<float>()[kSmall - 1], 1.0F);
+      world.Barrier();
+    });
   }
 }
 

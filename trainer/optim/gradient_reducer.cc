@@ -14,6 +14,10 @@ GradientReducer::GradientReducer(ParameterStore& store, const ProcessMesh& mesh,
         pending.first_layer = std::min(pending.first_layer, parameter.spec.first_layer);
       }
     }
+    // Made by all ranks together, now and not while sums of other groups travel.
+    if (bucket.reduction == TensorReduction::kReplicas) {
+      static_cast<void>(mesh_.replica_group(store.replicas()));
+    }
     buckets_.push_back(std::move(pending));
   }
 }

@@ -29,12 +29,13 @@ Runtime::Runtime(Communicator& world, const RuntimeOptions& options) {
     OpenGpu(options);
   }
   stream_.deterministic = options.deterministic;
-  ProcessMesh::MakeGroup make;
-  if (gpu_.has_value() && world.size() > 1) {
-    make = [device = stream_.device](std::unique_ptr<Communicator> host) {
-      return host->size() == 1 ? std::move(host) : MakeNcclCommunicator(std::move(host), device);
-    };
-  }
+  const bool by_nccl = gpu_.has_value() && world.size() > 1;
+  const auto make =
+      [device = stream_.device, by_nccl, watch = options.watch_group](std::unique_ptr<Communicator> host) {
+        const bool moves = by_nccl && host->size() > 1;
+        std::unique_ptr<Communicator> group = moves ? MakeNcclCommunicator(std::move(host), device) : std::move(host);
+        return watch ? watch(std::move(group)) : std::move(group);
+      };
   mesh_ = std::make_unique<ProcessMesh>(
       world, options.mesh.value_or(MeshShape{.data = world.size()}), options.sequence_parallel, make);
 }

@@ -33,6 +33,8 @@ struct RuntimeOptions {
   // GPU: plan only. Addresses are imaginary and nothing is computed; needs no GPU.
   bool dry = false;
   int64_t device_bytes = 0;  // GPU: memory to take at once (MemoryPlan::total_bytes); 0: as needed
+  // Gets every group of the mesh that moves tensors, and returns what stands for it, to watch it; empty: the group.
+  ProcessMesh::MakeGroup watch_group;
 };
 
 class Runtime {

@@ -69,10 +69,14 @@ std::vector<HeldTensor> WeightsOf(const ParameterStore& store) {
 
 }  // namespace
 
-Rank::Rank(Communicator& world, const Problem& of, const RunLayout& layout)
+Rank::Rank(Communicator& world, const Problem& of, const RunLayout& layout, const ProcessMesh::MakeGroup& watch)
     : problem(of),
       config(ConfigOf(of, layout)),
-      runtime(world, {.mesh = layout.mesh, .sequence_parallel = layout.sequence_parallel, .threads = layout.threads}),
+      runtime(world,
+              {.mesh = layout.mesh,
+               .sequence_parallel = layout.sequence_parallel,
+               .threads = layout.threads,
+               .watch_group = watch}),
       state(config.model, config.training, config.optimizer, ShardingOf(layout, runtime.mesh()), runtime) {
   state.store.Initialize(7, runtime.stream());
 }

@@ -24,7 +24,8 @@ struct Resume {
 
 // A rank of a run, as the trainer makes it; weights are initial ones.
 struct Rank {
-  Rank(Communicator& world, const Problem& problem, const RunLayout& layout);
+  // `watch`: as RuntimeOptions::watch_group.
+  Rank(Communicator& world, const Problem& problem, const RunLayout& layout, const ProcessMesh::MakeGroup& watch = {});
 
   // This rank's samples of an update.
   [[nodiscard]] Batch Samples(int64_t update) const;

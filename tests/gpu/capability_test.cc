@@ -1,0 +1,36 @@
+// What is asked about a GPU is answered for that one, whichever the thread computes on.
+#include <gtest/gtest.h>
+
+#include "kernels/attention/attention_cuda.h"
+#include "kernels/core/cuda.h"
+#include "kernels/core/gpu.h"
+
+namespace ksa {
+namespace {
+
+TEST(CapabilityTest, IsThatOfTheGpuAsked) {
+  if (GpuCount() == 0) {
+    GTEST_SKIP() << "no GPU";
+  }
+  for (int ordinal = GpuCount() - 1; ordinal >= 0; --ordinal) {
+    const GpuInfo info = QueryGpu(ordinal);
+    for (int again = 0; again < 2; ++again) {
+      const cuda::Capability capability = cuda::CapabilityOf({DeviceKind::kCuda, ordinal});
+      EXPECT_EQ(capability.major, info.major);
+      EXPECT_GE(capability.compiled, 80);
+      EXPECT_LE(capability.compiled, 10 * info.major + info.minor);
+    }
+  }
+}
+
+// Memory is planned for a GPU that is not there: for the one that the fastest kernels are made for.
+TEST(CapabilityTest, OfNoGpuAtAll) {
+  const Device nowhere{DeviceKind::kCuda, GpuCount() + 1000};
+  EXPECT_EQ(cuda::CapabilityOf(nowhere).major, 9);
+  EXPECT_EQ(cuda::CapabilityOf(nowhere).compiled, 90);
+  EXPECT_TRUE(cuda_attention::wgmma::Supports(DType::kBF16, 128, nowhere));
+  EXPECT_FALSE(cuda_attention::wgmma::Supports(DType::kF32, 128, nowhere));
+}
+
+}  // namespace
+}  // namespace ksa
