@@ -1,7 +1,7 @@
 // Matrix products on a GPU, through cuBLASLt. fp32 products are true fp32, without TF32; bf16 products are accumulated
 // in fp32 and rounded once. An algorithm is chosen by cuBLASLt's heuristic once for a kind of product (sizes, types,
-// transposes, alignments) and stream, and kept for the 512 kinds used last; asked again, it answers the same. Algorithms
-// whose additions race are left out.
+// transposes, alignments) and stream, and kept for the 512 kinds used last; asked again, it answers the same.
+// Algorithms whose additions race are left out.
 #pragma once
 
 #include "kernels/core/device.h"

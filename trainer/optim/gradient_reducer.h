@@ -3,8 +3,8 @@
 //
 // When a gradient is complete follows from the tape's order, not from counting writes: KsaModel says which layers
 // backward is done with, and every parameter knows the first layer that uses it. All ranks run the same model, so they
-// start the same buckets in the same order, and at the same places between the collectives of other groups. Buckets that
-// tensor ranks have to sum first, norms mostly, are small and wait for the end.
+// start the same buckets in the same order, and at the same places between the collectives of other groups. Buckets
+// that tensor ranks have to sum first, norms mostly, are small and wait for the end.
 #pragma once
 
 #include <cstdint>
