@@ -11,6 +11,8 @@
 #include <string_view>
 #include <system_error>
 
+#include <fmt/core.h>
+
 #include "data/files/file_error.h"
 
 namespace ksa {
@@ -63,6 +65,44 @@ PathKind KindOfName(const std::string& path) {
 
   const int result = lstat(path.c_str(), &status);
   return Classify(result, status, path);
+}
+
+std::optional<FileIdentity> IdentityOfName(const std::string& path) {
+  struct stat status {};
+
+  if (Classify(lstat(path.c_str(), &status), status, path) == PathKind::kNone) {
+    return std::nullopt;
+  }
+  return FileIdentity{status.st_dev, status.st_ino};
+}
+
+std::string VersionOf(const std::string& path) {
+  struct stat status {};
+
+  if (Classify(stat(path.c_str(), &status), status, path) == PathKind::kNone) {
+    return {};
+  }
+  return fmt::format("{}:{}:{}:{}.{:09d}:{}.{:09d}",
+                     status.st_dev,
+                     status.st_ino,
+                     status.st_size,
+                     status.st_mtim.tv_sec,
+                     status.st_mtim.tv_nsec,
+                     status.st_ctim.tv_sec,
+                     status.st_ctim.tv_nsec);
+}
+
+int64_t BytesOnDisk(const std::string& folder) {
+  constexpr int64_t kBlock = 512;  // of st_blocks, whatever the disk's
+  int64_t bytes = 0;
+  for (const std::string& name : NamesIn(folder)) {
+    struct stat status {};
+
+    if (Classify(lstat((folder + "/" + name).c_str(), &status), status, folder) == PathKind::kFile) {
+      bytes += status.st_blocks * kBlock;
+    }
+  }
+  return bytes;
 }
 
 int64_t FileBytes(const std::string& path) {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -36,6 +37,25 @@ enum class PathKind : int {
 [[nodiscard]] inline bool IsFolder(const std::string& path) {
   return KindOf(path) == PathKind::kFolder;
 }
+
+// What stands under a name: the same until it is renamed, removed or replaced.
+struct FileIdentity {
+  uint64_t device = 0;
+  uint64_t inode = 0;
+
+  friend bool operator==(const FileIdentity&, const FileIdentity&) = default;
+};
+
+// Of the name itself (a link is not followed); none where there is nothing. Errors as KindOf.
+[[nodiscard]] std::optional<FileIdentity> IdentityOfName(const std::string& path);
+
+// A text that changes when what the path leads to is written to or replaced: inode, size, times. Errors as KindOf;
+// kNone has none.
+[[nodiscard]] std::string VersionOf(const std::string& path);
+
+// Bytes that the files directly in a folder take on its disk, which may be fewer than they seem to have. Error
+// kMissingInput, kIo.
+[[nodiscard]] int64_t BytesOnDisk(const std::string& folder);
 
 // Bytes of a file. Error kMissingInput, kIo.
 [[nodiscard]] int64_t FileBytes(const std::string& path);
