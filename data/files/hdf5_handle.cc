@@ -1,10 +1,32 @@
 #include "data/files/hdf5_handle.h"
 
+#include <cerrno>
 #include <charconv>
-#include <cstddef>
+#include <functional>
 #include <string_view>
 
+#include "data/files/file_error.h"
+
 namespace ksa {
+namespace {
+
+// Calls use(message) for every entry of the error stack, the innermost first.
+void WalkErrors(const std::function<void(std::string_view)>& use) {
+  const auto visit = [](unsigned, const H5E_error2_t* error, void* data) -> herr_t {
+    if (error->desc != nullptr) {
+      (*static_cast<const std::function<void(std::string_view)>*>(data))(error->desc);
+    }
+    return 0;
+  };
+  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, visit, const_cast<std::function<void(std::string_view)>*>(&use));
+}
+
+// What a damaged file makes HDF5 ask of the system: a place that no file has.
+bool ComesOfDamage(int error) {
+  return error == EINVAL || error == EOVERFLOW || error == EFBIG;
+}
+
+}  // namespace
 
 void PrepareHdf5() {
   static_cast<void>(H5dont_atexit());
@@ -15,39 +37,30 @@ void PrepareHdf5() {
 
 std::string LastHdf5Error() {
   std::string message;
-  // Upward begins with the call that failed first.
-  const auto keep_first = [](unsigned, const H5E_error2_t* error, void* data) -> herr_t {
-    auto& kept = *static_cast<std::string*>(data);
-    if (kept.empty() && error->desc != nullptr) {
-      kept = error->desc;
-    }
-    return 0;
-  };
-  H5Ewalk2(H5E_DEFAULT, H5E_WALK_UPWARD, keep_first, &message);
+  WalkErrors([&](std::string_view text) { message = message.empty() ? std::string(text) : message; });
   return message.empty() ? "no detail" : message;
 }
 
-// HDF5 has no other way to ask: its file driver puts the number into the message.
 int LastHdf5Errno() {
   constexpr std::string_view kMark = "errno = ";
-  const std::string message = LastHdf5Error();
-  const size_t mark = message.find(kMark);
   int error = 0;
-  if (mark != std::string::npos) {
-    static_cast<void>(std::from_chars(message.data() + mark + kMark.size(), message.data() + message.size(), error));
-  }
+  WalkErrors([&](std::string_view text) {
+    const size_t at = text.find(kMark);
+    if (error == 0 && at != std::string_view::npos) {
+      static_cast<void>(std::from_chars(text.data() + at + kMark.size(), text.data() + text.size(), error));
+    }
+  });
   return error;
 }
 
-void Hdf5Context::FailCall(const char* what) const {
-  const std::string action = fmt::format("{} failed", what);
-  if (const int error = LastHdf5Errno(); error != 0) {
-    const FileUse use = code == ExitCode::kBadData        ? FileUse::kRead
-                        : code == ExitCode::kCannotCreate ? FileUse::kCreate
-                                                          : FileUse::kWrite;
-    FailFile(use, error, path, action);
+void Hdf5Context::FailCheck(const char* what) const {
+  const int error = LastHdf5Errno();
+  const bool reads = code == ExitCode::kBadData;
+  if (error == 0 || (reads && ComesOfDamage(error))) {
+    FailWith(fmt::format("{} failed: {}", what, LastHdf5Error()));
   }
-  FailWith(fmt::format("{}: {}", action, LastHdf5Error()));
+  const FileUse use = reads ? FileUse::kRead : code == ExitCode::kCannotCreate ? FileUse::kCreate : FileUse::kWrite;
+  FailFile(use, error, path, fmt::format("{} failed", what));
 }
 
 }  // namespace ksa

@@ -6,7 +6,6 @@
 
 #include <hdf5.h>
 
-#include "data/files/file_error.h"
 #include "kernels/core/error.h"
 
 namespace ksa {
@@ -17,27 +16,27 @@ void PrepareHdf5();
 // The innermost message of HDF5's error stack, which is the nearest to the cause.
 [[nodiscard]] std::string LastHdf5Error();
 
-// The errno of the system call that made HDF5 fail; 0 when none did.
+// The errno of the system call that HDF5 failed at; 0 when it was none.
 [[nodiscard]] int LastHdf5Errno();
 
 // Where errors of a file are reported.
 struct Hdf5Context {
   const std::string& path;
-  ExitCode code;  // of what HDF5 finds wrong; where the file system failed, errno decides
+  ExitCode code;
 
   [[noreturn]] void FailWith(const std::string& what) const { Fail(code, "{}: {}", path, what); }
 
-  // Throws what HDF5's error stack says about a call that failed.
-  [[noreturn]] void FailCall(const char* what) const;
-
-  // Passes an identifier or a status of HDF5 through; negative is an error.
+  // Passes an identifier or a status of HDF5 through; negative is an error. Where the system refused something (a full
+  // disk, no permission, too many open files) the error has its words and its code, whatever `code` is.
   template <typename T>
   T Check(T result, const char* what) const {
     if (result < 0) {
-      FailCall(what);
+      FailCheck(what);
     }
     return result;
   }
+
+  [[noreturn]] void FailCheck(const char* what) const;
 };
 
 // Owns an HDF5 identifier. Close() reports errors; the destructor, which runs after one, does not. `context` must

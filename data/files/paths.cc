@@ -1,8 +1,10 @@
 #include "data/files/paths.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -13,18 +15,16 @@
 
 #include <fmt/core.h>
 
-#include "data/files/file_error.h"
-
 namespace ksa {
 namespace {
 
-PathKind Classify(int result, const struct stat& status, const std::string& path) {
+PathKind Classify(int result, const struct stat& status, const std::string& path, FileUse use) {
   if (result != 0) {
     const int error = errno;
     if (error == ENOENT || error == ENOTDIR) {
       return PathKind::kNone;
     }
-    FailFile(FileUse::kRead, error, path, "cannot be examined");
+    FailFile(use, error, path, "cannot be examined");
   }
   if (S_ISREG(status.st_mode)) {
     return PathKind::kFile;
@@ -53,33 +53,42 @@ const char* NameOf(PathKind kind) {
   return "unknown";
 }
 
-PathKind KindOf(const std::string& path) {
+PathKind KindOf(const std::string& path, FileUse use) {
   struct stat status {};
 
   const int result = stat(path.c_str(), &status);
-  return Classify(result, status, path);
+  return Classify(result, status, path, use);
 }
 
-PathKind KindOfName(const std::string& path) {
+PathKind KindOfName(const std::string& path, FileUse use) {
   struct stat status {};
 
   const int result = lstat(path.c_str(), &status);
-  return Classify(result, status, path);
+  return Classify(result, status, path, use);
 }
 
 std::optional<FileIdentity> IdentityOfName(const std::string& path) {
-  struct stat status {};
+  constexpr int64_t kSecond = 1000000000;
 
-  if (Classify(lstat(path.c_str(), &status), status, path) == PathKind::kNone) {
-    return std::nullopt;
+  struct statx status {};
+
+  if (statx(AT_FDCWD, path.c_str(), AT_SYMLINK_NOFOLLOW, STATX_INO | STATX_BTIME, &status) != 0) {
+    const int error = errno;
+    if (error == ENOENT || error == ENOTDIR) {
+      return std::nullopt;
+    }
+    FailFile(FileUse::kRead, error, path, "cannot be examined");
   }
-  return FileIdentity{status.st_dev, status.st_ino};
+  const bool knows_birth = (status.stx_mask & STATX_BTIME) != 0;
+  return FileIdentity{makedev(status.stx_dev_major, status.stx_dev_minor),
+                      status.stx_ino,
+                      knows_birth ? status.stx_btime.tv_sec * kSecond + status.stx_btime.tv_nsec : 0};
 }
 
 std::string VersionOf(const std::string& path) {
   struct stat status {};
 
-  if (Classify(stat(path.c_str(), &status), status, path) == PathKind::kNone) {
+  if (Classify(stat(path.c_str(), &status), status, path, FileUse::kRead) == PathKind::kNone) {
     return {};
   }
   return fmt::format("{}:{}:{}:{}.{:09d}:{}.{:09d}",
@@ -98,7 +107,7 @@ int64_t BytesOnDisk(const std::string& folder) {
   for (const std::string& name : NamesIn(folder)) {
     struct stat status {};
 
-    if (Classify(lstat((folder + "/" + name).c_str(), &status), status, folder) == PathKind::kFile) {
+    if (Classify(lstat((folder + "/" + name).c_str(), &status), status, folder, FileUse::kRead) == PathKind::kFile) {
       bytes += status.st_blocks * kBlock;
     }
   }
@@ -163,13 +172,13 @@ int64_t FreeBytes(const std::string& path) {
   return static_cast<int64_t>(disk.f_bavail * disk.f_frsize);
 }
 
-std::string ResolvePath(const std::string& path) {
+std::string ResolvePath(const std::string& path, FileUse use) {
   std::error_code error;
   const std::filesystem::path absolute = std::filesystem::absolute(path, error);
   const std::filesystem::path resolved =
       error ? std::filesystem::path() : std::filesystem::weakly_canonical(absolute, error);
   if (error) {
-    FailFile(FileUse::kRead, error.value(), path, "cannot be examined");
+    FailFile(use, error.value(), path, "cannot be examined");
   }
   std::string text = resolved.string();
   while (text.size() > 1 && text.back() == '/') {

@@ -132,13 +132,16 @@ void CheckRoomForCheckpoint(const std::string& folder, int64_t bytes, const std:
     free += BytesOnDisk(path);
   }
   if (const int64_t needed = bytes + kSlack; free < needed) {
+    // Not a lower keep_last: old checkpoints go after the new one has come.
+    const bool several = StepsIn(folder).size() > 1;
     Fail(ExitCode::kIo,
-         "{}: a checkpoint takes {}, and {} are free on this disk: make room for {} there (all checkpoints but the "
-         "newest may be removed by hand), or move the run folder to a larger disk and say so in run.dir",
+         "{}: a checkpoint takes {}, and {} are free on this disk: make room for {} there{}, or move the run folder to "
+         "a larger disk and say so in run.dir",
          folder,
          FormatBytes(needed),
          FormatBytes(free),
-         FormatBytes(needed - free));
+         FormatBytes(needed - free),
+         several ? " (all checkpoints but the newest good one may be removed by hand)" : "");
   }
 }
 

@@ -122,7 +122,9 @@ void CheckFinite(const std::string& name, const TensorView& values) {
   if (first >= 0) {
     Fail(ExitCode::kDiverged,
          "{} holds values that are not finite (the first is number {} of this rank's part): the model is spoilt and "
-         "this checkpoint is not saved; go on from an earlier one, with a lower optimizer.lr or a larger optimizer.eps",
+         "this checkpoint is not saved; go on from an earlier one, or start again, with a lower optimizer.lr or a "
+         "larger "
+         "optimizer.eps",
          name,
          first);
   }

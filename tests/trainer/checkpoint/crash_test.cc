@@ -179,6 +179,26 @@ TEST(FullDisk, OfLeftOversIsNotFull) {
   EXPECT_EQ(ErrorOf([&] { CheckRoomForCheckpoint(folder, 6 << 20, kRun); }).code(), ExitCode::kIo);
 }
 
+// What the message says is done.
+TEST(FullDisk, HasRoomWhenOldCheckpointsAreRemovedByHand) {
+  const ScratchFolder scratch;
+  const std::string disk = scratch / "disk";
+  const SmallDisk small(disk, "size=9m");
+  if (!small.mounted()) {
+    GTEST_SKIP() << "mounting a small disk needs root: " << std::strerror(errno);
+  }
+  const std::string folder = disk + "/checkpoints";
+  SaveMegabytes(folder, 1);
+  SaveMegabytes(folder, 2);
+  const Error error = ErrorOf([&] { SaveMegabytes(folder, 3); });
+  EXPECT_EQ(error.code(), ExitCode::kIo);
+  EXPECT_NE(std::string(error.what()).find("all checkpoints but the newest good one may be removed"), std::string::npos)
+      << error.what();
+  fs::remove_all(folder + "/step_00000001");
+  SaveMegabytes(folder, 3);
+  EXPECT_EQ(NamesIn(folder), (std::vector<std::string>{"latest", "step_00000002", "step_00000003"}));
+}
+
 TEST(Room, IsLookedForWhereTheFolderWillBe) {
   const ScratchFolder scratch;
   CheckRoomForCheckpoint(scratch / "run/checkpoints", 1, "");
