@@ -16,6 +16,9 @@ void PrepareHdf5();
 // The innermost message of HDF5's error stack, which is the nearest to the cause.
 [[nodiscard]] std::string LastHdf5Error();
 
+// The errno of the system call that HDF5 failed at; 0 when it was none.
+[[nodiscard]] int LastHdf5Errno();
+
 // Where errors of a file are reported.
 struct Hdf5Context {
   const std::string& path;
@@ -23,14 +26,17 @@ struct Hdf5Context {
 
   [[noreturn]] void FailWith(const std::string& what) const { Fail(code, "{}: {}", path, what); }
 
-  // Passes an identifier or a status of HDF5 through; negative is an error.
+  // Passes an identifier or a status of HDF5 through; negative is an error. Where the system refused something (a full
+  // disk, no permission, too many open files) the error has its words and its code, whatever `code` is.
   template <typename T>
   T Check(T result, const char* what) const {
     if (result < 0) {
-      FailWith(fmt::format("{} failed: {}", what, LastHdf5Error()));
+      FailCheck(what);
     }
     return result;
   }
+
+  [[noreturn]] void FailCheck(const char* what) const;
 };
 
 // Owns an HDF5 identifier. Close() reports errors; the destructor, which runs after one, does not. `context` must

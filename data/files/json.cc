@@ -17,7 +17,9 @@ nlohmann::json ParseJson(const std::string& text, const std::string& path, int m
   try {
     return nlohmann::json::parse(text, check_depth);
   } catch (const nlohmann::json::exception& error) {
-    Fail(ExitCode::kBadData, "{}: not JSON: {}", path, error.what());
+    // The parser repeats what it read last, which may be most of the text.
+    constexpr size_t kMostWords = 300;
+    Fail(ExitCode::kBadData, "{}: not JSON: {:.{}}", path, error.what(), kMostWords);
   }
 }
 

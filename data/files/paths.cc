@@ -1,8 +1,10 @@
 #include "data/files/paths.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 
 #include <algorithm>
 #include <cerrno>
@@ -11,18 +13,18 @@
 #include <string_view>
 #include <system_error>
 
-#include "data/files/file_error.h"
+#include <fmt/core.h>
 
 namespace ksa {
 namespace {
 
-PathKind Classify(int result, const struct stat& status, const std::string& path) {
+PathKind Classify(int result, const struct stat& status, const std::string& path, FileUse use) {
   if (result != 0) {
     const int error = errno;
     if (error == ENOENT || error == ENOTDIR) {
       return PathKind::kNone;
     }
-    FailFile(FileUse::kRead, error, path, "cannot be examined");
+    FailFile(use, error, path, "cannot be examined");
   }
   if (S_ISREG(status.st_mode)) {
     return PathKind::kFile;
@@ -51,18 +53,65 @@ const char* NameOf(PathKind kind) {
   return "unknown";
 }
 
-PathKind KindOf(const std::string& path) {
+PathKind KindOf(const std::string& path, FileUse use) {
   struct stat status {};
 
   const int result = stat(path.c_str(), &status);
-  return Classify(result, status, path);
+  return Classify(result, status, path, use);
 }
 
-PathKind KindOfName(const std::string& path) {
+PathKind KindOfName(const std::string& path, FileUse use) {
   struct stat status {};
 
   const int result = lstat(path.c_str(), &status);
-  return Classify(result, status, path);
+  return Classify(result, status, path, use);
+}
+
+std::optional<FileIdentity> IdentityOfName(const std::string& path) {
+  constexpr int64_t kSecond = 1000000000;
+
+  struct statx status {};
+
+  if (statx(AT_FDCWD, path.c_str(), AT_SYMLINK_NOFOLLOW, STATX_INO | STATX_BTIME, &status) != 0) {
+    const int error = errno;
+    if (error == ENOENT || error == ENOTDIR) {
+      return std::nullopt;
+    }
+    FailFile(FileUse::kRead, error, path, "cannot be examined");
+  }
+  const bool knows_birth = (status.stx_mask & STATX_BTIME) != 0;
+  return FileIdentity{makedev(status.stx_dev_major, status.stx_dev_minor),
+                      status.stx_ino,
+                      knows_birth ? status.stx_btime.tv_sec * kSecond + status.stx_btime.tv_nsec : 0};
+}
+
+std::string VersionOf(const std::string& path) {
+  struct stat status {};
+
+  if (Classify(stat(path.c_str(), &status), status, path, FileUse::kRead) == PathKind::kNone) {
+    return {};
+  }
+  return fmt::format("{}:{}:{}:{}.{:09d}:{}.{:09d}",
+                     status.st_dev,
+                     status.st_ino,
+                     status.st_size,
+                     status.st_mtim.tv_sec,
+                     status.st_mtim.tv_nsec,
+                     status.st_ctim.tv_sec,
+                     status.st_ctim.tv_nsec);
+}
+
+int64_t BytesOnDisk(const std::string& folder) {
+  constexpr int64_t kBlock = 512;  // of st_blocks, whatever the disk's
+  int64_t bytes = 0;
+  for (const std::string& name : NamesIn(folder)) {
+    struct stat status {};
+
+    if (Classify(lstat((folder + "/" + name).c_str(), &status), status, folder, FileUse::kRead) == PathKind::kFile) {
+      bytes += status.st_blocks * kBlock;
+    }
+  }
+  return bytes;
 }
 
 int64_t FileBytes(const std::string& path) {
@@ -123,13 +172,13 @@ int64_t FreeBytes(const std::string& path) {
   return static_cast<int64_t>(disk.f_bavail * disk.f_frsize);
 }
 
-std::string ResolvePath(const std::string& path) {
+std::string ResolvePath(const std::string& path, FileUse use) {
   std::error_code error;
   const std::filesystem::path absolute = std::filesystem::absolute(path, error);
   const std::filesystem::path resolved =
       error ? std::filesystem::path() : std::filesystem::weakly_canonical(absolute, error);
   if (error) {
-    FailFile(FileUse::kRead, error.value(), path, "cannot be examined");
+    FailFile(use, error.value(), path, "cannot be examined");
   }
   std::string text = resolved.string();
   while (text.size() > 1 && text.back() == '/') {

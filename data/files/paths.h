@@ -2,8 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "data/files/file_error.h"
 
 namespace ksa {
 
@@ -19,11 +22,11 @@ enum class PathKind : int {
 // "nothing", "a regular file", "a folder" …
 [[nodiscard]] const char* NameOf(PathKind kind);
 
-// Links are followed; a link that leads nowhere is kNone. Error kMissingInput for loops and names that are too long,
-// kIo for what may not be looked at: that a path can't be examined does not mean that nothing is there.
-[[nodiscard]] PathKind KindOf(const std::string& path);
+// Links are followed; a link that leads nowhere is kNone. Error for loops, names that are too long and what may not be
+// looked at, as CodeOf(use, errno): that a path can't be examined does not mean that nothing is there.
+[[nodiscard]] PathKind KindOf(const std::string& path, FileUse use = FileUse::kRead);
 // The name itself: a link is kLink. Errors as above.
-[[nodiscard]] PathKind KindOfName(const std::string& path);
+[[nodiscard]] PathKind KindOfName(const std::string& path, FileUse use = FileUse::kRead);
 
 [[nodiscard]] inline bool Exists(const std::string& path) {
   return KindOf(path) != PathKind::kNone;
@@ -36,6 +39,26 @@ enum class PathKind : int {
 [[nodiscard]] inline bool IsFolder(const std::string& path) {
   return KindOf(path) == PathKind::kFolder;
 }
+
+// What stands under a name: the same until it is renamed, removed or replaced.
+struct FileIdentity {
+  uint64_t device = 0;
+  uint64_t inode = 0;  // which soon belongs to another when this one is removed
+  int64_t born = 0;    // nanoseconds since 1970; 0 where the file system does not know
+
+  friend bool operator==(const FileIdentity&, const FileIdentity&) = default;
+};
+
+// Of the name itself (a link is not followed); none where there is nothing. Errors as KindOf.
+[[nodiscard]] std::optional<FileIdentity> IdentityOfName(const std::string& path);
+
+// A text that changes when what the path leads to is written to or replaced: inode, size, times. Errors as KindOf;
+// kNone has none.
+[[nodiscard]] std::string VersionOf(const std::string& path);
+
+// Bytes that the files directly in a folder take on its disk, which may be fewer than they seem to have. Error
+// kMissingInput, kIo.
+[[nodiscard]] int64_t BytesOnDisk(const std::string& folder);
 
 // Bytes of a file. Error kMissingInput, kIo.
 [[nodiscard]] int64_t FileBytes(const std::string& path);
@@ -54,6 +77,6 @@ void RemoveAll(const std::string& path);
 [[nodiscard]] int64_t FreeBytes(const std::string& path);
 
 // An absolute path without links, "." and "..", of which the last parts need not exist yet. Error as KindOf.
-[[nodiscard]] std::string ResolvePath(const std::string& path);
+[[nodiscard]] std::string ResolvePath(const std::string& path, FileUse use = FileUse::kRead);
 
 }  // namespace ksa

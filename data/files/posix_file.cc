@@ -146,6 +146,10 @@ void File::Sync() {
   }
 }
 
+void File::DropCache() const {
+  static_cast<void>(posix_fadvise(fd_, 0, 0, POSIX_FADV_DONTNEED));
+}
+
 void File::Close() {
   if (close(std::exchange(fd_, -1)) != 0) {
     FailFile(FileUse::kWrite, errno, path_, "cannot be closed");
@@ -168,12 +172,17 @@ void Rename(const std::string& from, const std::string& to) {
   }
 }
 
-void WriteFileAtomically(const std::string& path, const std::string& contents) {
-  const std::string temporary = path + ".tmp";
-  File file = File::Create(temporary);
+void WriteDurably(const std::string& path, const std::string& contents) {
+  File file = File::Create(path);
   file.Write(contents.data(), static_cast<int64_t>(contents.size()));
   file.Sync();
+  file.DropCache();
   file.Close();
+}
+
+void WriteFileAtomically(const std::string& path, const std::string& contents) {
+  const std::string temporary = path + ".tmp";
+  WriteDurably(temporary, contents);
   Rename(temporary, path);
 }
 

@@ -34,6 +34,9 @@ class File {
   void WriteAt(int64_t offset, const void* data, int64_t bytes);  // leaves the position
   void ReadAt(int64_t offset, void* data, int64_t bytes) const;   // all of them
   void Sync();
+  // After Sync(): asks the system to forget what it keeps of the file in memory, so that the next one who reads it
+  // reads the disk. File systems without a disk keep it.
+  void DropCache() const;
   void Close();  // reports errors, unlike the destructor
 
  private:
@@ -49,6 +52,9 @@ void SyncFolder(const std::string& path);
 
 // rename(2). Error kCannotCreate, kIo.
 void Rename(const std::string& from, const std::string& to);
+
+// Writes a small file whole and flushes it; the next reader reads the disk. Error kCannotCreate, kIo.
+void WriteDurably(const std::string& path, const std::string& contents);
 
 // Writes a small file whole: under a temporary name, flushed, renamed. Error kCannotCreate or kIo.
 void WriteFileAtomically(const std::string& path, const std::string& contents);

@@ -2,6 +2,7 @@
 
 #include <cstddef>
 #include <exception>
+#include <new>
 
 #include "kernels/core/error.h"
 
@@ -14,6 +15,8 @@ std::string Outcome(const std::function<std::string()>& work) {
     return "0\n" + work();
   } catch (const Error& error) {
     return fmt::format("{}\n{}", static_cast<int>(error.code()), error.what());
+  } catch (const std::bad_alloc&) {
+    return fmt::format("{}\nout of memory", static_cast<int>(ExitCode::kOutOfMemory));
   } catch (const std::exception& error) {
     return fmt::format("{}\n{}", static_cast<int>(ExitCode::kInternal), error.what());
   }

@@ -1,20 +1,15 @@
 #include "trainer/checkpoint/folder.h"
 
-#include <dirent.h>
 #include <fcntl.h>
-#include <sys/stat.h>
-#include <sys/statvfs.h>
 
 #include <algorithm>
-#include <cerrno>
 #include <charconv>
-#include <cstring>
-#include <filesystem>
-#include <memory>
+#include <string_view>
 #include <system_error>
 
 #include <stdio.h>
 
+#include "data/files/paths.h"
 #include "data/files/posix_file.h"
 #include "kernels/core/error.h"
 #include "trainer/checkpoint/checkpoint.h"
@@ -27,49 +22,25 @@ constexpr std::string_view kPrefix = "step_";
 constexpr size_t kDigits = 8;
 constexpr int64_t kSlack = int64_t{1} << 20;  // bytes, for frames and the manifest
 
-bool IsRealFolder(const std::string& path) {
-  struct stat status {};
-
-  return lstat(path.c_str(), &status) == 0 && S_ISDIR(status.st_mode);
-}
-
-bool Exists(const std::string& path) {
-  struct stat status {};
-
-  return lstat(path.c_str(), &status) == 0;
-}
-
-std::vector<std::string> NamesIn(const std::string& folder) {
-  std::vector<std::string> names;
-  const std::unique_ptr<DIR, int (*)(DIR*)> open(opendir(folder.c_str()), closedir);
-  if (open == nullptr) {
-    if (errno == ENOENT) {
-      return names;
-    }
-    Fail(ExitCode::kIo, "{}: cannot be listed: {}", folder, std::strerror(errno));
+// "a/b/c" -> "a/b", "c" -> ".", "/c" -> "/".
+std::string ParentOf(const std::string& path) {
+  const size_t slash = path.find_last_of('/');
+  if (slash == std::string::npos) {
+    return ".";
   }
-  while (const dirent* entry = readdir(open.get())) {
-    names.emplace_back(entry->d_name);
-  }
-  std::sort(names.begin(), names.end());
-  return names;
-}
-
-// Links are removed, not followed.
-void RemoveTree(const std::string& path) {
-  std::error_code error;
-  std::filesystem::remove_all(path, error);
-  if (error) {
-    Fail(ExitCode::kIo, "{}: cannot be removed: {}", path, error.message());
-  }
+  return slash == 0 ? "/" : path.substr(0, slash);
 }
 
 void MoveAside(const std::string& path) {
   int number = 1;
-  while (Exists(fmt::format("{}.replaced-{}", path, number))) {
+  while (KindOfName(fmt::format("{}.replaced-{}", path, number)) != PathKind::kNone) {
     ++number;
   }
   Rename(path, fmt::format("{}.replaced-{}", path, number));
+}
+
+bool Exchange(const std::string& a, const std::string& b) {
+  return renameat2(AT_FDCWD, a.c_str(), AT_FDCWD, b.c_str(), RENAME_EXCHANGE) == 0;
 }
 
 }  // namespace
@@ -89,14 +60,27 @@ int64_t StepOfName(const std::string& name) {
   return error == std::errc() && stop == end && step >= 0 && CheckpointFolderName(step) == name ? step : -1;
 }
 
+std::string WithoutSlash(const std::string& path) {
+  const size_t last = path.find_last_not_of('/');
+  return last == std::string::npos ? path.substr(0, 1) : path.substr(0, last + 1);
+}
+
 std::string TemporaryName(const std::string& folder, int64_t step, const std::string& run_id) {
   return fmt::format("{}/{}.tmp-{}", folder, CheckpointFolderName(step), run_id);
 }
 
 std::vector<int64_t> StepsIn(const std::string& folder) {
   std::vector<int64_t> steps;
+  if (!Exists(folder)) {
+    return steps;
+  }
   for (const std::string& name : NamesIn(folder)) {
-    if (const int64_t step = StepOfName(name); step >= 0 && IsRealFolder(folder + "/" + name)) {
+    const int64_t step = StepOfName(name);
+    if (step < 0) {
+      continue;
+    }
+    const PathKind kind = KindOfName(folder + "/" + name);
+    if (kind == PathKind::kFolder || kind == PathKind::kLink) {
       steps.push_back(step);
     }
   }
@@ -108,80 +92,70 @@ std::string OwnerOf(const std::string& checkpoint) {
   const std::string path = fmt::format("{}/{}", checkpoint, kManifestName);
   try {
     return ParseManifest(ReadSmallFile(path), path).meta.run_id;
-  } catch (const Error&) {
-    return {};  // not known to be anybody's
+  } catch (const Error& error) {
+    if (error.code() == ExitCode::kBadData || error.code() == ExitCode::kMissingInput) {
+      return {};  // not known to be anybody's
+    }
+    throw;
   }
 }
 
-void PrepareCheckpointFolder(const std::string& folder, int64_t bytes) {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  if (error) {
-    Fail(ExitCode::kCannotCreate, "{}: cannot be made: {}", folder, error.message());
-  }
-
-  struct statvfs disk {};
-
-  if (statvfs(folder.c_str(), &disk) != 0) {
-    Fail(ExitCode::kIo, "{}: its disk cannot be examined: {}", folder, std::strerror(errno));
-  }
-  const auto free = static_cast<int64_t>(disk.f_bavail * disk.f_frsize);
-  if (free < bytes + kSlack) {
-    Fail(ExitCode::kIo,
-         "{}: a checkpoint takes {}, and {} are free on this disk: free some space or lower checkpoint.keep_last",
-         folder,
-         FormatBytes(bytes + kSlack),
-         FormatBytes(free));
-  }
+void MakeCheckpointFolder(const std::string& folder) {
+  MakeFolders(folder);
+  // At every save: the process that made it may have been killed before it got here.
+  SyncFolder(ParentOf(folder));
 }
 
-void RemoveUnfinished(const std::string& folder, const std::string& run_id) {
+std::vector<std::string> UnfinishedIn(const std::string& folder, const std::string& run_id) {
+  std::vector<std::string> paths;
+  if (run_id.empty() || !Exists(folder)) {
+    return paths;
+  }
   const std::string suffix = ".tmp-" + run_id;
   for (const std::string& name : NamesIn(folder)) {
     const std::string path = folder + "/" + name;
-    if (name.ends_with(suffix) && StepOfName(name.substr(0, name.size() - suffix.size())) >= 0 && IsRealFolder(path)) {
-      RemoveTree(path);
+    if (name.ends_with(suffix) && StepOfName(name.substr(0, name.size() - suffix.size())) >= 0 &&
+        KindOfName(path) == PathKind::kFolder) {
+      paths.push_back(path);
     }
+  }
+  return paths;
+}
+
+void CheckRoomForCheckpoint(const std::string& folder, int64_t bytes, const std::string& run_id) {
+  std::string existing = folder;
+  while (!Exists(existing) && existing != ParentOf(existing)) {
+    existing = ParentOf(existing);
+  }
+  int64_t free = FreeBytes(existing);
+  for (const std::string& path : UnfinishedIn(folder, run_id)) {
+    free += BytesOnDisk(path);
+  }
+  if (const int64_t needed = bytes + kSlack; free < needed) {
+    // Not a lower keep_last: old checkpoints go after the new one has come.
+    const bool several = StepsIn(folder).size() > 1;
+    Fail(ExitCode::kIo,
+         "{}: a checkpoint takes {}, and {} are free on this disk: make room for {} there{}, or move the run folder to "
+         "a larger disk and say so in run.dir",
+         folder,
+         FormatBytes(needed),
+         FormatBytes(free),
+         FormatBytes(needed - free),
+         several ? " (all checkpoints but the newest good one may be removed by hand)" : "");
   }
 }
 
-void Install(const std::string& folder, int64_t step, const std::string& run_id) {
+bool PutInPlace(const std::string& folder, int64_t step, const std::string& run_id, bool replace) {
   const std::string temporary = TemporaryName(folder, step, run_id);
   const std::string name = folder + "/" + CheckpointFolderName(step);
-  bool exchanged = false;
-  if (Exists(name)) {
-    exchanged = IsRealFolder(name) && OwnerOf(name) == run_id &&
-                renameat2(AT_FDCWD, temporary.c_str(), AT_FDCWD, name.c_str(), RENAME_EXCHANGE) == 0;
-    if (!exchanged) {
-      MoveAside(name);
+  if (KindOfName(name) != PathKind::kNone) {
+    if (replace && Exchange(temporary, name)) {
+      return true;
     }
+    MoveAside(name);
   }
-  if (!exchanged) {
-    Rename(temporary, name);
-  }
-  SyncFolder(folder);
-  if (exchanged) {
-    RemoveTree(temporary);
-  }
-}
-
-void Prune(const std::string& folder, int64_t newest, int32_t keep_last, const std::string& run_id) {
-  std::vector<int64_t> steps = StepsIn(folder);
-  int32_t kept = 1;
-  for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
-    const std::string path = folder + "/" + CheckpointFolderName(*step);
-    if (*step >= newest || OwnerOf(path) != run_id) {
-      continue;
-    }
-    if (kept < keep_last) {
-      ++kept;
-      continue;
-    }
-    // Renamed first: a folder that is half removed must not look like a checkpoint.
-    const std::string doomed = TemporaryName(folder, *step, run_id);
-    Rename(path, doomed);
-    RemoveTree(doomed);
-  }
+  Rename(temporary, name);
+  return false;
 }
 
 }  // namespace ksa

@@ -1,7 +1,9 @@
 #include "trainer/checkpoint/manifest.h"
 
 #include <algorithm>
+#include <array>
 #include <charconv>
+#include <cmath>
 #include <cstddef>
 #include <map>
 #include <set>
@@ -107,6 +109,22 @@ class Object {
       counts.push_back(AsCount(element, key));
     }
     return counts;
+  }
+
+  // Finite and not negative.
+  std::vector<double> Numbers(const char* key) {
+    const json& value = At(key);
+    if (!value.is_array()) {
+      Refuse(fmt::format("{} must be an array of numbers", key));
+    }
+    std::vector<double> numbers;
+    for (const json& element : value) {
+      if (!element.is_number() || !std::isfinite(element.get<double>()) || element.get<double>() < 0) {
+        Refuse(fmt::format("{} must hold finite numbers from 0 on", key));
+      }
+      numbers.push_back(element.get<double>());
+    }
+    return numbers;
   }
 
   uint64_t Hash(const char* key) {
@@ -228,6 +246,22 @@ CheckpointMeta ReadMeta(Object& object, const std::string& path) {
   mesh.RefuseOtherKeys();
   meta.configuration = object.Text("configuration");
   meta.data_fingerprint = object.Text("data_fingerprint");
+  if (object.Has("tokenizer")) {
+    Object copy(object.At("tokenizer"), "tokenizer", path);
+    meta.tokenizer = {copy.Text("file"), copy.Hash("xxh3")};
+    if (!IsTokenizerName(meta.tokenizer->file)) {
+      copy.Refuse(fmt::format("'{}' is no name of a tokenizer's file", meta.tokenizer->file));
+    }
+    copy.RefuseOtherKeys();
+  }
+  if (object.Has("resumed_from")) {
+    Object origin(object.At("resumed_from"), "resumed_from", path);
+    meta.resumed_from = {origin.Text("run_id"), origin.Count("step")};
+    origin.RefuseOtherKeys();
+  }
+  if (object.Has("recent_grad_norms")) {
+    meta.recent_grad_norms = object.Numbers("recent_grad_norms");
+  }
   return meta;
 }
 
@@ -268,6 +302,11 @@ int64_t TensorEntry::size() const {
   return CheckedSize(shape);
 }
 
+bool IsTokenizerName(std::string_view name) {
+  constexpr std::array<std::string_view, 3> kNames = {"tokenizer.json", "tokenizer.model", "tokenizer.tiktoken"};
+  return std::find(kNames.begin(), kNames.end(), name) != kNames.end();
+}
+
 const TensorEntry* Manifest::Find(std::string_view name) const {
   const auto found =
       std::find_if(tensors.begin(), tensors.end(), [&](const TensorEntry& tensor) { return tensor.name == name; });
@@ -285,6 +324,15 @@ std::string RenderManifest(const Manifest& manifest) {
                {"mesh", {{"data", meta.mesh.data}, {"context", meta.mesh.context}, {"tensor", meta.mesh.tensor}}},
                {"configuration", meta.configuration},
                {"data_fingerprint", meta.data_fingerprint}};
+  if (meta.tokenizer.has_value()) {
+    root["tokenizer"] = {{"file", meta.tokenizer->file}, {"xxh3", HexOf(meta.tokenizer->xxh3)}};
+  }
+  if (meta.resumed_from.has_value()) {
+    root["resumed_from"] = {{"run_id", meta.resumed_from->run_id}, {"step", meta.resumed_from->step}};
+  }
+  if (!meta.recent_grad_norms.empty()) {
+    root["recent_grad_norms"] = meta.recent_grad_norms;
+  }
   root["header_xxh3"] = HeaderHash(root);
   json tensors = json::array();
   for (const TensorEntry& tensor : manifest.tensors) {

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -15,6 +16,22 @@ namespace ksa {
 
 inline constexpr std::string_view kManifestName = "manifest.json";
 
+// The copy of the run's tokenizer that lies in the checkpoint, which so works alone.
+struct TokenizerCopy {
+  std::string file;   // one of the names of IsTokenizerName
+  uint64_t xxh3 = 0;  // XXH3-64 of its bytes
+
+  friend bool operator==(const TokenizerCopy&, const TokenizerCopy&) = default;
+};
+
+// The checkpoint that a run went on from.
+struct CheckpointOrigin {
+  std::string run_id;
+  int64_t step = 0;
+
+  friend bool operator==(const CheckpointOrigin&, const CheckpointOrigin&) = default;
+};
+
 // What a checkpoint knows of its run besides tensors.
 struct CheckpointMeta {
   std::string run_id;            // 16 hexadecimal digits
@@ -24,9 +41,15 @@ struct CheckpointMeta {
   MeshShape mesh;                // of the run that wrote it; any layout reads any other
   std::string configuration;     // config.resolved.yaml, whole
   std::string data_fingerprint;  // Dataset::Fingerprint()
+  std::optional<TokenizerCopy> tokenizer;
+  std::optional<CheckpointOrigin> resumed_from;  // of a run that began from a checkpoint of another folder
+  std::vector<double> recent_grad_norms;         // of the updates that count, oldest first; finite
 
   friend bool operator==(const CheckpointMeta&, const CheckpointMeta&) = default;
 };
+
+// tokenizer.json, tokenizer.model or tokenizer.tiktoken: no other name is taken for a tokenizer's file.
+[[nodiscard]] bool IsTokenizerName(std::string_view name);
 
 // The elements [flat.begin, flat.end), row-major, of the box [offset, offset + shape) of a tensor, alone in a dataset.
 struct TensorPiece {

@@ -1,16 +1,16 @@
 #include "trainer/checkpoint/piece_file.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <bit>
 #include <cstddef>
 #include <memory>
+#include <set>
 #include <utility>
 
 #include <xxhash.h>
 
 #include "data/files/hdf5_handle.h"
+#include "data/files/paths.h"
 #include "data/files/streamed_hash.h"
 #include "kernels/core/error.h"
 #include "kernels/core/gpu.h"
@@ -21,6 +21,7 @@ namespace {
 static_assert(std::endian::native == std::endian::little, "contents are stored as they lie in memory");
 
 constexpr const char* kFrameHash = "frame_xxh3";
+constexpr int kMostDepth = 16;  // of groups; the names of tensors make one level
 
 hid_t StoredType(DType dtype) {
   return dtype == DType::kF64 ? H5T_IEEE_F64LE : H5T_IEEE_F32LE;
@@ -55,35 +56,78 @@ void WriteFrame(const std::string& path, const std::vector<PieceDataset>& datase
   file.Close();
 }
 
-// Names of all objects of a file.
-std::vector<std::string> ObjectNames(const Hdf5Context& context, hid_t file) {
+// A link of a group: its name, and the address of what it leads to.
+struct GroupLink {
+  std::string name;
+  haddr_t address = HADDR_UNDEF;
+};
+
+// The links of one group, but not of the groups in it.
+std::vector<GroupLink> LinksOf(const Hdf5Context& context, hid_t group) {
   struct Found {
-    std::vector<std::string> names;
+    std::vector<GroupLink> links;
     std::string foreign;  // a link that leaves the file, or points where it likes
   } found;
 
-  const auto visit = [](hid_t, const char* name, const H5L_info_t* info, void* data) -> herr_t {
+  const auto add = [](hid_t, const char* name, const H5L_info_t* info, void* data) -> herr_t {
     Found& into = *static_cast<Found*>(data);
-    (info->type == H5L_TYPE_HARD ? into.names.emplace_back(name) : into.foreign) = name;
+    if (info->type == H5L_TYPE_HARD) {
+      into.links.push_back({name, info->u.address});
+    } else {
+      into.foreign = name;
+    }
     return 0;
   };
-  context.Check(H5Lvisit(file, H5_INDEX_NAME, H5_ITER_NATIVE, visit, &found), "listing the datasets");
+  context.Check(H5Literate(group, H5_INDEX_NAME, H5_ITER_NATIVE, nullptr, add, &found), "listing the datasets");
   if (!found.foreign.empty()) {
     context.FailWith(fmt::format("{} is a link; a checkpoint must hold its own data", found.foreign));
   }
-  return std::move(found.names);
+  return std::move(found.links);
 }
 
 File OpenRegular(const std::string& path) {
-  struct stat status {};
-
-  if (lstat(path.c_str(), &status) != 0) {
+  if (const PathKind kind = KindOfName(path); kind == PathKind::kNone) {
     Fail(ExitCode::kBadData, "{}: this file of the checkpoint is missing", path);
-  }
-  if (!S_ISREG(status.st_mode)) {
-    Fail(ExitCode::kBadData, "{}: not a regular file", path);
+  } else if (kind != PathKind::kFile) {
+    Fail(ExitCode::kBadData, "{}: expected a regular file, found {}", path, NameOf(kind));
   }
   return File::OpenForReading(path);
+}
+
+// The first value that is infinite or not a number; -1: all are finite. Numbers are looked at as bits, a block at a
+// time, which compilers turn into vector instructions.
+template <typename T, typename Bits>
+int64_t FirstNotFinite(const TensorView& values, Bits exponent) {
+  constexpr int64_t kBlock = 4096;
+  const T* const data = values.As<T>();
+  const auto finite = [&](int64_t i) { return (std::bit_cast<Bits>(data[i]) & exponent) != exponent; };
+  for (int64_t begin = 0; begin < values.size(); begin += kBlock) {
+    const int64_t end = std::min(begin + kBlock, values.size());
+    Bits bad = 0;
+    for (int64_t i = begin; i < end; ++i) {
+      bad |= finite(i) ? Bits{0} : Bits{1};
+    }
+    for (int64_t i = begin; bad != 0 && i < end; ++i) {
+      if (!finite(i)) {
+        return i;
+      }
+    }
+  }
+  return -1;
+}
+
+void CheckFinite(const std::string& name, const TensorView& values) {
+  const int64_t first = values.dtype == DType::kF64 ? FirstNotFinite<double>(values, uint64_t{0x7ff0000000000000})
+                                                    : FirstNotFinite<float>(values, uint32_t{0x7f800000});
+  if (first >= 0) {
+    Fail(ExitCode::kDiverged,
+         "{} holds values that are not finite (the first is number {} of this rank's part): the model is spoilt and "
+         "this checkpoint is not saved; go on from an earlier one, or start again, with a lower optimizer.lr or a "
+         "larger "
+         "optimizer.eps",
+         name,
+         first);
+  }
 }
 
 }  // namespace
@@ -99,12 +143,14 @@ std::vector<uint64_t> WritePieceFile(const std::string& path,
   for (const PieceDataset& dataset : datasets) {
     const HostCopy copy(dataset.values, stream);
     const TensorView& values = copy.view();
+    CheckFinite(dataset.name, values);
     hashes.push_back(XXH3_64bits(values.data, static_cast<size_t>(values.bytes())));
     file.WriteAt(frame.places_.at(dataset.name).offset, values.data, values.bytes());
   }
   const uint64_t hash = frame.FrameHash();
   file.WriteAt(frame.places_.at(kFrameHash).offset, &hash, sizeof hash);
   file.Sync();
+  file.DropCache();
   file.Close();
   return hashes;
 }
@@ -115,32 +161,53 @@ PieceFile::PieceFile(const std::string& path) : file_(OpenRegular(path)), size_(
   Hdf5Handle access(context, H5Pcreate(H5P_FILE_ACCESS), H5Pclose, "file access properties");
   context.Check(H5Pset_file_locking(access.id(), false, true), "the locking mode");
   Hdf5Handle file(context, H5Fopen(path.c_str(), H5F_ACC_RDONLY, access.id()), H5Fclose, "opening it as HDF5");
-  for (const std::string& name : ObjectNames(context, file.id())) {
-    Hdf5Handle object(context, H5Oopen(file.id(), name.c_str(), H5P_DEFAULT), H5Oclose, name.c_str());
-    if (H5Iget_type(object.id()) == H5I_GROUP) {
-      continue;
-    }
-    if (H5Iget_type(object.id()) != H5I_DATASET) {
-      context.FailWith(fmt::format("{} is not a dataset", name));
-    }
-    Hdf5Handle properties(context, H5Dget_create_plist(object.id()), H5Pclose, name.c_str());
-    Hdf5Handle type(context, H5Dget_type(object.id()), H5Tclose, name.c_str());
-    Hdf5Handle space(context, H5Dget_space(object.id()), H5Sclose, name.c_str());
-    const hssize_t count = H5Sget_simple_extent_npoints(space.id());
-    const haddr_t offset = H5Dget_offset(object.id());
-    if (H5Pget_layout(properties.id()) != H5D_CONTIGUOUS || H5Pget_nfilters(properties.id()) != 0 ||
-        H5Pget_external_count(properties.id()) != 0 || offset == HADDR_UNDEF || count < 1) {
-      context.FailWith(fmt::format("{} must be contiguous, unfiltered and stored in the file itself", name));
-    }
-    const bool floating = H5Tequal(type.id(), H5T_IEEE_F32LE) > 0 || H5Tequal(type.id(), H5T_IEEE_F64LE) > 0;
-    const Place place{static_cast<int64_t>(offset), count, static_cast<int64_t>(H5Tget_size(type.id())), floating};
-    if (place.offset < 0 || place.offset > size_ || place.element < 1 ||
-        place.count > (size_ - place.offset) / place.element) {
-      context.FailWith(fmt::format("{} does not lie in the file, which has {} bytes", name, size_));
-    }
-    places_.emplace(name, place);
-  }
+  AddDatasets(context, file.id());
   file.Close();
+}
+
+// Group by group: HDF5's own walk calls itself, as deep as a hostile file likes.
+void PieceFile::AddDatasets(const Hdf5Context& context, int64_t file) {
+  std::set<haddr_t> seen;  // a group may be linked into itself
+  std::vector<std::string> groups = {""};
+  while (!groups.empty()) {
+    const std::string group = std::move(groups.back());
+    groups.pop_back();
+    if (std::count(group.begin(), group.end(), '/') > kMostDepth) {
+      context.FailWith(fmt::format("its groups are nested deeper than {} levels", kMostDepth));
+    }
+    Hdf5Handle open(context, H5Gopen2(file, ("/" + group).c_str(), H5P_DEFAULT), H5Gclose, "opening a group");
+    for (const GroupLink& link : LinksOf(context, open.id())) {
+      const std::string name = group + link.name;
+      Hdf5Handle object(context, H5Oopen(open.id(), link.name.c_str(), H5P_DEFAULT), H5Oclose, name.c_str());
+      const H5I_type_t type = H5Iget_type(object.id());
+      if (type == H5I_GROUP && seen.insert(link.address).second) {
+        groups.push_back(name + "/");
+      } else if (type == H5I_DATASET) {
+        AddDataset(context, object.id(), name);
+      } else if (type != H5I_GROUP) {
+        context.FailWith(fmt::format("{} is not a dataset", name));
+      }
+    }
+  }
+}
+
+void PieceFile::AddDataset(const Hdf5Context& context, int64_t dataset, const std::string& name) {
+  Hdf5Handle properties(context, H5Dget_create_plist(dataset), H5Pclose, name.c_str());
+  Hdf5Handle type(context, H5Dget_type(dataset), H5Tclose, name.c_str());
+  Hdf5Handle space(context, H5Dget_space(dataset), H5Sclose, name.c_str());
+  const hssize_t count = H5Sget_simple_extent_npoints(space.id());
+  const haddr_t offset = H5Dget_offset(dataset);
+  if (H5Pget_layout(properties.id()) != H5D_CONTIGUOUS || H5Pget_nfilters(properties.id()) != 0 ||
+      H5Pget_external_count(properties.id()) != 0 || offset == HADDR_UNDEF || count < 1) {
+    context.FailWith(fmt::format("{} must be contiguous, unfiltered and stored in the file itself", name));
+  }
+  const bool floating = H5Tequal(type.id(), H5T_IEEE_F32LE) > 0 || H5Tequal(type.id(), H5T_IEEE_F64LE) > 0;
+  const Place place{static_cast<int64_t>(offset), count, static_cast<int64_t>(H5Tget_size(type.id())), floating};
+  if (place.offset < 0 || place.offset > size_ || place.element < 1 ||
+      place.count > (size_ - place.offset) / place.element) {
+    context.FailWith(fmt::format("{} does not lie in the file, which has {} bytes", name, size_));
+  }
+  places_.emplace(name, place);
 }
 
 uint64_t PieceFile::Read(const std::string& dataset, DType dtype, int64_t count, const Use& use) {
@@ -172,6 +239,19 @@ uint64_t PieceFile::Read(const std::string& dataset, DType dtype, int64_t count,
     }
   }
   return hash.Digest();
+}
+
+void PieceFile::ReadPiece(const TensorEntry& tensor, const TensorPiece& piece, const Use& use) {
+  const uint64_t hash = Read(piece.dataset, tensor.dtype, piece.size(), use);
+  if (hash != piece.xxh3) {
+    Fail(ExitCode::kBadData,
+         "{}: the dataset {} of the tensor {} is corrupt (its hash is {:016x}, the manifest says {:016x})",
+         file_.path(),
+         piece.dataset,
+         tensor.name,
+         hash,
+         piece.xxh3);
+  }
 }
 
 uint64_t PieceFile::FrameHash() const {

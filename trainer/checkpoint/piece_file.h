@@ -14,16 +14,20 @@
 
 #include "data/files/posix_file.h"
 #include "kernels/core/tensor.h"
+#include "trainer/checkpoint/manifest.h"
 
 namespace ksa {
+
+struct Hdf5Context;
 
 struct PieceDataset {
   std::string name;
   TensorView values;  // fp32 or fp64, on any device
 };
 
-// Writes the file and flushes it to disk; what lies on a device is copied from there by `stream`, a dataset at a time.
-// Returns the XXH3-64 of every dataset's bytes. Error(kIo).
+// Writes the file, flushes it to disk, and has the system forget it, so that reading it back reads the disk; what lies
+// on a device is copied from there by `stream`, a dataset at a time. Returns the XXH3-64 of every dataset's bytes.
+// Error(kIo); Error(kDiverged) when a value is not finite.
 [[nodiscard]] std::vector<uint64_t> WritePieceFile(const std::string& path,
                                                    const std::vector<PieceDataset>& datasets,
                                                    const Stream& stream);
@@ -31,13 +35,17 @@ struct PieceDataset {
 class PieceFile {
  public:
   // Reads names, types and places. Error(kBadData) when there is no such file (a piece is missing), when it is not a
-  // regular file, damaged, or holds something else than contiguous, unfiltered vectors of its own.
+  // regular file, damaged, or holds something else than contiguous, unfiltered vectors of its own; kIo when it cannot
+  // be read.
   explicit PieceFile(const std::string& path);
 
   // Passes the elements of a dataset through `use` in order: `bytes` points to elements [first, first + count). A
   // chunk is at most kChunkBytes. Returns their XXH3-64. Error(kBadData) when the dataset is not there as described.
   using Use = std::function<void(const void* bytes, int64_t first, int64_t count)>;
   uint64_t Read(const std::string& dataset, DType dtype, int64_t count, const Use& use = {});
+
+  // The same for a piece, and checks its hash. Error(kBadData) naming file, dataset and tensor.
+  void ReadPiece(const TensorEntry& tensor, const TensorPiece& piece, const Use& use = {});
 
   // Whether the bytes outside of datasets are as they were written.
   [[nodiscard]] bool FrameIsIntact() const;
@@ -56,6 +64,8 @@ class PieceFile {
     bool floating = false;
   };
 
+  void AddDatasets(const Hdf5Context& context, int64_t file);
+  void AddDataset(const Hdf5Context& context, int64_t dataset, const std::string& name);
   [[nodiscard]] uint64_t FrameHash() const;
 
   File file_;

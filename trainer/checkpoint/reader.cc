@@ -8,7 +8,7 @@
 
 #include <fmt/ranges.h>
 
-#include "data/files/posix_file.h"
+#include "data/files/paths.h"
 #include "kernels/core/error.h"
 #include "kernels/core/gpu.h"
 #include "trainer/checkpoint/checkpoint.h"
@@ -18,6 +18,7 @@
 namespace ksa {
 namespace {
 
+constexpr int64_t kMostBytes = int64_t{1} << 60;  // no file is larger
 constexpr size_t kMostOpenFiles = 512;  // half of what systems allow a process; more are opened again when needed
 
 // Where the elements `range` of a box of a matrix go, counted inside the box: `out` [range.size()], the tensor's type,
@@ -100,21 +101,9 @@ class Reader {
   }
 
   void ReadPiece(const TensorEntry& tensor, const TensorPiece& piece, const std::vector<Target>& targets) {
-    const uint64_t hash =
-        Open(piece.file)
-            .Read(piece.dataset, tensor.dtype, piece.size(), [&](const void* chunk, int64_t first, int64_t count) {
-              Scatter(tensor, piece, chunk, first, count, targets);
-            });
-    if (hash != piece.xxh3) {
-      Fail(ExitCode::kBadData,
-           "{}/{}: the dataset {} of the tensor {} is corrupt (its hash is {:016x}, the manifest says {:016x})",
-           checkpoint_.path,
-           piece.file,
-           piece.dataset,
-           tensor.name,
-           hash,
-           piece.xxh3);
-    }
+    Open(piece.file).ReadPiece(tensor, piece, [&](const void* chunk, int64_t first, int64_t count) {
+      Scatter(tensor, piece, chunk, first, count, targets);
+    });
     ++count_.pieces;
     count_.bytes += piece.size() * SizeOf(tensor.dtype);
   }
@@ -150,7 +139,10 @@ std::string Describe(const std::vector<int64_t>& shape) {
 }
 
 // One line for every tensor that is not the same in the model and in the checkpoint.
-std::vector<std::string> Differences(const ParameterStore& store, const Manifest& manifest, bool moments) {
+std::vector<std::string> Differences(const std::vector<ParameterSpec>& specs,
+                                     DType state,
+                                     const Manifest& manifest,
+                                     bool moments) {
   std::vector<std::string> lines;
   std::map<std::string, const TensorEntry*> unclaimed;
   for (const TensorEntry& tensor : manifest.tensors) {
@@ -158,40 +150,87 @@ std::vector<std::string> Differences(const ParameterStore& store, const Manifest
       unclaimed.emplace(tensor.name, &tensor);
     }
   }
-  const auto compare = [&](const Parameter& parameter, const std::string& prefix) {
-    const auto found = unclaimed.find(prefix + parameter.spec.name);
+  const auto compare = [&](const ParameterSpec& spec, const std::string& prefix) {
+    const auto found = unclaimed.find(prefix + spec.name);
     if (found == unclaimed.end()) {
-      lines.push_back(fmt::format("{}{}: not in the checkpoint", prefix, parameter.spec.name));
+      lines.push_back(fmt::format("{}{}: not in the checkpoint", prefix, spec.name));
       return;
     }
     const TensorEntry& tensor = *found->second;
-    std::vector<int64_t> shape;
-    for (int d = 0; d < parameter.spec.shape.rank(); ++d) {
-      shape.push_back(parameter.spec.shape[d]);
-    }
-    if (tensor.shape != shape) {
+    if (const std::vector<int64_t> shape = DimsOf(spec.shape); tensor.shape != shape) {
       lines.push_back(fmt::format(
           "{}: {} in the checkpoint, {} in the model", tensor.name, Describe(tensor.shape), Describe(shape)));
     }
-    if (tensor.dtype != store.state_dtype()) {
+    if (tensor.dtype != state) {
       lines.push_back(fmt::format("{}: {} in the checkpoint, {} in the model (training.precision)",
                                   tensor.name,
                                   NameOf(tensor.dtype),
-                                  NameOf(store.state_dtype())));
+                                  NameOf(state)));
     }
     unclaimed.erase(found);
   };
-  for (const Parameter& parameter : store.parameters()) {
-    compare(parameter, "weights/");
+  for (const ParameterSpec& spec : specs) {
+    compare(spec, "weights/");
     if (moments) {
-      compare(parameter, "exp_avg/");
-      compare(parameter, "exp_avg_sq/");
+      compare(spec, "exp_avg/");
+      compare(spec, "exp_avg_sq/");
     }
   }
   for (const auto& [name, tensor] : unclaimed) {
     lines.push_back(fmt::format("{}: not in the model", name));
   }
   return lines;
+}
+
+// Runs `read`; what goes wrong when the checkpoint has gone meanwhile is not damage.
+template <typename Read>
+void UnlessGone(const Checkpoint& checkpoint, const Read& read) {
+  try {
+    read();
+  } catch (const Error& error) {
+    if (error.code() == ExitCode::kOutOfMemory || !HasGone(checkpoint)) {
+      throw;
+    }
+    Fail(ExitCode::kMissingInput,
+         "{}: the checkpoint was removed or replaced while it was read, as a run that goes on does with old ones; run "
+         "the same line again",
+         checkpoint.path);
+  }
+}
+
+void RefuseOtherModel(const std::vector<ParameterSpec>& specs,
+                      DType state,
+                      const Checkpoint& checkpoint,
+                      LoadParts parts) {
+  const bool moments = parts == LoadParts::kWeightsAndMoments;
+  if (const std::vector<std::string> lines = Differences(specs, state, checkpoint.manifest, moments); !lines.empty()) {
+    Fail(ExitCode::kConfig,
+         "{}: a checkpoint of another model; {} difference(s):\n  {}",
+         checkpoint.path,
+         lines.size(),
+         fmt::join(lines, "\n  "));
+  }
+}
+
+// Sizes that a manifest says must be those of files before anybody takes memory for them.
+void RefuseShortFiles(const Checkpoint& checkpoint, const std::vector<const TensorEntry*>& tensors) {
+  std::map<std::string, int64_t> bytes;
+  for (const TensorEntry* tensor : tensors) {
+    for (const TensorPiece& piece : tensor->pieces) {
+      // A tensor has at most 2^48 elements, but a manifest may name many: the sum must not overflow.
+      int64_t& sum = bytes[piece.file];
+      sum = std::min(sum + piece.size() * SizeOf(tensor->dtype), kMostBytes);
+    }
+  }
+  for (const auto& [name, needed] : bytes) {
+    const std::string path = checkpoint.path + "/" + name;
+    if (!Exists(path)) {
+      Fail(ExitCode::kBadData, "{}: this file of the checkpoint is missing", path);
+    }
+    if (const int64_t found = FileBytes(path); found < needed) {
+      Fail(ExitCode::kBadData, "{}: {} bytes, but its tensors take {}", path, found, needed);
+    }
+  }
 }
 
 // What this rank holds of a parameter, as a matrix; a vector has one column.
@@ -258,33 +297,50 @@ class Loader {
 
 }  // namespace
 
+void CheckSameModel(const std::vector<ParameterSpec>& specs,
+                    DType state,
+                    const Checkpoint& checkpoint,
+                    LoadParts parts) {
+  RefuseOtherModel(specs, state, checkpoint, parts);
+  std::vector<const TensorEntry*> tensors;
+  for (const TensorEntry& tensor : checkpoint.manifest.tensors) {
+    tensors.push_back(&tensor);
+  }
+  UnlessGone(checkpoint, [&] { RefuseShortFiles(checkpoint, tensors); });
+}
+
 LoadCount LoadInto(ParameterStore& store, const Checkpoint& checkpoint, LoadParts parts, const Stream& stream) {
-  const bool moments = parts == LoadParts::kWeightsAndMoments;
-  if (const std::vector<std::string> lines = Differences(store, checkpoint.manifest, moments); !lines.empty()) {
-    Fail(ExitCode::kConfig,
-         "{}: a checkpoint of another model; {} difference(s):\n  {}",
-         checkpoint.path,
-         lines.size(),
-         fmt::join(lines, "\n  "));
-  }
-  Loader loader(store, checkpoint, stream);
+  std::vector<ParameterSpec> specs;
   for (const Parameter& parameter : store.parameters()) {
-    loader.LoadWeights(parameter);
-    if (moments) {
-      loader.LoadMoments(parameter);
-    }
+    specs.push_back(parameter.spec);
   }
+  RefuseOtherModel(specs, store.state_dtype(), checkpoint, parts);
+  const bool moments = parts == LoadParts::kWeightsAndMoments;
+  Loader loader(store, checkpoint, stream);
+  UnlessGone(checkpoint, [&] {
+    for (const Parameter& parameter : store.parameters()) {
+      loader.LoadWeights(parameter);
+      if (moments) {
+        loader.LoadMoments(parameter);
+      }
+    }
+  });
   return loader.count();
 }
 
-void ReadTensor(const Checkpoint& checkpoint, const TensorEntry& entry, const TensorView& out) {
-  KSA_CHECK(out.dtype == entry.dtype && out.size() == entry.size(), "{} is read into another type or size", entry.name);
-  const int64_t size = entry.size();
-  const Target whole = {{{0, 1}, {0, size}}, size, {0, size}, out.Reshape({size})};
-  Reader reader(checkpoint);
-  for (const TensorPiece& piece : entry.pieces) {
-    reader.ReadPiece(entry, piece, {whole});
-  }
+Tensor ReadTensor(const Checkpoint& checkpoint, const TensorEntry& entry, Allocator& allocator) {
+  Tensor out;
+  UnlessGone(checkpoint, [&] {
+    RefuseShortFiles(checkpoint, {&entry});
+    const int64_t size = entry.size();
+    out = Tensor::Empty({size}, entry.dtype, allocator);
+    const Target whole = {{{0, 1}, {0, size}}, size, {0, size}, out};
+    Reader reader(checkpoint);
+    for (const TensorPiece& piece : entry.pieces) {
+      reader.ReadPiece(entry, piece, {whole});
+    }
+  });
+  return out;
 }
 
 }  // namespace ksa

@@ -71,6 +71,14 @@ int64_t TensorIndex(const TensorEntry& tensor, const TensorPiece& piece, int64_t
 
 }  // namespace
 
+std::vector<int64_t> DimsOf(const Shape& shape) {
+  std::vector<int64_t> dims;
+  for (int d = 0; d < shape.rank(); ++d) {
+    dims.push_back(shape[d]);
+  }
+  return dims;
+}
+
 int64_t CheckedSize(const std::vector<int64_t>& shape) {
   int64_t size = 1;
   for (const int64_t dim : shape) {

@@ -9,6 +9,9 @@
 
 namespace ksa {
 
+// A shape as manifests have it.
+[[nodiscard]] std::vector<int64_t> DimsOf(const Shape& shape);
+
 // Elements of a shape; -1 when a dimension is not positive or the product exceeds 2^48.
 [[nodiscard]] int64_t CheckedSize(const std::vector<int64_t>& shape);
 

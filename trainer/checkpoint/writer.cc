@@ -1,34 +1,42 @@
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <array>
-#include <cerrno>
+#include <cmath>
 #include <cstddef>
-#include <cstring>
-#include <filesystem>
+#include <cstdio>
 #include <functional>
 #include <string_view>
-#include <system_error>
 #include <utility>
 
+#include "data/files/paths.h"
 #include "data/files/posix_file.h"
 #include "kernels/core/error.h"
 #include "trainer/checkpoint/agree.h"
+#include "trainer/checkpoint/checked.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/folder.h"
 #include "trainer/checkpoint/piece_file.h"
+#include "trainer/checkpoint/prune.h"
+#include "trainer/checkpoint/tiling.h"
+#include "trainer/checkpoint/tokenizer_copy.h"
 
 namespace ksa {
 namespace {
 
-constexpr mode_t kFolderMode = 0777;  // less the umask
+std::string NameOfFile(const std::string& path) {
+  return path.substr(path.rfind('/') + 1);
+}
 
-std::vector<int64_t> DimsOf(const Shape& shape) {
-  std::vector<int64_t> dims;
-  for (int d = 0; d < shape.rank(); ++d) {
-    dims.push_back(shape[d]);
+// The folder was there when the run began, or was made just now: what cannot be made, found or renamed in it is the
+// disk's failure, not a path that was chosen badly.
+std::string AsIo(const std::function<std::string()>& work) {
+  try {
+    return work();
+  } catch (const Error& error) {
+    if (error.code() == ExitCode::kCannotCreate || error.code() == ExitCode::kMissingInput) {
+      throw Error(ExitCode::kIo, error.what());
+    }
+    throw;
   }
-  return dims;
 }
 
 // One checkpoint in the making, on one rank.
@@ -44,20 +52,44 @@ class Saver {
         meta_(meta),
         options_(options),
         stream_(stream),
+        checked_(options.checked != nullptr ? *options.checked : own_checked_),
+        path_(options.folder + "/" + CheckpointFolderName(meta.step)),
         temporary_(TemporaryName(options.folder, meta.step, meta.run_id)) {}
 
   std::string Save() {
     try {
       OnRankZero(world_, [this] {
-        Begin();
-        return std::string();
+        MakeCheckpointFolder(options_.folder);
+        return AsIo([this] { return Begin(); });
       });
-      const std::vector<std::string> lists = OnAllRanks(world_, [this] { return RenderTensors(WriteTensors()); });
-      return OnRankZero(world_, [&] { return Commit(lists); });
+      const std::vector<std::string> lists =
+          OnAllRanks(world_, [this] { return AsIo([this] { return RenderTensors(WriteTensors()); }); });
+      const bool replace = MayReplace();
+      OnRankZero(world_, [&] { return AsIo([&] { return Commit(lists, replace); }); });
     } catch (const Error&) {
       RemovePartial();
       throw;
     }
+    // The checkpoint is safe: nothing from here on is a failure to save it.
+    if (world_.rank() == 0) {
+      checked_.Remember(path_, true);
+    }
+    const bool named = TryReplaceLatest(false);
+    Prune({options_.folder,
+           meta_.run_id,
+           meta_.step,
+           options_.keep_last,
+           [this](const std::string& text) { Warn(text); }},
+          checked_,
+          world_);
+    // On a disk that is full to the last block, removing old ones made room.
+    if (!named) {
+      static_cast<void>(TryReplaceLatest(true));
+    }
+    if (world_.rank() == 0) {
+      Report(SaveStage::kPruned);
+    }
+    return path_;
   }
 
  private:
@@ -67,13 +99,61 @@ class Saver {
     }
   }
 
-  void Begin() const {
-    PrepareCheckpointFolder(options_.folder, CheckpointBytes(store_));
-    RemoveUnfinished(options_.folder, meta_.run_id);
-    if (mkdir(temporary_.c_str(), kFolderMode) != 0) {
-      Fail(ExitCode::kCannotCreate, "{}: cannot be made: {}", temporary_, std::strerror(errno));
+  void Warn(const std::string& text) const {
+    if (options_.warn) {
+      options_.warn(text);
+    } else {
+      fmt::print(stderr, "warning: {}\n", text);
+    }
+  }
+
+  [[nodiscard]] std::string Begin() {
+    // What is left of killed saves goes first: on a tight disk its room is needed. It may be what an exchange replaced,
+    // so that exchange must be durable.
+    SyncFolder(options_.folder);
+    for (const std::string& left_over : UnfinishedIn(options_.folder, meta_.run_id)) {
+      try {
+        RemoveAll(left_over);
+      } catch (const Error& error) {
+        Warn(fmt::format("what an earlier save left stays: {}", error.what()));
+      }
+    }
+    const std::optional<std::string> tokenizer = ReadTokenizer();
+    const auto tokenizer_bytes = static_cast<int64_t>(tokenizer.value_or("").size());
+    CheckRoomForCheckpoint(options_.folder, CheckpointBytes(store_) + tokenizer_bytes, meta_.run_id);
+    MakeFolders(temporary_);
+    if (tokenizer.has_value()) {
+      meta_.tokenizer = WriteTokenizerCopy(temporary_, NameOfFile(options_.tokenizer_file), *tokenizer);
     }
     Report(SaveStage::kFolderMade);
+    return {};
+  }
+
+  // The contents of the tokenizer's file, if there is one. A checkpoint without a copy is better than none.
+  [[nodiscard]] std::optional<std::string> ReadTokenizer() const {
+    if (options_.tokenizer_file.empty()) {
+      return std::nullopt;
+    }
+    try {
+      return ReadSmallFile(options_.tokenizer_file);
+    } catch (const Error& error) {
+      Warn(fmt::format("the checkpoint gets no copy of the tokenizer: {}", error.what()));
+      return std::nullopt;
+    }
+  }
+
+  // Whether what has the checkpoint's name by now gives way to it: this run's, and good, as after a step was repeated.
+  // All else is moved aside.
+  [[nodiscard]] bool MayReplace() {
+    const std::string own = OnRankZero(world_, [this] {
+      try {
+        const bool folder = KindOfName(path_) == PathKind::kFolder;
+        return std::string(folder && OwnerOf(path_) == meta_.run_id ? "own" : "");
+      } catch (const Error&) {
+        return std::string();  // what cannot be read is moved aside
+      }
+    });
+    return !own.empty() && IsGood(path_, meta_.step, checked_, world_, [this](const std::string& text) { Warn(text); });
   }
 
   // The elements of the flat buffers that this rank writes of a parameter; empty when there are none. They are one run:
@@ -175,52 +255,71 @@ class Saver {
     return manifest;
   }
 
-  [[nodiscard]] std::string Commit(const std::vector<std::string>& lists) const {
+  [[nodiscard]] std::string Commit(const std::vector<std::string>& lists, bool replace) {
+    if (options_.before_commit) {
+      options_.before_commit();
+    }
     const std::string path = fmt::format("{}/{}", temporary_, kManifestName);
-    const std::string text = RenderManifest(Merge(lists));
-    File file = File::Create(path);
-    file.Write(text.data(), static_cast<int64_t>(text.size()));
-    file.Sync();
-    file.Close();
+    WriteDurably(path, RenderManifest(Merge(lists)));
     static_cast<void>(ParseManifest(ReadSmallFile(path), path));  // what the next reader will ask of it
     SyncFolder(temporary_);
     Report(SaveStage::kManifestWritten);
 
-    Install(options_.folder, meta_.step, meta_.run_id);
-    Report(SaveStage::kRenamed);
-    try {
-      ReplaceLatest();
-    } catch (const Error&) {
-      // The checkpoint is safe, but the disk is full to the last block: removing old ones makes room.
-      Prune(options_.folder, meta_.step, options_.keep_last, meta_.run_id);
-      ReplaceLatest();
-    }
-    Report(SaveStage::kLatestReplaced);
-    Prune(options_.folder, meta_.step, options_.keep_last, meta_.run_id);
-    Report(SaveStage::kPruned);
-    return options_.folder + "/" + CheckpointFolderName(meta_.step);
-  }
-
-  void ReplaceLatest() const {
-    WriteFileAtomically(options_.folder + "/latest", CheckpointFolderName(meta_.step) + "\n");
+    const bool replaced = PutInPlace(options_.folder, meta_.step, meta_.run_id, replace);
+    in_place_ = true;
     SyncFolder(options_.folder);
+    if (replaced) {
+      try {
+        RemoveAll(temporary_);
+      } catch (const Error& error) {
+        Warn(fmt::format("the checkpoint that was replaced stays: {}", error.what()));
+      }
+    }
+    Report(SaveStage::kRenamed);
+    return {};
   }
 
-  // Best effort: what cannot be removed now is removed by the next save of this run. Once installed, the temporary
-  // folder is gone and nothing happens.
+  // Rank 0 writes the name of the checkpoint for people and scripts; whether it could. Nothing else relies on it.
+  [[nodiscard]] bool TryReplaceLatest(bool last_try) const {
+    const std::string done = OnRankZero(world_, [&] {
+      try {
+        WriteFileAtomically(options_.folder + "/latest", CheckpointFolderName(meta_.step) + "\n");
+        SyncFolder(options_.folder);
+      } catch (const Error& error) {
+        if (last_try) {
+          Warn(fmt::format("the checkpoint is saved, but not named: {}", error.what()));
+        }
+        return std::string();
+      }
+      Report(SaveStage::kLatestReplaced);
+      return std::string("done");
+    });
+    return !done.empty();
+  }
+
+  // Best effort: what cannot be removed now is removed by the next save of this run. Once the checkpoint is in place,
+  // its temporary name holds the one that it replaced, which stays until the new one is durable.
   void RemovePartial() const {
-    if (world_.rank() == 0) {
-      std::error_code ignored;
-      std::filesystem::remove_all(temporary_, ignored);
+    if (world_.rank() != 0 || in_place_) {
+      return;
+    }
+    try {
+      RemoveAll(temporary_);
+    } catch (const Error&) {
+      return;
     }
   }
 
   const ParameterStore& store_;
   Communicator& world_;
-  const CheckpointMeta& meta_;
+  CheckpointMeta meta_;
   const SaveOptions& options_;
   const Stream& stream_;
+  CheckedCheckpoints own_checked_;
+  CheckedCheckpoints& checked_;
+  std::string path_;
   std::string temporary_;
+  bool in_place_ = false;
 };
 
 }  // namespace
@@ -236,6 +335,13 @@ std::string SaveCheckpoint(const ParameterStore& store,
                            const Stream& stream) {
   KSA_CHECK(!meta.run_id.empty() && meta.step >= 0 && options.keep_last >= 1 && !options.folder.empty(),
             "a checkpoint needs a run, a step, a folder and keep_last >= 1");
+  KSA_CHECK(std::all_of(meta.recent_grad_norms.begin(),
+                        meta.recent_grad_norms.end(),
+                        [](double norm) { return std::isfinite(norm) && norm >= 0; }),
+            "a norm that is not finite does not count");
+  KSA_CHECK(options.tokenizer_file.empty() || IsTokenizerName(NameOfFile(options.tokenizer_file)),
+            "{} has no name of a tokenizer's file",
+            options.tokenizer_file);
   return Saver(store, world, meta, options, stream).Save();
 }
 

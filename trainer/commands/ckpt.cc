@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -15,6 +16,8 @@
 
 #include "kernels/core/error.h"
 #include "trainer/checkpoint/checkpoint.h"
+#include "trainer/checkpoint/folder.h"
+#include "trainer/checkpoint/verify.h"
 #include "trainer/observe/log_line.h"
 #include "trainer/observe/table.h"
 
@@ -66,7 +69,7 @@ void List(const CkptOptions& options) {
   }
   for (const std::string& path : paths) {
     try {
-      const Manifest manifest = OpenCheckpoint(path).manifest;
+      const Manifest manifest = ReadCheckpoint(path).manifest;
       table.AddRow({FolderNameOf(path),
                     manifest.meta.step,
                     FormatCount(static_cast<double>(manifest.meta.tokens)),
@@ -75,6 +78,9 @@ void List(const CkptOptions& options) {
                     manifest.meta.run_id,
                     "good"});
     } catch (const Error& error) {
+      if (error.code() == ExitCode::kMissingInput) {
+        continue;  // pruned since it was listed
+      }
       std::vector<TableCell> row(table.columns().size());
       row.front() = FolderNameOf(path);
       row.back() = std::string(error.what());
@@ -156,6 +162,12 @@ void Inspect(const CkptOptions& options) {
   fmt::print(
       "mesh              data {} x context {} x tensor {}\n", meta.mesh.data, meta.mesh.context, meta.mesh.tensor);
   fmt::print("data fingerprint  {}\n", meta.data_fingerprint);
+  if (meta.tokenizer.has_value()) {
+    fmt::print("tokenizer         {} (xxh3 {:016x})\n", meta.tokenizer->file, meta.tokenizer->xxh3);
+  }
+  if (meta.resumed_from.has_value()) {
+    fmt::print("began from        step {} of run {}\n", meta.resumed_from->step, meta.resumed_from->run_id);
+  }
   fmt::print("parameters        {} ({})\n", parameters, FormatCount(static_cast<double>(parameters)));
   fmt::print("holds             weights{}, {}\n", moments ? ", exp_avg, exp_avg_sq" : "", NameOf(dtype));
   fmt::print("size              {} in {} file(s)\n\n",
@@ -166,38 +178,45 @@ void Inspect(const CkptOptions& options) {
 
 // --- verify
 
+// What is wrong with one checkpoint; its line is printed. None when it was pruned meanwhile.
+std::vector<Fault> VerifyOne(const std::string& path, Communicator& self) {
+  const int64_t step = StepOfName(FolderNameOf(path));
+  const Examined examined = Examine(path, step >= 0 ? std::optional(step) : std::nullopt, self);
+  if (examined.gone) {
+    fmt::print("{}: gone: it was pruned or moved while it was read\n", path);
+    return {};
+  }
+  if (!examined.good()) {
+    const bool damaged = RefusalOf(path, examined.faults).code == ExitCode::kBadData;
+    fmt::print("{}: {}\n", path, damaged ? "DAMAGED" : "CANNOT BE READ");
+    return examined.faults;
+  }
+  const Manifest& manifest = examined.checkpoint.manifest;
+  fmt::print("{}: good: {} tensors, {} in {} file(s)\n",
+             path,
+             manifest.tensors.size(),
+             FormatBytes(BytesOf(manifest)),
+             FilesOf(manifest).size());
+  return {};
+}
+
 void Verify(const CkptOptions& options) {
   const std::vector<std::string> paths =
-      IsCheckpoint(options.path) ? std::vector<std::string>{options.path} : ListCheckpoints(options.path);
+      IsCheckpoint(options.path) ? std::vector<std::string>{WithoutSlash(options.path)} : ListCheckpoints(options.path);
   if (paths.empty()) {
     Fail(ExitCode::kMissingInput, "{}: there is no checkpoint in this folder", options.path);
   }
-  std::vector<std::string> faults;
+  const std::unique_ptr<Communicator> self = MakeSelfCommunicator();
+  std::vector<std::string> texts;
+  ExitCode code = ExitCode::kIo;
   for (const std::string& path : paths) {
-    const size_t before = faults.size();
-    try {
-      const Checkpoint checkpoint = OpenCheckpoint(path);
-      const std::vector<std::string> found = VerifyCheckpoint(checkpoint);
-      faults.insert(faults.end(), found.begin(), found.end());
-      if (found.empty()) {
-        fmt::print("{}: good: {} tensors, {} in {} file(s)\n",
-                   path,
-                   checkpoint.manifest.tensors.size(),
-                   FormatBytes(BytesOf(checkpoint.manifest)),
-                   FilesOf(checkpoint.manifest).size());
-      }
-    } catch (const Error& error) {
-      if (error.code() != ExitCode::kBadData) {
-        throw;
-      }
-      faults.emplace_back(error.what());
-    }
-    if (faults.size() > before) {
-      fmt::print("{}: DAMAGED\n", path);
+    for (const Fault& fault : VerifyOne(path, *self)) {
+      texts.push_back(fault.text);
+      code = fault.code == ExitCode::kBadData ? fault.code : code;
     }
   }
-  if (!faults.empty()) {
-    Fail(ExitCode::kBadData, "{} fault(s):\n  {}", faults.size(), fmt::join(faults, "\n  "));
+  if (!texts.empty()) {
+    Fail(code, "{} fault(s):\n  {}", texts.size(), fmt::join(texts, "\n  "));
   }
 }
 
@@ -232,7 +251,8 @@ void AddCkptCommand(CLI::App& app) {
       "Examples:\n"
       "  ksa ckpt verify runs/quickstart/checkpoints/step_00001000\n"
       "  ksa ckpt verify runs/quickstart\n"
-      "Exit code 65, and every fault with its file and tensor, if something is damaged.");
+      "Exit code 65, and every fault with its file and tensor, if something is damaged; 74 if something cannot be "
+      "read.");
   verify->callback([options] { Verify(*options); });
 }
 

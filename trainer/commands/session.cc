@@ -13,6 +13,8 @@ LoadedModel::LoadedModel(const std::string& path, const DeviceOption& device)
       config_(ParseConfig(checkpoint_.manifest.meta.configuration, checkpoint_.path + "/manifest.json").config),
       world_(MakeSelfCommunicator()),
       runtime_(*world_, device.Options(*config_.training.precision)) {
+  CheckSameModel(
+      ParameterSpecs(config_.model), AccumulationType(*config_.training.precision), checkpoint_, LoadParts::kWeights);
   store_ = std::make_unique<ParameterStore>(ParameterSpecs(config_.model),
                                             *config_.training.precision,
                                             runtime_.allocator(),

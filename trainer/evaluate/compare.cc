@@ -114,10 +114,8 @@ TensorDifference CompareTensor(const Checkpoint& a,
     return {left.name, left.size(), std::numeric_limits<double>::infinity()};
   }
   PoolAllocator allocator;
-  const Tensor x = Tensor::Empty({left.size()}, left.dtype, allocator);
-  const Tensor y = Tensor::Empty({left.size()}, left.dtype, allocator);
-  ReadTensor(a, left, x);
-  ReadTensor(b, *right, y);
+  const Tensor x = ReadTensor(a, left, allocator);
+  const Tensor y = ReadTensor(b, *right, allocator);
   double squares = 0;
   double difference = 0;
   for (int64_t i = 0; i < left.size(); ++i) {

@@ -1,11 +1,16 @@
 // Failures of the file system have one meaning each, wherever they come from.
 #include <fcntl.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/vfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
+#include <optional>
 #include <string>
+#include <vector>
 
 #include <nlohmann/json.hpp>
 
@@ -147,6 +152,90 @@ TEST(FileLayerTest, FoldersAreMadeListedResolvedAndRemoved) {
   EXPECT_FALSE(Exists(scratch.In("b")));
   static_cast<void>(FailureOf(ExitCode::kMissingInput, [&] { static_cast<void>(NamesIn(scratch.In("b"))); }));
   SyncFolder(scratch.In(""));
+}
+
+TEST(FileLayerTest, ANameIsTheSameUntilItIsRenamedOrReplaced) {
+  const Scratch scratch;
+  EXPECT_FALSE(IdentityOfName(scratch.In("a")).has_value());
+  MakeFolders(scratch.In("a"));
+  MakeFolders(scratch.In("b"));
+  const std::optional<FileIdentity> a = IdentityOfName(scratch.In("a"));
+  EXPECT_NE(a, IdentityOfName(scratch.In("b")));
+  Rename(scratch.In("a"), scratch.In("c"));
+  EXPECT_EQ(IdentityOfName(scratch.In("c")), a);
+  ASSERT_EQ(symlink("c", scratch.In("a").c_str()), 0);
+  EXPECT_NE(IdentityOfName(scratch.In("a")), a);  // the link, not what it leads to
+  // Its inode is the next folder's.
+  if (a->born != 0) {
+    for (int i = 0; i < 20; ++i) {
+      RemoveAll(scratch.In("c"));
+      usleep(10000);  // more than the clock of a file system's times
+      MakeFolders(scratch.In("c"));
+      EXPECT_NE(IdentityOfName(scratch.In("c")), a);
+    }
+  }
+}
+
+TEST(FileLayerTest, AVersionChangesWithTheContents) {
+  const Scratch scratch;
+  const std::string path = scratch.In("f");
+  EXPECT_EQ(VersionOf(path), "");
+  WriteFileAtomically(path, "12345");
+  const std::string first = VersionOf(path);
+  EXPECT_EQ(VersionOf(path), first);
+  usleep(20000);  // more than the clock of a file system's times
+  File file = File::OpenForWriting(path);
+  file.WriteAt(0, "2", 1);
+  file.Close();
+  const std::string second = VersionOf(path);
+  EXPECT_NE(second, first);
+  WriteFileAtomically(path, "22345");
+  EXPECT_NE(VersionOf(path), second);
+}
+
+TEST(FileLayerTest, BytesOnDiskAreThoseThatRemovingGivesBack) {
+  const Scratch scratch;
+  MakeFolders(scratch.In("d/inner"));
+  WriteDurably(scratch.In("d/full"), std::string(1 << 20, 'x'));
+  WriteDurably(scratch.In("d/sparse"), "");
+  ASSERT_EQ(truncate(scratch.In("d/sparse").c_str(), 1 << 30), 0);
+  EXPECT_GE(BytesOnDisk(scratch.In("d")), 1 << 20);
+  EXPECT_LT(BytesOnDisk(scratch.In("d")), 2 << 20);
+}
+
+// Pages of the file that are in memory; -1 where that cannot be told.
+int64_t PagesInMemory(const std::string& path, int64_t bytes) {
+  const int fd = open(path.c_str(), O_RDONLY);
+  void* map = mmap(nullptr, static_cast<size_t>(bytes), PROT_READ, MAP_SHARED, fd, 0);
+  close(fd);
+  if (map == MAP_FAILED) {
+    return -1;
+  }
+  std::vector<unsigned char> in_memory(static_cast<size_t>(bytes / sysconf(_SC_PAGESIZE)));
+  const int result = mincore(map, static_cast<size_t>(bytes), in_memory.data());
+  munmap(map, static_cast<size_t>(bytes));
+  return result == 0 ? std::count_if(in_memory.begin(), in_memory.end(), [](unsigned char page) { return page & 1; })
+                     : -1;
+}
+
+TEST(FileLayerTest, WhatIsReadBackComesFromTheDisk) {
+  const Scratch scratch;
+
+  struct statfs disk {};
+
+  ASSERT_EQ(statfs(scratch.In("").c_str(), &disk), 0);
+  constexpr int64_t kTmpfs = 0x01021994;
+  if (disk.f_type == kTmpfs) {
+    GTEST_SKIP() << "a disk in memory is all in memory";
+  }
+  const std::string path = scratch.In("f");
+  const std::string contents(8 << 20, 'x');
+  File file = File::Create(path);
+  file.Write(contents.data(), static_cast<int64_t>(contents.size()));
+  file.Sync();
+  EXPECT_EQ(PagesInMemory(path, 8 << 20), (8 << 20) / sysconf(_SC_PAGESIZE));
+  file.DropCache();
+  EXPECT_EQ(PagesInMemory(path, 8 << 20), 0);
 }
 
 TEST(JsonTest, DepthIsBoundedAndBadTextNamed) {

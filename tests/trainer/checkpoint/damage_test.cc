@@ -32,6 +32,7 @@ class Damage : public ::testing::Test {
     ASSERT_EQ(found.refused.size(), 1U) << why;
     ASSERT_EQ(found.refused[0].path, newer_) << why;
     ASSERT_NE(found.refused[0].reason.find(newer_), std::string::npos) << found.refused[0].reason;
+    ASSERT_EQ(found.refused[0].code, ExitCode::kBadData) << found.refused[0].reason;
   }
 
   // Flips one bit of each of 200 bytes, and cuts at 20 lengths.
@@ -77,9 +78,9 @@ TEST_F(Damage, MissingFilesAreNoticed) {
   std::filesystem::remove(newer_ + "/rank_00000_of_00001.h5");
   ExpectRefused("no tensor file");
   const Checkpoint checkpoint = OpenCheckpoint(newer_);
-  const std::vector<std::string> faults = VerifyCheckpoint(checkpoint);
+  const std::vector<Fault> faults = VerifyCheckpoint(checkpoint);
   ASSERT_EQ(faults.size(), 1U);
-  EXPECT_NE(faults[0].find("rank_00000_of_00001.h5"), std::string::npos);
+  EXPECT_NE(faults[0].text.find("rank_00000_of_00001.h5"), std::string::npos);
   PoolAllocator allocator;
   ParameterStore store(SmallSpecs(), DType::kF32, allocator);
   EXPECT_EQ(ErrorOf([&] { LoadInto(store, checkpoint, LoadParts::kWeights, Stream{}); }).code(), ExitCode::kBadData);
@@ -96,9 +97,9 @@ TEST_F(Damage, OfOneTensorIsNamedByVerifyAndStopsTheLoad) {
   bytes[place] = static_cast<char>(bytes[place] ^ 1);
   Spill(path, bytes);
   const Checkpoint checkpoint = OpenCheckpoint(newer_);
-  const std::vector<std::string> faults = VerifyCheckpoint(checkpoint);
+  const std::vector<Fault> faults = VerifyCheckpoint(checkpoint);
   ASSERT_EQ(faults.size(), 1U);
-  EXPECT_NE(faults[0].find("exp_avg/layers.0.q_proj.weight"), std::string::npos) << faults[0];
+  EXPECT_NE(faults[0].text.find("exp_avg/layers.0.q_proj.weight"), std::string::npos) << faults[0].text;
   PoolAllocator allocator;
   ParameterStore store(SmallSpecs(), DType::kF32, allocator);
   const Error error = ErrorOf([&] { LoadInto(store, checkpoint, LoadParts::kWeightsAndMoments, Stream{}); });

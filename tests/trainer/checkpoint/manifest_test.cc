@@ -195,6 +195,78 @@ TEST_F(ManifestText, HoldsTheKeysOfTheContract) {
   EXPECT_EQ(ParseManifest(root_.dump(), "m.json").meta, MetaOf(4));
 }
 
+TEST_F(ManifestText, KeepsWhatARunMayAdd) {
+  Manifest manifest = ParseManifest(root_.dump(), "m.json");
+  EXPECT_FALSE(manifest.meta.tokenizer || manifest.meta.resumed_from || !manifest.meta.recent_grad_norms.empty());
+  manifest.meta.tokenizer = {"tokenizer.tiktoken", 0x0123456789abcdefU};
+  manifest.meta.resumed_from = {"ffffffffffffffff", 12};
+  manifest.meta.recent_grad_norms = {0.0, 0.1, 1.0 / 3.0, 1e-310, 1.7976931348623157e308};
+  const std::string text = RenderManifest(manifest);
+  EXPECT_EQ(ParseManifest(text, "m.json").meta, manifest.meta);
+  const json root = json::parse(text);
+  EXPECT_EQ(root["tokenizer"], (json{{"file", "tokenizer.tiktoken"}, {"xxh3", "0123456789abcdef"}}));
+  EXPECT_EQ(root["resumed_from"], (json{{"run_id", "ffffffffffffffff"}, {"step", 12}}));
+  // They are part of what the header's hash covers.
+  json changed = root;
+  changed["resumed_from"]["step"] = 13;
+  EXPECT_NE(Refusal(changed).find("header_xxh3"), std::string::npos);
+}
+
+TEST_F(ManifestText, IsRefusedWithForeignAdditions) {
+  root_.erase("header_xxh3");
+  const auto refused = [&](const char* key, const json& value) {
+    json changed = root_;
+    changed[key] = value;
+    return Refusal(changed);
+  };
+  for (const char* name : {"STOP", "metrics.jsonl", "../tokenizer.json", "manifest.json", "tokenizer", ""}) {
+    EXPECT_NE(
+        refused("tokenizer", {{"file", name}, {"xxh3", "0123456789abcdef"}}).find("no name of a tokenizer's file"),
+        std::string::npos);
+  }
+  refused("tokenizer", {{"file", "tokenizer.json"}});
+  refused("tokenizer", "tokenizer.json");
+  refused("resumed_from", {{"run_id", "x"}, {"step", -1}});
+  refused("resumed_from", {{"run_id", "x"}, {"step", 1}, {"path", "y"}});
+  for (const json& value : {json("x"), json::array({1, "x"}), json::array({-1.0}), json::array({nullptr})}) {
+    refused("recent_grad_norms", value);
+  }
+  const std::string text = root_.dump();
+  const std::string huge = text.substr(0, text.size() - 1) + R"(,"recent_grad_norms":[1e999]})";
+  EXPECT_EQ(ErrorOf([&] { static_cast<void>(ParseManifest(huge, "m.json")); }).code(), ExitCode::kBadData);
+}
+
+// Hostile, not damaged: nothing is taken before it is known to be there.
+TEST_F(ManifestText, BoundsDepthAndSizes) {
+  const std::string deep = "{\"x\":" + std::string(300000, '[');
+  EXPECT_NE(ErrorOf([&] { static_cast<void>(ParseManifest(deep, "m.json")); }).what(), nullptr);
+  const std::string word = "\"" + std::string(1 << 20, 'a');  // not closed
+  const Error error = ErrorOf([&] { static_cast<void>(ParseManifest(word, "m.json")); });
+  EXPECT_LT(std::string(error.what()).size(), 1000U);
+  // A tensor of 2^48 elements: 4 PiB of memory for a file of a few KiB.
+  for (json& tensor : root_["tensors"]) {
+    if (tensor["name"].get<std::string>().ends_with("/norm.weight")) {
+      tensor["shape"] = tensor["pieces"][0]["shape"] = {int64_t{1} << 48};
+      tensor["pieces"][0]["flat"] = {0, int64_t{1} << 48};
+    }
+  }
+  Spill(path_, root_.dump());
+  const Checkpoint checkpoint = OpenCheckpoint(path_.substr(0, path_.rfind('/')));
+  PoolAllocator allocator;
+  const TensorEntry* tensor = checkpoint.manifest.Find("weights/norm.weight");
+  ASSERT_NE(tensor, nullptr);
+  const Error read = ErrorOf([&] { static_cast<void>(ReadTensor(checkpoint, *tensor, allocator)); });
+  EXPECT_EQ(read.code(), ExitCode::kBadData);
+  EXPECT_NE(std::string(read.what()).find("its tensors take"), std::string::npos) << read.what();
+  std::vector<ParameterSpec> specs = SmallSpecs();
+  specs.back().shape = {int64_t{1} << 48};
+  const auto check = [&] { CheckSameModel(specs, DType::kF32, checkpoint, LoadParts::kWeights); };
+  EXPECT_EQ(ErrorOf(check).code(), ExitCode::kBadData);
+  specs.back().shape = {1};
+  EXPECT_EQ(ErrorOf(check).code(), ExitCode::kConfig);
+  EXPECT_EQ(VerifyCheckpoint(checkpoint).size(), 3U);
+}
+
 TEST_F(ManifestText, IsRefusedWithoutAnyOfItsKeys) {
   for (const auto& [key, value] : root_.items()) {
     if (key != "header_xxh3") {

@@ -135,8 +135,8 @@ TEST(Checkpoint, ReadTensorGivesTheWholeTensor) {
   const TensorEntry* entry = checkpoint.manifest.Find("exp_avg/layers.0.q_proj.weight");
   ASSERT_NE(entry, nullptr);
   PoolAllocator allocator;
-  const Tensor out = Tensor::Empty({65}, DType::kF32, allocator);
-  ReadTensor(checkpoint, *entry, out);
+  const Tensor out = ReadTensor(checkpoint, *entry, allocator);
+  ASSERT_EQ(out.shape(), Shape({65}));
   for (int64_t e = 0; e < 65; ++e) {
     EXPECT_EQ(At(out, e), ValueOf(Kind::kExpAvg, 1, e));
   }

@@ -161,16 +161,22 @@ inline CheckpointMeta MetaOf(int64_t step, const std::string& run_id = "00112233
 }
 
 // Saves the small model from one rank; returns the checkpoint's path.
+inline std::string SaveSmallWith(const SaveOptions& options,
+                                 int64_t step,
+                                 const std::string& run_id = "00112233445566aa") {
+  PoolAllocator allocator;
+  ParameterStore store(SmallSpecs(), DType::kF32, allocator);
+  FillState(store);
+  const auto self = MakeSelfCommunicator();
+  return SaveCheckpoint(store, *self, MetaOf(step, run_id), options);
+}
+
 inline std::string SaveSmall(const std::string& folder,
                              int64_t step,
                              int32_t keep_last = 10,
                              const std::string& run_id = "00112233445566aa",
                              const std::function<void(SaveStage)>& on_stage = {}) {
-  PoolAllocator allocator;
-  ParameterStore store(SmallSpecs(), DType::kF32, allocator);
-  FillState(store);
-  const auto self = MakeSelfCommunicator();
-  return SaveCheckpoint(store, *self, MetaOf(step, run_id), {folder, keep_last, on_stage});
+  return SaveSmallWith({folder, keep_last, on_stage}, step, run_id);
 }
 
 }  // namespace ksa::testing
