@@ -3,11 +3,13 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <optional>
 #include <vector>
 
 #include <fmt/core.h>
 #include <mpi.h>
 
+#include "parallel/comm/launcher.h"
 #include "parallel/comm/own_messages.h"
 
 namespace ksa {
@@ -287,21 +289,25 @@ void MpiCommunicator::DoExchange(const char* op,
 }
 
 // A launcher that started several tasks of which MPI knows nothing gives N runs of one rank, all writing to one folder.
-// mpirun's own single rank is meant.
 void RefuseLonelyTask(int world) {
-  if (std::getenv("OMPI_COMM_WORLD_SIZE") != nullptr) {
-    return;
+  const std::optional<LauncherTasks> tasks = TasksOfLauncher();
+  if (world == 1 && tasks.has_value() && !StartedByMpirun()) {
+    Fail(ExitCode::kConfig,
+         "{}={} but MPI sees one rank: this MPI was not built for that launcher; start the job with mpirun, or with "
+         "srun --mpi=pmix where OpenMPI has PMIx",
+         tasks->variable,
+         tasks->count);
   }
-  for (const char* name : {"SLURM_NTASKS", "PMI_SIZE"}) {
-    const char* value = std::getenv(name);
-    const int tasks = value == nullptr ? 1 : std::atoi(value);
-    if (world == 1 && tasks > 1) {
-      Fail(ExitCode::kConfig,
-           "{}={} but MPI sees one rank: this MPI was not built for that launcher; start the job with mpirun, or with "
-           "srun --mpi=pmix where OpenMPI has PMIx",
-           name,
-           tasks);
-    }
+}
+
+// MPI is called by one thread, beside which others run: those of OpenMP, of the loader, of the watchdog.
+void RefuseSingleThread(int provided) {
+  if (provided < MPI_THREAD_FUNNELED) {
+    Fail(
+        ExitCode::kConfig,
+        "this MPI allows no second thread in the process (level {}, MPI_THREAD_SINGLE; MPI_THREAD_FUNNELED is needed): "
+        "use an MPI that was built with threads, or unset the variable that lowers its level",
+        provided);
   }
 }
 
@@ -318,6 +324,7 @@ MpiSession::MpiSession() {
   MPI_Comm_rank(local, &local_rank_);
   MPI_Comm_free(&local);
   try {
+    RefuseSingleThread(provided);
     RefuseLonelyTask(world);
   } catch (const Error&) {
     MPI_Finalize();

@@ -10,7 +10,8 @@
 namespace ksa {
 
 // MPI_Init when constructed, MPI_Finalize when destroyed. One per process. A process that was not started by mpirun is
-// a world of one. Throws Error(kConfig) when a launcher started several tasks but MPI sees one (SLURM without PMIx).
+// a world of one. Throws Error(kConfig) when a launcher started several tasks but MPI sees one (SLURM without PMIx),
+// and when MPI does not allow other threads beside the one that calls it.
 class MpiSession {
  public:
   MpiSession();

@@ -39,7 +39,7 @@ echo $$ >"$work/pid.$OMPI_COMM_WORLD_RANK"
 exec "$KSA" train "$@"
 EOF
 chmod +x "$work/rank.sh"
-export work KSA KSA_WATCHDOG_SECONDS=5
+export work KSA KSA_WATCHDOG_SECONDS=10
 mapfile -t arguments < <(options hangs)
 mpirun --oversubscribe --bind-to none -np 2 "$work/rank.sh" "$config" "${arguments[@]}" --set training.max_steps=1000000 \
   --set evaluation.interval=0 --set checkpoint.interval=1000000 >"$work/output" 2>&1 &

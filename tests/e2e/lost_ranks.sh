@@ -75,8 +75,14 @@ expect_output "rank 1 on host $(hostname): the fingerprint of the training data 
 expect_exit 78 start mesh --set parallel.tensor=2
 expect_output "meshes of 3 ranks (data x context x tensor): 3 x 1 x 1"
 [ "$(grep -c 'ksa: parallel' "$work/output")" -eq 1 ] || { cat "$work/output" >&2; fail "several ranks speak"; }
-SLURM_NTASKS=4 expect_exit 78 "$KSA" train "$config"
-expect_output "SLURM_NTASKS=4 but MPI sees one rank"
+# Tasks of a step of SLURM of which MPI knows nothing; the script of a batch job runs once, whatever its job has.
+SLURM_JOB_ID=1 SLURM_NTASKS=4 SLURM_STEP_ID=0 SLURM_STEP_NUM_TASKS=4 expect_exit 78 "$KSA" train "$config"
+expect_output "SLURM_STEP_NUM_TASKS=4 but MPI sees one rank"
+SLURM_STEP_NUM_TASKS=4 expect_exit 64 "$KSA" ablate configs/ablate/chunk_size.yaml
+SLURM_NTASKS=4 expect_exit 0 "$KSA" train "$config" --dry-run --set run.device=cpu \
+  --set "data.train=[{path: $work/here/train}]" --set "data.validation=[{path: $work/here/validation}]"
+LD_PRELOAD=$SINGLE_THREAD expect_exit 78 "$KSA" train "$config"
+expect_output "this MPI allows no second thread"
 KSA_WATCHDOG_SECONDS=soon expect_exit 78 "$KSA" train "$config"
 expect_output "KSA_WATCHDOG_SECONDS"
 
@@ -106,11 +112,11 @@ kill -KILL "$(cat "$work/pid.1")"
 ends 137 10
 
 # Stopped, not dead: nothing in MPI would ever notice.
-export KSA_WATCHDOG_SECONDS=3
+export KSA_WATCHDOG_SECONDS=8
 running stopped
 kill -STOP "$(cat "$work/pid.1")"
-ends 75 15
-expect_output "no progress for 3."
+ends 75 30
+expect_output "no progress for 8."
 expect_output "nothing is heard of rank(s) 1 on $(hostname)"
 grep -qE "watchdog: rank [02] on host .*: update [0-9]+, .* in (reduce-scatter|all-reduce|all-gather|host values) '" "$work/output" ||
   { cat "$work/output" >&2; fail "the report does not say where the rank waits"; }

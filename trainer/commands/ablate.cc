@@ -5,15 +5,17 @@
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
-#include <filesystem>
 #include <memory>
+#include <optional>
 #include <sstream>
 #include <string>
 #include <vector>
 
 #include <fmt/core.h>
 
+#include "data/files/paths.h"
 #include "kernels/core/error.h"
+#include "parallel/comm/launcher.h"
 #include "trainer/config/sweep.h"
 #include "trainer/evaluate/child_process.h"
 #include "trainer/evaluate/sweep_table.h"
@@ -47,7 +49,9 @@ constexpr int kStopped = static_cast<int>(ExitCode::kStopped);
 
 // Cells are processes with an MPI of their own, which cannot be started below a rank of another MPI job.
 void RefuseMpirun() {
-  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK"}) {
+  const std::optional<LauncherTasks> tasks = TasksOfLauncher();
+  const std::string several = tasks.has_value() ? tasks->variable : "";
+  for (const char* name : {"OMPI_COMM_WORLD_SIZE", "PMIX_RANK", "PMI_RANK", several.c_str()}) {
     if (std::getenv(name) != nullptr) {
       Fail(ExitCode::kUsage,
            "ablate was started by an MPI launcher ({} is set); start it by itself, and give the launcher of its cells: "
@@ -63,7 +67,7 @@ std::vector<std::string> TrainCommand(const Sweep& sweep, const SweepCell& cell,
   for (std::string word; stream >> word;) {
     words.push_back(word);
   }
-  words.push_back(std::filesystem::read_symlink("/proc/self/exe").string());
+  words.push_back(ResolvePath("/proc/self/exe"));
   words.insert(words.end(), {"train", sweep.base});
   for (const std::string& set : cell.sets) {
     words.insert(words.end(), {"--set", set});
@@ -181,6 +185,7 @@ void Ablate(const AblateOptions& options) {
     fmt::print("{}", RenderSweepTable(sweep, table));
     return;
   }
+  MakeFolders(sweep.dir);  // where the table will be: not to be found out after the last cell
   const StopSignal stop(sweep.dir + "/STOP");
   const std::vector<int> codes = RunCells(sweep, options.launcher, stop, past);
   const Table table = SummarizeSweep(sweep, codes);

@@ -193,8 +193,12 @@ void CheckPaths(const AttentionOptions& options, const std::optional<GpuInfo>& g
 
 void BenchAttention(AttentionOptions options) {
   const std::unique_ptr<Communicator> self = MakeSelfCommunicator();
-  Runtime runtime(*self, options.device.Options(options.dtype.value_or(DType::kF32)));
-  const bool gpu = runtime.gpu().has_value();
+  const RuntimeOptions runtime_options = options.device.Options(options.dtype.value_or(DType::kF32));
+  const bool gpu = runtime_options.device == DeviceKind::kCuda;
+  Watchdog watchdog(gpu ? WatchdogSeconds() : 0.0);  // a processor does not hang, but one call may take an hour
+  watchdog.Enter(Phase::kMeasure);
+  Runtime runtime(*self, runtime_options);
+  runtime.SetWatchdog(&watchdog);
   options.SetDefaults(runtime.gpu());
   if (options.heads % options.kv_heads != 0) {
     Fail(ExitCode::kUsage, "--heads {} is not a multiple of --kv-heads {}", options.heads, options.kv_heads);

@@ -204,11 +204,13 @@ class CommBench {
   std::optional<double> worst_;
 };
 
-void RunBench(const CommOptions& options, const MpiSession& mpi, Communicator& world) {
+void RunBench(const CommOptions& options, const RankOfCommand& rank) {
+  Communicator& world = rank.world;
   if (world.size() < 2) {
     Fail(ExitCode::kUsage, "one rank has nobody to talk to: mpirun -np 2 ksa bench comm");
   }
-  Place place(options.device, mpi);
+  Place place(options.device, rank.mpi);
+  rank.watchdog.SetDevice(place.gpu());
   CommBench bench(options, world, place);
   BenchReport report = {"comm",
                         fmt::format("{} ranks on {}", world.size(), place.name()),
@@ -251,8 +253,7 @@ void AddBenchCommCommand(CLI::App& bench) {
   AddDeviceOption(*command, options->device);
   command->add_option("--json", options->json, "also write the results to this file")->type_name("FILE");
   command->footer(kExamples);
-  command->callback(
-      [options] { RunOnRanks([&](const MpiSession& mpi, Communicator& world) { RunBench(*options, mpi, world); }); });
+  command->callback([options] { RunOnRanks([&](const RankOfCommand& rank) { RunBench(*options, rank); }); });
 }
 
 }  // namespace ksa

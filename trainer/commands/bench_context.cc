@@ -184,16 +184,18 @@ void CheckHeads(const ContextOptions& options, int ranks) {
   }
 }
 
-void RunBench(ContextOptions options, const MpiSession& mpi, Communicator& world) {
+void RunBench(ContextOptions options, const RankOfCommand& rank) {
+  Communicator& world = rank.world;
   const std::unique_ptr<Communicator> self = MakeSelfCommunicator();
   RuntimeOptions runtime_options = options.device.Options(options.dtype.value_or(DType::kF32));
-  runtime_options.ordinal = mpi.local_rank();
-  runtime_options.local_size = mpi.local_size();
+  runtime_options.ordinal = rank.mpi.local_rank();
+  runtime_options.local_size = rank.mpi.local_size();
   const bool gpu = runtime_options.device == DeviceKind::kCuda;
   options.SetDefaults(gpu);
   CheckHeads(options, world.size());
   CheckSlices(options, world.size());
   Runtime runtime(*self, runtime_options);
+  runtime.SetWatchdog(&rank.watchdog);
   ProcessMesh::MakeGroup make;
   if (gpu) {
     make = [&](std::unique_ptr<Communicator> host) {
@@ -236,8 +238,7 @@ void AddBenchContextCommand(CLI::App& bench) {
   command->add_option("--text-tokens", options->text_tokens, "lengths T")->check(sizes);
   AddAttentionShape(*command, *options);
   command->footer(kExamples);
-  command->callback(
-      [options] { RunOnRanks([&](const MpiSession& mpi, Communicator& world) { RunBench(*options, mpi, world); }); });
+  command->callback([options] { RunOnRanks([&](const RankOfCommand& rank) { RunBench(*options, rank); }); });
 }
 
 }  // namespace ksa

@@ -132,16 +132,16 @@ void CheckMeshes(const StepOptions& options, int ranks) {
 }
 
 StepRun RunSteps(const StepOptions& options,
-                 const MpiSession& mpi,
-                 Communicator& world,
+                 const RankOfCommand& rank,
                  const ModelConfig& model_config,
                  const std::string& pattern,
                  int32_t length) {
+  Communicator& world = rank.world;
   RuntimeOptions runtime_options = options.device.Options(options.precision.value_or(DType::kF32));
   runtime_options.mesh = MeshOf(options.parallel, world.size());
   runtime_options.sequence_parallel = options.parallel.sequence_parallel;
-  runtime_options.ordinal = mpi.local_rank();
-  runtime_options.local_size = mpi.local_size();
+  runtime_options.ordinal = rank.mpi.local_rank();
+  runtime_options.local_size = rank.mpi.local_size();
   const int64_t data_ranks = runtime_options.mesh->data;
   const int32_t samples = options.micro_batch_size * options.micro_batches;  // a data rank
   const bool gpu = runtime_options.device == DeviceKind::kCuda;
@@ -161,6 +161,7 @@ StepRun RunSteps(const StepOptions& options,
     runtime_options.device_bytes = plan.ArenaBytes();
   }
   Runtime runtime(world, runtime_options);
+  runtime.SetWatchdog(&rank.watchdog);
   const ProcessMesh& mesh = runtime.mesh();
   TrainingState state(config.model, config.training, config.optimizer, ShardingOf(options.parallel, mesh), runtime);
   state.store.Initialize(1234, runtime.stream());
@@ -227,7 +228,8 @@ void AddRow(const StepRun& run, Table& table) {
                 static_cast<double>(run.growth) / (1 << 20)});
 }
 
-void BenchStep(StepOptions options, const MpiSession& mpi, Communicator& world) {
+void BenchStep(StepOptions options, const RankOfCommand& rank) {
+  Communicator& world = rank.world;
   options.parallel.sequence_parallel = options.parallel.tensor > 1 && !options.no_sequence_parallel;
   CheckMeshes(options, world.size());
   BenchReport report = {"step",
@@ -253,7 +255,7 @@ void BenchStep(StepOptions options, const MpiSession& mpi, Communicator& world) 
                         {}};
   for (const int32_t length : options.sequence_lengths) {
     const ModelConfig model = LoadModelConfig(options.model, length, options.sets);
-    const StepRun run = RunSteps(options, mpi, world, model, "as given", length);
+    const StepRun run = RunSteps(options, rank, model, "as given", length);
     report.device = run.device;
     report.threads = run.threads;
     AddRow(run, report.table);
@@ -261,7 +263,7 @@ void BenchStep(StepOptions options, const MpiSession& mpi, Communicator& world) 
       std::vector<std::string> sets = options.sets;
       sets.emplace_back("model.attention.pattern=[full]");
       const StepRun full =
-          RunSteps(options, mpi, world, LoadModelConfig(options.model, length, sets), "full attention", length);
+          RunSteps(options, rank, LoadModelConfig(options.model, length, sets), "full attention", length);
       AddRow(full, report.table);
       report.findings.push_back({fmt::format("speedup_{}", length),
                                  fmt::format("tokens/s over those with full attention at {} tokens: {{:.2f}}", length),
@@ -312,8 +314,7 @@ void AddBenchStepCommand(CLI::App& bench) {
   command->add_flag("--with-full", options->with_full, "also run the same model with full attention in every layer");
   command->add_option("--json", options->json, "also write the results to this file")->type_name("FILE");
   command->footer(kExamples);
-  command->callback(
-      [options] { RunOnRanks([&](const MpiSession& mpi, Communicator& world) { BenchStep(*options, mpi, world); }); });
+  command->callback([options] { RunOnRanks([&](const RankOfCommand& rank) { BenchStep(*options, rank); }); });
 }
 
 }  // namespace ksa

@@ -11,7 +11,7 @@
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
-#include "data/files/posix_file.h"
+#include "data/files/result_file.h"
 #include "kernels/core/error.h"
 #include "trainer/evaluate/compare.h"
 #include "trainer/observe/table.h"
@@ -205,7 +205,7 @@ void Compare(const CompareOptions& options) {
     }
   }
   if (!options.json.empty()) {
-    WriteFileAtomically(options.json, report.dump(2) + "\n");
+    WriteResult(options.json, report.dump(2) + "\n");
   }
   if (!different.empty()) {
     Fail(ExitCode::kDiffers, "not the same as {}: {}", runs[0].path, different);

@@ -1,13 +1,13 @@
 #include "trainer/commands/eval.h"
 
 #include <algorithm>
-#include <fstream>
 #include <memory>
 #include <string>
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
+#include "data/files/result_file.h"
 #include "trainer/commands/session.h"
 #include "trainer/evaluate/validation.h"
 #include "trainer/loop/trainer.h"
@@ -65,11 +65,7 @@ void WriteJson(const std::string& path, const EvaluationSums& sums) {
     const double targets = sums.position_targets[i];
     json["position_loss"].push_back(targets > 0 ? nlohmann::json(sums.position_loss[i] / targets) : nlohmann::json());
   }
-  std::ofstream out(path);
-  out << json.dump(2) << '\n';
-  if (!out.flush()) {
-    Fail(ExitCode::kCannotCreate, "cannot write {}", path);
-  }
+  WriteResult(path, json.dump(2) + "\n");
 }
 
 void Eval(const EvalOptions& options) {

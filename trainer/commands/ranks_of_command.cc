@@ -7,6 +7,8 @@
 
 #include <fmt/core.h>
 
+#include "parallel/comm/nccl.h"
+
 namespace ksa {
 
 void EndAllRanks(const Error& error, int rank, const std::string& host) {
@@ -20,12 +22,20 @@ void EndAllRanks(const Error& error, int rank, const std::string& host) {
   MpiSession::Abort(error.code());
 }
 
-void RunOnRanks(const std::function<void(const MpiSession& mpi, Communicator& world)>& body) {
+void RunOnRanks(const std::function<void(const RankOfCommand& rank)>& body) {
+  Watchdog watchdog(WatchdogSeconds());
   const MpiSession mpi;
   const std::unique_ptr<Communicator> world = mpi.World();
+  watchdog.SetRank(world->rank(), MpiSession::HostName());
+  watchdog.SetPoll(PollNcclErrors);
+  world->SetObserver(&watchdog);
   try {
-    ThrowAsErrors([&] { body(mpi, *world); });
-    world->Barrier();
+    ThrowAsErrors([&] {
+      watchdog.Enter(Phase::kMeasure);
+      body({.mpi = mpi, .world = *world, .watchdog = watchdog});
+      world->Barrier();
+    });
+    watchdog.Enter(Phase::kShutDown);
   } catch (const Error& error) {
     if (world->size() == 1) {
       throw;

@@ -7,6 +7,7 @@
 #include "kernels/core/error.h"
 #include "parallel/comm/communicator.h"
 #include "parallel/comm/mpi.h"
+#include "trainer/run/watchdog.h"
 
 namespace ksa {
 
@@ -14,7 +15,15 @@ namespace ksa {
 // rank 0 to end the job, and speak only when it does not, because the error is theirs alone.
 [[noreturn]] void EndAllRanks(const Error& error, int rank, const std::string& host);
 
-// Runs `body` between MPI's begin and end. An error of one rank among several ends all of them.
-void RunOnRanks(const std::function<void(const MpiSession& mpi, Communicator& world)>& body);
+// What `body` is run with on each rank.
+struct RankOfCommand {
+  const MpiSession& mpi;
+  Communicator& world;
+  Watchdog& watchdog;  // for Runtime::SetWatchdog; collectives of `world` and of groups split off it count already
+};
+
+// Runs `body` between MPI's begin and end. An error of one rank among several ends all of them, and so does one that
+// hangs (KSA_WATCHDOG_SECONDS).
+void RunOnRanks(const std::function<void(const RankOfCommand& rank)>& body);
 
 }  // namespace ksa

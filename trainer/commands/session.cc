@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <filesystem>
 
+#include "data/files/paths.h"
 #include "model/ksa/parameters.h"
 #include "trainer/config/load.h"
 
@@ -33,7 +34,7 @@ std::unique_ptr<Tokenizer> LoadedModel::OpenRunTokenizer() const {
   // <run>/checkpoints/step_00001000: the run's folder keeps a copy of the tokenizer's file.
   const std::filesystem::path run = std::filesystem::absolute(checkpoint_.path).parent_path().parent_path();
   for (const char* name : {"tokenizer.json", "tokenizer.model"}) {
-    if (std::filesystem::exists(run / name)) {
+    if (Exists((run / name).string())) {
       return OpenTokenizer(run / name);
     }
   }

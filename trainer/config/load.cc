@@ -99,9 +99,10 @@ class Loader {
       const std::string path = (folder / names[i]).lexically_normal().string();
       const Reporter reporter = Reporter(&problems_, kInclude).Item(i);
       std::string text;
-      const std::string problem = ReadConfigFile(path, text);
-      if (!problem.empty()) {
-        reporter.Fail(list.items[i].place, fmt::format("{}; paths are relative to this file", problem));
+      try {
+        text = ReadConfigFile(path);
+      } catch (const Error& problem) {
+        reporter.Fail(list.items[i].place, fmt::format("{}; paths are relative to this file", problem.what()));
         MarkBad("");
         continue;
       }
@@ -180,15 +181,6 @@ class Loader {
   Given given_;
 };
 
-std::string ReadOrFail(const std::string& path) {
-  std::string text;
-  if (const std::string problem = ReadConfigFile(path, text); !problem.empty()) {
-    const bool too_large = std::filesystem::is_regular_file(path) && std::filesystem::file_size(path) > kLargestFile;
-    Fail(too_large ? ExitCode::kConfig : ExitCode::kMissingInput, "{}", problem);
-  }
-  return text;
-}
-
 }  // namespace
 
 LoadedConfig ParseConfig(std::string_view text, const std::string& name, const std::vector<std::string>& sets) {
@@ -201,7 +193,7 @@ LoadedConfig ParseConfig(std::string_view text, const std::string& name, const s
 }
 
 LoadedConfig LoadConfig(const std::string& path, const std::vector<std::string>& sets) {
-  return ParseConfig(ReadOrFail(path), path, sets);
+  return ParseConfig(ReadConfigFile(path), path, sets);
 }
 
 ModelConfig ParseModelConfig(std::string_view text, const std::string& name, int32_t sequence_length) {
@@ -213,7 +205,7 @@ ModelConfig ParseModelConfig(std::string_view text, const std::string& name, int
 
 ModelConfig LoadModelConfig(const std::string& path, int32_t sequence_length, const std::vector<std::string>& sets) {
   Loader loader;
-  loader.ReadRunFile(ReadOrFail(path), path);
+  loader.ReadRunFile(ReadConfigFile(path), path);
   for (const std::string& assignment : sets) {
     loader.ApplySet(assignment);
   }

@@ -1,30 +1,23 @@
 #include "trainer/config/read_file.h"
 
-#include <filesystem>
-#include <fstream>
-#include <system_error>
-
-#include <fmt/core.h>
+#include "data/files/paths.h"
+#include "data/files/posix_file.h"
+#include "kernels/core/error.h"
 
 namespace ksa {
 
-std::string ReadConfigFile(const std::string& path, std::string& text) {
-  std::error_code error;
-  const std::filesystem::file_status status = std::filesystem::status(path, error);
-  if (!std::filesystem::exists(status)) {
-    return fmt::format("{}: no such file", path);
+std::string ReadConfigFile(const std::string& path) {
+  const PathKind kind = KindOf(path);
+  if (kind == PathKind::kNone) {
+    Fail(ExitCode::kMissingInput, "{}: no such file", path);
   }
-  if (!std::filesystem::is_regular_file(status)) {
-    return fmt::format("{}: not a file", path);
+  if (kind != PathKind::kFile) {
+    Fail(ExitCode::kMissingInput, "{}: expected a file, found {}", path, NameOf(kind));
   }
-  const uintmax_t size = std::filesystem::file_size(path, error);
-  if (!error && size > kLargestFile) {
-    return fmt::format("{}: {} bytes; a configuration has at most {}", path, size, kLargestFile);
+  if (const int64_t bytes = FileBytes(path); bytes > kLargestFile) {
+    Fail(ExitCode::kConfig, "{}: {} bytes; a configuration has at most {}", path, bytes, kLargestFile);
   }
-  std::ifstream file(path, std::ios::binary);
-  text.resize(error ? 0 : static_cast<size_t>(size));
-  file.read(text.data(), static_cast<std::streamsize>(text.size()));
-  return file && !error ? "" : fmt::format("{}: cannot be read", path);
+  return ReadSmallFile(path, kLargestFile);
 }
 
 }  // namespace ksa

@@ -7,9 +7,10 @@
 namespace ksa {
 
 // A configuration is small: whatever is larger is something else.
-constexpr uintmax_t kLargestFile = 1 << 20;
+constexpr int64_t kLargestFile = 1 << 20;
 
-// Reads a file of at most kLargestFile bytes. Returns "", or what is wrong, with the path.
-[[nodiscard]] std::string ReadConfigFile(const std::string& path, std::string& text);
+// The text of a file of at most kLargestFile bytes. Error kMissingInput (no such file, or something else than a file),
+// kIo when it may not be read, kConfig when it is too large.
+[[nodiscard]] std::string ReadConfigFile(const std::string& path);
 
 }  // namespace ksa

@@ -12,6 +12,7 @@
 #include <fmt/ranges.h>
 #include <xxhash.h>
 
+#include "data/files/paths.h"
 #include "kernels/core/error.h"
 #include "trainer/config/codec.h"
 #include "trainer/config/load.h"
@@ -142,8 +143,8 @@ void CheckCells(const std::vector<CellPlan>& cells, Problems& problems) {
 std::string FindBase(const SweepDraft& draft, const std::string& path, Problems& problems) {
   const std::filesystem::path beside = (std::filesystem::path(path).parent_path() / draft.base).lexically_normal();
   for (const std::filesystem::path& candidate : {beside, std::filesystem::path(draft.base)}) {
-    std::error_code error;
-    if (std::filesystem::is_regular_file(candidate, error)) {
+    if (IsFile(candidate.string())) {
+      static_cast<void>(ReadConfigFile(candidate.string()));  // for all cells: whether it may be read
       return candidate.string();
     }
   }
@@ -216,10 +217,7 @@ std::string CellFolderName(const std::string& label) {
 }
 
 Sweep LoadSweep(const std::string& path, const std::vector<std::string>& common_sets) {
-  std::string text;
-  if (const std::string problem = ReadConfigFile(path, text); !problem.empty()) {
-    Fail(ExitCode::kMissingInput, "{}", problem);
-  }
+  const std::string text = ReadConfigFile(path);
   Problems problems;
   const YamlNode root = ParseYaml(text, problems.AddFile(path), "", problems);
   const SweepDraft draft = ReadSweepDraft(root, problems);

@@ -35,7 +35,7 @@ struct Sweep {
 
 // Reads the file (docs/configuration.md, sweeps) and the configuration of every cell. `base` is looked for beside the
 // sweep file, then from the working directory. `common_sets` apply to every cell, before its own values.
-// Error(kConfig) with every mistake, kMissingInput when the sweep file cannot be read.
+// Error(kConfig) with every mistake, kMissingInput or kIo when a file cannot be read.
 [[nodiscard]] Sweep LoadSweep(const std::string& path, const std::vector<std::string>& common_sets = {});
 
 }  // namespace ksa

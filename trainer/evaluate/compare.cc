@@ -1,7 +1,5 @@
 #include "trainer/evaluate/compare.h"
 
-#include <sys/stat.h>
-
 #include <algorithm>
 #include <bit>
 #include <cmath>
@@ -12,6 +10,7 @@
 #include <map>
 #include <set>
 
+#include "data/files/paths.h"
 #include "kernels/core/allocator.h"
 #include "kernels/core/error.h"
 #include "kernels/core/tensor.h"
@@ -172,9 +171,7 @@ void CompareCheckpoints(const ComparedRun& a, const ComparedRun& b, const Compar
 }  // namespace
 
 ComparedRun OpenComparedRun(const std::string& path) {
-  struct stat status {};
-
-  if (stat(path.c_str(), &status) != 0 || !S_ISDIR(status.st_mode)) {
+  if (!IsFolder(path)) {
     Fail(ExitCode::kMissingInput, "{}: there is no such run folder", path);
   }
   ComparedRun run{path, ReadMetrics(path + "/metrics.jsonl")};

@@ -2,7 +2,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <filesystem>
 #include <map>
 #include <optional>
 #include <set>
@@ -46,7 +45,7 @@ bool HasFullLayersOnly(const ModelConfig& model) {
 }
 
 void AddMetrics(const std::string& path, CellFacts& facts) {
-  if (!std::filesystem::exists(path)) {
+  if (!Exists(path)) {
     return;
   }
   std::vector<double> speeds;
@@ -211,7 +210,7 @@ bool IsComplete(const SweepCell& cell) {
   const int64_t last =
       std::min(config.training.max_steps, config.training.hard_stop.value_or(config.training.max_steps));
   const std::string resolved = config.run.dir + "/config.resolved.yaml";
-  if (steps.empty() || steps.back() < last || !std::filesystem::exists(resolved)) {
+  if (steps.empty() || steps.back() < last || !Exists(resolved)) {
     return false;
   }
   const std::vector<ConfigDifference> differences = DiffConfigs(LoadConfig(resolved).config, config);

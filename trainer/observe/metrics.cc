@@ -16,6 +16,8 @@
 #include <nlohmann/json.hpp>
 
 #include "data/files/json.h"
+#include "data/files/paths.h"
+#include "data/files/posix_file.h"
 #include "kernels/core/error.h"
 
 namespace ksa {
@@ -135,10 +137,11 @@ void MetricsWriter::Write(const StepReport& report) {
 }
 
 std::vector<MetricsLine> ReadMetrics(const std::string& path) {
-  std::ifstream file(path);
-  if (!file) {
+  if (!Exists(path)) {
     Fail(ExitCode::kMissingInput, "{}: there are no metrics here", path);
   }
+  static_cast<void>(File::OpenForReading(path));  // says why it can't be read
+  std::ifstream file(path);
   std::map<int64_t, MetricsLine> by_step;
   for (std::string text; std::getline(file, text);) {
     std::optional<MetricsLine> line = ParseLine(text);

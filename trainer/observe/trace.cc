@@ -1,11 +1,10 @@
 #include "trainer/observe/trace.h"
 
-#include <fstream>
 #include <map>
 
 #include <nlohmann/json.hpp>
 
-#include "kernels/core/error.h"
+#include "data/files/result_file.h"
 
 namespace ksa {
 namespace {
@@ -72,12 +71,7 @@ void ChromeTrace::Write(const std::string& path) const {
     const double begin = origin->issued + 1e3 * span.begin->MillisecondsSince(*origin->begin);
     events.push_back(Slice(span.name, row->second, begin, begin + 1e3 * span.end->MillisecondsSince(*span.begin)));
   }
-  std::ofstream file(path);
-  file << nlohmann::json{{"traceEvents", events}, {"displayTimeUnit", "ms"}}.dump(1) << "\n";
-  file.close();
-  if (!file) {
-    Fail(ExitCode::kCannotCreate, "{}: the trace cannot be written", path);
-  }
+  WriteResult(path, nlohmann::json{{"traceEvents", events}, {"displayTimeUnit", "ms"}}.dump(1) + "\n");
 }
 
 }  // namespace ksa

@@ -1,138 +1,356 @@
+#include "trainer/run/folder_lock.h"
+
 #include <fcntl.h>
-#include <sys/file.h>
+#include <signal.h>
+#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
+#include <condition_variable>
+#include <cstdio>
 #include <cstring>
 #include <fstream>
+#include <mutex>
+#include <optional>
 #include <sstream>
+#include <utility>
+#include <vector>
+
+#include <fmt/core.h>
 
 #include "kernels/core/error.h"
-#include "trainer/run/run_folder.h"
+#include "trainer/run/lock_chain.h"
 
 namespace ksa {
 namespace {
 
-constexpr mode_t kMode = 0666;  // less the umask
-constexpr size_t kMostBytes = 512;
+using Clock = std::chrono::steady_clock;
 
-// Who holds a lock, as its file says: "<host> <pid> <start time of the process, in clock ticks since the boot>".
-struct Holder {
-  std::string host;
-  int64_t pid = 0;
-  int64_t start = 0;
-};
+constexpr const char* kUnknownPlace = "-";
+constexpr int kMostRounds = 1000;  // of looking, being too late and looking again
 
 std::string HostName() {
-  std::array<char, kMostBytes> name{};
+  std::array<char, 256> name{};
   return gethostname(name.data(), name.size() - 1) == 0 && name[0] != '\0' ? name.data() : "unknown-host";
 }
 
-// Field 22 of /proc/<pid>/stat; 0 when there is no such process, or when it has ended and only waits to be reaped
-// (state Z or X in field 3). The name in field 2 may hold anything, so fields count from its closing parenthesis.
-int64_t StartTime(int64_t pid) {
+// Process numbers mean the same where boot and namespace are the same; hosts may share a name, containers always do.
+std::string ThisPlace() {
+  std::string boot;
+  std::ifstream("/proc/sys/kernel/random/boot_id") >> boot;
+
+  struct stat numbers {};
+
+  if (boot.empty() || stat("/proc/self/ns/pid", &numbers) != 0) {
+    return kUnknownPlace;
+  }
+  return fmt::format("{}-{}", boot, numbers.st_ino);
+}
+
+// 0 where it cannot be read, as that of another user's process may.
+struct ProcessStatus {
+  bool ended = false;  // only waits to be reaped
+  int64_t start = 0;   // in clock ticks since the boot
+};
+
+// Fields 3 and 22 of /proc/<pid>/stat. The name in field 2 may hold anything, so fields count from its closing
+// parenthesis.
+ProcessStatus StatusOf(int64_t pid) {
   std::ifstream file(fmt::format("/proc/{}/stat", pid));
   std::string text;
   std::getline(file, text, '\0');
   const size_t name_end = text.rfind(')');
   if (name_end == std::string::npos) {
-    return 0;
+    return {};
   }
   std::istringstream fields(text.substr(name_end + 1));
   constexpr int kFieldsBetween = 18;
   std::string state;
   fields >> state;
-  if (state == "Z" || state == "X") {
-    return 0;
-  }
   std::string skipped;
   for (int i = 0; i < kFieldsBetween; ++i) {
     fields >> skipped;
   }
-  int64_t start = 0;
-  fields >> start;
-  return start;
+  ProcessStatus status;
+  status.ended = state == "Z" || state == "X";
+  fields >> status.start;
+  return status;
 }
 
-Holder ReadHolder(int fd) {
-  std::array<char, kMostBytes> text{};
-  Holder holder;
-  if (pread(fd, text.data(), text.size() - 1, 0) > 0) {
-    std::istringstream(text.data()) >> holder.host >> holder.pid >> holder.start;
-  }
-  return holder;
-}
-
-// An unreadable lock counts as nobody's: it is what a crash between making and filling it leaves. `locked`: this
-// process got the file's flock. Another host's holder cannot be seen from here, but would hold that as long as it
-// lives, wherever file systems pass flock on to their server; a run that was lost there is then started again here.
-bool Lives(const Holder& holder, bool locked) {
-  if (holder.host.empty() || holder.pid <= 0) {
+bool Lives(int64_t pid, int64_t start) {
+  if (kill(static_cast<pid_t>(pid), 0) != 0 && errno == ESRCH) {
     return false;
   }
-  if (holder.host != HostName()) {
-    return !locked;
-  }
-  const int64_t start = StartTime(holder.pid);
-  return start != 0 && (holder.start == 0 || start == holder.start);
+  const ProcessStatus status = StatusOf(pid);
+  // The number may have been given to another process since.
+  return !status.ended && (status.start == 0 || start == 0 || status.start == start);
 }
 
-[[noreturn]] void FailLocked(const std::string& folder, const Holder& holder) {
-  const std::string who =
-      holder.pid > 0 ? fmt::format("process {} on {}", holder.pid, holder.host) : std::string("another process");
+std::string NewToken() {
+  uint64_t token = 0;
+  if (getrandom(&token, sizeof token, 0) != static_cast<ssize_t>(sizeof token)) {
+    Fail(ExitCode::kInternal, "no random number for a lock: {}", std::strerror(errno));
+  }
+  return fmt::format("{:016x}", token);
+}
+
+std::string Named(const LockHolder& holder) {
+  return holder.pid > 0 ? fmt::format("process {} on {}", holder.pid, holder.host) : std::string("another process");
+}
+
+[[noreturn]] void FailLocked(const std::string& folder, const LockHolder& holder) {
   Fail(ExitCode::kCannotCreate,
        "{}: {} is training in this run folder. Wait for it or stop it (touch {}/STOP); if that process no longer "
        "exists, remove {}/lock",
        folder,
-       who,
+       Named(holder),
        folder,
        folder);
 }
 
-bool SameFile(int fd, const std::string& path) {
-  struct stat open_file {};
-
-  struct stat named {};
-
-  return fstat(fd, &open_file) == 0 && stat(path.c_str(), &named) == 0 && open_file.st_ino == named.st_ino &&
-         open_file.st_dev == named.st_dev;
+void EndProcess(const std::string& reason) {
+  const std::string line = fmt::format("ksa: {}\n", reason);
+  static_cast<void>(!write(STDERR_FILENO, line.data(), line.size()));
+  _exit(static_cast<int>(ExitCode::kCannotCreate));
 }
 
 }  // namespace
 
-// The file says who holds the lock, to people and where a file system has no flock(2); that decides between processes
-// that look at the same moment.
-FolderLock::FolderLock(const std::string& folder) : path_(folder + "/lock") {
-  while (true) {
-    fd_ = open(path_.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, kMode);
-    if (fd_ < 0) {
-      Fail(ExitCode::kCannotCreate, "{}: cannot be made: {}", path_, std::strerror(errno));
-    }
-    const bool locked = flock(fd_, LOCK_EX | LOCK_NB) == 0;
-    const bool taken = !locked && errno == EWOULDBLOCK;
-    const Holder holder = ReadHolder(fd_);
-    if (taken || (SameFile(fd_, path_) && Lives(holder, locked))) {
-      static_cast<void>(close(fd_));
-      FailLocked(folder, holder);
-    }
-    if (SameFile(fd_, path_)) {
-      break;
-    }
-    static_cast<void>(close(fd_));  // its holder removed it just now
+// The lock that is held, as its thread sees it.
+class FolderLock::Beat {
+ public:
+  Beat(const std::string& folder, FolderLockOptions options)
+      : folder_(folder), chain_(folder), options_(std::move(options)), token_(NewToken()) {
+    const LockHolder self = {.host = options_.host.empty() ? HostName() : options_.host,
+                             .pid = getpid(),
+                             .start = StatusOf(getpid()).start,
+                             .place = options_.place.empty() ? ThisPlace() : options_.place,
+                             .token = token_};
+    place_ = self.place;
+    host_ = self.host;
+    said_ = fmt::format("{} {} {} {} {} ", self.host, self.pid, self.start, self.place, self.token);
   }
-  const std::string text = fmt::format("{} {} {}\n", HostName(), getpid(), StartTime(getpid()));
-  if (ftruncate(fd_, 0) != 0 || pwrite(fd_, text.data(), text.size(), 0) != static_cast<ssize_t>(text.size())) {
-    const int error = errno;
-    static_cast<void>(close(fd_));
-    Fail(ExitCode::kCannotCreate, "{}: cannot be written: {}", path_, std::strerror(error));
+
+  // Returns when this process holds the lock.
+  void Acquire();
+  // The thread: counts up until Stop. Whether it was stopped, and not ended because the lock was lost.
+  void Run();
+  // Whether the thread ended in time; it may hang in the file system.
+  [[nodiscard]] bool Stop(std::chrono::milliseconds limit);
+  void Remove() const;
+
+ private:
+  enum class Verdict : int { kAlive, kDead, kUnknown };
+
+  [[nodiscard]] Verdict Judge(const LockFile& file) const;
+  [[nodiscard]] bool AllDead(const std::vector<LockFile>& files) const;
+  void Announce(const LockFile& file);
+  void FailIfCounted(const std::vector<LockFile>& before, const std::vector<LockFile>& now) const;
+
+  [[nodiscard]] std::string Text() const { return fmt::format("{}{:020d}\n", said_, count_); }
+
+  void Count();
+  void Lose(const std::optional<LockFile>& other);
+
+  const std::string folder_;
+  const LockChain chain_;
+  const FolderLockOptions options_;
+  const std::string token_;
+  std::string host_;
+  std::string place_;
+  std::string said_;   // of the file, all but the count
+  int64_t count_ = 0;  // the thread's
+  bool announced_ = false;
+  std::mutex mutex_;  // guards what follows
+  std::condition_variable changed_;
+  bool stopping_ = false;
+  bool ended_ = false;
+};
+
+FolderLock::Beat::Verdict FolderLock::Beat::Judge(const LockFile& file) const {
+  const LockHolder& holder = file.holder;
+  if (holder.pid <= 0) {
+    return Verdict::kUnknown;  // being written, or what a crash left
+  }
+  if (holder.token == token_) {
+    return Verdict::kDead;  // this one's, which another process took for dead
+  }
+  const bool here = holder.place.empty() ? holder.host == host_ : holder.place == place_ && place_ != kUnknownPlace;
+  if (!here) {
+    return Verdict::kUnknown;
+  }
+  return Lives(holder.pid, holder.start) ? Verdict::kAlive : Verdict::kDead;
+}
+
+bool FolderLock::Beat::AllDead(const std::vector<LockFile>& files) const {
+  bool known = true;
+  for (const LockFile& file : files) {
+    const Verdict verdict = Judge(file);
+    if (verdict == Verdict::kAlive) {
+      FailLocked(folder_, file.holder);
+    }
+    known = known && verdict == Verdict::kDead;
+  }
+  return known;
+}
+
+void FolderLock::Beat::Announce(const LockFile& file) {
+  if (!std::exchange(announced_, true)) {
+    fmt::print(stderr,
+               "ksa: {}: {} may hold this run folder: waiting for a sign of life, {} s at most\n",
+               folder_,
+               Named(file.holder),
+               std::chrono::ceil<std::chrono::seconds>(options_.patience).count());
+    std::fflush(stderr);
+  }
+}
+
+// A holder whose file changed and still names it lives.
+void FolderLock::Beat::FailIfCounted(const std::vector<LockFile>& before, const std::vector<LockFile>& now) const {
+  for (size_t i = 0; i < std::min(before.size(), now.size()); ++i) {
+    if (before[i].holder.pid > 0 && before[i].SameHolder(now[i]) && before[i].text != now[i].text) {
+      FailLocked(folder_, now[i].holder);
+    }
+  }
+}
+
+void FolderLock::Beat::Acquire() {
+  std::vector<LockFile> seen;
+  Clock::time_point since;
+  const auto same = [](const LockFile& a, const LockFile& b) { return a.SameHolder(b) && a.text == b.text; };
+  for (int round = 0; round < kMostRounds;) {
+    const std::vector<LockFile> now = chain_.Read();
+    const bool all_dead = AllDead(now);
+    if (!all_dead) {
+      FailIfCounted(seen, now);
+      if (!std::equal(seen.begin(), seen.end(), now.begin(), now.end(), same)) {
+        seen = now;
+        since = Clock::now();
+        ++round;
+      }
+      if (Clock::now() - since < options_.patience) {
+        Announce(now.front());
+        std::this_thread::sleep_for(std::min(options_.beat / 4, options_.patience / 4));
+        continue;
+      }
+    }
+    if (chain_.Take(now, Text())) {
+      chain_.Settle(now, Text());
+      return;
+    }
+    ++round;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1 + getpid() % 20));  // others too, at other times
+  }
+  Fail(ExitCode::kCannotCreate, "{}: other processes take and leave this lock all the time", chain_.root());
+}
+
+// Opened anew each time: that is when a network file system looks at what others wrote.
+void FolderLock::Beat::Count() {
+  const std::optional<LockFile> file = LockChain::Look(chain_.root());
+  ++count_;
+  if (!file.has_value()) {
+    // Somebody removed it. Whoever makes it anew holds it.
+    if (!CreateLockFile(chain_.root(), Text())) {
+      Lose(LockChain::Look(chain_.root()));
+    }
+    return;
+  }
+  if (file->holder.token != token_) {
+    Lose(file);
+    return;
+  }
+  const int fd = open(chain_.root().c_str(), O_WRONLY | O_CLOEXEC);
+
+  struct stat status {};
+
+  if (fd >= 0 && fstat(fd, &status) == 0 && status.st_ino == file->inode) {
+    const std::string text = Text();
+    const auto written =
+        pwrite(fd, text.data() + said_.size(), text.size() - said_.size(), static_cast<off_t>(said_.size()));
+    static_cast<void>(written);  // what fails here is seen by others, who wait for a count
+    static_cast<void>(fdatasync(fd));
+  }
+  if (fd >= 0) {
+    static_cast<void>(close(fd));
+  }
+}
+
+void FolderLock::Beat::Lose(const std::optional<LockFile>& other) {
+  {
+    const std::lock_guard lock(mutex_);
+    if (stopping_) {
+      return;
+    }
+    stopping_ = true;
+  }
+  const std::string reason = fmt::format(
+      "{}: {} took this run folder while this process stood still or its lock was removed; it ends without "
+      "touching the folder again",
+      folder_,
+      Named(other.has_value() ? other->holder : LockHolder{}));
+  if (options_.on_lost) {
+    options_.on_lost(reason);
+  } else {
+    EndProcess(reason);
+  }
+}
+
+void FolderLock::Beat::Run() {
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, nullptr);
+  std::unique_lock lock(mutex_);
+  while (!changed_.wait_for(lock, options_.beat, [this] { return stopping_; })) {
+    lock.unlock();
+    try {
+      Count();
+    } catch (const Error&) {  // the file system fails now; it may be back at the next count
+    }
+    lock.lock();
+  }
+  ended_ = true;
+  changed_.notify_all();
+}
+
+bool FolderLock::Beat::Stop(std::chrono::milliseconds limit) {
+  std::unique_lock lock(mutex_);
+  stopping_ = true;
+  changed_.notify_all();
+  return changed_.wait_for(lock, limit, [this] { return ended_; });
+}
+
+void FolderLock::Beat::Remove() const {
+  try {
+    const std::optional<LockFile> file = LockChain::Look(chain_.root());
+    if (file.has_value() && file->holder.token == token_) {
+      static_cast<void>(unlink(chain_.root().c_str()));
+    }
+  } catch (const Error&) {  // the next start finds that its process is dead
+  }
+}
+
+FolderLock::FolderLock(const std::string& folder, FolderLockOptions options)
+    : beat_(std::make_shared<Beat>(folder, std::move(options))) {
+  beat_->Acquire();
+  try {
+    thread_ = std::thread([beat = beat_] { beat->Run(); });
+  } catch (const std::system_error& error) {
+    beat_->Remove();
+    Fail(ExitCode::kOutOfMemory, "{}: no thread for the lock of the run folder: {}", folder, error.what());
   }
 }
 
 FolderLock::~FolderLock() {
-  static_cast<void>(unlink(path_.c_str()));
-  static_cast<void>(close(fd_));
+  constexpr std::chrono::seconds kLimit(10);
+  if (beat_->Stop(kLimit)) {
+    thread_.join();
+    beat_->Remove();
+  } else {
+    thread_.detach();  // it hangs in a file system that does not answer
+  }
 }
 
 }  // namespace ksa

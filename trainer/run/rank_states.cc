@@ -22,44 +22,44 @@ std::string Named(std::vector<std::string> ranks) {
 
 }  // namespace
 
-RankStates::RankStates(std::string folder, int rank, std::vector<std::string> hosts)
-    : folder_(std::move(folder)), rank_(rank), hosts_(std::move(hosts)) {
-  Withdraw();  // what an attempt before this one may have left
-}
+// What the thread does; each call may hang.
+struct RankStates::Files {
+  std::string folder;
+  int rank;
+  std::vector<std::string> hosts;
 
-RankStates::~RankStates() {
-  Withdraw();
-}
+  [[nodiscard]] std::string PathOf(int other) const { return fmt::format("{}/rank_{:05}.state", folder, other); }
 
-std::string RankStates::PathOf(int rank) const {
-  return fmt::format("{}/rank_{:05}.state", folder_, rank);
-}
+  void Tell(const std::string& state) const;
+  void Withdraw() const;
+  [[nodiscard]] std::string Others(const std::string& own) const;
+};
 
-void RankStates::Tell(const std::string& state) {
+void RankStates::Files::Tell(const std::string& state) const {
   std::error_code ignored;
-  std::filesystem::create_directories(folder_, ignored);
-  const std::string path = PathOf(rank_);
+  std::filesystem::create_directories(folder, ignored);
+  const std::string path = PathOf(rank);
   std::ofstream(path + ".tmp") << state << '\n';
   std::filesystem::rename(path + ".tmp", path, ignored);
 }
 
-void RankStates::Withdraw() {
+void RankStates::Files::Withdraw() const {
   std::error_code ignored;
-  std::filesystem::remove(PathOf(rank_), ignored);
-  std::filesystem::remove(folder_, ignored);  // if it is empty
+  std::filesystem::remove(PathOf(rank), ignored);
+  std::filesystem::remove(folder, ignored);  // if it is empty
 }
 
-std::string RankStates::Others(const std::string& own) const {
+std::string RankStates::Files::Others(const std::string& own) const {
   std::vector<std::string> same;
   std::vector<std::string> silent;
   std::vector<std::string> elsewhere;
-  for (int rank = 0; rank < static_cast<int>(hosts_.size()); ++rank) {
-    if (rank == rank_) {
+  for (int other = 0; other < static_cast<int>(hosts.size()); ++other) {
+    if (other == rank) {
       continue;
     }
-    const std::string name = fmt::format("{} on {}", rank, hosts_[static_cast<size_t>(rank)]);
+    const std::string name = fmt::format("{} on {}", other, hosts[static_cast<size_t>(other)]);
     std::string state;
-    std::ifstream file(PathOf(rank));
+    std::ifstream file(PathOf(other));
     if (!std::getline(file, state)) {
       silent.push_back(name);
     } else if (state == own) {
@@ -79,6 +79,35 @@ std::string RankStates::Others(const std::string& own) const {
     parts.push_back(fmt::format("rank(s) {} wait at the same place", Named(same)));
   }
   return fmt::format("{}", fmt::join(parts, "; "));
+}
+
+RankStates::RankStates(std::string folder, int rank, std::vector<std::string> hosts)
+    : files_(std::make_shared<const Files>(Files{std::move(folder), rank, std::move(hosts)})),
+      thread_(std::make_unique<SideThread>()) {
+  Withdraw();  // what an attempt before this one may have left
+}
+
+RankStates::~RankStates() {
+  constexpr std::chrono::milliseconds kLimit(2000);
+  Withdraw();
+  static_cast<void>(Finish(kLimit));
+}
+
+void RankStates::Tell(const std::string& state) {
+  thread_->Add([files = files_, state] { files->Tell(state); });
+}
+
+void RankStates::Withdraw() {
+  thread_->Add([files = files_] { files->Withdraw(); });
+}
+
+std::string RankStates::Others(const std::string& own, std::chrono::milliseconds limit) const {
+  const auto answer = std::make_shared<std::string>();
+  thread_->Add([files = files_, answer, own] { *answer = files->Others(own); });
+  if (!Finish(limit)) {  // then the answer is still the thread's
+    return fmt::format("what other ranks say cannot be read: {} does not answer", files_->folder);
+  }
+  return *answer;
 }
 
 }  // namespace ksa

@@ -7,9 +7,9 @@
 #include <cstring>
 #include <filesystem>
 #include <sstream>
-#include <system_error>
 #include <thread>
 
+#include "data/files/paths.h"
 #include "data/files/posix_file.h"
 #include "kernels/core/error.h"
 #include "trainer/checkpoint/agree.h"
@@ -61,7 +61,7 @@ Identity ParseIdentity(const std::string& text, const std::string& path) {
 std::string NextIdentity(const std::string& folder) {
   const std::string path = folder + "/run_id";
   Identity identity;
-  if (std::filesystem::exists(path)) {
+  if (Exists(path)) {
     identity = ParseIdentity(ReadSmallFile(path), path);
   } else {
     identity.run_id = RunOfCheckpoints(folder + "/checkpoints");
@@ -78,11 +78,7 @@ std::string NextIdentity(const std::string& folder) {
 
 RunFolder::RunFolder(const std::string& path, Communicator& world) : path_(path) {
   const std::string text = OnRankZero(world, [&] {
-    std::error_code error;
-    std::filesystem::create_directories(path_, error);
-    if (error) {
-      Fail(ExitCode::kCannotCreate, "run folder {}: cannot be made: {}", path_, error.message());
-    }
+    MakeFolders(path_);
     lock_ = std::make_unique<FolderLock>(path_);
     return NextIdentity(path_);
   });
@@ -103,7 +99,7 @@ void RunFolder::CheckIsShared(const std::string& identity, Communicator& world) 
     if (i > 0) {
       std::this_thread::sleep_for(kPause);
     }
-    sees = std::filesystem::exists(file) && ReadSmallFile(file) == identity;
+    sees = Exists(file) && ReadSmallFile(file) == identity;
   }
   if (world.Max(sees ? 0 : 1) > 0) {
     Fail(ExitCode::kCannotCreate,

@@ -8,23 +8,9 @@
 #include <string>
 
 #include "parallel/comm/communicator.h"
+#include "trainer/run/folder_lock.h"
 
 namespace ksa {
-
-// Who may write into a folder: a file `lock` that names host, process and its start time. The lock of a process that
-// no longer runs on this host doesn't count.
-class FolderLock {
- public:
-  // Error(kCannotCreate) naming the holder when the folder is locked, or when the lock cannot be made.
-  explicit FolderLock(const std::string& folder);
-  FolderLock(const FolderLock&) = delete;
-  FolderLock& operator=(const FolderLock&) = delete;
-  ~FolderLock();  // removes the lock
-
- private:
-  std::string path_;
-  int fd_ = -1;
-};
 
 // Every rank constructs one. Rank 0 makes and locks the folder; where that fails, every rank throws the same
 // Error(kCannotCreate) (or kBadData for an unreadable run_id).

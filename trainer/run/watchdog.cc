@@ -21,17 +21,27 @@ using Clock = std::chrono::steady_clock;
 
 constexpr double kDefaultSeconds = 600.0;
 constexpr double kSlowFactor = 3.0;
-constexpr double kLeastSlowSeconds = 60.0;
+constexpr std::chrono::milliseconds kFilesMayTake(2000);  // to say where other ranks stand
+constexpr std::chrono::milliseconds kWordsMayTake(5000);  // the report itself, to wherever standard error goes
 
 bool IsSlow(Phase phase) {
   return phase == Phase::kStart || phase == Phase::kSetUp || phase == Phase::kLoad || phase == Phase::kCheckpoint ||
          phase == Phase::kShutDown;
 }
 
-// Straight to the descriptor: another thread may hang while it holds the lock of a stdio stream.
+// Straight to the descriptor: another thread may hang while it holds the lock of a stdio stream. And not from here: a
+// pipe that nobody reads, or a file where nothing answers, takes for ever.
 void EndProcess(const std::string& report) {
-  const std::string line = fmt::format("ksa: {}\n", report);
-  static_cast<void>(!write(STDERR_FILENO, line.data(), line.size()));
+  const auto write_line = [line = fmt::format("ksa: {}\n", report)] {
+    static_cast<void>(!write(STDERR_FILENO, line.data(), line.size()));
+  };
+  try {
+    SideThread writer;
+    writer.Add(write_line);
+    static_cast<void>(writer.Finish(kWordsMayTake));
+  } catch (const Error&) {  // no thread
+    write_line();
+  }
   _exit(static_cast<int>(ExitCode::kPeerLost));
 }
 
@@ -43,6 +53,41 @@ void BlockSignals() {
 }
 
 }  // namespace
+
+// Asks the question over and over in a thread of its own: NCCL may hang in the answer.
+class Watchdog::Poll {
+ public:
+  explicit Poll(std::function<void()> question) : state_(std::make_shared<State>()) {
+    state_->question = std::move(question);
+  }
+
+  // The error that came since; starts the next question when the last one is answered.
+  [[nodiscard]] std::string Ask() {
+    if (!thread_.Finish(std::chrono::milliseconds(0))) {
+      return {};
+    }
+    if (!state_->error.empty()) {
+      return state_->error;
+    }
+    thread_.Add([state = state_] {
+      try {
+        state->question();
+      } catch (const std::exception& error) {
+        state->error = error.what();
+      }
+    });
+    return {};
+  }
+
+ private:
+  struct State {
+    std::function<void()> question;
+    std::string error;  // the thread's until it is done
+  };
+
+  std::shared_ptr<State> state_;
+  SideThread thread_;
+};
 
 const char* NameOf(Phase phase) {
   switch (phase) {
@@ -62,6 +107,8 @@ const char* NameOf(Phase phase) {
       return "evaluation";
     case Phase::kCheckpoint:
       return "checkpoint";
+    case Phase::kMeasure:
+      return "measurement";
     case Phase::kShutDown:
       return "shutdown";
   }
@@ -106,13 +153,20 @@ void Watchdog::SetRank(int rank, const std::string& host) {
 }
 
 void Watchdog::SetStates(const std::string& folder, const std::vector<std::string>& hosts) {
+  int rank = 0;
+  {
+    const std::lock_guard lock(mutex_);
+    rank = rank_;
+  }
+  auto states = std::make_shared<RankStates>(folder, rank, hosts);
   const std::lock_guard lock(mutex_);
-  states_ = std::make_shared<RankStates>(folder, rank_, hosts);
+  states_.swap(states);  // those that were there before end after the lock
 }
 
 void Watchdog::SetPoll(std::function<void()> poll) {
+  auto made = std::make_shared<Poll>(std::move(poll));
   const std::lock_guard lock(mutex_);
-  poll_ = std::move(poll);
+  poll_ = std::move(made);
 }
 
 void Watchdog::SetDevice(bool gpu) {
@@ -176,12 +230,11 @@ std::string Watchdog::LastCalls() const {
 Watchdog::Sight Watchdog::Look(double seconds) {
   std::unique_lock lock(mutex_);
   stop_.wait_for(lock, std::chrono::duration<double>(seconds), [this] { return stopping_; });
-  const bool slow = IsSlow(phase_);
   return {.stopping = stopping_,
           .marks = marks_ + operations_.load(std::memory_order_relaxed),
-          .limit = slow ? std::max(kSlowFactor * seconds_, kLeastSlowSeconds) : seconds_,
+          .limit = IsSlow(phase_) ? kSlowFactor * seconds_ : seconds_,
           .where = Where(),
-          .states = slow ? nullptr : states_,
+          .states = states_,
           .poll = poll_};
 }
 
@@ -206,12 +259,8 @@ void Watchdog::Watch() {
         std::exchange(told, nullptr)->Withdraw();
       }
     }
-    try {
-      if (sight.poll) {
-        sight.poll();
-      }
-    } catch (const std::exception& error) {
-      Report(error.what(), sight);
+    if (const std::string lost = sight.poll == nullptr ? "" : sight.poll->Ask(); !lost.empty()) {
+      Report(lost, sight);
       return;
     }
     if (idle > sight.limit) {
@@ -231,7 +280,8 @@ void Watchdog::Report(const std::string& what, const Sight& sight) const {
     const std::lock_guard lock(mutex_);
     report = fmt::format("watchdog: {}: {}: {}; collectives, newest first: {}", who_, sight.where, what, LastCalls());
   }
-  if (const std::string others = sight.states == nullptr ? "" : sight.states->Others(sight.where); !others.empty()) {
+  const std::string others = sight.states == nullptr ? "" : sight.states->Others(sight.where, kFilesMayTake);
+  if (!others.empty()) {
     report += "; " + others;
   }
   on_hang_(report);

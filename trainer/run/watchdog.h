@@ -1,9 +1,10 @@
 // Watchdog: ends the process when it makes no progress. Nothing in MPI or NCCL does when a rank hangs.
 //
-// A thread of its own, which calls neither. Progress is every mark below: a phase that begins, a collective that begins
-// or ends, an operation of a stream that counts here. When there was none for longer than the phase may take, it writes
-// one line to standard error that says where this rank stands, and leaves with exit code 75; the launcher then ends the
-// other ranks. Time in which this process was stopped as a whole does not count.
+// A thread of its own, which calls neither, and asks no file system. Progress is every mark below: a phase that begins,
+// a collective that begins or ends, an operation of a stream that counts here. When there was none for longer than the
+// phase may take, it writes one line to standard error that says where this rank stands, and leaves with exit code 75,
+// within seconds also where that line or what other ranks wrote hangs; the launcher then ends the other ranks. Time in
+// which this process was stopped as a whole does not count.
 #pragma once
 
 #include <array>
@@ -31,6 +32,7 @@ enum class Phase : int {
   kUpdate,     // gradients summed over ranks, weights updated, loss and norm read back
   kEvaluation,
   kCheckpoint,
+  kMeasure,  // a benchmark
   kShutDown,
 };
 
@@ -46,7 +48,7 @@ class Watchdog final : public CommObserver {
   using OnHang = std::function<void(const std::string& report)>;
 
   // `seconds` without progress are too many; 0: nothing is watched. Start, set-up, load, checkpoint and shutdown may
-  // take three times as long, and a minute at least.
+  // take three times as long.
   explicit Watchdog(double seconds, OnHang on_hang = {});
   Watchdog(const Watchdog&) = delete;
   Watchdog& operator=(const Watchdog&) = delete;
@@ -58,7 +60,8 @@ class Watchdog final : public CommObserver {
   // Where ranks of a run tell each other that they stand still; `hosts` of all ranks. After SetRank.
   void SetStates(const std::string& folder, const std::vector<std::string>& hosts);
 
-  // Called from the watchdog's thread, often; throws when something was lost that this process would wait for.
+  // Called from a thread of its own, often; throws when something was lost that this process would wait for. It may
+  // outlive the watchdog.
   void SetPoll(std::function<void()> poll);
 
   // Reports say what a GPU was given last when the host waits for it.
@@ -81,14 +84,16 @@ class Watchdog final : public CommObserver {
     int64_t bytes = 0;
   };
 
+  class Poll;
+
   // How things stand, as the thread sees them once a tick.
   struct Sight {
     bool stopping = false;
     int64_t marks = 0;
     double limit = 0.0;
     std::string where;
-    std::shared_ptr<RankStates> states;  // null in phases that use files themselves
-    std::function<void()> poll;
+    std::shared_ptr<RankStates> states;
+    std::shared_ptr<Poll> poll;
   };
 
   static constexpr size_t kCallsKept = 10;
@@ -115,7 +120,7 @@ class Watchdog final : public CommObserver {
   bool in_call_ = false;
   int64_t calls_ = 0;                  // begun so far
   std::array<Call, kCallsKept> last_;  // call number n is at n modulo kCallsKept
-  std::function<void()> poll_;
+  std::shared_ptr<Poll> poll_;
   std::shared_ptr<RankStates> states_;
   std::thread thread_;  // last: uses all of it
 };

@@ -1,11 +1,7 @@
-// The run folder: one trainer at a time, the lock of a dead process, identity over restarts, stop requests.
+// The run folder: identity over restarts, what it keeps, stop requests.
 #include "trainer/run/run_folder.h"
 
-#include <fcntl.h>
 #include <signal.h>
-#include <sys/file.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <array>
 
@@ -15,83 +11,6 @@
 
 namespace ksa::testing {
 namespace {
-
-std::string HostName() {
-  std::array<char, 256> name{};
-  EXPECT_EQ(gethostname(name.data(), name.size() - 1), 0);
-  return name.data();
-}
-
-TEST(FolderLock, KeepsASecondTrainerOut) {
-  const ScratchFolder scratch;
-  {
-    const FolderLock lock(scratch.path());
-    const Error error = ErrorOf([&] { const FolderLock second(scratch.path()); });
-    EXPECT_EQ(error.code(), ExitCode::kCannotCreate);
-    EXPECT_NE(std::string(error.what()).find(fmt::format("process {} on {}", getpid(), HostName())), std::string::npos)
-        << error.what();
-  }
-  EXPECT_FALSE(std::filesystem::exists(scratch / "lock"));
-  const FolderLock again(scratch.path());
-}
-
-TEST(FolderLock, OfAKilledProcessDoesNotCount) {
-  const ScratchFolder scratch;
-  std::array<int, 2> ready{};
-  ASSERT_EQ(pipe(ready.data()), 0);
-  const pid_t child = fork();
-  if (child == 0) {
-    const FolderLock lock(scratch.path());
-    static_cast<void>(!write(ready[1], "x", 1));
-    pause();
-    _exit(1);
-  }
-  char byte = 0;
-  ASSERT_EQ(read(ready[0], &byte, 1), 1);
-  EXPECT_NE(std::string(ErrorOf([&] { const FolderLock second(scratch.path()); }).what())
-                .find(fmt::format("process {} on {}", child, HostName())),
-            std::string::npos);
-  kill(child, SIGKILL);
-  // Dead, but not reaped yet: where nobody reaps orphans, a killed trainer stays like this for good.
-  siginfo_t ended{};
-  ASSERT_EQ(waitid(P_PID, static_cast<id_t>(child), &ended, WEXITED | WNOWAIT), 0);
-  EXPECT_TRUE(std::filesystem::exists(scratch / "lock"));
-  const FolderLock after(scratch.path());
-  ASSERT_EQ(waitpid(child, nullptr, 0), child);
-  EXPECT_NE(Slurp(scratch / "lock").find(fmt::format("{} {} ", HostName(), getpid())), std::string::npos);
-  static_cast<void>(close(ready[0]));
-  static_cast<void>(close(ready[1]));
-}
-
-TEST(FolderLock, IsJudgedByItsContents) {
-  const ScratchFolder scratch;
-  const auto refused = [&](const std::string& text) {
-    Spill(scratch / "lock", text);
-    try {
-      const FolderLock lock(scratch.path());
-      return false;
-    } catch (const Error& error) {
-      return error.code() == ExitCode::kCannotCreate;
-    }
-  };
-  EXPECT_FALSE(refused("another-host 1 1\n"));                            // it would hold the flock if it lived
-  EXPECT_FALSE(refused(HostName() + " 1 999999999\n"));                   // the number was given to a new process
-  EXPECT_TRUE(refused(fmt::format("{} {} 0\n", HostName(), getppid())));  // alive, start unknown
-  EXPECT_FALSE(refused(""));                                              // a crash before it was filled
-  EXPECT_FALSE(refused("\x01\x02 garbage"));
-}
-
-TEST(FolderLock, OfAnotherHostCountsWhileItIsHeld) {
-  const ScratchFolder scratch;
-  Spill(scratch / "lock", "another-host 1 1\n");
-  const int held = open((scratch / "lock").c_str(), O_RDWR | O_CLOEXEC);
-  ASSERT_EQ(flock(held, LOCK_EX | LOCK_NB), 0);
-  const Error error = ErrorOf([&] { const FolderLock lock(scratch.path()); });
-  EXPECT_EQ(error.code(), ExitCode::kCannotCreate);
-  EXPECT_NE(std::string(error.what()).find("process 1 on another-host"), std::string::npos) << error.what();
-  static_cast<void>(close(held));
-  const FolderLock lock(scratch.path());
-}
 
 TEST(RunFolder, KeepsItsIdentityOverRestarts) {
   const ScratchFolder scratch;
