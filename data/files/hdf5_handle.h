@@ -6,6 +6,7 @@
 
 #include <hdf5.h>
 
+#include "data/files/file_error.h"
 #include "kernels/core/error.h"
 
 namespace ksa {
@@ -16,18 +17,24 @@ void PrepareHdf5();
 // The innermost message of HDF5's error stack, which is the nearest to the cause.
 [[nodiscard]] std::string LastHdf5Error();
 
+// The errno of the system call that made HDF5 fail; 0 when none did.
+[[nodiscard]] int LastHdf5Errno();
+
 // Where errors of a file are reported.
 struct Hdf5Context {
   const std::string& path;
-  ExitCode code;
+  ExitCode code;  // of what HDF5 finds wrong; where the file system failed, errno decides
 
   [[noreturn]] void FailWith(const std::string& what) const { Fail(code, "{}: {}", path, what); }
+
+  // Throws what HDF5's error stack says about a call that failed.
+  [[noreturn]] void FailCall(const char* what) const;
 
   // Passes an identifier or a status of HDF5 through; negative is an error.
   template <typename T>
   T Check(T result, const char* what) const {
     if (result < 0) {
-      FailWith(fmt::format("{} failed: {}", what, LastHdf5Error()));
+      FailCall(what);
     }
     return result;
   }

@@ -11,18 +11,16 @@
 #include <string_view>
 #include <system_error>
 
-#include "data/files/file_error.h"
-
 namespace ksa {
 namespace {
 
-PathKind Classify(int result, const struct stat& status, const std::string& path) {
+PathKind Classify(int result, const struct stat& status, const std::string& path, FileUse use = FileUse::kRead) {
   if (result != 0) {
     const int error = errno;
     if (error == ENOENT || error == ENOTDIR) {
       return PathKind::kNone;
     }
-    FailFile(FileUse::kRead, error, path, "cannot be examined");
+    FailFile(use, error, path, "cannot be examined");
   }
   if (S_ISREG(status.st_mode)) {
     return PathKind::kFile;
@@ -51,18 +49,18 @@ const char* NameOf(PathKind kind) {
   return "unknown";
 }
 
-PathKind KindOf(const std::string& path) {
+PathKind KindOf(const std::string& path, FileUse use) {
   struct stat status {};
 
   const int result = stat(path.c_str(), &status);
-  return Classify(result, status, path);
+  return Classify(result, status, path, use);
 }
 
-PathKind KindOfName(const std::string& path) {
+PathKind KindOfName(const std::string& path, FileUse use) {
   struct stat status {};
 
   const int result = lstat(path.c_str(), &status);
-  return Classify(result, status, path);
+  return Classify(result, status, path, use);
 }
 
 int64_t FileBytes(const std::string& path) {
@@ -123,13 +121,13 @@ int64_t FreeBytes(const std::string& path) {
   return static_cast<int64_t>(disk.f_bavail * disk.f_frsize);
 }
 
-std::string ResolvePath(const std::string& path) {
+std::string ResolvePath(const std::string& path, FileUse use) {
   std::error_code error;
   const std::filesystem::path absolute = std::filesystem::absolute(path, error);
   const std::filesystem::path resolved =
       error ? std::filesystem::path() : std::filesystem::weakly_canonical(absolute, error);
   if (error) {
-    FailFile(FileUse::kRead, error.value(), path, "cannot be examined");
+    FailFile(use, error.value(), path, "cannot be examined");
   }
   std::string text = resolved.string();
   while (text.size() > 1 && text.back() == '/') {

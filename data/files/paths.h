@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+#include "data/files/file_error.h"
+
 namespace ksa {
 
 // What a path leads to.
@@ -19,11 +21,11 @@ enum class PathKind : int {
 // "nothing", "a regular file", "a folder" …
 [[nodiscard]] const char* NameOf(PathKind kind);
 
-// Links are followed; a link that leads nowhere is kNone. Error kMissingInput for loops and names that are too long,
-// kIo for what may not be looked at: that a path can't be examined does not mean that nothing is there.
-[[nodiscard]] PathKind KindOf(const std::string& path);
+// Links are followed; a link that leads nowhere is kNone. Error for loops, names that are too long and what may not be
+// looked at, as CodeOf(use, errno): that a path can't be examined does not mean that nothing is there.
+[[nodiscard]] PathKind KindOf(const std::string& path, FileUse use = FileUse::kRead);
 // The name itself: a link is kLink. Errors as above.
-[[nodiscard]] PathKind KindOfName(const std::string& path);
+[[nodiscard]] PathKind KindOfName(const std::string& path, FileUse use = FileUse::kRead);
 
 [[nodiscard]] inline bool Exists(const std::string& path) {
   return KindOf(path) != PathKind::kNone;
@@ -54,6 +56,6 @@ void RemoveAll(const std::string& path);
 [[nodiscard]] int64_t FreeBytes(const std::string& path);
 
 // An absolute path without links, "." and "..", of which the last parts need not exist yet. Error as KindOf.
-[[nodiscard]] std::string ResolvePath(const std::string& path);
+[[nodiscard]] std::string ResolvePath(const std::string& path, FileUse use = FileUse::kRead);
 
 }  // namespace ksa
