@@ -13,6 +13,8 @@
 #include <fmt/core.h>
 #include <stdlib.h>
 
+#include "data/files/paths.h"
+#include "data/files/posix_file.h"
 #include "data/loader/batch_stream.h"
 #include "data/loader/dataset.h"
 #include "data/tokenizers/tokenizer.h"
@@ -41,10 +43,15 @@ struct DataOptions {
   std::optional<std::string> json;
 };
 
+std::string TemporaryFolder() {
+  const char* folder = std::getenv("TMPDIR");
+  return folder == nullptr || *folder == '\0' ? "/tmp" : folder;
+}
+
 // A folder for temporary files, removed with everything in it.
 class ScratchFolder {
  public:
-  ScratchFolder() : path_((std::filesystem::temp_directory_path() / "ksa-bench-XXXXXX").string()) {
+  ScratchFolder() : path_(TemporaryFolder() + "/ksa-bench-XXXXXX") {
     if (mkdtemp(path_.data()) == nullptr) {
       Fail(ExitCode::kCannotCreate, "{}: a temporary folder cannot be made; set TMPDIR", path_);
     }
@@ -74,10 +81,8 @@ double CpuSeconds() {
 }
 
 std::vector<std::string> ReadLines(const std::string& path) {
+  static_cast<void>(File::OpenForReading(path));  // says what is wrong with it
   std::ifstream file(path, std::ios::binary);
-  if (!file) {
-    Fail(ExitCode::kMissingInput, "{}: cannot be read; --input takes a text file", path);
-  }
   std::vector<std::string> lines;
   for (std::string line; std::getline(file, line);) {
     lines.push_back(line);
@@ -86,7 +91,7 @@ std::vector<std::string> ReadLines(const std::string& path) {
 }
 
 void AddTokenizing(const DataOptions& options, const std::string& name, const std::string& output, Table& table) {
-  const auto bytes = static_cast<double>(std::filesystem::file_size(options.input));
+  const auto bytes = static_cast<double>(FileBytes(options.input));
   const double cpu = CpuSeconds();
   const TokenizeSummary summary = TokenizeText({.inputs = {options.input}, .output = output, .tokenizer = name});
   const double used = CpuSeconds() - cpu;
@@ -114,7 +119,7 @@ void AddEncoding(const DataOptions& options,
   }
   const double used = CpuSeconds() - cpu;
   const double seconds = WallSeconds() - wall;
-  const auto bytes = static_cast<double>(std::filesystem::file_size(options.input));
+  const auto bytes = static_cast<double>(FileBytes(options.input));
   table.AddRow(
       {std::string("encode"), name, seconds * 1e3, bytes * 1e-6 / used, static_cast<double>(tokens) / seconds, {}});
 }

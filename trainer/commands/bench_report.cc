@@ -8,6 +8,7 @@
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
+#include "data/files/posix_file.h"
 #include "kernels/core/error.h"
 #include "kernels/core/gpu.h"
 
@@ -92,12 +93,10 @@ void Publish(const BenchReport& report, const std::optional<std::string>& json_p
   for (const Finding& finding : report.findings) {
     json["findings"][finding.key] = finding.value;
   }
-  std::ofstream file(*json_path);
-  file << json.dump(2) << "\n";
-  file.close();
-  if (!file) {
-    Fail(ExitCode::kCannotCreate, "{}: cannot be written", *json_path);
-  }
+  const std::string text = json.dump(2) + "\n";
+  File file = File::Create(*json_path);
+  file.Write(text.data(), static_cast<int64_t>(text.size()));
+  file.Close();
 }
 
 }  // namespace ksa

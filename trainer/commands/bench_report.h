@@ -50,7 +50,7 @@ struct BenchReport {
 };
 
 // Prints the report, and writes {benchmark, device, threads, command, rows, findings} to `json_path` if there is one.
-// Error(kCannotCreate).
+// Error(kCannotCreate, kIo).
 void Publish(const BenchReport& report, const std::optional<std::string>& json_path);
 
 }  // namespace ksa
