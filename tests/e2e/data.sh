@@ -5,7 +5,7 @@ make_corpus
 tokenize() { "$KSA" data tokenize --tokenizer byte "$@"; }
 cd "$work"
 
-# as_nobody COMMAND...: without root's rights, which would read anything.
+# as_nobody COMMAND...: without root's rights, which would read anything. The program must lie where nobody may run it.
 as_nobody() {
   if [ "$(id -u)" -eq 0 ]; then
     setpriv --reuid=65534 --regid=65534 --clear-groups "$@"
@@ -82,20 +82,25 @@ fi
 mkdir secret
 cp -r nested secret/sh
 cp text.txt secret
+forbidden=$([ "$(id -u)" -eq 0 ] && echo 700 || echo 000)  # what nobody, or who runs this, may not read
+chmod "$forbidden" secret
+if as_nobody "$KSA" --version >/dev/null 2>&1; then
+  expect_exit 74 as_nobody "$KSA" data verify secret/sh
+  expect_exit 74 as_nobody "$KSA" data inspect secret/sh
+  expect_exit 74 as_nobody "$KSA" data tokenize --input secret/text.txt --output o --tokenizer byte
+  expect_exit 74 as_nobody "$KSA" data tokenize --input secret --output o --tokenizer byte
+  expect_exit 74 as_nobody "$KSA" data tokenize --input text.txt --output o --tokenizer secret/x.model
+  expect_exit 73 as_nobody "$KSA" data tokenize --input text.txt --output secret/o --tokenizer byte
+  expect_exit 73 as_nobody "$KSA" data train-tokenizer --input text.txt --output secret/m.model
+  expect_exit 74 as_nobody "$KSA" data import --input secret/text.txt --output o --tokenizer byte
+  chmod "$forbidden" nested/*.h5
+  expect_exit 74 as_nobody "$KSA" data verify nested
+  expect_output "Permission denied"
+  chmod 644 nested/*.h5
+else
+  echo "permissions are not tested: $KSA may not be run by others"
+fi
 chmod 700 secret
-expect_exit 74 as_nobody "$KSA" data verify secret/sh
-expect_exit 74 as_nobody "$KSA" data inspect secret/sh
-expect_exit 74 as_nobody "$KSA" data tokenize --input secret/text.txt --output o --tokenizer byte
-expect_exit 74 as_nobody "$KSA" data tokenize --input secret --output o --tokenizer byte
-expect_exit 74 as_nobody "$KSA" data tokenize --input text.txt --output o --tokenizer secret/x.model
-expect_exit 73 as_nobody "$KSA" data tokenize --input text.txt --output secret/o --tokenizer byte
-expect_exit 73 as_nobody "$KSA" data train-tokenizer --input text.txt --output secret/m.model
-expect_exit 74 as_nobody "$KSA" data import --input secret/text.txt --output o --tokenizer byte
-chmod 600 nested/*.h5
-[ "$(id -u)" -ne 0 ] && chmod 000 nested/*.h5
-expect_exit 74 as_nobody "$KSA" data verify nested
-expect_output "Permission denied"
-chmod 644 nested/*.h5
 rm nested/index.json
 mkfifo nested/index.json
 expect_exit 66 timeout 60 "$KSA" data verify nested
