@@ -1,4 +1,5 @@
 // The `ksa` program: one sub-command a file under trainer/commands.
+#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
@@ -9,6 +10,7 @@
 #include "kernels/core/error.h"
 #include "kernels/core/gpu.h"
 #include "trainer/commands/ablate.h"
+#include "trainer/commands/arguments.h"
 #include "trainer/commands/bench.h"
 #include "trainer/commands/check.h"
 #include "trainer/commands/ckpt.h"
@@ -35,7 +37,9 @@ int Run(int argc, char** argv) {
   ksa::AddEvalCommand(app);
   ksa::AddGenerateCommand(app);
   try {
-    app.parse(argc, argv);
+    std::vector<std::string> arguments = ksa::ArgumentsOf(argc, argv);
+    std::reverse(arguments.begin(), arguments.end());  // the parser takes them from the back
+    app.parse(std::move(arguments));
   } catch (const CLI::ParseError& error) {
     const int code = app.exit(error);
     return code == 0 ? 0 : static_cast<int>(ksa::ExitCode::kUsage);

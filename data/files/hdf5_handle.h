@@ -6,6 +6,7 @@
 
 #include <hdf5.h>
 
+#include "data/files/file_error.h"
 #include "kernels/core/error.h"
 
 namespace ksa {
@@ -22,7 +23,7 @@ void PrepareHdf5();
 // Where errors of a file are reported.
 struct Hdf5Context {
   const std::string& path;
-  ExitCode code;
+  ExitCode code;  // of what HDF5 finds wrong; where the file system failed, errno decides
 
   [[noreturn]] void FailWith(const std::string& what) const { Fail(code, "{}: {}", path, what); }
 

@@ -207,9 +207,10 @@ bool Dataset::Impl::SampleIsGood(const TokenShard& shard, int64_t first) const {
     }
   };
   bool good = true;
-  for (int64_t block = first / kBlockTokens; block <= (first + config.sequence_length) / kBlockTokens; ++block) {
-    if (!shard.BlockIsGood(block)) {
-      report(fmt::format("block {} of 2^20 tokens (from token {})", block, block * kBlockTokens));
+  const int64_t size = shard.check_tokens();
+  for (int64_t index = first / size; index <= (first + config.sequence_length) / size; ++index) {
+    if (!shard.IsGood(index)) {
+      report(fmt::format("block {} (from token {} on)", index * size / kBlockTokens, index * size));
       good = false;
     }
   }
@@ -326,6 +327,22 @@ std::string Dataset::TokenizerPath() const {
 
 std::string Dataset::TokenizerName() const {
   return impl_->first_folder().index().tokenizer;
+}
+
+uint64_t Dataset::TokenizerXxh3() const {
+  return impl_->first_folder().index().tokenizer_xxh3;
+}
+
+int64_t Dataset::CheckedBytes() const {
+  int64_t bytes = 0;
+  for (const std::vector<ShardFolder>* folders : {&impl_->train, &impl_->validation}) {
+    for (const ShardFolder& folder : *folders) {
+      for (const TokenShard& shard : folder.shards()) {
+        bytes += shard.checked_bytes();
+      }
+    }
+  }
+  return bytes;
 }
 
 int64_t ValidationSamples(int64_t samples, int64_t batches, int64_t global_batch_size) {

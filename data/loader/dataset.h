@@ -54,6 +54,10 @@ class Dataset {
   // The tokenizer's file in the first source's folder, and what it says of itself.
   [[nodiscard]] std::string TokenizerPath() const;
   [[nodiscard]] std::string TokenizerName() const;
+  [[nodiscard]] uint64_t TokenizerXxh3() const;  // of that file
+
+  // Bytes that were read to check hashes so far, of all sources.
+  [[nodiscard]] int64_t CheckedBytes() const;
 
  private:
   struct Impl;

@@ -1,12 +1,11 @@
 #include "data/shards/mapped_file.h"
 
 #include <sys/mman.h>
-#include <sys/stat.h>
 
 #include <cerrno>
-#include <cstring>
 #include <utility>
 
+#include "data/files/file_error.h"
 #include "data/files/posix_file.h"
 #include "data/shards/bus_guard.h"
 #include "kernels/core/error.h"
@@ -15,19 +14,13 @@ namespace ksa {
 
 MappedFile::MappedFile(const std::string& path) : path_(path) {
   const File file = File::OpenForReading(path);
-
-  struct stat status {};
-
-  if (fstat(file.fd(), &status) != 0 || !S_ISREG(status.st_mode)) {
-    Fail(ExitCode::kIo, "{}: not a regular file", path);
-  }
-  size_ = status.st_size;
+  size_ = file.Size();
   if (size_ == 0) {
     return;
   }
   void* data = mmap(nullptr, static_cast<size_t>(size_), PROT_READ, MAP_SHARED, file.fd(), 0);
   if (data == MAP_FAILED) {
-    Fail(ExitCode::kIo, "{}: cannot map {} bytes: {}", path, size_, std::strerror(errno));
+    FailFile(FileUse::kWrite, errno, path, fmt::format("cannot map {} bytes", size_));
   }
   data_ = static_cast<const std::byte*>(data);
   guard_ = GuardMapping(data, static_cast<size_t>(size_), path);

@@ -10,7 +10,7 @@ namespace ksa {
 
 class MappedFile {
  public:
-  // Error kMissingInput, kIo (also when it is not a regular file). An empty file maps to nothing.
+  // Error kMissingInput (also when it is not a regular file), kIo. An empty file maps to nothing.
   explicit MappedFile(const std::string& path);
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&&) = delete;

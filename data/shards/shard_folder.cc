@@ -1,19 +1,16 @@
 #include "data/shards/shard_folder.h"
 
-#include <unistd.h>
-
-#include <filesystem>
-#include <system_error>
+#include <climits>
 #include <utility>
 
 #include <xxhash.h>
 
+#include "data/files/paths.h"
+#include "data/files/posix_file.h"
 #include "kernels/core/error.h"
 
 namespace ksa {
 namespace {
-
-namespace fs = std::filesystem;
 
 // The first difference between a shard and what the index says of it; empty when there is none.
 std::string Difference(const TokenShard& shard, const ShardEntry& entry, const ShardIndex& index) {
@@ -45,7 +42,7 @@ std::string Difference(const TokenShard& shard, const ShardEntry& entry, const S
 }  // namespace
 
 void CheckTokenizerFile(const std::string& folder, const ShardIndex& index) {
-  const std::string path = (fs::path(folder) / index.tokenizer_file).string();
+  const std::string path = folder + "/" + index.tokenizer_file;
   const std::string contents = ReadSmallFile(path);
   const uint64_t hash = XXH3_64bits(contents.data(), contents.size());
   if (hash != index.tokenizer_xxh3) {
@@ -58,12 +55,14 @@ void CheckTokenizerFile(const std::string& folder, const ShardIndex& index) {
 }
 
 TokenShard OpenIndexedShard(const std::string& folder, const ShardIndex& index, const ShardEntry& entry) {
-  const std::string file = (fs::path(folder) / entry.file).string();
-  if (fs::exists(file) && static_cast<int64_t>(fs::file_size(file)) != entry.bytes) {
+  const std::string file = folder + "/" + entry.file;
+  const int64_t bytes =
+      IsFile(file) ? FileBytes(file) : entry.bytes;  // what else is there is refused when it is opened
+  if (bytes != entry.bytes) {
     Fail(ExitCode::kBadData,
          "{}: {} bytes, the index says {}: the shard was changed or cut short; tokenize or copy it again",
          file,
-         fs::file_size(file),
+         bytes,
          entry.bytes);
   }
   TokenShard shard(file);
@@ -82,11 +81,19 @@ ShardFolder::ShardFolder(const std::string& path) : path_(path), index_(ReadShar
 }
 
 std::string ShardFolder::TokenizerPath() const {
-  return (fs::path(path_) / index_.tokenizer_file).string();
+  return path_ + "/" + index_.tokenizer_file;
 }
 
 ShardFolderWriter::ShardFolderWriter(const std::string& folder, const std::string& name, const Tokenizer& tokenizer)
     : folder_(folder), name_(name), tokenizer_(tokenizer) {
+  constexpr std::string_view kLongest = "-00000-of-00000.h5.tmp";
+  if (name.size() + kLongest.size() > NAME_MAX) {
+    Fail(ExitCode::kCannotCreate,
+         "{}: {} bytes are too long a name for a folder of shards, whose files are called after it; the most are {}",
+         name,
+         name.size(),
+         NAME_MAX - kLongest.size());
+  }
   index_.tokenizer = tokenizer.name();
   index_.tokenizer_file = tokenizer.file_name();
   index_.tokenizer_xxh3 = tokenizer.Xxh3();
@@ -108,9 +115,9 @@ void ShardFolderWriter::EndShard() {
   }
   // How many shards there will be is not known yet: the last part of the name comes in Finish().
   const std::string file = fmt::format("{}-{:05}.h5", name_, index_.shards.size());
-  const std::string path = (fs::path(folder_) / file).string();
+  const std::string path = folder_ + "/" + file;
   const TokenFileInfo info = shard_->Finish(path);
-  index_.shards.push_back(EntryOf(file, static_cast<int64_t>(fs::file_size(path)), info));
+  index_.shards.push_back(EntryOf(file, FileBytes(path), info));
   shard_.reset();
 }
 
@@ -126,45 +133,13 @@ ShardIndex ShardFolderWriter::Finish() {
   for (size_t i = 0; i < index_.shards.size(); ++i) {
     ShardEntry& entry = index_.shards[i];
     const std::string file = fmt::format("{}-{:05}-of-{:05}.h5", name_, i, index_.shards.size());
-    Rename((fs::path(folder_) / entry.file).string(), (fs::path(folder_) / file).string());
+    Rename(folder_ + "/" + entry.file, folder_ + "/" + file);
     entry.file = file;
   }
-  WriteFileAtomically((fs::path(folder_) / tokenizer_.file_name()).string(), tokenizer_.file_contents());
-  WriteFileAtomically((fs::path(folder_) / kIndexFile).string(), ToJson(index_));
+  WriteFileAtomically(folder_ + "/" + tokenizer_.file_name(), tokenizer_.file_contents());
+  WriteFileAtomically(folder_ + "/" + kIndexFile, ToJson(index_));
   SyncFolder(folder_);
   return index_;
-}
-
-StagedFolder::StagedFolder(const std::string& path) : path_(fs::path(path).lexically_normal().string()) {
-  while (path_.size() > 1 && path_.ends_with('/')) {
-    path_.pop_back();
-  }
-  std::error_code error;
-  if (fs::exists(path_, error) && !(fs::is_directory(path_, error) && fs::is_empty(path_, error))) {
-    Fail(ExitCode::kCannotCreate, "{}: exists already; nothing was written. Give another --output or remove it", path_);
-  }
-  const fs::path parent = fs::path(path_).parent_path();
-  staging_ = fmt::format("{}.tmp-{}", path_, getpid());
-  if (!parent.empty()) {
-    fs::create_directories(parent, error);
-  }
-  if (error || !fs::create_directory(staging_, error)) {
-    Fail(ExitCode::kCannotCreate, "{}: cannot create the folder: {}", staging_, error.message());
-  }
-}
-
-StagedFolder::~StagedFolder() {
-  if (!committed_) {
-    std::error_code ignored;
-    fs::remove_all(staging_, ignored);
-  }
-}
-
-void StagedFolder::Commit() {
-  SyncFolder(staging_);
-  Rename(staging_, path_);
-  committed_ = true;
-  SyncFolder(fs::path(path_).parent_path().string());
 }
 
 }  // namespace ksa

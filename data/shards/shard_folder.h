@@ -13,7 +13,7 @@
 
 namespace ksa {
 
-// Error kBadData when the folder's tokenizer file is not the one that its shards were made with, kMissingInput.
+// Error kBadData when the folder's tokenizer file is not the one that its shards were made with, kMissingInput, kIo.
 void CheckTokenizerFile(const std::string& folder, const ShardIndex& index);
 
 // Opens one shard of a folder and compares it with what the index says of it. Errors as ShardFolder.
@@ -43,7 +43,7 @@ class ShardFolder {
 // business (StagedFolder).
 class ShardFolderWriter {
  public:
-  // Shards are called `NAME-00000-of-00008.h5`.
+  // Shards are called `NAME-00000-of-00008.h5`. Error kCannotCreate when that is too long for a file's name.
   ShardFolderWriter(const std::string& folder, const std::string& name, const Tokenizer& tokenizer);
 
   // The shard that documents go to, begun when there is none.
@@ -62,26 +62,6 @@ class ShardFolderWriter {
   const Tokenizer& tokenizer_;
   ShardIndex index_;
   std::unique_ptr<ShardWriter> shard_;
-};
-
-// A folder that appears whole under its name, or not at all: files are written to `PATH.tmp-<process>`, which Commit()
-// renames and the destructor removes when there was no Commit().
-class StagedFolder {
- public:
-  // Error kCannotCreate when `path` exists already (an empty folder may) or its parent cannot be written.
-  explicit StagedFolder(const std::string& path);
-  StagedFolder(const StagedFolder&) = delete;
-  StagedFolder& operator=(const StagedFolder&) = delete;
-  ~StagedFolder();
-
-  [[nodiscard]] const std::string& staging() const { return staging_; }
-
-  void Commit();
-
- private:
-  std::string path_;
-  std::string staging_;
-  bool committed_ = false;
 };
 
 }  // namespace ksa

@@ -1,12 +1,14 @@
 #include "data/shards/shard_index.h"
 
 #include <charconv>
-#include <filesystem>
 
+#include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
 
 #include "data/files/json.h"
+#include "data/files/paths.h"
 #include "data/files/posix_file.h"
+#include "data/tokenizers/tokenizer.h"
 #include "kernels/core/error.h"
 
 namespace ksa {
@@ -42,6 +44,16 @@ std::string FileName(const nlohmann::json& json, const char* key) {
   return name;
 }
 
+// The file is copied under its name into run folders, where other names mean something else.
+std::string TokenizerFile(const nlohmann::json& json, const char* key) {
+  std::string name = FileName(json, key);
+  if (!IsTokenizerFile(name)) {
+    throw std::invalid_argument(
+        fmt::format("{} = '{}' is no name of a tokenizer's file ({})", key, name, fmt::join(kTokenizerFiles, ", ")));
+  }
+  return name;
+}
+
 ShardIndex FromJson(const nlohmann::json& json) {
   if (json.at("format") != kFormat || json.at("version") != 1) {
     throw std::invalid_argument("not a token index of version 1");
@@ -49,7 +61,7 @@ ShardIndex FromJson(const nlohmann::json& json) {
   ShardIndex index;
   const nlohmann::json& tokenizer = json.at("tokenizer");
   index.tokenizer = tokenizer.at("name").get<std::string>();
-  index.tokenizer_file = FileName(tokenizer, "file");
+  index.tokenizer_file = TokenizerFile(tokenizer, "file");
   index.tokenizer_xxh3 = FromHex(tokenizer, "xxh3");
   index.vocab_size = Count(json, "vocab_size");
   index.eos_id = Count(json, "eos_id");
@@ -130,15 +142,16 @@ std::string ToJson(const ShardIndex& index) {
     shard["block_xxh3_xxh3"] = Hex(entry.block_xxh3_xxh3);
     json["shards"].push_back(std::move(shard));
   }
-  return json.dump(2) + "\n";
+  // A tokenizer's name may be any bytes (that of its file); what is not UTF-8 in it becomes U+FFFD.
+  return json.dump(2, ' ', false, nlohmann::json::error_handler_t::replace) + "\n";
 }
 
 ShardIndex ReadShardIndex(const std::string& folder) {
-  const std::string path = (std::filesystem::path(folder) / kIndexFile).string();
-  if (!std::filesystem::is_directory(folder)) {
+  const std::string path = folder + "/" + kIndexFile;
+  if (!IsFolder(folder)) {
     Fail(ExitCode::kMissingInput, "{}: no such folder of token shards; `ksa data tokenize` makes one", folder);
   }
-  if (!std::filesystem::exists(path)) {
+  if (!Exists(path)) {
     Fail(ExitCode::kMissingInput, "{}: no such file, so that {} is not a folder of token shards", path, folder);
   }
   try {
@@ -148,6 +161,13 @@ ShardIndex ReadShardIndex(const std::string& folder) {
   } catch (const std::invalid_argument& error) {
     Fail(ExitCode::kBadData, "{}: {}", path, error.what());
   }
+}
+
+std::vector<std::string> ShardFoldersIn(const std::string& path) {
+  if (!Exists(path + "/" + kIndexFile) && IsFolder(path + "/train")) {
+    return {path + "/train", path + "/validation"};
+  }
+  return {path};
 }
 
 }  // namespace ksa

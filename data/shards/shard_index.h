@@ -40,7 +40,12 @@ inline constexpr const char* kIndexFile = "index.json";
 
 [[nodiscard]] std::string ToJson(const ShardIndex& index);
 
-// Error kMissingInput: no folder, or no index in it; kBadData: not an index that this program wrote.
+// Error kMissingInput: no folder, or no index in it; kIo: it cannot be read; kBadData: not an index that this program
+// wrote.
 [[nodiscard]] ShardIndex ReadShardIndex(const std::string& folder);
+
+// The shard folders that a path stands for: itself, or its parts train and validation where it holds these instead of
+// an index. Error kMissingInput, kIo.
+[[nodiscard]] std::vector<std::string> ShardFoldersIn(const std::string& path);
 
 }  // namespace ksa

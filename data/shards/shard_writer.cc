@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <filesystem>
 
 #include <xxhash.h>
 
@@ -93,21 +92,32 @@ void ShardWriter::EndDocument() {
   offset_buffer_.push_back(static_cast<uint64_t>(info_.token_count));
 }
 
-void ShardWriter::FlushTokens() {
-  const auto width = static_cast<size_t>(token_bytes_);
-  tokens_hash_.Update(token_buffer_.data(), buffered_);
-  for (size_t done = 0; done < buffered_;) {
-    const size_t room = static_cast<size_t>(kBlockTokens - block_fill_) * width;
-    const size_t bytes = std::min(buffered_ - done, room);
-    block_hash_.Update(token_buffer_.data() + done, bytes);
-    block_fill_ += static_cast<int64_t>(bytes / width);
-    done += bytes;
-    if (block_fill_ == kBlockTokens) {
-      block_hashes_.push_back(block_hash_.Digest());
-      block_hash_.Reset();
-      block_fill_ = 0;
+void ShardWriter::ChunkHashes::Add(std::span<const std::byte> bytes, size_t width) {
+  while (!bytes.empty()) {
+    const size_t count = std::min(bytes.size(), static_cast<size_t>(tokens - fill) * width);
+    current.Update(bytes.data(), count);
+    fill += static_cast<int64_t>(count / width);
+    bytes = bytes.subspan(count);
+    if (fill == tokens) {
+      Finish();
     }
   }
+}
+
+void ShardWriter::ChunkHashes::Finish() {
+  if (fill > 0) {
+    hashes.push_back(current.Digest());
+    current.Reset();
+    fill = 0;
+  }
+}
+
+void ShardWriter::FlushTokens() {
+  const auto width = static_cast<size_t>(token_bytes_);
+  const std::span<const std::byte> bytes = std::span(token_buffer_).first(buffered_);
+  tokens_hash_.Update(bytes.data(), bytes.size());
+  blocks_.Add(bytes, width);
+  leaves_.Add(bytes, width);
   token_spool_.Write(token_buffer_.data(), static_cast<int64_t>(buffered_));
   buffered_ = 0;
 }
@@ -126,24 +136,30 @@ TokenFileInfo ShardWriter::Finish(const std::string& path) {
   KSA_CHECK(info_.token_count == document_begin_, "the last document of {} was not ended", path);
   FlushTokens();
   FlushOffsets();
-  if (block_fill_ > 0) {
-    block_hashes_.push_back(block_hash_.Digest());
-  }
-  const size_t block_bytes = block_hashes_.size() * sizeof(uint64_t);
+  blocks_.Finish();
+  leaves_.Finish();
+  const std::vector<uint64_t>& blocks = blocks_.hashes;
+  const std::vector<uint64_t>& leaves = leaves_.hashes;
+  const auto bytes_of = [](const std::vector<uint64_t>& hashes) { return hashes.size() * sizeof(uint64_t); };
   info_.tokens_xxh3 = tokens_hash_.Digest();
   info_.document_offsets_xxh3 = offsets_hash_.Digest();
-  info_.block_xxh3_xxh3 = XXH3_64bits(block_hashes_.data(), block_bytes);
+  info_.block_xxh3_xxh3 = XXH3_64bits(blocks.data(), bytes_of(blocks));
+  info_.leaf_xxh3_xxh3 = XXH3_64bits(leaves.data(), bytes_of(leaves));
 
   const std::string temporary = path + ".tmp";
   const TokenFilePlaces places = WriteTokenFileFrame(temporary, info_);
   File file = File::OpenForWriting(temporary);
   Copy(token_spool_, file, places.tokens);
   Copy(offset_spool_, file, places.document_offsets);
-  file.WriteAt(places.block_xxh3, block_hashes_.data(), static_cast<int64_t>(block_bytes));
+  file.WriteAt(places.block_xxh3, blocks.data(), static_cast<int64_t>(bytes_of(blocks)));
+  file.WriteAt(places.leaf_xxh3, leaves.data(), static_cast<int64_t>(bytes_of(leaves)));
+  const uint64_t frame = FrameXxh3(temporary, info_, places);
+  file.WriteAt(places.frame_xxh3, &frame, sizeof frame);
   file.Sync();
   file.Close();
   Rename(temporary, path);
-  SyncFolder(std::filesystem::path(path).parent_path().string());
+  const size_t slash = path.rfind('/');
+  SyncFolder(slash == std::string::npos ? "." : path.substr(0, slash));
   return info_;
 }
 

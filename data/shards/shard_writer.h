@@ -41,6 +41,19 @@ class ShardWriter {
   [[nodiscard]] TokenFileInfo Finish(const std::string& path);
 
  private:
+  // The hashes of every so many tokens.
+  struct ChunkHashes {
+    explicit ChunkHashes(int64_t chunk_tokens) : tokens(chunk_tokens) {}
+
+    void Add(std::span<const std::byte> bytes, size_t width);
+    void Finish();
+
+    int64_t tokens;    // of a chunk
+    int64_t fill = 0;  // tokens in `current`
+    StreamedHash current;
+    std::vector<uint64_t> hashes;
+  };
+
   void FlushTokens();
   void FlushOffsets();
 
@@ -51,12 +64,11 @@ class ShardWriter {
   std::vector<std::byte> token_buffer_;  // narrowed tokens, a whole number of them
   size_t buffered_ = 0;                  // bytes of token_buffer_ in use
   std::vector<uint64_t> offset_buffer_;
-  std::vector<uint64_t> block_hashes_;
-  int64_t block_fill_ = 0;  // tokens in block_hash_
+  ChunkHashes blocks_{kBlockTokens};
+  ChunkHashes leaves_{kLeafTokens};
   int64_t document_begin_ = 0;
   StreamedHash tokens_hash_;
   StreamedHash offsets_hash_;
-  StreamedHash block_hash_;
 };
 
 }  // namespace ksa

@@ -1,12 +1,11 @@
 #include "data/shards/token_file.h"
 
-#include <unistd.h>
-
-#include <array>
 #include <utility>
 #include <vector>
 
+#include "data/files/frame_hash.h"
 #include "data/files/hdf5_handle.h"
+#include "data/files/posix_file.h"
 #include "kernels/core/error.h"
 
 namespace ksa {
@@ -58,8 +57,13 @@ int64_t CreateDataset(const Hdf5Context& context, hid_t file, const char* name, 
   return static_cast<int64_t>(offset);
 }
 
+// Without locks, whether a file is read or written: where they are missing HDF5 would refuse the file.
 Hdf5Handle AccessProperties(const Hdf5Context& context) {
-  return {context, H5Pcreate(H5P_FILE_ACCESS), H5Pclose, "file access properties"};
+  const hid_t properties = H5Pcreate(H5P_FILE_ACCESS);
+  if (properties >= 0) {
+    context.Check(H5Pset_file_locking(properties, false, true), "the locking mode");
+  }
+  return {context, properties, H5Pclose, "file access properties"};
 }
 
 // --- reading
@@ -149,6 +153,9 @@ TokenFileInfo ReadInfo(const Hdf5Context& context, hid_t file) {
   info.tokens_xxh3 = ReadNumber(context, file, "tokens_xxh3");
   info.document_offsets_xxh3 = ReadNumber(context, file, "document_offsets_xxh3");
   info.block_xxh3_xxh3 = ReadNumber(context, file, "block_xxh3_xxh3");
+  if (H5Aexists(file, "leaf_xxh3_xxh3") > 0) {
+    info.leaf_xxh3_xxh3 = ReadNumber(context, file, "leaf_xxh3_xxh3");
+  }
   if (info.token_count < 1 || info.document_count < 1 || info.document_count > info.token_count ||
       info.vocab_size < 1 || info.vocab_size > (int64_t{1} << 31) || info.max_token >= info.vocab_size ||
       info.eos_id >= info.vocab_size) {
@@ -163,26 +170,48 @@ TokenFileInfo ReadInfo(const Hdf5Context& context, hid_t file) {
   return info;
 }
 
+// The bytes that the datasets take.
+std::vector<ByteRange> DatasetRanges(const TokenFileInfo& info, const TokenFilePlaces& places) {
+  std::vector<ByteRange> ranges;
+  const auto add = [&](int64_t begin, int64_t count, int64_t element) {
+    if (begin > 0) {  // 0 is the superblock's place: the dataset is not there
+      ranges.push_back({begin, begin + count * element});
+    }
+  };
+  add(places.tokens, info.token_count, TokenBytes(info.vocab_size));
+  add(places.document_offsets, info.document_count + 1, 8);
+  add(places.block_xxh3, BlocksOf(info.token_count), 8);
+  add(places.leaf_xxh3, LeavesOf(info.token_count), 8);
+  add(places.frame_xxh3, 1, 8);
+  return ranges;
+}
+
 }  // namespace
+
+uint64_t FrameXxh3(const std::string& path, const TokenFileInfo& info, const TokenFilePlaces& places) {
+  return HashOutside(File::OpenForReading(path), DatasetRanges(info, places));
+}
 
 TokenFilePlaces WriteTokenFileFrame(const std::string& path, const TokenFileInfo& info) {
   PrepareHdf5();
   const Hdf5Context context{path, ExitCode::kIo};
-  const Hdf5Context creating{path, ExitCode::kCannotCreate};
+  File::Create(path).Close();  // what the system says about a new file is said here, not by HDF5
   Hdf5Handle properties = AccessProperties(context);
   context.Check(H5Pset_libver_bounds(properties.id(), H5F_LIBVER_LATEST, H5F_LIBVER_LATEST), "the format version");
   context.Check(H5Pset_alignment(properties.id(), 1, kAlignment), "the alignment");
   // Without the times of writing, equal contents are equal files.
   Hdf5Handle root(context, H5Pcreate(H5P_FILE_CREATE), H5Pclose, "file creation properties");
   context.Check(H5Pset_obj_track_times(root.id(), false), "the time tracking");
-  const hid_t created = H5Fcreate(path.c_str(), H5F_ACC_TRUNC, root.id(), properties.id());
-  Hdf5Handle file(context, creating.Check(created, "creating the file"), H5Fclose, "creating the file");
+  Hdf5Handle file(
+      context, H5Fcreate(path.c_str(), H5F_ACC_TRUNC, root.id(), properties.id()), H5Fclose, "creating the file");
   TokenFilePlaces places;
   const hid_t type = TokenType(info.vocab_size);
   places.tokens = CreateDataset(context, file.id(), "tokens", type, info.token_count);
   places.document_offsets =
       CreateDataset(context, file.id(), "document_offsets", H5T_STD_U64LE, info.document_count + 1);
   places.block_xxh3 = CreateDataset(context, file.id(), "block_xxh3", H5T_STD_U64LE, BlocksOf(info.token_count));
+  places.leaf_xxh3 = CreateDataset(context, file.id(), "leaf_xxh3", H5T_STD_U64LE, LeavesOf(info.token_count));
+  places.frame_xxh3 = CreateDataset(context, file.id(), "frame_xxh3", H5T_STD_U64LE, 1);
   const auto number = [&](const char* name, int64_t value) {
     WriteNumber(context, file.id(), name, H5T_STD_U64LE, static_cast<uint64_t>(value));
   };
@@ -198,6 +227,7 @@ TokenFilePlaces WriteTokenFileFrame(const std::string& path, const TokenFileInfo
   WriteNumber(context, file.id(), "tokens_xxh3", H5T_STD_U64LE, info.tokens_xxh3);
   WriteNumber(context, file.id(), "document_offsets_xxh3", H5T_STD_U64LE, info.document_offsets_xxh3);
   WriteNumber(context, file.id(), "block_xxh3_xxh3", H5T_STD_U64LE, info.block_xxh3_xxh3);
+  WriteNumber(context, file.id(), "leaf_xxh3_xxh3", H5T_STD_U64LE, info.leaf_xxh3_xxh3);
   context.Check(H5Fflush(file.id(), H5F_SCOPE_LOCAL), "flushing");
   file.Close();
   return places;
@@ -206,11 +236,7 @@ TokenFilePlaces WriteTokenFileFrame(const std::string& path, const TokenFileInfo
 TokenFileFrame ReadTokenFileFrame(const std::string& path, int64_t file_bytes) {
   PrepareHdf5();
   const Hdf5Context context{path, ExitCode::kBadData};
-  if (access(path.c_str(), F_OK) != 0) {
-    Fail(ExitCode::kMissingInput, "{}: no such file", path);
-  }
   Hdf5Handle properties = AccessProperties(context);
-  context.Check(H5Pset_file_locking(properties.id(), false, true), "the locking mode");
   Hdf5Handle file(context,
                   H5Fopen(path.c_str(), H5F_ACC_RDONLY, properties.id()),
                   H5Fclose,
@@ -223,6 +249,13 @@ TokenFileFrame ReadTokenFileFrame(const std::string& path, int64_t file_bytes) {
       FindDataset(context, file.id(), "document_offsets", H5T_STD_U64LE, frame.info.document_count + 1, file_bytes);
   frame.places.block_xxh3 =
       FindDataset(context, file.id(), "block_xxh3", H5T_STD_U64LE, BlocksOf(frame.info.token_count), file_bytes);
+  const auto find_optional = [&](const char* name, int64_t count) -> int64_t {
+    return H5Lexists(file.id(), name, H5P_DEFAULT) > 0
+               ? FindDataset(context, file.id(), name, H5T_STD_U64LE, count, file_bytes)
+               : 0;
+  };
+  frame.places.leaf_xxh3 = find_optional("leaf_xxh3", LeavesOf(frame.info.token_count));
+  frame.places.frame_xxh3 = find_optional("frame_xxh3", 1);
   file.Close();
   return frame;
 }

@@ -40,7 +40,8 @@ TokenShard::TokenShard(const std::string& path) : file_(path) {
   info_ = frame.info;
   places_ = frame.places;
   token_bytes_ = TokenBytes(info_.vocab_size);
-  states_ = std::make_unique<std::atomic<uint8_t>[]>(static_cast<size_t>(BlocksOf(info_.token_count) + 1));
+  const int64_t checks = (info_.token_count + check_tokens() - 1) / check_tokens();
+  states_ = std::make_unique<std::atomic<uint8_t>[]>(static_cast<size_t>(checks + 1));
   const std::span<const uint64_t> hashes = block_hashes();
   if (XXH3_64bits(hashes.data(), hashes.size_bytes()) != info_.block_xxh3_xxh3) {
     Fail(ExitCode::kBadData, "{}: /block_xxh3 does not match its hash; the file is damaged", path);
@@ -72,21 +73,27 @@ void TokenShard::Read(int64_t first, std::span<int32_t> out) const {
 }
 
 std::span<const uint64_t> TokenShard::document_offsets() const {
-  return {reinterpret_cast<const uint64_t*>(file_.data() + places_.document_offsets),
-          static_cast<size_t>(info_.document_count + 1)};
+  return Numbers(places_.document_offsets, info_.document_count + 1);
+}
+
+std::span<const uint64_t> TokenShard::Numbers(int64_t place, int64_t count) const {
+  return {reinterpret_cast<const uint64_t*>(file_.data() + place), static_cast<size_t>(count)};
 }
 
 std::span<const uint64_t> TokenShard::block_hashes() const {
-  return {reinterpret_cast<const uint64_t*>(file_.data() + places_.block_xxh3),
-          static_cast<size_t>(BlocksOf(info_.token_count))};
+  return Numbers(places_.block_xxh3, BlocksOf(info_.token_count));
 }
 
-bool TokenShard::CheckBlock(int64_t block) const {
-  const int64_t first = block * kBlockTokens;
-  const int64_t count = std::min(kBlockTokens, tokens() - first);
+std::span<const uint64_t> TokenShard::leaf_hashes() const {
+  return places_.leaf_xxh3 == 0 ? std::span<const uint64_t>() : Numbers(places_.leaf_xxh3, LeavesOf(info_.token_count));
+}
+
+bool TokenShard::CheckTokens(int64_t index, int64_t size, std::span<const uint64_t> hashes) const {
+  const int64_t first = index * size;
+  const int64_t count = std::min(size, tokens() - first);
   const std::byte* from = file_.data() + places_.tokens + first * token_bytes_;
   const uint64_t hash = XXH3_64bits(from, static_cast<size_t>(count * token_bytes_));
-  if (hash != block_hashes()[static_cast<size_t>(block)]) {
+  if (hash != hashes[static_cast<size_t>(index)]) {
     return false;
   }
   const uint32_t largest = token_bytes_ == 2 ? Largest<uint16_t>(from, count) : Largest<uint32_t>(from, count);
@@ -99,20 +106,38 @@ bool TokenShard::CheckDocumentOffsets() const {
          std::adjacent_find(offsets.begin(), offsets.end(), std::greater_equal<>()) == offsets.end();
 }
 
-bool TokenShard::BlockIsGood(int64_t block) const {
-  std::atomic<uint8_t>& state = states_[static_cast<size_t>(block)];
+bool TokenShard::IsGood(int64_t index) const {
+  std::atomic<uint8_t>& state = states_[static_cast<size_t>(index)];
   if (state.load() == kUnknown) {
-    state = CheckBlock(block) ? kGood : kBad;
+    // The hash of a leaf is not itself checked before: a damaged one is a difference all the same.
+    const bool leaves = places_.leaf_xxh3 > 0;
+    state = CheckTokens(index, check_tokens(), leaves ? leaf_hashes() : block_hashes()) ? kGood : kBad;
+    *checked_bytes_ += std::min(check_tokens(), tokens() - index * check_tokens()) * token_bytes_;
   }
   return state.load() == kGood;
 }
 
 bool TokenShard::DocumentOffsetsAreGood() const {
-  std::atomic<uint8_t>& state = states_[static_cast<size_t>(BlocksOf(tokens()))];
+  std::atomic<uint8_t>& state = states_[static_cast<size_t>((tokens() + check_tokens() - 1) / check_tokens())];
   if (state.load() == kUnknown) {
     state = CheckDocumentOffsets() ? kGood : kBad;
+    *checked_bytes_ += static_cast<int64_t>(document_offsets().size_bytes());
   }
   return state.load() == kGood;
+}
+
+void TokenShard::VerifyFrame() const {
+  if (places_.leaf_xxh3 > 0) {
+    const std::span<const uint64_t> hashes = leaf_hashes();
+    if (XXH3_64bits(hashes.data(), hashes.size_bytes()) != info_.leaf_xxh3_xxh3) {
+      Fail(ExitCode::kBadData, "{}: /leaf_xxh3 does not match its hash; the file is damaged", path());
+    }
+  }
+  if (places_.frame_xxh3 > 0 && Numbers(places_.frame_xxh3, 1)[0] != FrameXxh3(path(), info_, places_)) {
+    Fail(ExitCode::kBadData,
+         "{}: the bytes outside of its datasets do not match /frame_xxh3; the file is damaged (its tokens are not)",
+         path());
+  }
 }
 
 void TokenShard::Verify() const {
@@ -121,12 +146,17 @@ void TokenShard::Verify() const {
          "{}: /document_offsets does not match its hash or does not rise strictly; the file is damaged",
          path());
   }
+  VerifyTokens();
+  VerifyFrame();
+}
+
+void TokenShard::VerifyTokens() const {
   uint32_t largest = 0;
   StreamedHash whole;
   for (int64_t block = 0; block < BlocksOf(tokens()); ++block) {
     const int64_t first = block * kBlockTokens;
     const int64_t count = std::min(kBlockTokens, tokens() - first);
-    if (!CheckBlock(block)) {
+    if (!CheckTokens(block, kBlockTokens, block_hashes())) {
       Fail(ExitCode::kBadData,
            "{}: block {} (tokens {} to {}) does not match its hash or holds a token over {}; the file is damaged",
            path(),
@@ -136,6 +166,11 @@ void TokenShard::Verify() const {
            info_.max_token);
     }
     const std::byte* from = file_.data() + places_.tokens + first * token_bytes_;
+    for (int64_t leaf = first / kLeafTokens; !leaf_hashes().empty() && leaf < LeavesOf(first + count); ++leaf) {
+      if (!CheckTokens(leaf, kLeafTokens, leaf_hashes())) {
+        Fail(ExitCode::kBadData, "{}: entry {} of /leaf_xxh3 is wrong; the file is damaged", path(), leaf);
+      }
+    }
     whole.Update(from, static_cast<size_t>(count * token_bytes_));
     largest = std::max(largest, token_bytes_ == 2 ? Largest<uint16_t>(from, count) : Largest<uint32_t>(from, count));
     file_.Release(places_.tokens + (first + count) * token_bytes_);

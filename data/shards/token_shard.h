@@ -34,12 +34,18 @@ class TokenShard {
   // [documents + 1]: document d is tokens [offsets[d], offsets[d + 1]). Trust them only after DocumentOffsetsAreGood().
   [[nodiscard]] std::span<const uint64_t> document_offsets() const;
 
-  // Whether a block of tokens matches its hash and holds no token over max_token. Computed at the first call for a
-  // block, remembered after. Thread-safe.
-  [[nodiscard]] bool BlockIsGood(int64_t block) const;
+  // Tokens that are checked at once: those of a leaf, or of a block where the shard, an old one, has no leaf hashes.
+  [[nodiscard]] int64_t check_tokens() const { return places_.leaf_xxh3 > 0 ? kLeafTokens : kBlockTokens; }
 
-  // Whether the offsets match their hash and rise strictly from 0 to the number of tokens. As BlockIsGood.
+  // Whether tokens [index · check_tokens(), …) match their hash and none is over max_token. Computed at the first call
+  // for an index, remembered after. Thread-safe.
+  [[nodiscard]] bool IsGood(int64_t index) const;
+
+  // Whether the offsets match their hash and rise strictly from 0 to the number of tokens. As IsGood.
   [[nodiscard]] bool DocumentOffsetsAreGood() const;
+
+  // Bytes that IsGood and DocumentOffsetsAreGood have read to check them.
+  [[nodiscard]] int64_t checked_bytes() const { return checked_bytes_->load(); }
 
   // Checks everything. Error kBadData naming the first thing that is wrong.
   void Verify() const;
@@ -50,15 +56,22 @@ class TokenShard {
  private:
   enum State : uint8_t { kUnknown, kGood, kBad };
 
+  // A dataset of u64.
+  [[nodiscard]] std::span<const uint64_t> Numbers(int64_t place, int64_t count) const;
   [[nodiscard]] std::span<const uint64_t> block_hashes() const;
-  [[nodiscard]] bool CheckBlock(int64_t block) const;
+  [[nodiscard]] std::span<const uint64_t> leaf_hashes() const;
+  // Whether tokens [index · size, …) match their hash, of `hashes`, and none is over max_token.
+  [[nodiscard]] bool CheckTokens(int64_t index, int64_t size, std::span<const uint64_t> hashes) const;
   [[nodiscard]] bool CheckDocumentOffsets() const;
+  void VerifyTokens() const;
+  void VerifyFrame() const;
 
   MappedFile file_;
   TokenFileInfo info_;
   TokenFilePlaces places_;
   int64_t token_bytes_;
-  std::unique_ptr<std::atomic<uint8_t>[]> states_;  // State of each block, then that of the document offsets
+  std::unique_ptr<std::atomic<uint8_t>[]> states_;  // State of each index of IsGood, then that of the document offsets
+  std::unique_ptr<std::atomic<int64_t>> checked_bytes_ = std::make_unique<std::atomic<int64_t>>(0);
 };
 
 }  // namespace ksa

@@ -1,3 +1,7 @@
+#include <mutex>
+#include <string>
+#include <string_view>
+
 #include <sentencepiece_processor.h>
 
 #include "data/tokenizers/tokenizer.h"
@@ -34,6 +38,19 @@ class SentencePieceTokenizer : public Tokenizer {
     ids.insert(ids.end(), encoded.begin(), encoded.end());
   }
 
+  void EncodeRest(std::string_view text, std::vector<int32_t>& ids) const override {
+    if (!adds_leading_space_) {
+      return Encode(text, ids);
+    }
+    if (text.starts_with(' ')) {
+      return Encode(text.substr(1), ids);  // the model puts the space back
+    }
+    std::vector<int> encoded;
+    CheckStatus(
+        PlainProcessor().Encode(absl::string_view(text.data(), text.size()), &encoded), name_, "encoding a text");
+    ids.insert(ids.end(), encoded.begin(), encoded.end());
+  }
+
   [[nodiscard]] std::string Decode(std::span<const int32_t> ids) const override {
     std::vector<int> wanted;
     for (const int32_t id : ids) {
@@ -49,8 +66,6 @@ class SentencePieceTokenizer : public Tokenizer {
 
   [[nodiscard]] bool CutsAnywhere() const override { return false; }
 
-  [[nodiscard]] bool AddsLeadingSpace() const override { return adds_leading_space_; }
-
   [[nodiscard]] int64_t vocab_size() const override { return processor_.GetPieceSize(); }
 
   [[nodiscard]] int64_t eos_id() const override { return processor_.eos_id(); }
@@ -62,10 +77,24 @@ class SentencePieceTokenizer : public Tokenizer {
   [[nodiscard]] std::string file_name() const override { return "tokenizer.model"; }
 
  private:
+  // The same model without the space before every text; made when it is first needed, which is seldom.
+  const sentencepiece::SentencePieceProcessor& PlainProcessor() const {
+    std::call_once(plain_made_, [&] {
+      // Messages of protobuf may be joined end to end; of a field that is set twice the later value counts. This is
+      // ModelProto{normalizer_spec (3): NormalizerSpec{add_dummy_prefix (3): false}}.
+      constexpr std::string_view kNoSpace("\x1a\x02\x18\x00", 4);
+      CheckStatus(
+          plain_.LoadFromSerializedProto(contents_ + std::string(kNoSpace)), name_, "not a SentencePiece model");
+    });
+    return plain_;
+  }
+
   std::string name_;
   std::string contents_;
   sentencepiece::SentencePieceProcessor processor_;
   bool adds_leading_space_ = false;
+  mutable std::once_flag plain_made_;
+  mutable sentencepiece::SentencePieceProcessor plain_;
 };
 
 }  // namespace

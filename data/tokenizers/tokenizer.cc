@@ -1,11 +1,12 @@
 #include "data/tokenizers/tokenizer.h"
 
-#include <filesystem>
+#include <algorithm>
 
 #include <nlohmann/json.hpp>
 #include <xxhash.h>
 
 #include "data/files/json.h"
+#include "data/files/paths.h"
 #include "data/files/posix_file.h"
 #include "kernels/core/error.h"
 
@@ -52,8 +53,6 @@ class ByteTokenizer : public Tokenizer {
 
   [[nodiscard]] bool CutsAnywhere() const override { return true; }
 
-  [[nodiscard]] bool AddsLeadingSpace() const override { return false; }
-
   [[nodiscard]] int64_t vocab_size() const override { return kBytes + 1; }
 
   [[nodiscard]] int64_t eos_id() const override { return kBytes; }
@@ -92,8 +91,6 @@ class ExternalTokenizer : public Tokenizer {
 
   [[nodiscard]] bool CutsAnywhere() const override { return true; }
 
-  [[nodiscard]] bool AddsLeadingSpace() const override { return false; }
-
   [[nodiscard]] int64_t vocab_size() const override { return vocab_size_; }
 
   [[nodiscard]] int64_t eos_id() const override { return eos_id_; }
@@ -131,8 +128,18 @@ std::unique_ptr<Tokenizer> FromDescriptor(const std::string& path, const std::st
 
 }  // namespace
 
+bool IsTokenizerFile(std::string_view name) {
+  return std::find(kTokenizerFiles.begin(), kTokenizerFiles.end(), name) != kTokenizerFiles.end();
+}
+
 uint64_t Tokenizer::Xxh3() const {
   return XXH3_64bits(file_contents().data(), file_contents().size());
+}
+
+std::string DecodeBehind(const Tokenizer& tokenizer, std::span<const int32_t> ids, size_t known) {
+  const std::string before = tokenizer.Decode(ids.first(known));
+  const std::string whole = tokenizer.Decode(ids);
+  return {std::mismatch(whole.begin(), whole.end(), before.begin(), before.end()).first, whole.end()};
 }
 
 std::unique_ptr<Tokenizer> MakeByteTokenizer() {
@@ -147,15 +154,19 @@ std::unique_ptr<Tokenizer> OpenTokenizer(const std::string& what) {
   if (what == "byte") {
     return MakeByteTokenizer();
   }
-  if (!std::filesystem::is_regular_file(what)) {
-    Fail(ExitCode::kMissingInput, "{}: no such tokenizer; give `byte` or a SentencePiece model file", what);
+  const PathKind kind = KindOf(what);
+  if (kind != PathKind::kFile) {
+    Fail(ExitCode::kMissingInput,
+         "{}: no such tokenizer ({} is there); give `byte` or the file of a SentencePiece model",
+         what,
+         NameOf(kind));
   }
   std::string contents = ReadSmallFile(what);
   try {
     if (contents.starts_with("{")) {
       return FromDescriptor(what, contents);
     }
-    return MakeSentencePieceTokenizer(std::filesystem::path(what).filename().string(), std::move(contents));
+    return MakeSentencePieceTokenizer(what.substr(what.rfind('/') + 1), std::move(contents));
   } catch (const nlohmann::json::exception& error) {
     Fail(ExitCode::kBadData, "{}: not a tokenizer description: {}", what, error.what());
   }

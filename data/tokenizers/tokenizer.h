@@ -1,6 +1,7 @@
 // Text to token ids and back.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -9,6 +10,12 @@
 #include <vector>
 
 namespace ksa {
+
+// The names that the file of a tokenizer may have in a folder of shards, of a run or of a checkpoint.
+inline constexpr std::array<const char*, 3> kTokenizerFiles = {
+    "tokenizer.json", "tokenizer.model", "tokenizer.tiktoken"};
+
+[[nodiscard]] bool IsTokenizerFile(std::string_view name);
 
 class Tokenizer {
  public:
@@ -20,14 +27,15 @@ class Tokenizer {
   // Appends the ids of `text` (valid UTF-8); no end of document. Thread-safe.
   virtual void Encode(std::string_view text, std::vector<int32_t>& ids) const = 0;
 
+  // The same for text that goes on from other text, cut there: no white space is put before it. The white space at the
+  // cut is at the beginning of `text`, if there is any.
+  virtual void EncodeRest(std::string_view text, std::vector<int32_t>& ids) const { Encode(text, ids); }
+
   // The text of the ids; eos and ids that stand for no text give none. Error kBadData for an id outside the vocabulary.
   [[nodiscard]] virtual std::string Decode(std::span<const int32_t> ids) const = 0;
 
   // Whether a text and its two halves, cut at any character, have the same ids; else it may only be cut at white space.
   [[nodiscard]] virtual bool CutsAnywhere() const = 0;
-
-  // Whether the white space at a cut belongs to neither half, because the tokenizer puts one before every text.
-  [[nodiscard]] virtual bool AddsLeadingSpace() const = 0;
 
   [[nodiscard]] virtual int64_t vocab_size() const = 0;
   [[nodiscard]] virtual int64_t eos_id() const = 0;
@@ -40,6 +48,10 @@ class Tokenizer {
   [[nodiscard]] uint64_t Xxh3() const;  // XXH3-64 of file_contents
 };
 
+// The text of `ids` behind that of the first `known` of them. The whole is decoded: a part by itself may lose the space
+// before its first word.
+[[nodiscard]] std::string DecodeBehind(const Tokenizer& tokenizer, std::span<const int32_t> ids, size_t known);
+
 // ids 0 … 255 are bytes, 256 is the end of a document.
 [[nodiscard]] std::unique_ptr<Tokenizer> MakeByteTokenizer();
 
@@ -51,7 +63,7 @@ class Tokenizer {
                                                                int64_t vocab_size,
                                                                int64_t eos_id);
 
-// `byte`, a SentencePiece model, or a tokenizer file out of a shard or run folder. Error kMissingInput, kBadData.
+// `byte`, a SentencePiece model, or a tokenizer file out of a shard or run folder. Error kMissingInput, kIo, kBadData.
 [[nodiscard]] std::unique_ptr<Tokenizer> OpenTokenizer(const std::string& what);
 
 }  // namespace ksa

@@ -50,7 +50,7 @@ std::string TrainSentencePiece(const SentencePieceTraining& training, const std:
       {"pad_id", "-1"},
       {"normalization_rule_name", "identity"},
       {"remove_extra_whitespaces", "false"},
-      {"max_sentence_length", "65536"},
+      {"max_sentence_length", fmt::format("{}", kLongestTrainingLine)},
       {"minloglevel", "2"},
   };
   sentencepiece::SetRandomGeneratorSeed(1);  // of the lines that are kept when there are more than max_sentences

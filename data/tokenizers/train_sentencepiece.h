@@ -1,11 +1,17 @@
 // Trains a SentencePiece model.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 
 namespace ksa {
+
+// SentencePiece leaves out longer lines, and lines with its own mark for unknown characters, without a word.
+inline constexpr size_t kLongestTrainingLine = size_t{1} << 16;         // bytes
+inline constexpr std::string_view kSentencePieceMark = "\xE2\x96\x85";  // U+2585
 
 enum class SentencePieceKind : int { kBpe, kUnigram };
 
@@ -18,7 +24,8 @@ struct SentencePieceTraining {
   int threads = 1;
 };
 
-// The model's file. `next` puts the next line of text into its argument and returns false at the end. The model keeps
+// The model's file. `next` puts the next line of text into its argument and returns false at the end; a line is at most
+// kLongestTrainingLine bytes and without kSentencePieceMark. The model keeps
 // line breaks and runs of spaces, has <unk> 0, <s> 1 and </s> 2 (the eos of shards), and depends on the text and the
 // options alone. Error kBadData: too little text for the vocabulary, no text.
 [[nodiscard]] std::string TrainSentencePiece(const SentencePieceTraining& training,

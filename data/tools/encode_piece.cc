@@ -12,8 +12,6 @@
 namespace ksa {
 namespace {
 
-constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
-
 // Without the line break at its end, LF or CR LF.
 std::string_view WithoutBreak(std::string_view line) {
   if (line.ends_with('\n')) {
@@ -74,12 +72,12 @@ class PieceEncoder {
 
   void Whole(std::string_view text) { Add(text, text, piece_.open_start, !piece_.open_end); }
 
-  void JsonLines(std::string_view text, const std::string& field) {
+  void JsonLines(std::string_view text, const std::string& field, bool replace_halves) {
     ForEachLine(text, [&](std::string_view line, bool) {
       const std::string_view json = WithoutBreak(line);
       if (encoded_.error.empty() && json.find_first_not_of(" \t") != std::string_view::npos) {
         std::string value;
-        encoded_.error = FindJsonField(json, field, value);
+        encoded_.error = FindJsonField(json, field, replace_halves, value);
         if (encoded_.error.empty()) {
           Add(value, line, false, true);
         }
@@ -97,10 +95,9 @@ class PieceEncoder {
     if (document.empty() && !goes_on) {
       return;
     }
-    if (goes_on && document.starts_with(' ') && tokenizer_.AddsLeadingSpace()) {
-      document.remove_prefix(1);
-    }
-    if (!document.empty()) {
+    if (goes_on) {
+      tokenizer_.EncodeRest(document, encoded_.tokens);
+    } else {
       tokenizer_.Encode(document, encoded_.tokens);
     }
     if (ends) {
@@ -154,7 +151,7 @@ void EncodePiece(const Tokenizer& tokenizer, const EncodeOptions& options, TextP
       encoder.Whole(text);
       break;
     case Documents::kJsonLine:
-      encoder.JsonLines(text, options.jsonl_field);
+      encoder.JsonLines(text, options.jsonl_field, options.invalid_utf8 == InvalidUtf8::kReplace);
       break;
   }
 }

@@ -1,12 +1,12 @@
 #include "data/tools/import.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <functional>
 #include <memory>
 #include <span>
 
 #include "data/shards/shard_folder.h"
+#include "data/shards/staged_folder.h"
 #include "data/tokenizers/tokenizer.h"
 #include "data/tools/progress_bar.h"
 #include "data/tools/token_stream.h"
@@ -49,12 +49,16 @@ class DocumentCutter {
       }
       if (end != tokens.end()) {
         EndDocument();
+        ++ends_found_;
       }
       const size_t taken = std::min(tokens.size(), length + 1);
       done_ += static_cast<int64_t>(taken);
       tokens = tokens.subspan(taken);
     }
   }
+
+  // End-of-document tokens that the files hold.
+  [[nodiscard]] int64_t ends_found() const { return ends_found_; }
 
   // Ends the document that is open, if one is.
   void EndDocument() {
@@ -84,6 +88,7 @@ class DocumentCutter {
   int64_t done_ = 0;
   int shards_;
   int shard_ = 0;
+  int64_t ends_found_ = 0;
   bool open_ = false;
 };
 
@@ -121,21 +126,30 @@ ImportSummary ImportTokens(const ImportOptions& options) {
   const std::unique_ptr<Tokenizer> tokenizer = TokenizerOf(options);
   int64_t total = 0;
   for (const std::string& input : options.inputs) {
-    total += OpenTokenStream(input, options.format).count;
+    total += OpenTokenStream(input, options.format, tokenizer->vocab_size()).count;
   }
   StagedFolder output(options.output);
-  const std::filesystem::path folder = std::filesystem::path(options.output).lexically_normal();
-  const std::filesystem::path name = folder.has_filename() ? folder.filename() : folder.parent_path().filename();
-  ShardFolderWriter writer(output.staging(), name.string(), *tokenizer);
+  ShardFolderWriter writer(output.staging(), output.name(), *tokenizer);
+  const int64_t space = ShardSpace(static_cast<double>(total), 0, tokenizer->vocab_size(), options.shards);
+  CheckShardSpace(output.staging(), space, false, options.warn);
   DocumentCutter cutter(writer, static_cast<int32_t>(tokenizer->eos_id()), total, options.shards);
   ProgressBar progress("import", total);
   int64_t done = 0;
+  bool indexed = false;  // documents end where an index says so
   for (const std::string& input : options.inputs) {
-    const TokenStream stream = OpenTokenStream(input, options.format);
+    const TokenStream stream = OpenTokenStream(input, options.format, tokenizer->vocab_size());
     CutStream(stream, tokenizer->vocab_size(), cutter, [&](int64_t tokens) { progress.Show(done + tokens); });
     done += stream.count;
+    indexed = indexed || !stream.document_ends.empty();
   }
   const ShardIndex index = writer.Finish();
+  if (cutter.ends_found() == 0 && !indexed) {
+    options.warn(fmt::format(
+        "the end-of-document token {} is nowhere in the input ({} tokens, {} documents); is it the right --eos-id?",
+        tokenizer->eos_id(),
+        index.tokens(),
+        index.documents()));
+  }
   output.Commit();
   return {index.tokens(), index.documents(), static_cast<int64_t>(index.shards.size())};
 }

@@ -5,11 +5,14 @@
 #include <string>
 #include <vector>
 
+#include "data/tools/shard_space.h"
+
 namespace ksa {
 
 enum class ImportFormat : int {
-  kAuto,      // megatron when FILE.idx is beside it, raw when FILE.bin.meta is, llmc by its header, else nanogpt
-  kLlmc,      // 256 int32 (20240520, 1, token count, …), then u16 tokens
+  kAuto,      // megatron when FILE.idx is beside it, raw when FILE.bin.meta is, llmc by its header, else nanogpt where
+              // nothing speaks against it
+  kLlmc,      // 256 int32 (20240520, 1, token count, …), then u16 tokens; (20240801, 7, …), then u32
   kNanoGpt,   // u16 tokens and nothing else
   kMegatron,  // FILE.bin with FILE.idx
   kRaw,       // integers whose type FILE.bin.meta names
@@ -24,6 +27,7 @@ struct ImportOptions {
   int64_t vocab_size = 0;
   int64_t eos_id = -1;
   int shards = 1;
+  Warn warn = [](const std::string&) {};  // is told of what looks wrong but may be meant
 };
 
 struct ImportSummary {

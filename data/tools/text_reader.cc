@@ -1,7 +1,6 @@
 #include "data/tools/text_reader.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <string_view>
 #include <utility>
 
@@ -10,8 +9,6 @@
 
 namespace ksa {
 namespace {
-
-namespace fs = std::filesystem;
 
 bool IsNewline(char c) {
   return c == '\n' || c == '\r';
@@ -26,6 +23,15 @@ size_t AfterLastBlankLine(std::string_view text) {
     }
   }
   return 0;
+}
+
+// Whether the line that begins the text holds something else than a JSON object.
+bool IsNoObject(std::string_view text) {
+  if (text.starts_with(kByteOrderMark)) {
+    text.remove_prefix(kByteOrderMark.size());
+  }
+  const size_t first = text.find_first_not_of(" \t");
+  return first != std::string_view::npos && text[first] != '{';
 }
 
 }  // namespace
@@ -75,18 +81,22 @@ size_t TextReader::CutInsideDocument(const std::string& text) const {
   return before_breaks > 0 ? before_breaks : cut;
 }
 
-// How much of the text is the next piece; more of the file follows. 0: read more first.
-size_t TextReader::ChooseCut(const std::string& text, bool& open_end) const {
+// How much of the text is the next piece; more of the file follows. 0: read more first. The first `searched` bytes are
+// known to hold no place to cut: a long line is looked through once.
+size_t TextReader::ChooseCut(const std::string& text, size_t searched, bool& open_end) const {
   size_t cut = 0;
   if (documents_ == Documents::kLine || documents_ == Documents::kJsonLine) {
-    const size_t newline = text.rfind('\n');
-    cut = newline == std::string::npos ? 0 : newline + 1;
+    const size_t newline = std::string_view(text).substr(searched).rfind('\n');
+    cut = newline == std::string::npos ? 0 : searched + newline + 1;
   } else if (documents_ == Documents::kBlankLine) {
     cut = AfterLastBlankLine(text);
   }
   open_end = cut == 0;
   if (cut == 0 && documents_ != Documents::kJsonLine) {
     cut = CutInsideDocument(text);
+  }
+  if (cut == 0 && IsNoObject(text)) {
+    cut = text.size();  // an error whatever follows, which need not be read for it
   }
   return cut;
 }
@@ -101,13 +111,15 @@ bool TextReader::Next(TextPiece& piece) {
   piece.open_start = open_;
   piece.text.assign(rest_);
   rest_.clear();
+  size_t searched = 0;
   while (true) {
     ReadMore(piece.text);
     if (offset_ + static_cast<int64_t>(piece.text.size()) == file_bytes_) {  // the file's last piece
       piece.open_end = false;
       break;
     }
-    const size_t cut = ChooseCut(piece.text, piece.open_end);
+    const size_t cut = ChooseCut(piece.text, searched, piece.open_end);
+    searched = piece.text.size();
     if (cut > 0) {
       rest_.assign(piece.text, cut);
       piece.text.resize(cut);
@@ -118,27 +130,6 @@ bool TextReader::Next(TextPiece& piece) {
   offset_ += static_cast<int64_t>(piece.text.size());
   total_ += static_cast<int64_t>(piece.text.size());
   return true;
-}
-
-std::vector<std::string> ListTextFiles(const std::vector<std::string>& paths) {
-  std::vector<std::string> files;
-  for (const std::string& path : paths) {
-    if (fs::is_regular_file(path)) {
-      files.push_back(path);
-      continue;
-    }
-    if (!fs::is_directory(path)) {
-      Fail(ExitCode::kMissingInput, "{}: no such file or folder", path);
-    }
-    const size_t before = files.size();
-    for (const fs::directory_entry& entry : fs::directory_iterator(path)) {
-      if (entry.is_regular_file()) {
-        files.push_back(entry.path().string());
-      }
-    }
-    std::sort(files.begin() + static_cast<std::ptrdiff_t>(before), files.end());
-  }
-  return files;
 }
 
 }  // namespace ksa

@@ -41,7 +41,7 @@ class TextReader {
  private:
   bool OpenFile();
   void ReadMore(std::string& text);
-  size_t ChooseCut(const std::string& text, bool& open_end) const;
+  size_t ChooseCut(const std::string& text, size_t searched, bool& open_end) const;
   size_t CutInsideDocument(const std::string& text) const;
 
   std::vector<std::string> paths_;
@@ -56,9 +56,5 @@ class TextReader {
   int64_t offset_ = 0;  // of rest_ in the file
   int64_t total_ = 0;   // bytes handed out of all files
 };
-
-// The files that the paths name: a folder stands for the regular files in it, by name. Error kMissingInput for a path
-// that does not exist or is neither.
-[[nodiscard]] std::vector<std::string> ListTextFiles(const std::vector<std::string>& paths);
 
 }  // namespace ksa

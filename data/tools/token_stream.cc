@@ -3,23 +3,31 @@
 #include <algorithm>
 #include <array>
 #include <cstring>
-#include <filesystem>
 #include <optional>
 #include <string_view>
 #include <utility>
 
+#include "data/files/paths.h"
 #include "kernels/core/error.h"
 
 namespace ksa {
 namespace {
 
-namespace fs = std::filesystem;
-
 constexpr int64_t kLlmcHeaderBytes = 256 * 4;
-constexpr int32_t kLlmcMagic = 20240520;
+
+// The token files of llm.c: u16 of GPT-2, u32 of Llama 3.
+struct LlmcKind {
+  int32_t magic;
+  int32_t version;
+  IntegerType type;
+};
+
+constexpr std::array<LlmcKind, 2> kLlmcKinds = {{{20240520, 1, {2, false}}, {20240801, 7, {4, false}}}};
 
 std::string IndexPath(const std::string& path) {
-  return fs::path(path).replace_extension(".idx").string();
+  const size_t name = path.rfind('/') + 1;
+  const size_t dot = path.rfind('.');
+  return (dot == std::string::npos || dot <= name ? path : path.substr(0, dot)) + ".idx";
 }
 
 std::string MetaPath(const std::string& path) {
@@ -33,16 +41,84 @@ T ReadValue(const File& file, int64_t offset) {
   return value;
 }
 
-ImportFormat Guess(const std::string& path, const File& file) {
-  if (fs::exists(IndexPath(path))) {
+// The kind of llm.c's file whose magic number begins the file.
+const LlmcKind* FindLlmcKind(const File& file) {
+  const int32_t magic = file.Size() >= kLlmcHeaderBytes ? ReadValue<int32_t>(file, 0) : 0;
+  for (const LlmcKind& kind : kLlmcKinds) {
+    if (kind.magic == magic) {
+      return &kind;
+    }
+  }
+  return nullptr;
+}
+
+// Throws when the file begins as one of another format, which nothing else would notice: any bytes are u16.
+void CheckBeginning(const File& file) {
+  static constexpr std::array<std::pair<std::string_view, const char*>, 8> kForeign = {{
+      {"MMIDIDX", "the index of a Megatron file; give the .bin beside it"},
+      {"BIN.TOK\n", "a token file of LLM.Q, which is not read here"},
+      {"\x93NUMPY", "a NumPy array; write its numbers alone (array.tofile) and their type to FILE.bin.meta"},
+      {"\x89HDF", "an HDF5 file, perhaps a token shard already"},
+      {"\x1f\x8b\x08", "compressed (gzip); unpack it first"},
+      {"\x28\xb5\x2f\xfd", "compressed (zstd); unpack it first"},
+      {"PK\x03\x04", "a zip archive; unpack it first"},
+      // 20240522 as an int32.
+      {"\x8a\xd8\x34\x01", "an evaluation file of llm.c, which holds questions and answers"},
+  }};
+  std::array<char, 8> bytes{};
+  const int64_t read = std::min(file.Size(), static_cast<int64_t>(bytes.size()));
+  file.ReadAt(0, bytes.data(), read);
+  const std::string_view beginning(bytes.data(), static_cast<size_t>(read));
+  for (const auto& [magic, what] : kForeign) {
+    if (beginning.starts_with(magic)) {
+      Fail(ExitCode::kBadData,
+           "{}: {}. If it is tokens all the same, say --format nanogpt, or name their type in {}",
+           file.path(),
+           what,
+           MetaPath(file.path()));
+    }
+  }
+}
+
+// Throws when the file, which has no header, can hardly be u16.
+void CheckPlainU16(const File& file, int64_t vocab_size) {
+  constexpr int64_t kLooked = int64_t{1} << 16;  // numbers
+  constexpr size_t kLeast = 16;                  // fewer say nothing
+  if (vocab_size > 65536) {
+    Fail(ExitCode::kBadData,
+         "{}: no header that is known, and u16 cannot hold a vocabulary of {}; name the type of the integers (such as "
+         "uint32) in {}, or say --format nanogpt",
+         file.path(),
+         vocab_size,
+         MetaPath(file.path()));
+  }
+  std::vector<uint16_t> numbers(static_cast<size_t>(std::min(kLooked, file.Size() / 4 * 2)));
+  file.ReadAt(0, numbers.data(), static_cast<int64_t>(numbers.size() * sizeof(uint16_t)));
+  std::array<bool, 2> zero = {true, true};  // every even, every odd place
+  for (size_t i = 0; i < numbers.size(); ++i) {
+    zero[i % 2] = zero[i % 2] && numbers[i] == 0;
+  }
+  if (numbers.size() >= kLeast && (zero[0] || zero[1])) {
+    Fail(ExitCode::kBadData,
+         "{}: read as u16, every second number is 0: these are wider integers. Name their type (such as uint32) in {}, "
+         "or say --format nanogpt",
+         file.path(),
+         MetaPath(file.path()));
+  }
+}
+
+ImportFormat Guess(const std::string& path, const File& file, int64_t vocab_size) {
+  if (path != IndexPath(path) && Exists(IndexPath(path))) {
     return ImportFormat::kMegatron;
   }
-  if (fs::exists(MetaPath(path))) {
+  if (Exists(MetaPath(path))) {
     return ImportFormat::kRaw;
   }
-  if (file.Size() >= kLlmcHeaderBytes && ReadValue<int32_t>(file, 0) == kLlmcMagic) {
+  if (FindLlmcKind(file) != nullptr) {
     return ImportFormat::kLlmc;
   }
+  CheckBeginning(file);
+  CheckPlainU16(file, vocab_size);
   return ImportFormat::kNanoGpt;
 }
 
@@ -62,13 +138,24 @@ void TakeRest(TokenStream& stream, int64_t begin) {
 
 void OpenLlmc(TokenStream& stream) {
   const std::string& path = stream.file.path();
-  if (stream.file.Size() < kLlmcHeaderBytes || ReadValue<int32_t>(stream.file, 0) != kLlmcMagic) {
-    Fail(ExitCode::kBadData, "{}: not a token file of llm.c (its first integer is not {})", path, kLlmcMagic);
+  const LlmcKind* kind = FindLlmcKind(stream.file);
+  if (kind == nullptr) {
+    Fail(ExitCode::kBadData,
+         "{}: not a token file of llm.c (its first integer is neither {} nor {})",
+         path,
+         kLlmcKinds[0].magic,
+         kLlmcKinds[1].magic);
   }
   const int32_t version = ReadValue<int32_t>(stream.file, 4);
-  if (version != 1) {
-    Fail(ExitCode::kBadData, "{}: a token file of llm.c of version {}; version 1 is read here", path, version);
+  if (version != kind->version) {
+    Fail(ExitCode::kBadData,
+         "{}: a token file of llm.c ({}) of version {}; version {} is read here",
+         path,
+         kind->magic,
+         version,
+         kind->version);
   }
+  stream.type = kind->type;
   TakeRest(stream, kLlmcHeaderBytes);
   const int32_t count = ReadValue<int32_t>(stream.file, 8);
   if (count != stream.count) {
@@ -244,9 +331,9 @@ uint64_t Load(const char* from, IntegerType type) {
 
 }  // namespace
 
-TokenStream OpenTokenStream(const std::string& path, ImportFormat format) {
+TokenStream OpenTokenStream(const std::string& path, ImportFormat format, int64_t vocab_size) {
   TokenStream stream{File::OpenForReading(path), {}, 0, 0, {}};
-  switch (format == ImportFormat::kAuto ? Guess(path, stream.file) : format) {
+  switch (format == ImportFormat::kAuto ? Guess(path, stream.file, vocab_size) : format) {
     case ImportFormat::kLlmc:
       OpenLlmc(stream);
       break;

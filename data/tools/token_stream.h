@@ -25,8 +25,9 @@ struct TokenStream {
   std::vector<int64_t> document_ends;  // token numbers, rising; empty: documents end at eos alone
 };
 
-// Error kMissingInput, kBadData: see ImportTokens.
-[[nodiscard]] TokenStream OpenTokenStream(const std::string& path, ImportFormat format);
+// `vocab_size`: of the tokens that are expected, which tells kAuto whether they can be u16. Error kMissingInput, kIo,
+// kBadData: see ImportTokens.
+[[nodiscard]] TokenStream OpenTokenStream(const std::string& path, ImportFormat format, int64_t vocab_size);
 
 // Tokens [first, first + count). Error kBadData for one that is not in [0, vocab_size).
 void ReadTokens(

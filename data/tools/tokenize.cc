@@ -2,12 +2,13 @@
 
 #include <algorithm>
 #include <chrono>
-#include <filesystem>
 #include <memory>
 #include <optional>
 #include <span>
 
+#include "data/files/paths.h"
 #include "data/shards/shard_folder.h"
+#include "data/shards/staged_folder.h"
 #include "data/tokenizers/tokenizer.h"
 #include "data/tools/ordered_pipeline.h"
 #include "data/tools/progress_bar.h"
@@ -16,8 +17,6 @@
 
 namespace ksa {
 namespace {
-
-namespace fs = std::filesystem;
 
 // A fixed key: which documents are held out depends on their numbers alone.
 constexpr uint64_t kHeldOutKey = 0x6b73612d64617461U;
@@ -30,7 +29,7 @@ struct Slot {
 int64_t TotalBytes(const std::vector<std::string>& files) {
   int64_t bytes = 0;
   for (const std::string& file : files) {
-    bytes += static_cast<int64_t>(fs::file_size(file));
+    bytes += FileBytes(file);
   }
   return bytes;
 }
@@ -38,17 +37,15 @@ int64_t TotalBytes(const std::vector<std::string>& files) {
 // Puts documents, in order, into the shards of the training and the validation part.
 class DocumentWriter {
  public:
-  DocumentWriter(const TokenizeOptions& options, const std::string& staging, const Tokenizer& tokenizer, int64_t bytes)
+  DocumentWriter(const TokenizeOptions& options, const StagedFolder& output, const Tokenizer& tokenizer, int64_t bytes)
       : options_(options), total_bytes_(bytes) {
     if (options.validation_fraction <= 0) {
-      const fs::path output = fs::path(options.output).lexically_normal();
-      const fs::path name = output.has_filename() ? output.filename() : output.parent_path().filename();
-      train_.emplace(staging, name.string(), tokenizer);
+      train_.emplace(output.staging(), output.name(), tokenizer);
       return;
     }
     const auto part = [&](const char* name) {
-      const std::string folder = (fs::path(staging) / name).string();
-      fs::create_directory(folder);
+      const std::string folder = output.staging() + "/" + name;
+      MakeFolders(folder);
       return folder;
     };
     train_.emplace(part("train"), "train", tokenizer);
@@ -146,6 +143,34 @@ void CheckEncoded(const std::string& file, int64_t line, const TextPiece& piece,
   }
 }
 
+// Throws or warns when the shards will not fit, as far as the first piece of up to kSampled files tells.
+void CheckSpace(const TokenizeOptions& options,
+                const std::vector<std::string>& files,
+                int64_t bytes,
+                const Tokenizer& tokenizer,
+                const std::string& folder) {
+  constexpr size_t kSampled = 8;
+  const size_t step = (files.size() + kSampled - 1) / kSampled;
+  double read = 0;
+  double tokens = 0;
+  double documents = 0;
+  Slot slot;
+  for (size_t i = 0; i < files.size(); i += step) {
+    TextReader reader({files[i]}, options.encode.documents, !tokenizer.CutsAnywhere());
+    if (reader.Next(slot.piece)) {
+      read += static_cast<double>(slot.piece.text.size());
+      EncodePiece(tokenizer, options.encode, slot.piece, slot.encoded);  // what is wrong is reported in its turn
+      tokens += static_cast<double>(slot.encoded.tokens.size());
+      documents += static_cast<double>(slot.encoded.parts.size());
+    }
+  }
+  if (read > 0) {
+    const double scale = static_cast<double>(bytes) / read;
+    const int64_t space = ShardSpace(tokens * scale, documents * scale, tokenizer.vocab_size(), options.shards);
+    CheckShardSpace(folder, space, true, options.warn);
+  }
+}
+
 }  // namespace
 
 bool IsHeldOut(int64_t number, double fraction) {
@@ -156,14 +181,18 @@ bool IsHeldOut(int64_t number, double fraction) {
 TokenizeSummary TokenizeText(const TokenizeOptions& options) {
   const auto begin = std::chrono::steady_clock::now();
   CheckOptions(options);
-  const std::vector<std::string> files = ListTextFiles(options.inputs);
-  const int64_t bytes = files.empty() ? 0 : TotalBytes(files);
+  TokenizeSummary summary;
+  summary.inputs = ListInputFiles(options.inputs);
+  const std::vector<std::string>& files = summary.inputs.files;
+  CheckJsonField(files, options.encode.jsonl_field);
+  const int64_t bytes = TotalBytes(files);
   if (bytes == 0) {
     Fail(ExitCode::kBadData, "{}: empty; there is no text to tokenize", options.inputs.front());
   }
   const std::unique_ptr<Tokenizer> tokenizer = OpenTokenizer(options.tokenizer);
   StagedFolder output(options.output);
-  DocumentWriter writer(options, output.staging(), *tokenizer, bytes);
+  DocumentWriter writer(options, output, *tokenizer, bytes);
+  CheckSpace(options, files, bytes, *tokenizer, output.staging());
   TextReader reader(files, options.encode.documents, !tokenizer->CutsAnywhere());
   ProgressBar progress("tokenize", bytes);
   int64_t line = 0;
@@ -182,7 +211,6 @@ TokenizeSummary TokenizeText(const TokenizeOptions& options) {
   };
   OrderedPipeline<Slot>::Run(options.threads, stages);
 
-  TokenizeSummary summary;
   summary.bytes = bytes;
   writer.Finish(summary);
   output.Commit();

@@ -6,6 +6,8 @@
 #include <vector>
 
 #include "data/tools/encode_piece.h"
+#include "data/tools/input_files.h"
+#include "data/tools/shard_space.h"
 
 namespace ksa {
 
@@ -18,9 +20,11 @@ struct TokenizeOptions {
       0;           // of the documents; 0: `output` is one shard folder, else it holds train and validation
   int shards = 1;  // of the training part, each about the same number of input bytes
   int threads = 1;
+  Warn warn = [](const std::string&) {};  // is told what the user should know before the work begins
 };
 
 struct TokenizeSummary {
+  InputFiles inputs;
   int64_t bytes = 0;  // of text
   int64_t train_documents = 0;
   int64_t train_tokens = 0;
@@ -32,8 +36,9 @@ struct TokenizeSummary {
 
 // The order of the documents is that of the input, whatever the number of threads. Memory does not grow with the input
 // (a line of JSON is held whole). `output` appears when everything is written, or not at all.
-// Error kUsage: options out of range; kMissingInput; kBadData: not UTF-8, a bad JSON line (file and line named), no
-// document, an empty part; kCannotCreate: `output` exists; kIo.
+// Error kUsage: options out of range, JSON without a field; kMissingInput; kBadData: not UTF-8, a bad JSON line (file
+// and line named), no document, an empty part; kCannotCreate: `output` exists or may not be made; kIo, also when the
+// disk has no room for the shards as far as that can be told from the beginnings of a few files.
 [[nodiscard]] TokenizeSummary TokenizeText(const TokenizeOptions& options);
 
 // Whether document `number` (from 0) belongs to the validation part.

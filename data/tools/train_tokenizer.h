@@ -1,10 +1,12 @@
 // `ksa data train-tokenizer`: a SentencePiece model of text files.
 #pragma once
 
+#include <cstdint>
 #include <string>
 #include <vector>
 
 #include "data/tokenizers/train_sentencepiece.h"
+#include "data/tools/input_files.h"
 
 namespace ksa {
 
@@ -16,7 +18,16 @@ struct TrainTokenizerOptions {
   SentencePieceTraining training;
 };
 
-// Error kMissingInput, kBadData (no text, not UTF-8, too small a text), kCannotCreate.
-void TrainTokenizer(const TrainTokenizerOptions& options);
+// What became of the text. No line is left out.
+struct TrainTokenizerSummary {
+  InputFiles inputs;
+  int64_t lines = 0;       // of text, as they are in the input; empty ones don't count
+  int64_t cut_lines = 0;   // of these, handed over in parts because they are longer than SentencePiece takes
+  int64_t lost_marks = 0;  // characters U+2585 left out: SentencePiece keeps this one for itself, and its line with it
+};
+
+// Error kUsage (JSON without a field), kMissingInput, kBadData (no text, not UTF-8, too small a text), kCannotCreate,
+// kIo.
+[[nodiscard]] TrainTokenizerSummary TrainTokenizer(const TrainTokenizerOptions& options);
 
 }  // namespace ksa

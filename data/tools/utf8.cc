@@ -91,7 +91,7 @@ std::string ReplaceInvalidUtf8(std::string_view text) {
     result.append(text.substr(0, valid));
     text.remove_prefix(valid);
     if (!text.empty()) {
-      result.append("\xEF\xBF\xBD");
+      result.append(kReplacement);
       text.remove_prefix(DecodeStep(text, 0).length);
     }
   }

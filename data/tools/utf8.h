@@ -7,6 +7,9 @@
 
 namespace ksa {
 
+inline constexpr std::string_view kByteOrderMark = "\xEF\xBB\xBF";
+inline constexpr std::string_view kReplacement = "\xEF\xBF\xBD";  // U+FFFD
+
 // Length of the longest prefix that is valid: text.size() when all of it is.
 [[nodiscard]] size_t ValidUtf8Prefix(std::string_view text);
 

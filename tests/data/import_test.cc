@@ -146,6 +146,61 @@ TEST_F(ImportTest, ManyTokensAndShards) {
   EXPECT_EQ(at, tokens.size() + 1);  // the last document had no end
 }
 
+TEST_F(ImportTest, LlmcOfLlama3IsU32) {
+  options_.vocab_size = 128256;
+  std::vector<int32_t> header(256);
+  header[0] = 20240801;
+  header[1] = 7;
+  header[2] = 5;
+  EXPECT_EQ(Run(Bytes(header) + Bytes(std::vector<uint32_t>{9, 100000, 2, 9, 3})), Found({{100000, 2, 9}, {3, 9}}));
+  header[1] = 1;
+  EXPECT_KSA_ERROR(Run(Bytes(header) + Bytes(std::vector<uint32_t>{9, 1, 2, 9, 3})), ExitCode::kBadData, "version 1");
+}
+
+// Any bytes are u16: what is known to be something else is not guessed to be tokens.
+TEST_F(ImportTest, ForeignFilesAreNotGuessedToBeU16) {
+  const auto refused = [&](const std::string& beginning, const char* part) {
+    EXPECT_KSA_ERROR(Run(beginning + std::string(1000, '\x01')), ExitCode::kBadData, part);
+  };
+  refused(Bytes(std::vector<int32_t>{20240522, 1}), "evaluation file of llm.c");
+  refused("BIN.TOK\n", "LLM.Q");
+  refused("\x93NUMPY\x01\x00", "NumPy");
+  refused("\x89HDF\r\n\x1a\n", "HDF5");
+  refused("\x1f\x8b\x08\x00", "gzip");
+  refused("\x28\xb5\x2f\xfd", "zstd");
+  refused("PK\x03\x04", "zip");
+  refused("MMIDIDX", "Megatron");
+  // u32 and u64 that are small, in both byte orders; a few numbers say nothing.
+  std::vector<uint32_t> wide;
+  std::vector<uint16_t> swapped;
+  for (uint32_t i = 0; i < 40; ++i) {
+    wide.push_back(10 + i);
+    swapped.push_back(0);
+    swapped.push_back(static_cast<uint16_t>(10 + i));
+  }
+  EXPECT_KSA_ERROR(Run(Bytes(wide)), ExitCode::kBadData, "every second number is 0");
+  EXPECT_KSA_ERROR(Run(Bytes(swapped)), ExitCode::kBadData, "every second number is 0");
+  EXPECT_EQ(Run(Bytes(std::vector<uint16_t>{1, 0, 2, 0})), Found({{1, 0, 2, 0, 9}}));
+  options_.vocab_size = 65537;
+  EXPECT_KSA_ERROR(Run(Bytes(std::vector<uint16_t>{1, 2, 9})), ExitCode::kBadData, "u16 cannot hold");
+  // The advice of these messages is taken.
+  options_.format = ImportFormat::kNanoGpt;
+  EXPECT_EQ(Run(Bytes(std::vector<uint16_t>{1, 2, 9})), Found({{1, 2, 9}}));
+  EXPECT_EQ(Run(Bytes(wide)).size(), 1U);
+  options_.format = ImportFormat::kAuto;
+  testing::WriteFile(folder_ / "in.bin.meta", "uint32");
+  EXPECT_EQ(Run(Bytes(std::vector<uint32_t>{1, 65536, 9})), Found({{1, 65536, 9}}));
+}
+
+TEST_F(ImportTest, NoEndOfDocumentIsSaid) {
+  std::string warned;
+  options_.warn = [&](const std::string& text) { warned += text; };
+  static_cast<void>(Run(Bytes(std::vector<uint16_t>{1, 2, 9})));
+  EXPECT_EQ(warned, "");
+  EXPECT_EQ(Run(Bytes(std::vector<uint16_t>{1, 2, 3})), Found({{1, 2, 3, 9}}));
+  EXPECT_NE(warned.find("end-of-document token 9 is nowhere in the input"), std::string::npos);
+}
+
 TEST_F(ImportTest, BadFiles) {
   EXPECT_KSA_ERROR(Run(Bytes(std::vector<uint16_t>{1, 100, 9})), ExitCode::kBadData, "token 100 at position 1");
   EXPECT_KSA_ERROR(Run("odd"), ExitCode::kBadData, "no whole number");

@@ -115,11 +115,62 @@ TEST(Verify, NamesEveryDamagedShard) {
   testing::WriteFile(first, bytes);
   std::filesystem::remove(third);
   testing::WriteFile(folder / "s/tokenizer.json", "{}");
-  const std::vector<std::string> problems = VerifyShards(folder / "s");
-  ASSERT_EQ(problems.size(), 3U);
-  EXPECT_NE(problems[0].find("tokenizer.json"), std::string::npos) << problems[0];
-  EXPECT_NE(problems[1].find(index.shards[0].file + ": block 0"), std::string::npos) << problems[1];
-  EXPECT_NE(problems[2].find(index.shards[2].file), std::string::npos) << problems[2];
+  const std::vector<Error> faults = VerifyShards(folder / "s");
+  ASSERT_EQ(faults.size(), 3U);
+  EXPECT_KSA_ERROR(throw faults[0], ExitCode::kBadData, "tokenizer.json");
+  EXPECT_KSA_ERROR(throw faults[1], ExitCode::kBadData, index.shards[0].file + ": block 0");
+  EXPECT_KSA_ERROR(throw faults[2], ExitCode::kMissingInput, index.shards[2].file);
+  EXPECT_KSA_ERROR(FailIfFaulty(faults), ExitCode::kBadData, "2 files are damaged; 1 file could not be read");
+  EXPECT_KSA_ERROR(FailIfFaulty({faults[2]}), ExitCode::kMissingInput, "1 file could not be read");
+}
+
+// What may not be read is not called damaged.
+TEST(Verify, FilesThatCannotBeReadAreNotDamaged) {
+  const TestFolder folder;
+  const ShardIndex index = WriteShards(folder / "s", {SkewedDocuments(20, 1)}, *MakeByteTokenizer());
+  const std::string shard = folder / ("s/" + index.shards[0].file);
+  std::filesystem::permissions(folder.path(), std::filesystem::perms(0755));
+  std::filesystem::permissions(shard, std::filesystem::perms::none);
+  {
+    const testing::AsNobody nobody;
+    const std::vector<Error> faults = VerifyShards(folder / "s");
+    ASSERT_EQ(faults.size(), 1U);
+    EXPECT_KSA_ERROR(throw faults[0], ExitCode::kIo, "Permission denied");
+    EXPECT_KSA_ERROR(FailIfFaulty(faults), ExitCode::kIo, "could not be read");
+  }
+  std::filesystem::permissions(shard, std::filesystem::perms(0644));
+  std::filesystem::permissions(folder / "s", std::filesystem::perms::none);
+  {
+    const testing::AsNobody nobody;
+    EXPECT_KSA_ERROR(VerifyShards(folder / "s"), ExitCode::kIo, "Permission denied");
+    EXPECT_KSA_ERROR(ShardFolder(folder / "s"), ExitCode::kIo, "Permission denied");
+    EXPECT_KSA_ERROR(ShardFoldersIn(folder / "s"), ExitCode::kIo, "Permission denied");
+  }
+  std::filesystem::permissions(folder / "s", std::filesystem::perms(0755));
+}
+
+TEST(Verify, FoldersAndPipesInThePlaceOfAShard) {
+  const TestFolder folder;
+  const ShardIndex index = WriteShards(folder / "s", {SkewedDocuments(20, 1)}, *MakeByteTokenizer());
+  const std::string shard = folder / ("s/" + index.shards[0].file);
+  const auto expect = [&](ExitCode code, const char* part) {
+    const std::vector<Error> faults = VerifyShards(folder / "s");
+    ASSERT_EQ(faults.size(), 1U);
+    EXPECT_KSA_ERROR(throw faults[0], code, part);
+  };
+  std::filesystem::remove(shard);
+  std::filesystem::create_directory(shard);
+  expect(ExitCode::kMissingInput, "found a folder");
+  std::filesystem::remove(shard);
+  ASSERT_EQ(mkfifo(shard.c_str(), 0600), 0);
+  expect(ExitCode::kMissingInput, "found a pipe");
+  std::filesystem::remove(shard);
+  std::filesystem::create_symlink(shard, shard);
+  expect(ExitCode::kMissingInput, "Too many levels of symbolic links");
+  std::filesystem::remove(folder / "s/index.json");
+  ASSERT_EQ(mkfifo((folder / "s/index.json").c_str(), 0600), 0);
+  EXPECT_KSA_ERROR(VerifyShards(folder / "s"), ExitCode::kMissingInput, "found a pipe");
+  EXPECT_KSA_ERROR(VerifyShards(folder / std::string(300, 'x')), ExitCode::kMissingInput, "File name too long");
 }
 
 }  // namespace

@@ -205,12 +205,18 @@ TEST_F(LoaderTest, RefusesDataThatTheRunCannotUse) {
 
 // --- a damaged block
 
-TEST(LoaderCorrupt, AbortNamesTheBlockAndSkipGivesNoTargets) {
+class LoaderCorrupt : public ::testing::TestWithParam<bool> {};
+
+// Of a shard with hashes of leaves, and of an old one that has those of blocks alone.
+TEST_P(LoaderCorrupt, AbortNamesTheBlockAndSkipGivesNoTargets) {
   const TestFolder folder;
   std::vector<int32_t> tokens(static_cast<size_t>(2 * kBlockTokens), 65);
   tokens.back() = 256;
   const ShardIndex index = WriteShards(folder / "s", {{tokens}}, *MakeByteTokenizer());
   const std::string path = folder / ("s/" + index.shards[0].file);
+  if (GetParam()) {
+    testing::RemoveLeaves(folder / "s");
+  }
   std::string bytes = testing::ReadFile(path);
   bytes[bytes.find(std::string("A\0A\0A\0A\0", 8)) + static_cast<size_t>(2 * kBlockTokens) + 2000] = 'B';
   testing::WriteFile(path, bytes);
@@ -235,7 +241,8 @@ TEST(LoaderCorrupt, AbortNamesTheBlockAndSkipGivesNoTargets) {
     config.chunk_size = 8;
     const Dataset dataset(config);
     dataset.MakeValidationBatch(0, 0, samples, batch);
-    const int64_t good = 1048;  // sample j takes tokens up to (j + 1)·1000, which must stay below 2^20
+    // Sample j takes tokens j·1000 to (j + 1)·1000. From 2^20 on a block is bad, or a leaf: samples 1048 to 1056.
+    const int64_t good = GetParam() ? 1048 : samples - 9;
     EXPECT_EQ(batch.corrupt_samples, samples - good);
     EXPECT_EQ(batch.target_count, good * 1000);
     int64_t counted = 0;
@@ -245,6 +252,10 @@ TEST(LoaderCorrupt, AbortNamesTheBlockAndSkipGivesNoTargets) {
     EXPECT_EQ(counted, batch.target_count);
   }
 }
+
+INSTANTIATE_TEST_SUITE_P(Hashes, LoaderCorrupt, ::testing::Values(false, true), [](const auto& param) {
+  return param.param ? "OfBlocks" : "OfLeaves";
+});
 
 // --- the stream
 

@@ -163,33 +163,23 @@ TEST(TokenShard, EveryTruncationIsRefused) {
   }
 }
 
-// A flipped byte anywhere either changes nothing that is used, or is found.
-TEST(TokenShard, EveryFlipIsFoundOrHarmless) {
+// A flipped bit anywhere is found, also where nothing is ever read.
+TEST(TokenShard, EveryFlipIsFound) {
   const TestFolder folder;
   const TestDocuments documents = SomeDocuments(400, 4);
   WriteShards(folder / "s", {documents}, *MakeByteTokenizer());
   const std::string whole = testing::ReadFile(OnlyShard(folder / "s"));
-  const TokenFileInfo info = TokenShard(OnlyShard(folder / "s")).info();
   const std::string path = folder / "flipped.h5";
   std::mt19937 random(5);
-  int found = 0;
   for (int trial = 0; trial < 600; ++trial) {
     std::string flipped = whole;
     // Half of the flips in the first pages, which hold the header.
     const size_t at = random() % (trial % 2 == 0 ? size_t{8192} : whole.size());
     flipped[at] = static_cast<char>(flipped[at] ^ static_cast<char>(1U << (random() % 8)));
     testing::WriteFile(path, flipped);
-    try {
-      const TokenShard shard(path);
-      shard.Verify();
-      ASSERT_EQ(TokensOf(shard), Flat(documents)) << "byte " << at;
-      ASSERT_TRUE(shard.info() == info) << "byte " << at;
-    } catch (const Error& error) {
-      ++found;
-      ASSERT_EQ(error.code(), ExitCode::kBadData) << error.what();
-    }
+    const Error error = testing::ErrorOf([&] { TokenShard(path).Verify(); });
+    ASSERT_EQ(error.code(), ExitCode::kBadData) << "byte " << at << ": " << error.what();
   }
-  EXPECT_GT(found, 100);
 }
 
 TEST(TokenShard, VerifyNamesTheBlock) {
@@ -200,9 +190,7 @@ TEST(TokenShard, VerifyNamesTheBlock) {
   std::string bytes = testing::ReadFile(OnlyShard(folder / "s"));
   bytes[bytes.find("A\0A\0A\0A\0", 0, 8) + static_cast<size_t>(2 * kBlockTokens) + 4] = 'B';
   testing::WriteFile(OnlyShard(folder / "s"), bytes);
-  const ShardFolder opened(folder / "s");  // block hashes are not read on open
-  EXPECT_TRUE(opened.shards().front().BlockIsGood(0));
-  EXPECT_FALSE(opened.shards().front().BlockIsGood(1));
+  const ShardFolder opened(folder / "s");  // tokens are not read on open
   EXPECT_KSA_ERROR(opened.shards().front().Verify(), ExitCode::kBadData, "block 1");
 }
 
@@ -327,31 +315,16 @@ TEST(ShardIndex, RefusesWhatIsNoIndex) {
   EXPECT_KSA_ERROR(ReadShardIndex(folder / "s"), ExitCode::kBadData, "sums");
   with("\"vocab_size\": ", "\"vocab_size\": -");
   EXPECT_KSA_ERROR(ReadShardIndex(folder / "s"), ExitCode::kBadData, "vocab_size");
+  for (const char* name : {"STOP", "metrics.jsonl", "tokenizer.txt"}) {  // it would be copied into run folders so
+    with("\"file\": \"tokenizer.json\"", fmt::format("\"file\": \"{}\"", name));
+    EXPECT_KSA_ERROR(ReadShardIndex(folder / "s"), ExitCode::kBadData, name);
+  }
   with(Hex(index.tokenizer_xxh3), "zz");
   EXPECT_KSA_ERROR(ReadShardIndex(folder / "s"), ExitCode::kBadData, "hexadecimal");
   testing::WriteFile(path, good.substr(0, good.size() / 2));
   EXPECT_KSA_ERROR(ReadShardIndex(folder / "s"), ExitCode::kBadData, "index.json");
   std::filesystem::remove(path);
   EXPECT_KSA_ERROR(ReadShardIndex(folder / "s"), ExitCode::kMissingInput, "index.json");
-}
-
-// --- a folder that appears whole
-
-TEST(StagedFolder, AppearsWholeOrNotAtAll) {
-  const TestFolder folder;
-  {
-    const StagedFolder dropped(folder / "out");
-    testing::WriteFile(dropped.staging() + "/file", "x");
-  }
-  EXPECT_TRUE(std::filesystem::is_empty(folder.path()));
-  {
-    StagedFolder kept(folder / "deep/out/");
-    testing::WriteFile(kept.staging() + "/file", "x");
-    EXPECT_FALSE(std::filesystem::exists(folder / "deep/out"));
-    kept.Commit();
-  }
-  EXPECT_EQ(testing::ReadFile(folder / "deep/out/file"), "x");
-  EXPECT_KSA_ERROR(StagedFolder(folder / "deep/out"), ExitCode::kCannotCreate, "exists already");
 }
 
 // --- a file cut short under the map

@@ -79,7 +79,7 @@ TEST_F(TokenizeTest, BadJsonLinesAreNamed) {
       {"\"text\"", "object"},
       {"{\"text\": \"x\"", "not JSON"},
       {"{\"text\": \"x\"} tail", "not JSON"},
-      {"{\"text\": \"\\ud800\"}", "not JSON"},
+      {"{\"text\": \"\\ud800\"}", "half a character"},
       {"{\"text\": \"a\", \"text\": \"b\"}", "twice"},
   };
   for (const auto& [line, problem] : cases) {

@@ -46,12 +46,15 @@ struct DataOptions {
   std::optional<std::string> json;
 };
 
+std::string TemporaryFolder() {
+  const char* folder = std::getenv("TMPDIR");
+  return folder == nullptr || *folder == '\0' ? "/tmp" : folder;
+}
+
 // A folder for temporary files, removed with everything in it.
 class ScratchFolder {
  public:
-  ScratchFolder() {
-    const char* folder = std::getenv("TMPDIR");
-    path_ = std::string(folder == nullptr || *folder == '\0' ? "/tmp" : folder) + "/ksa-bench-XXXXXX";
+  ScratchFolder() : path_(TemporaryFolder() + "/ksa-bench-XXXXXX") {
     if (mkdtemp(path_.data()) == nullptr) {
       FailFile(FileUse::kCreate, errno, path_, "a temporary folder cannot be made (set TMPDIR)");
     }
@@ -81,7 +84,7 @@ double CpuSeconds() {
 }
 
 std::vector<std::string> ReadLines(const std::string& path) {
-  static_cast<void>(File::OpenForReading(path));  // a regular file, which may be read
+  static_cast<void>(File::OpenForReading(path));  // says what is wrong with it
   std::ifstream file(path, std::ios::binary);
   std::vector<std::string> lines;
   for (std::string line; std::getline(file, line);) {

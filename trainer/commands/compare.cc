@@ -13,6 +13,7 @@
 
 #include "data/files/result_file.h"
 #include "kernels/core/error.h"
+#include "trainer/commands/number_option.h"
 #include "trainer/evaluate/compare.h"
 #include "trainer/observe/table.h"
 
@@ -224,7 +225,7 @@ void AddCompareCommand(CLI::App& app) {
   CLI::Option* equal = command->add_flag(
       "--assert-equal", options->assert_equal, "moments and the set of logged updates must be equal as well");
   command->add_option("--rtol", options->rtol, "relative difference up to which values count as equal")
-      ->check(CLI::PositiveNumber)
+      ->check(PositiveNumber())
       ->excludes(equal)
       ->type_name("X");
   command->add_option("--json", options->json, "also write the result to a file")->type_name("FILE");

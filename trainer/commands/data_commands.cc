@@ -1,6 +1,12 @@
 #include "trainer/commands/data_commands.h"
 
+#include <fmt/core.h>
+
 namespace ksa {
+
+void PrintDataWarning(const std::string& warning) {
+  fmt::print(stderr, "ksa: warning: {}\n", warning);
+}
 
 void AddDataCommands(CLI::App& app) {
   CLI::App* data = app.add_subcommand("data", "Make, look at and check token shards");

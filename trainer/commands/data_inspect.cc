@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <filesystem>
 #include <memory>
 #include <string>
 
@@ -8,11 +7,10 @@
 #include "data/tools/inspect.h"
 #include "kernels/core/error.h"
 #include "trainer/commands/data_commands.h"
+#include "trainer/commands/number_option.h"
 
 namespace ksa {
 namespace {
-
-namespace fs = std::filesystem;
 
 constexpr const char* kExamples = R"(Examples:
   ksa data inspect shards/book                       a folder that holds train and validation
@@ -63,12 +61,10 @@ void PrintFolder(const ShardFolder& folder, const InspectOptions& options) {
 }
 
 void Inspect(const InspectOptions& options) {
-  const bool is_pair =
-      !fs::exists(fs::path(options.folder) / kIndexFile) && fs::is_directory(options.folder + "/train");
-  const ShardFolder train(is_pair ? (fs::path(options.folder) / "train").string() : options.folder);
+  const std::vector<std::string> parts = ShardFoldersIn(options.folder);
+  const ShardFolder train(parts.front());
   PrintFolder(train, options);
-  const std::string second =
-      is_pair && options.validation.empty() ? (fs::path(options.folder) / "validation").string() : options.validation;
+  const std::string second = parts.size() > 1 && options.validation.empty() ? parts.back() : options.validation;
   if (second.empty()) {
     return;
   }
@@ -93,10 +89,10 @@ void AddDataInspectCommand(CLI::App& data) {
   command->add_option("--validation", options->validation, "Shard folder to measure under the counts of DIR");
   command->add_option("--document", options->document, "Number of the document to show, from 0")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(WholeNumber(0));
   command->add_option("--tokens", options->tokens, "How many of its tokens to show at most")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(WholeNumber(0));
   command->footer(kExamples);
   command->callback([options] { Inspect(*options); });
 }

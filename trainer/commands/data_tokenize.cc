@@ -8,6 +8,7 @@
 #include "data/tools/tokenize.h"
 #include "kernels/core/error.h"
 #include "trainer/commands/data_commands.h"
+#include "trainer/commands/number_option.h"
 
 namespace ksa {
 namespace {
@@ -18,15 +19,8 @@ constexpr const char* kExamples = R"(Examples:
   ksa data tokenize --input web.jsonl --jsonl-field text --output shards/web --tokenizer bpe.model --shards 16 --threads 8
 
 Documents are lines unless --documents says otherwise. With --validation-fraction, DIR/train and DIR/validation are the
-shard folders, else DIR is. The output appears when everything is written, or not at all.)";
-
-void CheckJsonLines(const TokenizeOptions& options) {
-  for (const std::string& input : options.inputs) {
-    if (options.encode.jsonl_field.empty() && input.ends_with(".jsonl")) {
-      Fail(ExitCode::kUsage, "{}: give --jsonl-field, the name of the field that holds the text", input);
-    }
-  }
-}
+shard folders, else DIR is. The output appears when everything is written, or not at all.
+A folder stands for the files in it and in its sub-folders, without hidden ones and backups (NAME~).)";
 
 void Print(const TokenizeOptions& options, const TokenizeSummary& summary) {
   fmt::print("{}: {} tokens in {} documents, {} shard{}\n",
@@ -38,8 +32,9 @@ void Print(const TokenizeOptions& options, const TokenizeSummary& summary) {
   if (summary.validation_documents > 0) {
     fmt::print("validation: {} tokens in {} documents\n", summary.validation_tokens, summary.validation_documents);
   }
-  fmt::print("{:.1f} MB of text in {:.2f} s ({:.1f} MB/s, {} thread{})\n",
+  fmt::print("{:.1f} MB of text{} in {:.2f} s ({:.1f} MB/s, {} thread{})\n",
              static_cast<double>(summary.bytes) / 1e6,
+             Describe(summary.inputs),
              summary.seconds,
              static_cast<double>(summary.bytes) / 1e6 / summary.seconds,
              options.threads,
@@ -53,7 +48,7 @@ void AddDataTokenizeCommand(CLI::App& data) {
   const auto options = std::make_shared<TokenizeOptions>();
   options->threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
   command->add_option("--input", options->inputs, "Text files, or folders of them")->required()->expected(1, -1);
-  command->add_option("--output", options->output, "Folder to make; it must not exist")->required();
+  command->add_option("--output", options->output, "Folder to make; it must not exist, or be empty")->required();
   command->add_option("--tokenizer", options->tokenizer, "`byte`, or the file of a SentencePiece model")->required();
   const std::map<std::string, Documents> kinds = {
       {"line", Documents::kLine}, {"file", Documents::kFile}, {"blank-line", Documents::kBlankLine}};
@@ -61,7 +56,8 @@ void AddDataTokenizeCommand(CLI::App& data) {
                                ->transform(CLI::CheckedTransformer(kinds));
   command->add_option("--jsonl-field", options->encode.jsonl_field, "Read JSON lines; a document is this field of each")
       ->excludes(documents);
-  command->add_option("--validation-fraction", options->validation_fraction, "Share of the documents to hold out");
+  command->add_option("--validation-fraction", options->validation_fraction, "Share of the documents to hold out")
+      ->check(FiniteNumber(0, 1));
   const std::map<std::string, InvalidUtf8> policies = {{"error", InvalidUtf8::kError},
                                                        {"replace", InvalidUtf8::kReplace}};
   command->add_option("--invalid-utf8", options->encode.invalid_utf8, "error (default), or replace by U+FFFD")
@@ -69,8 +65,8 @@ void AddDataTokenizeCommand(CLI::App& data) {
   command->add_option("--shards", options->shards, "Shards of the training part, at most")->capture_default_str();
   command->add_option("--threads", options->threads, "Tokenizing threads")->capture_default_str();
   command->footer(kExamples);
+  options->warn = PrintDataWarning;
   command->callback([options] {
-    CheckJsonLines(*options);
     if (!options->encode.jsonl_field.empty()) {
       options->encode.documents = Documents::kJsonLine;
     }

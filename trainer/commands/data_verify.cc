@@ -1,4 +1,3 @@
-#include <filesystem>
 #include <memory>
 #include <string>
 #include <vector>
@@ -18,34 +17,23 @@ constexpr const char* kExamples = R"(Examples:
   ksa data verify shards/a shards/b/validation
 
 Reads every byte and compares it with the hashes; names every damaged shard, with the first block that is wrong. Exit
-code 65 when something is. A folder that holds train and validation stands for both.)";
-
-// The shard folders that a path stands for.
-std::vector<std::string> ShardFoldersIn(const std::string& path) {
-  namespace fs = std::filesystem;
-  if (!fs::exists(fs::path(path) / kIndexFile) && fs::is_directory(fs::path(path) / "train")) {
-    return {(fs::path(path) / "train").string(), (fs::path(path) / "validation").string()};
-  }
-  return {path};
-}
+code 65 when something is, 74 or 66 when a file could not be read. A folder that holds train and validation stands for both.)";
 
 void Verify(const std::vector<std::string>& paths) {
-  size_t damaged = 0;
+  std::vector<Error> all;
   for (const std::string& path : paths) {
     for (const std::string& folder : ShardFoldersIn(path)) {
-      const std::vector<std::string> problems = VerifyShards(folder);
-      for (const std::string& problem : problems) {
-        fmt::print(stderr, "ksa: {}\n", problem);
+      const std::vector<Error> faults = VerifyShards(folder);
+      for (const Error& fault : faults) {
+        fmt::print(stderr, "ksa: {}\n", fault.what());
       }
-      if (problems.empty()) {
+      if (faults.empty()) {
         fmt::print("{}: good\n", folder);
       }
-      damaged += problems.size();
+      all.insert(all.end(), faults.begin(), faults.end());
     }
   }
-  if (damaged > 0) {
-    Fail(ExitCode::kBadData, "{} file{} damaged", damaged, damaged == 1 ? " is" : "s are");
-  }
+  FailIfFaulty(all);
 }
 
 }  // namespace

@@ -2,12 +2,15 @@
 
 #include <algorithm>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
-#include "data/files/result_file.h"
+#include "data/files/posix_file.h"
+#include "trainer/checkpoint/run_tokenizer.h"
+#include "trainer/commands/number_option.h"
 #include "trainer/commands/session.h"
 #include "trainer/evaluate/validation.h"
 #include "trainer/loop/trainer.h"
@@ -59,16 +62,22 @@ void PrintTable(const EvaluationSums& sums) {
   }
 }
 
-void WriteJson(const std::string& path, const EvaluationSums& sums) {
+void WriteJson(File& file, const EvaluationSums& sums) {
   nlohmann::json json = {{"loss", sums.MeanLoss()}, {"targets", sums.targets}};
   for (size_t i = 0; i < sums.position_loss.size(); ++i) {
     const double targets = sums.position_targets[i];
     json["position_loss"].push_back(targets > 0 ? nlohmann::json(sums.position_loss[i] / targets) : nlohmann::json());
   }
-  WriteResult(path, json.dump(2) + "\n");
+  const std::string text = json.dump(2) + "\n";
+  file.Write(text.data(), static_cast<int64_t>(text.size()));
+  file.Close();
 }
 
 void Eval(const EvalOptions& options) {
+  std::optional<File> json;
+  if (!options.json.empty()) {
+    json = File::Create(options.json);  // before the work, not after
+  }
   LoadedModel loaded(options.checkpoint, options.device);
   DatasetConfig data = DatasetConfigOf(loaded.config());
   data.train.clear();
@@ -81,6 +90,12 @@ void Eval(const EvalOptions& options) {
     data.sequence_length = options.sequence_length;
   }
   const Dataset dataset(data);
+  if (!CheckTokenizer(loaded.checkpoint(), dataset)) {
+    fmt::print(stderr,
+               "ksa: warning: {}: its tokenizer is not kept beside it; whether it is that of {} is not checked\n",
+               loaded.checkpoint().path,
+               options.data);
+  }
   Evaluator evaluator(loaded.runtime(), loaded.model(), dataset, options.micro_batch_size);
   const int64_t all = dataset.validation_sources()[0].samples;
   const int64_t samples = options.samples > 0 ? std::min(options.samples, all) : all;
@@ -92,8 +107,8 @@ void Eval(const EvalOptions& options) {
              all,
              data.sequence_length);
   PrintTable(sums);
-  if (!options.json.empty()) {
-    WriteJson(options.json, sums);
+  if (json.has_value()) {
+    WriteJson(*json, sums);
   }
 }
 
@@ -105,15 +120,16 @@ void AddEvalCommand(CLI::App& app) {
   command->add_option("checkpoint", options->checkpoint, "checkpoint, or run folder (its newest)")
       ->required()
       ->type_name("CKPT");
-  command->add_option("--data", options->data, "shard folder")->required()->type_name("DIR");
+  command->add_option("--data", options->data, "shard folder, made with the run's tokenizer")
+      ->required()
+      ->type_name("DIR");
   command->add_option("--samples", options->samples, "read only the first N samples")
       ->type_name("N")
-      ->check(CLI::PositiveNumber);
+      ->check(WholeNumber(1));
   command->add_option("--sequence-length", options->sequence_length, "tokens a sample; default: the run's")
       ->type_name("T")
-      ->check(CLI::PositiveNumber);
-  command->add_option("--micro-batch-size", options->micro_batch_size, "samples a forward pass")
-      ->check(CLI::PositiveNumber);
+      ->check(WholeNumber(1));
+  command->add_option("--micro-batch-size", options->micro_batch_size, "samples a forward pass")->check(WholeNumber(1));
   AddDeviceOption(*command, options->device);
   command->add_option("--json", options->json, "write the loss at every position to FILE")->type_name("FILE");
   command->footer(

@@ -8,8 +8,10 @@
 
 #include <fmt/core.h>
 
+#include "data/tools/utf8.h"
 #include "kernels/copy/elementwise.h"
 #include "kernels/core/gpu.h"
+#include "trainer/commands/number_option.h"
 #include "trainer/commands/session.h"
 #include "trainer/evaluate/sampling.h"
 
@@ -41,15 +43,19 @@ std::vector<double> NextLogits(LoadedModel& loaded, const std::vector<int32_t>& 
 }
 
 void Generate(const GenerateOptions& options) {
+  if (ValidUtf8Prefix(options.prompt) != options.prompt.size()) {
+    Fail(ExitCode::kBadData, "--prompt: not UTF-8 (byte {} of it)", ValidUtf8Prefix(options.prompt));
+  }
   LoadedModel loaded(options.checkpoint, options.device);
   const std::unique_ptr<Tokenizer> tokenizer = loaded.OpenRunTokenizer();
   std::vector<int32_t> ids;
   tokenizer->Encode(options.prompt, ids);
+  const size_t prompt = ids.size();
   if (ids.empty()) {
     ids.push_back(static_cast<int32_t>(tokenizer->eos_id()));  // the end of one document begins the next
   }
+  const size_t start = ids.size() - prompt;  // of the text
   const auto longest = static_cast<size_t>(loaded.config().model.max_position_embeddings);
-  const size_t prompt = ids.size();
   for (int64_t step = 0; step < options.max_tokens; ++step) {
     // Beyond the model's positions only the last ones are context.
     const size_t context = std::min(ids.size(), longest);
@@ -60,7 +66,7 @@ void Generate(const GenerateOptions& options) {
     }
     ids.push_back(next);
   }
-  fmt::print("{}{}\n", options.prompt, tokenizer->Decode(std::span(ids).subspan(prompt)));
+  fmt::print("{}{}\n", options.prompt, DecodeBehind(*tokenizer, std::span(ids).subspan(start), prompt));
 }
 
 }  // namespace
@@ -74,20 +80,20 @@ void AddGenerateCommand(CLI::App& app) {
   command->add_option("--prompt", options->prompt, "the text to continue")->required()->type_name("TEXT");
   command->add_option("--max-tokens", options->max_tokens, "tokens to add at most")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(WholeNumber(0));
   command->add_option("--temperature", options->sampling.temperature, "0: always the likeliest token")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(FiniteNumber(0));
   command->add_option("--top-k", options->sampling.top_k, "sample among the K likeliest tokens; 0: all")
       ->capture_default_str()
-      ->check(CLI::NonNegativeNumber);
+      ->check(WholeNumber(0));
   command->add_option("--seed", options->sampling.seed, "of the random choices")->capture_default_str();
   AddDeviceOption(*command, options->device);
   command->footer(
       "Examples:\n"
       "  ksa generate runs/quickstart --prompt 'The history of ' --max-tokens 300 --temperature 0.8\n"
       "  ksa generate runs/quickstart/checkpoints/step_00001000 --prompt 'A ' --temperature 0\n"
-      "The tokenizer is the one in the run's folder.");
+      "The tokenizer is the one in the checkpoint or in its run's folder.");
   command->callback([options] { Generate(*options); });
 }
 

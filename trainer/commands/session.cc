@@ -1,10 +1,11 @@
 #include "trainer/commands/session.h"
 
 #include <algorithm>
-#include <filesystem>
 
-#include "data/files/paths.h"
+#include <fmt/ranges.h>
+
 #include "model/ksa/parameters.h"
+#include "trainer/checkpoint/run_tokenizer.h"
 #include "trainer/config/load.h"
 
 namespace ksa {
@@ -31,17 +32,23 @@ double LoadedModel::mix() const {
 }
 
 std::unique_ptr<Tokenizer> LoadedModel::OpenRunTokenizer() const {
-  // <run>/checkpoints/step_00001000: the run's folder keeps a copy of the tokenizer's file.
-  const std::filesystem::path run = std::filesystem::absolute(checkpoint_.path).parent_path().parent_path();
-  for (const char* name : {"tokenizer.json", "tokenizer.model"}) {
-    if (Exists((run / name).string())) {
-      return OpenTokenizer(run / name);
-    }
+  const std::optional<std::string> path = FindTokenizerFile(checkpoint_);
+  if (!path.has_value()) {
+    Fail(ExitCode::kMissingInput,
+         "{}: neither this checkpoint nor its run's folder, two above, holds a {}; copy it from the shard folder",
+         checkpoint_.path,
+         fmt::join(kTokenizerFiles, ", "));
   }
-  Fail(ExitCode::kMissingInput,
-       "no tokenizer.json or tokenizer.model in the run folder {} of checkpoint {}; copy it from the shard folder",
-       run.string(),
-       checkpoint_.path);
+  std::unique_ptr<Tokenizer> tokenizer = OpenTokenizer(*path);
+  if (tokenizer->vocab_size() > config_.model.vocab_size) {
+    Fail(ExitCode::kBadData,
+         "{}: a tokenizer of {} tokens, while the model of {} has {}; it is not the run's",
+         *path,
+         tokenizer->vocab_size(),
+         checkpoint_.path,
+         config_.model.vocab_size);
+  }
+  return tokenizer;
 }
 
 }  // namespace ksa

@@ -30,7 +30,8 @@ class LoadedModel {
 
   // The weight a of the annealing mix at the checkpoint's update.
   [[nodiscard]] double mix() const;
-  // The tokenizer that the run's folder keeps. Error(kMissingInput) when it is not there.
+  // The tokenizer that the checkpoint or the run's folder keeps. Error(kMissingInput) when it is not there, kBadData
+  // when it has more tokens than the model.
   [[nodiscard]] std::unique_ptr<Tokenizer> OpenRunTokenizer() const;
 
  private:
