@@ -14,6 +14,7 @@
 
 #include "kernels/core/allocator.h"
 #include "kernels/core/error.h"
+#include "kernels/core/host_allocator.h"
 #include "kernels/core/tensor.h"
 #include "trainer/checkpoint/checkpoint.h"
 
@@ -113,7 +114,7 @@ TensorDifference CompareTensor(const Checkpoint& a,
   if (right == nullptr || right->shape != left.shape || right->dtype != left.dtype) {
     return {left.name, left.size(), std::numeric_limits<double>::infinity()};
   }
-  PoolAllocator allocator;
+  HostAllocator allocator;
   const Tensor x = Tensor::Empty({left.size()}, left.dtype, allocator);
   const Tensor y = Tensor::Empty({left.size()}, left.dtype, allocator);
   ReadTensor(a, left, x);

@@ -4,6 +4,7 @@
 #include <string_view>
 #include <utility>
 
+#include "kernels/core/host_allocator.h"
 #include "parallel/comm/nccl.h"
 #include "trainer/step/cores.h"
 #include "trainer/step/host_memory.h"
@@ -24,7 +25,7 @@ bool DebugSync() {
 Runtime::Runtime(Communicator& world, const RuntimeOptions& options) {
   stream_.threads = options.threads > 0 ? options.threads : AvailableCores(options.local_size);
   if (options.device == DeviceKind::kCpu) {
-    allocator_ = std::make_unique<PoolAllocator>();
+    allocator_ = std::make_unique<HostAllocator>();
   } else {
     OpenGpu(options);
   }

@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <xxhash.h>
 
+#include "kernels/core/host_allocator.h"
 #include "tests/trainer/checkpoint/support.h"
 #include "trainer/checkpoint/piece_file.h"
 #include "trainer/checkpoint/tiling.h"
@@ -321,7 +322,7 @@ TEST(BoxPieces, AreReadLikeAnyOther) {
   const Checkpoint checkpoint = OpenCheckpoint(folder);
   EXPECT_TRUE(VerifyCheckpoint(checkpoint).empty());
   for (int rank = 0; rank < 2; ++rank) {
-    PoolAllocator allocator;
+    HostAllocator allocator;
     ParameterStore store(specs, DType::kF32, allocator, {2, rank, true});
     LoadInto(store, checkpoint, LoadParts::kWeightsAndMoments, Stream{});
     ExpectState(store);

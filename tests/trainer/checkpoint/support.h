@@ -16,6 +16,7 @@
 
 #include "kernels/copy/elementwise.h"
 #include "kernels/core/error.h"
+#include "kernels/core/host_allocator.h"
 #include "model/autograd/parameter.h"
 #include "trainer/checkpoint/checkpoint.h"
 
@@ -166,7 +167,7 @@ inline std::string SaveSmall(const std::string& folder,
                              int32_t keep_last = 10,
                              const std::string& run_id = "00112233445566aa",
                              const std::function<void(SaveStage)>& on_stage = {}) {
-  PoolAllocator allocator;
+  HostAllocator allocator;
   ParameterStore store(SmallSpecs(), DType::kF32, allocator);
   FillState(store);
   const auto self = MakeSelfCommunicator();
