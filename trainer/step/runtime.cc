@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "kernels/core/host_allocator.h"
+#include "kernels/gemm/prepare.h"
 #include "parallel/comm/nccl.h"
 #include "trainer/step/cores.h"
 #include "trainer/step/host_memory.h"
@@ -30,6 +31,9 @@ Runtime::Runtime(Communicator& world, const RuntimeOptions& options) {
     OpenGpu(options);
   }
   stream_.deterministic = options.deterministic;
+  if (!stream_.dry) {
+    PrepareHost(stream_);
+  }
   const bool by_nccl = gpu_.has_value() && world.size() > 1;
   const auto make =
       [device = stream_.device, by_nccl, watch = options.watch_group](std::unique_ptr<Communicator> host) {
