@@ -22,9 +22,19 @@ find_path(OPENBLAS_INCLUDE_DIR cblas.h PATH_SUFFIXES openblas-openmp openblas
 if(NOT OPENBLAS_LIBRARY)
   find_library(OPENBLAS_LIBRARY NAMES openblas REQUIRED)
 endif()
+# The program opens it when it makes its first product (kernels/gemm/blas.cc) and is not linked with it: before main, in
+# little address space, the library waits for ever for its buffers. It is looked for by its soname, here first.
+execute_process(COMMAND ${CMAKE_OBJDUMP} -p ${OPENBLAS_LIBRARY} OUTPUT_VARIABLE openblas_header)
+if(NOT openblas_header MATCHES "SONAME +([^ \n]+)")
+  message(FATAL_ERROR "${OPENBLAS_LIBRARY} is not a shared library; install libopenblas-openmp-dev")
+endif()
+set(openblas_soname ${CMAKE_MATCH_1})
+get_filename_component(openblas_folder ${OPENBLAS_LIBRARY} DIRECTORY)
 add_library(ksa_openblas INTERFACE)
 target_include_directories(ksa_openblas SYSTEM INTERFACE ${OPENBLAS_INCLUDE_DIR})
-target_link_libraries(ksa_openblas INTERFACE ${OPENBLAS_LIBRARY})
+target_compile_definitions(ksa_openblas INTERFACE KSA_OPENBLAS="${openblas_soname}")
+target_link_libraries(ksa_openblas INTERFACE ${CMAKE_DL_LIBS})
+target_link_options(ksa_openblas INTERFACE LINKER:-rpath,${openblas_folder})
 
 add_library(ksa_hdf5 INTERFACE)
 target_include_directories(ksa_hdf5 SYSTEM INTERFACE ${HDF5_INCLUDE_DIRS})

@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "kernels/core/error.h"
+#include "kernels/core/threads.h"
 
 namespace ksa {
 
@@ -80,7 +81,7 @@ BatchStream::BatchStream(
             share.first,
             share.first + share.count,
             share.global_batch_size);
-  impl_->thread = std::thread([impl = impl_.get()] { impl->Run(); });
+  impl_->thread = StartThread("reads batches ahead", [impl = impl_.get()] { impl->Run(); });
 }
 
 BatchStream::~BatchStream() {

@@ -7,6 +7,7 @@
 #include <sentencepiece_trainer.h>
 
 #include "kernels/core/error.h"
+#include "kernels/core/threads.h"
 
 namespace ksa {
 namespace {
@@ -53,6 +54,7 @@ std::string TrainSentencePiece(const SentencePieceTraining& training, const std:
       {"max_sentence_length", fmt::format("{}", kLongestTrainingLine)},
       {"minloglevel", "2"},
   };
+  CheckThreadsStart(training.threads);
   sentencepiece::SetRandomGeneratorSeed(1);  // of the lines that are kept when there are more than max_sentences
   std::string model;
   const sentencepiece::util::Status status = sentencepiece::SentencePieceTrainer::Train(options, &lines, &model);

@@ -10,6 +10,8 @@
 #include <thread>
 #include <vector>
 
+#include "kernels/core/threads.h"
+
 namespace ksa {
 
 // `Slot` holds an item's input and output; slots are used again, so that memory stays bounded by their number.
@@ -31,12 +33,19 @@ class OrderedPipeline {
  private:
   OrderedPipeline(int threads, const Stages& stages)
       : stages_(stages), slots_(static_cast<size_t>(2 * threads + 2)), done_(slots_.size()), errors_(slots_.size()) {
-    for (int i = 0; i < threads; ++i) {
-      threads_.emplace_back([this] { Work(); });
+    try {
+      for (int i = 0; i < threads; ++i) {
+        threads_.push_back(StartThread("reads and encodes", [this] { Work(); }));
+      }
+    } catch (...) {
+      Stop();
+      throw;
     }
   }
 
-  ~OrderedPipeline() {
+  ~OrderedPipeline() { Stop(); }
+
+  void Stop() {
     {
       const std::lock_guard lock(mutex_);
       stopping_ = true;

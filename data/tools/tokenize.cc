@@ -14,6 +14,7 @@
 #include "data/tools/progress_bar.h"
 #include "kernels/core/error.h"
 #include "kernels/core/philox.h"
+#include "kernels/core/threads.h"
 
 namespace ksa {
 namespace {
@@ -120,11 +121,12 @@ class DocumentWriter {
 };
 
 void CheckOptions(const TokenizeOptions& options) {
-  if (options.shards < 1 || options.shards > 99999 || options.threads < 1 || options.threads > 1024) {
+  if (options.shards < 1 || options.shards > 99999 || options.threads < 1 || options.threads > kMaxThreads) {
     Fail(ExitCode::kUsage,
-         "--shards {} must be 1 to 99999 and --threads {} must be 1 to 1024",
+         "--shards {} must be 1 to 99999 and --threads {} must be 1 to {}",
          options.shards,
-         options.threads);
+         options.threads,
+         kMaxThreads);
   }
   if (!(options.validation_fraction >= 0 && options.validation_fraction < 1)) {
     Fail(ExitCode::kUsage, "--validation-fraction {} must be at least 0 and below 1", options.validation_fraction);

@@ -6,6 +6,7 @@
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/core/error.h"
+#include "kernels/core/host_allocator.h"
 #include "kernels/core/op.h"
 #include "kernels/core/parallel.h"
 
@@ -72,7 +73,7 @@ void AttentionForward(const AttentionForwardArgs& args, const Stream& stream) {
       return;
     }
     CheckOnCpu(args);
-    PoolAllocator own;
+    HostAllocator own;
     Allocator& scratch = args.allocator == nullptr ? own : *args.allocator;
     DispatchFloating(args.q.dtype, [&](auto element) {
       cpu_attention::Forward<decltype(element)>(args, ThreadsFor(stream, args.q.size()), scratch);
@@ -95,7 +96,7 @@ void AttentionBackward(const AttentionBackwardArgs& args, const Stream& stream) 
       return;
     }
     CheckOnCpu(args);
-    PoolAllocator own;
+    HostAllocator own;
     Allocator& scratch = args.allocator == nullptr ? own : *args.allocator;
     DispatchFloating(args.q.dtype, [&](auto element) {
       cpu_attention::Backward<decltype(element)>(args, ThreadsFor(stream, args.q.size()), scratch);

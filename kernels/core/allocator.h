@@ -2,8 +2,6 @@
 #pragma once
 
 #include <cstdint>
-#include <unordered_map>
-#include <vector>
 
 #include "kernels/core/device.h"
 
@@ -51,24 +49,5 @@ class Allocator {
 [[nodiscard]] constexpr int64_t RoundUpAllocation(int64_t bytes) {
   return bytes <= 0 ? 512 : (bytes + 511) / 512 * 512;
 }
-
-// Keeps freed blocks in bins of their exact size (rounded up to 512 bytes) and hands them out again: a training step
-// repeats its sizes, so after the first step nothing is taken from the system. `reserved_bytes` is what was taken.
-class PoolAllocator : public Allocator {
- public:
-  PoolAllocator() = default;
-  ~PoolAllocator() override;
-
-  [[nodiscard]] Device device() const override { return {}; }
-
-  [[nodiscard]] void* Allocate(int64_t bytes) override;
-  void Free(void* data, int64_t bytes) noexcept override;
-
-  [[nodiscard]] int64_t reserved_bytes() const override { return reserved_; }
-
- private:
-  std::unordered_map<int64_t, std::vector<void*>> bins_;  // by rounded size
-  int64_t reserved_ = 0;
-};
 
 }  // namespace ksa

@@ -1,6 +1,7 @@
 #include "kernels/core/error.h"
 
 #include <new>
+#include <system_error>
 
 namespace ksa {
 
@@ -11,6 +12,14 @@ void ThrowAsErrors(const std::function<void()>& body) {
     throw;
   } catch (const std::bad_alloc&) {
     Fail(ExitCode::kOutOfMemory, "out of memory");
+  } catch (const std::system_error& error) {
+    // Threads, above all, that a library could not start.
+    const bool none_left =
+        error.code() == std::errc::resource_unavailable_try_again || error.code() == std::errc::not_enough_memory;
+    Fail(none_left ? ExitCode::kOutOfMemory : ExitCode::kInternal,
+         "{}: {}",
+         none_left ? "out of memory, or of threads (run.threads, ulimit -u, ulimit -v)" : "internal error",
+         error.what());
   } catch (const std::exception& error) {
     Fail(ExitCode::kInternal, "internal error: {}", error.what());
   }

@@ -47,7 +47,8 @@ template <typename... Args>
   throw Error(code, fmt::format(format, std::forward<Args>(args)...));
 }
 
-// Runs `body`; an exception of another type becomes an Error: kOutOfMemory for std::bad_alloc, else kInternal.
+// Runs `body`; an exception of another type becomes an Error: kOutOfMemory for std::bad_alloc and for a system_error
+// that means the same (no thread could be started), else kInternal.
 void ThrowAsErrors(const std::function<void()>& body);
 
 namespace internal {

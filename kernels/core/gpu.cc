@@ -186,7 +186,7 @@ void* GpuSlabs::Take([[maybe_unused]] int64_t bytes) {
 #endif
 }
 
-void GpuSlabs::Give([[maybe_unused]] void* slab) noexcept {
+void GpuSlabs::Give([[maybe_unused]] void* slab, int64_t /*bytes*/) noexcept {
 #ifdef KSA_HAVE_CUDA
   if (!GpusAreAbandoned()) {
     cuda::GiveDevice(slab);

@@ -50,7 +50,7 @@ class GpuSlabs final : public SlabSource {
   [[nodiscard]] Device device() const override { return device_; }
 
   [[nodiscard]] void* Take(int64_t bytes) override;
-  void Give(void* slab) noexcept override;
+  void Give(void* slab, int64_t bytes) noexcept override;
 
  private:
   Device device_;

@@ -13,7 +13,7 @@ StreamResources::StreamResources(SlabSource& source, int64_t workspace_bytes)
 
 StreamResources::~StreamResources() {
   items_.clear();
-  source_.Give(workspace_);
+  source_.Give(workspace_, workspace_bytes_);
 }
 
 }  // namespace ksa

@@ -3,62 +3,39 @@
 #include <type_traits>
 #include <vector>
 
-#include <cblas.h>
-#include <omp.h>
-
 #include "kernels/core/parallel.h"
+#include "kernels/gemm/blas.h"
 
 namespace ksa::cpu {
 namespace {
 
-// OpenBLAS's OpenMP build takes as many threads as the calling thread's next parallel region would: that setting
-// belongs to the calling thread alone, and is put back.
-class ThreadCount {
- public:
-  explicit ThreadCount(int threads) : before_(omp_get_max_threads()) {
-    if (threads != before_) {
-      omp_set_num_threads(threads);
-    }
-  }
-
-  ThreadCount(const ThreadCount&) = delete;
-  ThreadCount& operator=(const ThreadCount&) = delete;
-
-  ~ThreadCount() {
-    if (omp_get_max_threads() != before_) {
-      omp_set_num_threads(before_);
-    }
-  }
-
- private:
-  int before_;
-};
-
 // Row-major operands of one element type.
 template <typename A>
-struct Product {
+struct Operands {
   const A* a;
   const A* b;
   A* c;
 };
 
 template <typename A>
-void Multiply(const Product<A>& p, const GemmArgs& args, const GemmSize& size, const Stream& stream) {
-  const ThreadCount threads(stream.threads);
-  const CBLAS_TRANSPOSE ta = args.transpose_a ? CblasTrans : CblasNoTrans;
-  const CBLAS_TRANSPOSE tb = args.transpose_b ? CblasTrans : CblasNoTrans;
+void Product(const Operands<A>& p, const GemmArgs& args, const GemmSize& size, const Stream& stream) {
   const auto m = static_cast<int>(size.m);
   const auto n = static_cast<int>(size.n);
   const auto k = static_cast<int>(size.k);
-  const int lda = args.transpose_a ? m : k;
-  const int ldb = args.transpose_b ? k : n;
-  if constexpr (std::is_same_v<A, double>) {
-    cblas_dgemm(CblasRowMajor, ta, tb, m, n, k, args.alpha, p.a, lda, p.b, ldb, args.beta, p.c, n);
-  } else {
-    const auto alpha = static_cast<float>(args.alpha);
-    const auto beta = static_cast<float>(args.beta);
-    cblas_sgemm(CblasRowMajor, ta, tb, m, n, k, alpha, p.a, lda, p.b, ldb, beta, p.c, n);
-  }
+  Multiply<A>({.transpose_a = args.transpose_a,
+               .transpose_b = args.transpose_b,
+               .m = m,
+               .n = n,
+               .k = k,
+               .alpha = static_cast<A>(args.alpha),
+               .a = p.a,
+               .lda = args.transpose_a ? m : k,
+               .b = p.b,
+               .ldb = args.transpose_b ? k : n,
+               .beta = static_cast<A>(args.beta),
+               .c = p.c,
+               .ldc = n},
+              stream.threads);
 }
 
 // c = beta · c, which is what a product over nothing leaves.
@@ -100,15 +77,15 @@ void Gemm(const GemmArgs& args, const GemmSize& size, const Stream& stream) {
     if constexpr (std::is_same_v<C, BFloat16>) {
       std::vector<float> wide =
           args.beta == 0.0 ? std::vector<float>(static_cast<size_t>(c_size)) : ToFloat(c, c_size, stream);
-      Multiply<float>({a.data(), b.data(), wide.data()}, args, size, stream);
+      Product<float>({a.data(), b.data(), wide.data()}, args, size, stream);
       for (int64_t i = 0; i < c_size; ++i) {
         c[i] = BFloat16(wide[static_cast<size_t>(i)]);
       }
     } else {
-      Multiply<float>({a.data(), b.data(), c}, args, size, stream);
+      Product<float>({a.data(), b.data(), c}, args, size, stream);
     }
   } else {
-    Multiply<T>({args.a.As<T>(), args.b.As<T>(), c}, args, size, stream);
+    Product<T>({args.a.As<T>(), args.b.As<T>(), c}, args, size, stream);
   }
 }
 

@@ -8,6 +8,7 @@
 #include "kernels/copy/elementwise.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/core/gpu.h"
+#include "kernels/core/host_allocator.h"
 #include "kernels/core/philox.h"
 #include "parallel/mesh/process_mesh.h"
 
@@ -253,7 +254,7 @@ int ParameterStore::replicas() const {
 
 void ParameterStore::Initialize(uint64_t seed, const Stream& stream) {
   // Drawn in the state type, one parameter at a time; a bf16 run rounds the same numbers that an fp32 run starts from.
-  PoolAllocator scratch;
+  HostAllocator scratch;
   for (const Parameter& parameter : parameters_) {
     const Tensor values = Tensor::Empty({parameter.shape.size()}, state_dtype(), scratch);
     if (!stream.dry) {

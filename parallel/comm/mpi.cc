@@ -9,6 +9,7 @@
 #include <fmt/core.h>
 #include <mpi.h>
 
+#include "kernels/core/address_space.h"
 #include "parallel/comm/launcher.h"
 #include "parallel/comm/own_messages.h"
 
@@ -314,6 +315,8 @@ void RefuseSingleThread(int provided) {
 }  // namespace
 
 MpiSession::MpiSession() {
+  // Open MPI aborts the process, with exit code 1, where it gets none.
+  CheckAddressSpace(int64_t{256} << 20, "MPI, with its threads,");
   int provided = 0;
   Check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
   int world = 1;

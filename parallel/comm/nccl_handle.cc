@@ -14,6 +14,7 @@
 #include "kernels/core/cuda.h"
 #include "kernels/core/error.h"
 #include "kernels/core/gpu.h"
+#include "kernels/core/threads.h"
 #include "parallel/comm/limited_call.h"
 #include "parallel/comm/nccl.h"
 
@@ -89,6 +90,7 @@ NcclHandle::NcclHandle(Communicator& host, const Device& device, double limit_se
   static_cast<void>(NcclOrderHere());
   KSA_CUDA_CHECK(cudaSetDevice(device.ordinal));
   const auto start = std::make_shared<Start>();
+  CheckThreadsStart(1);  // without one the call below would seem to wait for other ranks
   const bool came =
       CallWithin(limit_seconds, [start, id = ShareId(host), rank = host.rank(), size = host.size(), device] {
         ncclConfig_t config = NCCL_CONFIG_INITIALIZER;

@@ -10,6 +10,7 @@
 #include <fmt/core.h>
 
 #include "kernels/core/error.h"
+#include "kernels/core/threads.h"
 #include "parallel/comm/thread_meeting.h"
 
 namespace ksa {
@@ -304,7 +305,7 @@ std::vector<std::exception_ptr> RunRanksToEnd(int size, const std::function<void
   std::vector<std::exception_ptr> errors(static_cast<size_t>(size));
   std::vector<std::thread> threads;
   for (int rank = 0; rank < size; ++rank) {
-    threads.emplace_back([&, rank] {
+    const auto run = [&, rank] {
       const std::unique_ptr<Communicator> world = group.Join(rank);
       try {
         work(*world);
@@ -315,7 +316,13 @@ std::vector<std::exception_ptr> RunRanksToEnd(int size, const std::function<void
         errors[static_cast<size_t>(rank)] = std::current_exception();
         group.Abandon(rank, "an unknown exception");
       }
-    });
+    };
+    try {
+      threads.push_back(StartThread("is a rank", run));
+    } catch (const Error& error) {
+      errors[static_cast<size_t>(rank)] = std::current_exception();
+      group.Abandon(rank, error.what());
+    }
   }
   for (std::thread& thread : threads) {
     thread.join();

@@ -13,6 +13,7 @@
 #include "kernels/attention/attention.h"
 #include "kernels/core/arena.h"
 #include "kernels/core/gpu.h"
+#include "kernels/core/host_allocator.h"
 #include "kernels/core/philox.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/loss/linear_cross_entropy.h"
@@ -50,7 +51,7 @@ class Bench {
   Tensor Normal(const Shape& shape, DType dtype) {
     Tensor x = Tensor::Empty(shape, dtype, memory_);
     constexpr int64_t kBlock = int64_t{1} << 22;
-    PoolAllocator host;
+    HostAllocator host;
     const Tensor block = Tensor::Empty({kBlock}, dtype, host);
     for (int64_t i = 0; i < kBlock; ++i) {
       const auto value = static_cast<float>(NormalAt(1, static_cast<uint64_t>(i)));
@@ -112,7 +113,7 @@ void RunLoss(Bench& bench, int64_t rows, int parts) {
   const Tensor dw = bench.Normal({v, kDim}, DType::kF32);
   const Tensor loss = Tensor::Empty({1}, DType::kF64, bench.memory());
   const Tensor targets = Tensor::Empty({rows}, DType::kI32, bench.memory());
-  PoolAllocator host;
+  HostAllocator host;
   const Tensor numbers = Tensor::Empty({rows}, DType::kI32, host);
   for (int64_t r = 0; r < rows; ++r) {
     numbers.As<int32_t>()[r] = static_cast<int32_t>(r * 7919 % kVocabulary);

@@ -15,6 +15,7 @@
 #include "kernels/activation/swiglu.h"
 #include "kernels/copy/elementwise.h"
 #include "kernels/core/gpu.h"
+#include "kernels/core/host_allocator.h"
 #include "kernels/embedding/embedding.h"
 #include "kernels/loss/softmax_rows_cuda.h"
 #include "kernels/loss/softmax_shard_cuda.h"
@@ -49,7 +50,7 @@ class Bench {
   // Small numbers of both signs, the same block of them again and again.
   Tensor Values(const Shape& shape, DType dtype) {
     Tensor x = Tensor::Empty(shape, dtype, memory_);
-    PoolAllocator host;
+    HostAllocator host;
     const int64_t block = std::min<int64_t>(x.size(), 1 << 20);
     const Tensor numbers = Tensor::Empty({block}, DType::kF32, host);
     for (int64_t i = 0; i < block; ++i) {
@@ -265,7 +266,7 @@ void Activation(Bench& b) {
 
 // Token numbers: `vocabulary` of them in equal shares, or one for all.
 Tensor Ids(Bench& b, int64_t rows, int64_t vocabulary) {
-  PoolAllocator host;
+  HostAllocator host;
   const Tensor numbers = Tensor::Empty({rows}, DType::kI32, host);
   for (int64_t i = 0; i < rows; ++i) {
     numbers.As<int32_t>()[i] = static_cast<int32_t>(i * 7919 % vocabulary);
@@ -346,7 +347,7 @@ void Updates(Bench& b) {
   const Tensor exp_avg_sq = b.Values({kParameters}, DType::kF32);
   Axpby(0.0, exp_avg_sq, 0.0, exp_avg_sq, b.stream());
   const Tensor compute = b.Empty({kParameters}, DType::kBF16);
-  PoolAllocator host;
+  HostAllocator host;
   const Tensor one = Tensor::Empty({1}, DType::kF64, host);
   *one.As<double>() = 0.5;
   const Tensor scale = b.Empty({1}, DType::kF64);

@@ -7,6 +7,7 @@
 
 #include <fmt/core.h>
 
+#include "kernels/core/host_allocator.h"
 #include "tests/support/kernel_test.h"
 
 namespace ksa::testing {
@@ -86,7 +87,7 @@ bool LoadWeights(
   std::uniform_real_distribution<double> off(-0.25, 0.25);
   const std::vector<std::string> names = file.Children(group);
   std::set<std::string> left(names.begin(), names.end());
-  PoolAllocator allocator;
+  HostAllocator allocator;
   for (const Parameter& parameter : store.parameters()) {
     const std::string& name = parameter.spec.name;
     if (left.erase(name) == 0) {

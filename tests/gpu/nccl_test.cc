@@ -17,6 +17,7 @@
 #include "kernels/copy/elementwise.h"
 #include "kernels/core/arena.h"
 #include "kernels/core/gpu.h"
+#include "kernels/core/host_allocator.h"
 #include "parallel/comm/threads.h"
 #include "tests/gpu/ranks_on_gpus.h"
 #include "tests/parallel/comm/collectives.h"
@@ -86,7 +87,7 @@ TEST_P(Nccl, SumsAreThoseOfThreads) {
   const int size = GetParam();
   RunRanks(size, [size](Communicator& world) {
     RankGpu gpu(world.rank());
-    PoolAllocator host;
+    HostAllocator host;
     const std::unique_ptr<Communicator> group =
         MakeNcclCommunicator(world.Split(0, world.rank(), size), gpu.stream().device);
     for (const DType dtype : {DType::kF64, DType::kF32}) {
@@ -106,7 +107,7 @@ TEST_P(Nccl, SumsAreThoseOfThreads) {
 TEST_P(Nccl, RunsBesideTheStreamUntilWait) {
   RunOnGpus(GetParam(), [](Communicator& group, RankGpu& gpu) {
     constexpr int64_t kCount = int64_t{8} << 20;
-    PoolAllocator host;
+    HostAllocator host;
     const Tensor ones = Tensor::Empty({kCount}, DType::kF32, host);
     std::fill_n(ones.As<float>(), kCount, 1.0F);
     const Tensor x = Tensor::Empty({kCount}, DType::kF32, gpu.memory);
@@ -209,7 +210,7 @@ TEST_P(NcclPair, AFailedCallLeavesNoGroupOpen) {
     const Device device = gpu.stream().device;
     const std::unique_ptr<Communicator> good = MakeNcclCommunicator(world.Split(0, world.rank(), 2), device);
     const std::unique_ptr<Communicator> bad = MakeNcclCommunicator(world.Split(0, world.rank(), 2), device);
-    PoolAllocator host;
+    HostAllocator host;
     const Tensor one = Tensor::Empty({1000}, DType::kF32, host);
     std::fill_n(one.As<float>(), one.size(), 1.0F);
     const Tensor x = Tensor::Empty(one.shape(), DType::kF32, gpu.memory);
@@ -285,7 +286,7 @@ TEST_P(NcclPair, GroupsBesideEachOther) {
       const std::unique_ptr<Communicator> b = MakeNcclCommunicator(world.Split(0, world.rank(), 2), device, options);
       constexpr int64_t kLarge = int64_t{16} << 20;
       constexpr int64_t kSmall = 4096;
-      PoolAllocator host;
+      HostAllocator host;
       const Tensor ones = Tensor::Empty({kLarge}, DType::kF32, host);
       std::fill_n(ones.As<float>(), kLarge, 1.0F);
       const Tensor bucket = Tensor::Empty({kLarge}, DType::kF32, gpu.memory);

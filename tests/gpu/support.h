@@ -50,7 +50,7 @@ class GpuGuardAllocator final : public Allocator {
     } catch (const std::exception& error) {
       ADD_FAILURE() << "freeing a block of " << bytes << " bytes: " << error.what();
     }
-    slabs_.Give(block);
+    slabs_.Give(block, bytes + 2 * kGuard);
     CountGiven(bytes);
   }
 

@@ -11,6 +11,7 @@
 #include "data/files/paths.h"
 #include "kernels/core/error.h"
 #include "kernels/core/gpu.h"
+#include "kernels/core/host_allocator.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/piece_file.h"
 #include "trainer/checkpoint/tiling.h"
@@ -282,7 +283,7 @@ class Loader {
   void ReadShare(const char* prefix, const Parameter& parameter, const FlatRange& range, const Use& use) {
     const TensorEntry* tensor = checkpoint_.manifest.Find(prefix + parameter.spec.name);
     KSA_CHECK(tensor != nullptr, "{} was found before", parameter.spec.name);
-    PoolAllocator memory;  // gives everything back when the share is where it belongs
+    HostAllocator memory;  // gives everything back when the share is where it belongs
     const Tensor values = Tensor::Empty({range.size()}, tensor->dtype, memory);
     const int64_t width = parameter.spec.shape.size() / parameter.spec.shape[0];
     reader_.Read(*tensor, {{BoxOf(parameter), width, range, values}});

@@ -12,6 +12,7 @@
 #include "kernels/copy/elementwise.h"
 #include "kernels/core/arena.h"
 #include "kernels/core/gpu.h"
+#include "kernels/core/host_allocator.h"
 #include "parallel/comm/bare.h"
 #include "parallel/comm/mpi.h"
 #include "parallel/comm/nccl.h"
@@ -46,7 +47,7 @@ class Place {
  public:
   Place(const DeviceOption& option, const MpiSession& mpi) {
     if (option.Options(DType::kF32).device == DeviceKind::kCpu) {
-      memory_ = std::make_unique<PoolAllocator>();
+      memory_ = std::make_unique<HostAllocator>();
       return;
     }
     const int ordinal = mpi.local_rank();

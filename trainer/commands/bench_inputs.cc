@@ -2,13 +2,14 @@
 
 #include "kernels/core/dispatch.h"
 #include "kernels/core/gpu.h"
+#include "kernels/core/host_allocator.h"
 #include "kernels/core/philox.h"
 
 namespace ksa {
 
 Tensor RandomNormal(const std::string& name, const Shape& shape, DType dtype, Runtime& runtime) {
   constexpr int64_t kPool = 1 << 20;
-  PoolAllocator host;
+  HostAllocator host;
   const Tensor values = Tensor::Empty(shape, dtype, host);
   const uint64_t key = NamedKey(1234, name);
   DispatchFloating(dtype, [&](auto element) {

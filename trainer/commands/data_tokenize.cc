@@ -1,14 +1,15 @@
 #include <algorithm>
 #include <map>
 #include <memory>
-#include <thread>
 
 #include <fmt/core.h>
 
 #include "data/tools/tokenize.h"
 #include "kernels/core/error.h"
+#include "kernels/core/threads.h"
 #include "trainer/commands/data_commands.h"
 #include "trainer/commands/number_option.h"
+#include "trainer/step/cores.h"
 
 namespace ksa {
 namespace {
@@ -46,7 +47,7 @@ void Print(const TokenizeOptions& options, const TokenizeSummary& summary) {
 void AddDataTokenizeCommand(CLI::App& data) {
   CLI::App* command = data.add_subcommand("tokenize", "Turn UTF-8 text or JSONL into token shards");
   const auto options = std::make_shared<TokenizeOptions>();
-  options->threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  options->threads = AvailableCores(1);
   command->add_option("--input", options->inputs, "Text files, or folders of them")->required()->expected(1, -1);
   command->add_option("--output", options->output, "Folder to make; it must not exist, or be empty")->required();
   command->add_option("--tokenizer", options->tokenizer, "`byte`, or the file of a SentencePiece model")->required();
@@ -63,7 +64,9 @@ void AddDataTokenizeCommand(CLI::App& data) {
   command->add_option("--invalid-utf8", options->encode.invalid_utf8, "error (default), or replace by U+FFFD")
       ->transform(CLI::CheckedTransformer(policies));
   command->add_option("--shards", options->shards, "Shards of the training part, at most")->capture_default_str();
-  command->add_option("--threads", options->threads, "Tokenizing threads")->capture_default_str();
+  command->add_option("--threads", options->threads, "Tokenizing threads")
+      ->capture_default_str()
+      ->check(CLI::Range(1, kMaxThreads));
   command->footer(kExamples);
   options->warn = PrintDataWarning;
   command->callback([options] {

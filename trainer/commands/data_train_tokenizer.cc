@@ -1,13 +1,14 @@
 #include <algorithm>
 #include <map>
 #include <memory>
-#include <thread>
 
 #include <fmt/core.h>
 
 #include "data/tools/train_tokenizer.h"
+#include "kernels/core/threads.h"
 #include "trainer/commands/data_commands.h"
 #include "trainer/commands/number_option.h"
+#include "trainer/step/cores.h"
 
 namespace ksa {
 namespace {
@@ -26,7 +27,7 @@ void AddDataTrainTokenizerCommand(CLI::App& data) {
   CLI::App* command = data.add_subcommand("train-tokenizer", "Train a SentencePiece model on text");
   const auto options = std::make_shared<TrainTokenizerOptions>();
   SentencePieceTraining& training = options->training;
-  training.threads = static_cast<int>(std::max(1U, std::thread::hardware_concurrency()));
+  training.threads = AvailableCores(1);
   command->add_option("--input", options->inputs, "Text files, or folders of them")->required()->expected(1, -1);
   command->add_option("--output", options->output, "FILE.model to make; it must not exist")->required();
   command->add_option("--vocab-size", training.vocab_size, "Tokens in all")
@@ -48,7 +49,7 @@ void AddDataTrainTokenizerCommand(CLI::App& data) {
       ->transform(CLI::CheckedTransformer(policies));
   command->add_option("--threads", training.threads, "Training threads")
       ->capture_default_str()
-      ->check(CLI::Range(1, 1024));
+      ->check(CLI::Range(1, kMaxThreads));
   command->footer(kExamples);
   command->callback([options] {
     const TrainTokenizerSummary summary = TrainTokenizer(*options);

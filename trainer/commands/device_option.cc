@@ -1,6 +1,7 @@
 #include "trainer/commands/device_option.h"
 
 #include "kernels/core/gpu.h"
+#include "kernels/core/threads.h"
 #include "trainer/config/load.h"
 
 namespace ksa {
@@ -23,7 +24,7 @@ void AddDeviceOption(CLI::App& command, DeviceOption& option) {
   command.add_option("--device", option.device, "auto (a GPU where there is one), cpu or cuda")
       ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
       ->capture_default_str();
-  command.add_option("--threads", option.threads, "cores to use; default: all")->check(CLI::Range(1, 1024));
+  command.add_option("--threads", option.threads, "cores to use; default: all")->check(CLI::Range(1, kMaxThreads));
 }
 
 }  // namespace ksa

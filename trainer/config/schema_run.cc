@@ -3,6 +3,7 @@
 
 #include <fmt/core.h>
 
+#include "kernels/core/threads.h"
 #include "trainer/config/schema.h"
 
 namespace ksa {
@@ -143,7 +144,7 @@ std::vector<Key> RunKeys() {
                     kFree,
                     [](Draft& d) -> bool& { return d.config.run.deterministic; }),
       MakeKey<std::optional<int32_t>>("run.threads",
-                                      OptionalCodec(Count(), "auto"),
+                                      OptionalCodec(IntegerCodec<int32_t>(1, kMaxThreads), "auto"),
                                       "auto",
                                       "CPU threads of a rank; auto: the cores it may use",
                                       kFree,

@@ -13,6 +13,7 @@
 #include "data/files/paths.h"
 #include "kernels/core/allocator.h"
 #include "kernels/core/error.h"
+#include "kernels/core/host_allocator.h"
 #include "kernels/core/tensor.h"
 #include "trainer/checkpoint/checkpoint.h"
 
@@ -112,7 +113,7 @@ TensorDifference CompareTensor(const Checkpoint& a,
   if (right == nullptr || right->shape != left.shape || right->dtype != left.dtype) {
     return {left.name, left.size(), std::numeric_limits<double>::infinity()};
   }
-  PoolAllocator allocator;
+  HostAllocator allocator;
   const Tensor x = ReadTensor(a, left, allocator);
   const Tensor y = ReadTensor(b, *right, allocator);
   double squares = 0;

@@ -205,7 +205,6 @@ std::vector<std::string> KeysOfColumns(const Table& table, const std::vector<std
 
 bool IsComplete(const SweepCell& cell) {
   Config config = cell.config;
-  ResolveDevice(config, false);
   const std::vector<int64_t> steps = StepsIn(config.run.dir + "/checkpoints");
   const int64_t last =
       std::min(config.training.max_steps, config.training.hard_stop.value_or(config.training.max_steps));
@@ -213,7 +212,13 @@ bool IsComplete(const SweepCell& cell) {
   if (steps.empty() || steps.back() < last || !Exists(resolved)) {
     return false;
   }
-  const std::vector<ConfigDifference> differences = DiffConfigs(LoadConfig(resolved).config, config);
+  const Config done = LoadConfig(resolved).config;
+  // What `auto` meant was decided where the cell ran, which need not be here; whether a GPU is there now is no matter.
+  if (config.run.device == DeviceChoice::kAuto) {
+    config.run.device = done.run.device;
+  }
+  ResolveDevice(config, true);
+  const std::vector<ConfigDifference> differences = DiffConfigs(done, config);
   return std::all_of(
       differences.begin(), differences.end(), [](const ConfigDifference& difference) { return difference.allowed; });
 }

@@ -1,11 +1,13 @@
 #include "trainer/loop/summary.h"
 
 #include <map>
+#include <optional>
 
 #include <fmt/core.h>
 
 #include "model/ksa/cost.h"
 #include "trainer/observe/log_line.h"
+#include "trainer/step/cores.h"
 
 namespace ksa {
 namespace {
@@ -71,15 +73,17 @@ std::vector<std::string> StartSummary(const Config& config,
                                       const Runtime& runtime) {
   const ProcessMesh& mesh = runtime.mesh();
   const int32_t length = config.training.sequence_length;
+  const std::optional<double> quota = CpuQuota();
   std::vector<std::string> lines;
   lines.push_back(fmt::format("run {} in {}", config.run.name, config.run.dir));
-  lines.push_back(fmt::format("{} rank(s): data {} x context {} x tensor {}; {}, {} thread(s) a rank, {}",
+  lines.push_back(fmt::format("{} rank(s): data {} x context {} x tensor {}; {}, {} thread(s) a rank{}, {}",
                               mesh.shape().size(),
                               mesh.shape().data,
                               mesh.shape().context,
                               mesh.shape().tensor,
                               runtime.gpu().has_value() ? runtime.gpu()->name : "cpu",
                               runtime.stream().threads,
+                              quota.has_value() ? fmt::format(" (the CPU quota is {:.4g} cores)", *quota) : "",
                               NameOf(*config.training.precision)));
   lines.push_back(DescribeParameters(store));
   for (std::string& line : DescribeData(config, dataset)) {

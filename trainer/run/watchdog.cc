@@ -12,6 +12,7 @@
 #include <fmt/ranges.h>
 
 #include "kernels/core/error.h"
+#include "kernels/core/threads.h"
 #include "trainer/observe/log_line.h"
 
 namespace ksa {
@@ -131,7 +132,7 @@ double WatchdogSeconds() {
 Watchdog::Watchdog(double seconds, OnHang on_hang)
     : seconds_(seconds), on_hang_(on_hang ? std::move(on_hang) : OnHang(EndProcess)) {
   if (seconds_ > 0.0) {
-    thread_ = std::thread([this] { Watch(); });
+    thread_ = StartThread("watches for hangs", [this] { Watch(); });
   }
 }
 

@@ -4,6 +4,8 @@
 #include <string_view>
 #include <utility>
 
+#include "kernels/core/host_allocator.h"
+#include "kernels/gemm/prepare.h"
 #include "parallel/comm/nccl.h"
 #include "trainer/step/cores.h"
 #include "trainer/step/host_memory.h"
@@ -24,11 +26,14 @@ bool DebugSync() {
 Runtime::Runtime(Communicator& world, const RuntimeOptions& options) {
   stream_.threads = options.threads > 0 ? options.threads : AvailableCores(options.local_size);
   if (options.device == DeviceKind::kCpu) {
-    allocator_ = std::make_unique<PoolAllocator>();
+    allocator_ = std::make_unique<HostAllocator>();
   } else {
     OpenGpu(options);
   }
   stream_.deterministic = options.deterministic;
+  if (!stream_.dry) {
+    PrepareHost(stream_);
+  }
   const bool by_nccl = gpu_.has_value() && world.size() > 1;
   const auto make =
       [device = stream_.device, by_nccl, watch = options.watch_group](std::unique_ptr<Communicator> host) {

@@ -8,6 +8,7 @@
 
 #include "kernels/attention/attention.h"
 #include "kernels/core/error.h"
+#include "kernels/core/host_allocator.h"
 #include "tests/kernels/attention/attention_case.h"
 #include "tests/kernels/attention/attention_compare.h"
 #include "tests/kernels/attention/attention_compose.h"
@@ -105,7 +106,7 @@ TEST(AttentionParts, AreAsExactAsNaiveArithmeticInFloat) {
 }
 
 TEST(AttentionParts, SameBitsForAllThreadCounts) {
-  PoolAllocator pool;
+  HostAllocator pool;
   AttentionCase c;
   c.layout = {.sequences = 1, .text_tokens = 700, .chunk_size = 8, .summary_tokens = 1, .live_chunks = 84};
   c.window = AttentionWindow::Ksa(3);
@@ -150,7 +151,7 @@ struct Mistake {
 };
 
 void ExpectRefused(const AttentionCase& call, const std::vector<Mistake>& mistakes) {
-  PoolAllocator pool;
+  HostAllocator pool;
   const AttentionTensors tensors(call, DType::kF32, pool);
   EXPECT_NO_THROW(tensors.Run(call, {}, &pool));
   for (const Mistake& mistake : mistakes) {

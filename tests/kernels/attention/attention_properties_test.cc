@@ -8,6 +8,7 @@
 
 #include "kernels/attention/attention.h"
 #include "kernels/core/error.h"
+#include "kernels/core/host_allocator.h"
 #include "tests/kernels/attention/attention_case.h"
 
 namespace ksa::testing {
@@ -33,7 +34,7 @@ std::vector<AttentionCase> Cases() {
 }
 
 TEST(AttentionProperties, SameBitsForAllThreadCountsAndRuns) {
-  PoolAllocator pool;
+  HostAllocator pool;
   for (const DType dtype : kFloatingTypes) {
     for (const AttentionCase& c : Cases()) {
       SCOPED_TRACE(c.Describe());
@@ -80,7 +81,7 @@ void ExpectOnlyDocumentChanged(
 }
 
 TEST(AttentionProperties, ADocumentChangesNoBitOfAnother) {
-  PoolAllocator pool;
+  HostAllocator pool;
   for (const AttentionWindow& window : {AttentionWindow::Ksa(1),
                                         AttentionWindow::Full(),
                                         AttentionWindow::SlidingTokens(9),
@@ -110,7 +111,7 @@ TEST(AttentionProperties, ADocumentChangesNoBitOfAnother) {
 }
 
 TEST(AttentionProperties, PaddingIsZero) {
-  PoolAllocator pool;
+  HostAllocator pool;
   AttentionCase c = Plain(61, AttentionWindow::Ksa(1));
   c.Pack([](int32_t i) { return std::vector<int32_t>{11, 0, 5, 18, 3}[static_cast<size_t>(i)]; });
   const AttentionTensors tensors(c, DType::kF32, pool);
@@ -134,7 +135,7 @@ TEST(AttentionProperties, PaddingIsZero) {
 }
 
 TEST(AttentionProperties, NotANumberStaysInItsRow) {
-  PoolAllocator pool;
+  HostAllocator pool;
   const AttentionCase c = Plain(50, AttentionWindow::Ksa(2));
   const AttentionTensors tensors(c, DType::kF32, pool);
   const int64_t bad = 20;
@@ -147,7 +148,7 @@ TEST(AttentionProperties, NotANumberStaysInItsRow) {
 }
 
 TEST(AttentionProperties, TakesNoMemoryAfterTheFirstCall) {
-  PoolAllocator pool;
+  HostAllocator pool;
   const AttentionCase c = Plain(600, AttentionWindow::Ksa(3));
   const AttentionTensors tensors(c, DType::kF32, pool);
   tensors.Run(c, {.device = {}, .threads = 2}, &pool);
@@ -159,7 +160,7 @@ TEST(AttentionProperties, TakesNoMemoryAfterTheFirstCall) {
 }
 
 TEST(AttentionProperties, RunsWithoutAnAllocatorAndWithoutRows) {
-  PoolAllocator pool;
+  HostAllocator pool;
   const AttentionCase c = Plain(20, AttentionWindow::Full());
   const AttentionTensors with(c, DType::kF32, pool);
   const AttentionTensors without(c, DType::kF32, pool);
@@ -172,7 +173,7 @@ TEST(AttentionProperties, RunsWithoutAnAllocatorAndWithoutRows) {
 }
 
 TEST(AttentionProperties, RefusesWrongArguments) {
-  PoolAllocator pool;
+  HostAllocator pool;
   const AttentionCase c = Plain(20, AttentionWindow::Ksa(1));
   const AttentionTensors tensors(c, DType::kF32, pool);
   const AttentionTensors doubles(c, DType::kF64, pool);

@@ -22,7 +22,9 @@ class NotingSource final : public SlabSource {
     return empty_ ? nullptr : &memory_;
   }
 
-  void Give(void* slab) noexcept override { notes_.emplace_back(slab == &memory_ ? "give" : "give something else"); }
+  void Give(void* slab, int64_t bytes) noexcept override {
+    notes_.push_back((slab == &memory_ ? "give " : "give something else ") + std::to_string(bytes));
+  }
 
  private:
   std::vector<std::string>& notes_;
@@ -59,7 +61,7 @@ TEST(StreamResourcesTest, OneObjectOfEachTypeUntilTheEnd) {
   }
   EXPECT_EQ(Noting<1>::gone, 1);
   EXPECT_EQ(Noting<2>::gone, 1);
-  EXPECT_EQ(notes, (std::vector<std::string>{"take 100", "give"}));
+  EXPECT_EQ(notes, (std::vector<std::string>{"take 100", "give 100"}));
 }
 
 TEST(StreamResourcesTest, NoMemoryIsAnError) {

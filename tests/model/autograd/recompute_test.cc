@@ -1,5 +1,6 @@
 #include "model/autograd/recompute.h"
 
+#include "kernels/core/host_allocator.h"
 #include "model/ops/attention.h"
 #include "model/ops/linear.h"
 #include "model/ops/norm.h"
@@ -44,7 +45,7 @@ class RecomputeTest : public ::testing::Test {
   };
 
   Result Run(bool recompute) {
-    PoolAllocator pool;
+    HostAllocator pool;
     Tape tape;
     const ExecContext cx = {.tape = &tape, .stream = {}, .allocator = &pool};
     test_.store().BeginUpdate();

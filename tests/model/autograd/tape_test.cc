@@ -3,6 +3,7 @@
 #include <functional>
 
 #include "kernels/copy/elementwise.h"
+#include "kernels/core/host_allocator.h"
 #include "tests/support/kernel_test.h"
 
 namespace ksa {
@@ -10,7 +11,7 @@ namespace {
 
 using testing::ToDouble;
 
-constexpr int64_t kBlock = 512;  // what PoolAllocator rounds to
+constexpr int64_t kBlock = 512;  // what HostAllocator rounds to
 
 class TapeTest : public ::testing::Test {
  protected:
@@ -22,7 +23,7 @@ class TapeTest : public ::testing::Test {
 
   Var NewLeaf(const Shape& shape) { return Leaf(cx_, Filled(shape, 0.0), Placements::Rows()); }
 
-  PoolAllocator allocator_;
+  HostAllocator allocator_;
   Tape tape_;
   ExecContext cx_ = {.tape = &tape_, .stream = {}, .allocator = &allocator_};
 };

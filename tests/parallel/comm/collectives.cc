@@ -11,6 +11,7 @@
 
 #include "kernels/core/dispatch.h"
 #include "kernels/core/gpu.h"
+#include "kernels/core/host_allocator.h"
 #include "kernels/core/tensor.h"
 
 namespace ksa::testing {
@@ -245,7 +246,7 @@ class Checker {
   Communicator& group_;
   Stream stream_;
   Allocator& memory_;
-  PoolAllocator host_;
+  HostAllocator host_;
 };
 
 }  // namespace

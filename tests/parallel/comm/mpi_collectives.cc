@@ -1,6 +1,7 @@
 // Started by mpirun with any number of ranks: every collective of MPI's make.
 #include <gtest/gtest.h>
 
+#include "kernels/core/host_allocator.h"
 #include "tests/parallel/comm/collectives.h"
 #include "tests/parallel/mpi_main.h"
 #include "tests/support/kernel_test.h"
@@ -22,7 +23,7 @@ TEST(Mpi, NestedSplits) {
 // To oneself, and around a ring. Longer ones than expected to oneself alone: between ranks that is MPI's own error,
 // after which OpenMPI's ranks may wait for each other for ever; a run ends there.
 TEST(Mpi, MessagesOfOtherSizes) {
-  PoolAllocator memory;
+  HostAllocator memory;
   const int size = world->size();
   for (const int step : {0, 1}) {
     for (const int64_t sent : {3, 5}) {

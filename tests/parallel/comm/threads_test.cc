@@ -7,6 +7,7 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/core/host_allocator.h"
 #include "tests/parallel/comm/collectives.h"
 #include "tests/support/kernel_test.h"
 
@@ -34,7 +35,7 @@ TEST_P(ThreadRanks, NestedSplits) {
 TEST_P(ThreadRanks, SumsInTheOrderOfTheRanks) {
   const int size = GetParam();
   RunRanks(size, [size](Communicator& world) {
-    PoolAllocator memory;
+    HostAllocator memory;
     for (const DType dtype : {DType::kF64, DType::kF32}) {
       const int64_t n = int64_t{size} * 1237;
       const auto values = [&](int rank) { return Normal("rank " + std::to_string(rank), {n}, dtype, memory); };
@@ -88,21 +89,21 @@ void ExpectMismatch(const std::vector<std::function<void(Communicator&)>>& calls
 
 std::function<void(Communicator&)> Reduce(const char* op, int64_t count, DType dtype = DType::kF32) {
   return [=](Communicator& world) {
-    PoolAllocator memory;
+    HostAllocator memory;
     world.AllReduceSum(op, Tensor::Zeros({count}, dtype, memory), {});
   };
 }
 
 std::function<void(Communicator&)> Scatter(const char* op, int64_t count) {
   return [=](Communicator& world) {
-    PoolAllocator memory;
+    HostAllocator memory;
     world.ReduceScatterSum(op, Tensor::Zeros({count}, DType::kF32, memory), {});
   };
 }
 
 std::function<void(Communicator&)> Send(int peer, int64_t count, const char* op = "halo") {
   return [=](Communicator& world) {
-    PoolAllocator memory;
+    HostAllocator memory;
     const Tensor x = Tensor::Zeros({count}, DType::kF32, memory);
     const std::vector<Message> messages = {{peer, x}};
     world.Exchange(op, messages, {}, {});
@@ -111,7 +112,7 @@ std::function<void(Communicator&)> Send(int peer, int64_t count, const char* op 
 
 std::function<void(Communicator&)> Receive(int peer, int64_t count, const char* op = "halo") {
   return [=](Communicator& world) {
-    PoolAllocator memory;
+    HostAllocator memory;
     const Tensor x = Tensor::Zeros({count}, DType::kF32, memory);
     const std::vector<Message> messages = {{peer, x}};
     world.Exchange(op, {}, messages, {});
@@ -140,7 +141,7 @@ TEST(ThreadMismatch, OtherType) {
 TEST(ThreadMismatch, OtherParts) {
   const auto gather = [](std::vector<int64_t> sizes) {
     return [sizes = std::move(sizes)](Communicator& world) {
-      PoolAllocator memory;
+      HostAllocator memory;
       world.AllGatherV("rows", Tensor::Zeros({5, 2}, DType::kF32, memory), sizes, {});
     };
   };

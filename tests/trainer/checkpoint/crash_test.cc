@@ -3,6 +3,7 @@
 #include <cstring>
 #include <filesystem>
 
+#include "kernels/core/host_allocator.h"
 #include "parallel/comm/threads.h"
 #include "tests/trainer/checkpoint/disk_support.h"
 #include "tests/trainer/checkpoint/support.h"
@@ -61,7 +62,7 @@ TEST(Save, ThatFailsOnOneRankFailsOnAllAndLeavesNothing) {
     const ScratchFolder scratch;
     const std::string good = SaveSmall(scratch.path(), 1);
     const auto errors = RunRanksToEnd(3, [&](Communicator& world) {
-      PoolAllocator allocator;
+      HostAllocator allocator;
       ParameterStore store(SmallSpecs(), DType::kF32, allocator, {3, world.rank(), true});
       const auto fail = [&](SaveStage stage) {
         if (stage == SaveStage::kTensorsWritten && world.rank() == failing) {
@@ -89,7 +90,7 @@ TEST(Save, IntoAnImpossibleFolderIsRefused) {
 
 // Saves a model of 3 x 1 MiB.
 void SaveMegabytes(const std::string& folder, int64_t step, const std::function<void(SaveStage)>& on_stage = {}) {
-  PoolAllocator allocator;
+  HostAllocator allocator;
   ParameterStore store({{.name = "w", .shape = {512, 512}, .init_std = 1.0}}, DType::kF32, allocator);
   store.Initialize(1, Stream{});
   const auto self = MakeSelfCommunicator();

@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <random>
 
+#include "kernels/core/host_allocator.h"
 #include "parallel/comm/threads.h"
 #include "tests/trainer/checkpoint/support.h"
 #include "trainer/checkpoint/checkpoint.h"
@@ -81,7 +82,7 @@ TEST_F(Damage, MissingFilesAreNoticed) {
   const std::vector<Fault> faults = VerifyCheckpoint(checkpoint);
   ASSERT_EQ(faults.size(), 1U);
   EXPECT_NE(faults[0].text.find("rank_00000_of_00001.h5"), std::string::npos);
-  PoolAllocator allocator;
+  HostAllocator allocator;
   ParameterStore store(SmallSpecs(), DType::kF32, allocator);
   EXPECT_EQ(ErrorOf([&] { LoadInto(store, checkpoint, LoadParts::kWeights, Stream{}); }).code(), ExitCode::kBadData);
   std::filesystem::remove(newer_ + "/manifest.json");
@@ -100,7 +101,7 @@ TEST_F(Damage, OfOneTensorIsNamedByVerifyAndStopsTheLoad) {
   const std::vector<Fault> faults = VerifyCheckpoint(checkpoint);
   ASSERT_EQ(faults.size(), 1U);
   EXPECT_NE(faults[0].text.find("exp_avg/layers.0.q_proj.weight"), std::string::npos) << faults[0].text;
-  PoolAllocator allocator;
+  HostAllocator allocator;
   ParameterStore store(SmallSpecs(), DType::kF32, allocator);
   const Error error = ErrorOf([&] { LoadInto(store, checkpoint, LoadParts::kWeightsAndMoments, Stream{}); });
   EXPECT_EQ(error.code(), ExitCode::kBadData);

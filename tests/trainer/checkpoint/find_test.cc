@@ -176,7 +176,7 @@ TEST_F(FindTest, WhatWasPrunedWhileItWasReadIsNotDamaged) {
   EXPECT_FALSE(HasGone(checkpoint));
   fs::rename(newer_, newer_ + ".tmp-00112233445566aa");
   EXPECT_TRUE(HasGone(checkpoint));
-  PoolAllocator allocator;
+  HostAllocator allocator;
   ParameterStore store(SmallSpecs(), DType::kF32, allocator);
   const Error error = ErrorOf([&] { LoadInto(store, checkpoint, LoadParts::kWeights, Stream{}); });
   EXPECT_EQ(error.code(), ExitCode::kMissingInput);

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "kernels/core/host_allocator.h"
 #include "model/ksa/parameters.h"
 #include "parallel/comm/threads.h"
 #include "tests/trainer/checkpoint/support.h"
@@ -61,7 +62,7 @@ void OnLayout(const Layout& layout,
     const ProcessMesh mesh(world, layout.mesh, layout.sequence_parallel);
     FlatSharding sharding = ShardingOf({.zero = layout.zero}, mesh);
     sharding.bucket_elements = layout.bucket_elements;
-    PoolAllocator allocator;
+    HostAllocator allocator;
     ParameterStore store(
         ParameterSpecs(model, mesh.Size(MeshAxis::kTensor), layout.sequence_parallel), dtype, allocator, sharding);
     work(world, store);
@@ -204,13 +205,13 @@ TEST(CheckpointLayouts, ARankTakesMemoryForItsShareAndAChunk) {
   const ParameterSpec spec = {.name = "matrix", .shape = {2048, 4096}, .tensor = Placement::Sharded(1)};  // 32 MiB
   const ScratchFolder scratch;
   {
-    PoolAllocator allocator;
+    HostAllocator allocator;
     const ParameterStore store({spec}, DType::kF32, allocator);
     const auto self = MakeSelfCommunicator();
     static_cast<void>(SaveCheckpoint(store, *self, MetaOf(1), {scratch.path(), 1, {}}));
   }
   const Checkpoint checkpoint = OpenCheckpoint(scratch.path());
-  PoolAllocator allocator;
+  HostAllocator allocator;
   ParameterStore store({spec}, DType::kF32, allocator, {.tensor_parts = 16, .tensor_rank = 5});
   if (!MarkPeakMemory()) {
     GTEST_SKIP() << "the peak of resident memory cannot be reset here";

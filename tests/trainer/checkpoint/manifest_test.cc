@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <xxhash.h>
 
+#include "kernels/core/host_allocator.h"
 #include "tests/trainer/checkpoint/support.h"
 #include "trainer/checkpoint/piece_file.h"
 #include "trainer/checkpoint/tiling.h"
@@ -252,7 +253,7 @@ TEST_F(ManifestText, BoundsDepthAndSizes) {
   }
   Spill(path_, root_.dump());
   const Checkpoint checkpoint = OpenCheckpoint(path_.substr(0, path_.rfind('/')));
-  PoolAllocator allocator;
+  HostAllocator allocator;
   const TensorEntry* tensor = checkpoint.manifest.Find("weights/norm.weight");
   ASSERT_NE(tensor, nullptr);
   const Error read = ErrorOf([&] { static_cast<void>(ReadTensor(checkpoint, *tensor, allocator)); });
@@ -393,7 +394,7 @@ TEST(BoxPieces, AreReadLikeAnyOther) {
   const Checkpoint checkpoint = OpenCheckpoint(folder);
   EXPECT_TRUE(VerifyCheckpoint(checkpoint).empty());
   for (int rank = 0; rank < 2; ++rank) {
-    PoolAllocator allocator;
+    HostAllocator allocator;
     ParameterStore store(specs, DType::kF32, allocator, {2, rank, true});
     LoadInto(store, checkpoint, LoadParts::kWeightsAndMoments, Stream{});
     ExpectState(store);

@@ -103,7 +103,7 @@ TEST_F(PruneTest, CountsLinksAndNeverRemovesThem) {
 TEST_F(PruneTest, RanksAgree) {
   const auto save = [&](int64_t step) {
     RunRanks(3, [&](Communicator& world) {
-      PoolAllocator allocator;
+      HostAllocator allocator;
       ParameterStore store(SmallSpecs(), DType::kF32, allocator, {3, world.rank(), true});
       FillState(store);
       SaveOptions options;

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <tuple>
 
+#include "kernels/core/host_allocator.h"
 #include "parallel/comm/threads.h"
 #include "tests/trainer/checkpoint/support.h"
 #include "trainer/checkpoint/checkpoint.h"
@@ -12,7 +13,7 @@ namespace {
 
 void SaveOn(int ranks, bool zero, DType dtype, const std::string& folder, int64_t step) {
   RunRanks(ranks, [&](Communicator& world) {
-    PoolAllocator allocator;
+    HostAllocator allocator;
     ParameterStore store(SmallSpecs(), dtype, allocator, {ranks, world.rank(), zero});
     FillState(store);
     CheckpointMeta meta = MetaOf(step);
@@ -35,7 +36,7 @@ TEST_P(RoundTrip, EveryElementComesBack) {
     CheckpointMeta expected = MetaOf(12);
     expected.mesh.data = std::get<0>(GetParam());
     EXPECT_EQ(found.checkpoint.manifest.meta, expected);
-    PoolAllocator allocator;
+    HostAllocator allocator;
     ParameterStore store(SmallSpecs(), dtype, allocator, {readers, world.rank(), reader_zero});
     LoadInto(store, found.checkpoint, LoadParts::kWeightsAndMoments, Stream{});
     ExpectState(store);
@@ -54,7 +55,7 @@ INSTANTIATE_TEST_SUITE_P(Layouts,
 TEST(Checkpoint, WeightsAloneLeaveMomentsUntouched) {
   const ScratchFolder scratch;
   const std::string path = SaveSmall(scratch.path(), 3);
-  PoolAllocator allocator;
+  HostAllocator allocator;
   ParameterStore store(SmallSpecs(), DType::kF32, allocator);
   LoadInto(store, OpenCheckpoint(path), LoadParts::kWeights, Stream{});
   ExpectState(store, false);
@@ -112,7 +113,7 @@ TEST(Checkpoint, OfAnotherModelListsEveryDifference) {
   std::vector<ParameterSpec> specs = SmallSpecs();
   specs[0].shape = {11, 8};
   specs[2].name = "layers.0.other.weight";
-  PoolAllocator allocator;
+  HostAllocator allocator;
   ParameterStore store(specs, DType::kF32, allocator);
   const Error error = ErrorOf([&] { LoadInto(store, checkpoint, LoadParts::kWeights, Stream{}); });
   EXPECT_EQ(error.code(), ExitCode::kConfig);
@@ -134,7 +135,7 @@ TEST(Checkpoint, ReadTensorGivesTheWholeTensor) {
   const Checkpoint checkpoint = OpenCheckpoint(scratch.path());
   const TensorEntry* entry = checkpoint.manifest.Find("exp_avg/layers.0.q_proj.weight");
   ASSERT_NE(entry, nullptr);
-  PoolAllocator allocator;
+  HostAllocator allocator;
   const Tensor out = ReadTensor(checkpoint, *entry, allocator);
   ASSERT_EQ(out.shape(), Shape({65}));
   for (int64_t e = 0; e < 65; ++e) {

@@ -85,7 +85,7 @@ TEST_F(SaveTest, RunsWhatMustBeOnDiskFirstBeforeTheManifest) {
 TEST_F(SaveTest, FailsOnEveryRankWhenThatFails) {
   options_.before_commit = [] { Fail(ExitCode::kIo, "metrics.jsonl: No space left on device"); };
   const auto errors = RunRanksToEnd(3, [&](Communicator& world) {
-    PoolAllocator allocator;
+    HostAllocator allocator;
     ParameterStore store(SmallSpecs(), DType::kF32, allocator, {3, world.rank(), true});
     SaveCheckpoint(store, world, MetaOf(2), options_);
   });
@@ -105,7 +105,7 @@ TEST_F(SaveTest, NeverSavesWhatIsNotFinite) {
     for (const double bad : {std::numeric_limits<double>::quiet_NaN(), -std::numeric_limits<double>::infinity()}) {
       for (const Kind spoilt : {Kind::kWeights, Kind::kExpAvgSq}) {
         const auto errors = RunRanksToEnd(2, [&](Communicator& world) {
-          PoolAllocator allocator;
+          HostAllocator allocator;
           ParameterStore store(SmallSpecs(), dtype, allocator, {2, world.rank(), true});
           FillState(store);
           VisitState(store, [&](Kind kind, const TensorView& buffer, int64_t index, size_t parameter, int64_t element) {
@@ -130,7 +130,7 @@ TEST_F(SaveTest, NeverSavesWhatIsNotFinite) {
 }
 
 TEST_F(SaveTest, TheLargestFiniteNumbersAreSaved) {
-  PoolAllocator allocator;
+  HostAllocator allocator;
   ParameterStore store(SmallSpecs(), DType::kF32, allocator);
   FillState(store);
   VisitState(store, [&](Kind, const TensorView& buffer, int64_t index, size_t, int64_t element) {

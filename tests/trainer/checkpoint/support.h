@@ -16,6 +16,7 @@
 
 #include "kernels/copy/elementwise.h"
 #include "kernels/core/error.h"
+#include "kernels/core/host_allocator.h"
 #include "model/autograd/parameter.h"
 #include "trainer/checkpoint/checkpoint.h"
 
@@ -164,7 +165,7 @@ inline CheckpointMeta MetaOf(int64_t step, const std::string& run_id = "00112233
 inline std::string SaveSmallWith(const SaveOptions& options,
                                  int64_t step,
                                  const std::string& run_id = "00112233445566aa") {
-  PoolAllocator allocator;
+  HostAllocator allocator;
   ParameterStore store(SmallSpecs(), DType::kF32, allocator);
   FillState(store);
   const auto self = MakeSelfCommunicator();

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <stdexcept>
 
+#include "kernels/core/host_allocator.h"
 #include "tests/trainer/checkpoint/support.h"
 #include "trainer/observe/metrics.h"
 
@@ -165,7 +166,7 @@ TEST_F(Compare, WeightsOfTheNewestCommonStep) {
   SaveSmall(scratch_ / "a/checkpoints", 2);
   SaveSmall(scratch_ / "a/checkpoints", 4);
   SaveSmall(scratch_ / "a/checkpoints", 5);
-  PoolAllocator allocator;
+  HostAllocator allocator;
   ParameterStore store(SmallSpecs(), DType::kF32, allocator);
   FillState(store);
   const auto self = MakeSelfCommunicator();

@@ -242,5 +242,27 @@ TEST_F(SweepTableTest, ACellIsCompleteWithItsLastCheckpointAndThisConfiguration)
   EXPECT_FALSE(IsComplete(cell));
 }
 
+// Whether it ran on a GPU or on the CPU was decided there; the sweep's own process need not see the same.
+TEST_F(SweepTableTest, ACellIsCompleteWhereverItRan) {
+  if (!BuildHasCuda()) {
+    GTEST_SKIP() << "a configuration with run.device: cuda needs a build with CUDA";
+  }
+  SweepCell& cell = sweep_.cells[0];
+  const fs::path run = folder_ / cell.label;
+  fs::create_directories(run / "checkpoints" / "step_00000030");
+  for (const DeviceChoice asked : {DeviceChoice::kAuto, DeviceChoice::kCuda}) {
+    cell.config.run.device = asked;
+    cell.config.training.precision.reset();
+    Config config = cell.config;
+    config.run.device = DeviceChoice::kCuda;
+    ResolveDevice(config, true);
+    CheckAgainstRanks(config, 1);
+    std::ofstream(run / "config.resolved.yaml") << RenderConfig(config);
+    EXPECT_TRUE(IsComplete(cell));
+    cell.config.training.precision = DType::kF32;
+    EXPECT_FALSE(IsComplete(cell)) << "bf16 is no fp32";
+  }
+}
+
 }  // namespace
 }  // namespace ksa

@@ -6,6 +6,7 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/core/host_allocator.h"
 #include "parallel/comm/threads.h"
 #include "trainer/step/runtime.h"
 
@@ -71,7 +72,7 @@ TEST(BatchUpload, SlicesAreSamplesOfTheBatchLoadedLast) {
 TEST(BatchUpload, AContextRankHasItsSlicesOfEverySample) {
   RunRanks(2, [](Communicator& world) {
     const ProcessMesh mesh(world, {.data = 1, .context = 2, .tensor = 1});
-    PoolAllocator memory;
+    HostAllocator memory;
     ExecContext cx;
     cx.allocator = &memory;
     cx.mesh = &mesh;
