@@ -127,7 +127,7 @@ TEST_F(Compare, ValidationOfOneRunAloneIsNoDifferenceUnderTolerance) {
   for (const bool strict : {false, true}) {
     const RunDifference exact = Against("b", {0, strict});
     EXPECT_TRUE(exact.differs);
-    const QuantityDifference& validation = Find(exact, "validation_loss/v");
+    const QuantityDifference validation = Find(exact, "validation_loss/v");
     EXPECT_EQ(validation.first_different, 3);
     EXPECT_EQ(validation.a, std::nullopt);
     EXPECT_EQ(validation.b, 5.476);
