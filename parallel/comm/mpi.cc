@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+#include <exception>
 #include <optional>
 #include <vector>
 
@@ -71,7 +72,12 @@ class MpiCommunicator final : public Communicator {
     Check(MPI_Comm_size(comm_, &size_), "MPI_Comm_size");
   }
 
-  ~MpiCommunicator() override { MPI_Comm_free(&comm_); }
+  // By MPI's rules all ranks free it together; while an error is on its way the others may never come.
+  ~MpiCommunicator() override {
+    if (std::uncaught_exceptions() == 0) {
+      MPI_Comm_free(&comm_);
+    }
+  }
 
   [[nodiscard]] int rank() const override { return rank_; }
 

@@ -5,6 +5,8 @@
 #include <cmath>
 #include <filesystem>
 #include <fstream>
+#include <set>
+#include <string>
 
 #include <fmt/core.h>
 #include <gtest/gtest.h>
@@ -34,6 +36,52 @@ TEST(ReportTest, TwiceIsOfATensorsOwnErrorOrTheTypicalOne) {
   plain.Compare("gradients", "broken", {std::nan("")}, {1.0}, 0.0);
   EXPECT_EQ(plain.Twice("gradients", "off", 0.5), 0.5) << "a reference that is not finite allows nothing";
 }
+
+// The measure of a GPU's error in the twelve updates of a training file.
+class DrawsTest : public ::testing::TestWithParam<DType> {
+ protected:
+  void SetUp() override {
+    if (!std::filesystem::exists(kFile)) {
+      GTEST_SKIP() << "there is no " << kFile;
+    }
+  }
+
+  static void Run(int draw, const Report* plain, Report& report) {
+    GuardAllocator memory;
+    RunTrainFile(
+        H5Reader(kFile), 2, {.place = {{}, &memory}, .dtype = GetParam(), .plain = plain, .draw = draw}, report);
+  }
+
+  static constexpr const char* kFile = "tests/golden/train_wsd.h5";
+};
+
+// Draws that rounded alike would be one run, whose error may be small by luck.
+TEST_P(DrawsTest, RoundDifferently) {
+  std::set<std::string> texts;
+  for (int draw = 0; draw < 4; ++draw) {
+    Report report;
+    Run(draw, nullptr, report);
+    texts.insert(report.Text());
+  }
+  EXPECT_EQ(texts.size(), 4U);
+}
+
+// What a GPU does is to round otherwise, too.
+TEST_P(DrawsTest, OtherDrawsPass) {
+  Report plain;
+  for (int draw = 0; draw < kDraws; ++draw) {
+    Run(draw, nullptr, plain);
+  }
+  for (int draw = kDraws; draw < kDraws + 4; ++draw) {
+    Report report;
+    Run(draw, &plain, report);
+    EXPECT_TRUE(report.passed()) << "draw " << draw << ": " << report.Text();
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Types, DrawsTest, ::testing::Values(DType::kF32, DType::kBF16), [](const auto& type) {
+  return std::string(NameOf(type.param));
+});
 
 // The comparison itself must be able to fail: copies of the repository's files with one thing changed.
 class GoldenFailureTest : public ::testing::Test {

@@ -175,8 +175,7 @@ class Replay {
       const std::map<Channel, int> open = OpenMessages(at);
       fits = open.empty();
       for (const auto& [channel, count] : open) {
-        at.erase(static_cast<size_t>(channel.second.first));
-        at.erase(static_cast<size_t>(channel.second.second));
+        at.erase(static_cast<size_t>(count > 0 ? channel.second.first : channel.second.second));
       }
     }
     for (const size_t rank : at) {
@@ -185,7 +184,7 @@ class Replay {
     return !at.empty();
   }
 
-  // Messages between these ranks that only one side names.
+  // Messages that only one side names: how many more are sent than received.
   [[nodiscard]] std::map<Channel, int> OpenMessages(const std::set<size_t>& at) const {
     std::map<Channel, int> open;
     for (const size_t rank : at) {

@@ -26,6 +26,20 @@ TEST(RecordedGroupTest, OneOrder) {
   EXPECT_EQ(WhyNotOneOrder({{Exchange(1, 2), kRows}, {Exchange(2, 0), kRows}, {Exchange(0, 1)}}), "");
 }
 
+// A rank that waits for one that is still at an exchange with somebody else.
+TEST(RecordedGroupTest, ExchangesOfSeveralGroups) {
+  const auto rows = [](int peer) {
+    return QueuedCall{.group = "tensor",
+                      .ranks = {1, 2},
+                      .op = "rows",
+                      .kind = CollectiveKind::kExchange,
+                      .sends = {peer},
+                      .receives = {peer}};
+  };
+  EXPECT_EQ(WhyNotOneOrder({{Exchange(1, 1)}, {rows(2), Exchange(0, 0)}, {rows(1)}}), "");
+  EXPECT_NE(WhyNotOneOrder({{Exchange(1, 1)}, {rows(2), Exchange(0, 0)}, {}}), "");
+}
+
 TEST(RecordedGroupTest, OtherOrdersAreTold) {
   const std::string crossed = WhyNotOneOrder({{kRows, kColumns}, {kColumns, kRows}});
   EXPECT_NE(crossed.find("rank 0 waits in its call 0, rows of tensor over ranks 0, 1"), std::string::npos) << crossed;
