@@ -6,6 +6,7 @@
 
 #include <fmt/core.h>
 
+#include "tests/gpu/model/cpu_errors.h"
 #include "tests/gpu/model/larger_case.h"
 #include "tests/gpu/support.h"
 #include "tests/model/ksa/mesh_run.h"
@@ -21,19 +22,6 @@ double RootOfMeanSquare(const std::vector<double>& x) {
   return std::sqrt(squares / static_cast<double>(x.size()));
 }
 
-// What a pass is off by, relative to the largest of the values.
-struct Errors {
-  double loss = 0.0;
-  double hidden = 0.0;
-  std::vector<double> gradients;
-};
-
-Errors ErrorsOf(const Outcome& actual, const Outcome& exact) {
-  return {std::abs(actual.loss - exact.loss) / exact.loss,
-          RelativeDifference(ToDouble(actual.hidden), ToDouble(exact.hidden)),
-          GradientErrors(actual.gradients, exact.gradients)};
-}
-
 // A case on the GPU, and on the CPU in the same type, against fp64 with the weights that both have after rounding.
 struct CaseErrors {
   Errors actual;
@@ -46,20 +34,17 @@ class GpuModelTest : public GpuTest {
   [[nodiscard]] Place gpu() const { return {stream(), &device()}; }
 
   [[nodiscard]] CaseErrors Run(const ModelCase& c, DType dtype) const {
-    ModelHarness plain(c, dtype);
-    ModelHarness exact(c, DType::kF64);
-    exact.TakeWeights(plain);
+    const CpuMeasure cpu = MeasureCpu(c, dtype);
     ModelHarness actual(c, dtype, gpu());
-    const Outcome expected = exact.Run();
-    CaseErrors errors = {ErrorsOf(actual.Run(), expected), ErrorsOf(plain.Run(), expected), {}};
+    CaseErrors errors = {ErrorsOf(actual.Run(), cpu.exact), cpu.errors, {}};
     for (const Parameter& parameter : actual.store().parameters()) {
       errors.names.push_back(parameter.spec.name);
     }
     return errors;
   }
 
-  // At most twice the error of the same computation on the CPU. What rounds well by luck, as a tensor of few elements
-  // does now and then, is allowed twice the typical error, and one rounding.
+  // At most twice the error of the same computation on the CPU, the most of several draws. What rounds well by luck all
+  // the same is allowed twice the typical error, and one rounding.
   void ExpectTwiceAtMost(const ModelCase& c, DType dtype) const {
     SCOPED_TRACE(fmt::format("{}, {}", c.name, NameOf(dtype)));
     const double unit = UnitRoundoff(dtype);
@@ -67,7 +52,7 @@ class GpuModelTest : public GpuTest {
     const Errors& plain = errors.plain;
     EXPECT_LE(errors.actual.loss, 2.0 * plain.loss + unit);
     EXPECT_LE(errors.actual.hidden, 2.0 * plain.hidden + unit);
-    const double typical = RootOfMeanSquare(plain.gradients);
+    const double typical = plain.Typical();
     for (size_t p = 0; p < plain.gradients.size(); ++p) {
       EXPECT_LE(errors.actual.gradients[p], 2.0 * std::max(plain.gradients[p], typical) + unit)
           << errors.names[p] << ", plain " << plain.gradients[p] << ", typical " << typical;

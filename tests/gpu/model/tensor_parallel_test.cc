@@ -10,8 +10,10 @@
 
 #include "kernels/core/arena.h"
 #include "kernels/core/gpu.h"
+#include "model/ksa/parameters.h"
 #include "parallel/comm/nccl.h"
 #include "parallel/comm/threads.h"
+#include "tests/gpu/model/cpu_errors.h"
 #include "tests/gpu/model/larger_case.h"
 #include "tests/gpu/ranks_on_gpus.h"
 #include "tests/model/ksa/mesh_run.h"
@@ -67,25 +69,15 @@ TEST_F(GpuTensorParallelTest, LossAndGradientsAreAsAccurateAsOnTheCpu) {
       for (const DType dtype : {DType::kF32, DType::kBF16}) {
         SCOPED_TRACE(fmt::format("{}, rows in parts: {}, {}", name, parts, NameOf(dtype)));
         const ModelCase c = Larger(FindCase(name), 64);
-        ModelHarness plain(c, dtype);
-        ModelHarness exact(c, DType::kF64);
-        exact.TakeWeights(plain);
-        const Outcome expected = exact.Run();
-        const Outcome on_cpu = plain.Run();
+        const CpuMeasure cpu = MeasureCpu(c, dtype);
         const WholeOutcome actual = Whole(Run(c, dtype, parts));
         const double unit = UnitRoundoff(dtype);
-        EXPECT_LE(std::abs(actual.loss - expected.loss),
-                  2.0 * std::abs(on_cpu.loss - expected.loss) + unit * expected.loss);
-        const std::vector<double> errors = GradientErrors(actual.gradients, expected.gradients);
-        const std::vector<double> allowed = GradientErrors(on_cpu.gradients, expected.gradients);
-        double squares = 0.0;
-        for (const double error : allowed) {
-          squares += error * error;
-        }
-        const double typical = std::sqrt(squares / static_cast<double>(allowed.size()));
+        EXPECT_LE(std::abs(actual.loss - cpu.exact.loss), (2.0 * cpu.errors.loss + unit) * cpu.exact.loss);
+        const std::vector<double> errors = GradientErrors(actual.gradients, cpu.exact.gradients);
+        const std::vector<ParameterSpec> specs = ParameterSpecs(c.config);
         for (size_t p = 0; p < errors.size(); ++p) {
-          EXPECT_LE(errors[p], 2.0 * std::max(allowed[p], typical) + unit)
-              << plain.store().parameters()[p].spec.name << ", plain " << allowed[p] << ", typical " << typical;
+          EXPECT_LE(errors[p], 2.0 * std::max(cpu.errors.gradients[p], cpu.errors.Typical()) + unit)
+              << specs[p].name << ", plain " << cpu.errors.gradients[p] << ", typical " << cpu.errors.Typical();
         }
       }
     }

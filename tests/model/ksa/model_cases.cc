@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <random>
 
 #include "model/ops/collectives.h"
 
@@ -223,6 +224,23 @@ void ModelHarness::TakeWeights(const ModelHarness& other) {
     const Tensor values = Tensor::Empty({parameter.spec.shape.size()}, store_.state_dtype(), allocator_);
     for (int64_t i = 0; i < values.size(); ++i) {
       SetElement(values, i, from[static_cast<size_t>(i)]);
+    }
+    store_.SetWeights(parameter, values, place_.stream);
+  }
+}
+
+void ModelHarness::ShakeWeights(int draw) {
+  if (draw == 0) {
+    return;
+  }
+  constexpr double kMost = 1.0 / 64.0;
+  std::mt19937_64 random(static_cast<uint64_t>(draw));
+  std::uniform_real_distribution<double> change(-kMost, kMost);
+  for (const Parameter& parameter : store_.parameters()) {
+    const std::vector<double> from = ValuesOf(parameter.value, place_.stream);
+    const Tensor values = Tensor::Empty({parameter.spec.shape.size()}, store_.state_dtype(), allocator_);
+    for (int64_t i = 0; i < values.size(); ++i) {
+      SetElement(values, i, from[static_cast<size_t>(i)] * (1.0 + change(random)));
     }
     store_.SetWeights(parameter, values, place_.stream);
   }

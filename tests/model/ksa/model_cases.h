@@ -65,6 +65,10 @@ class ModelHarness {
   // Weights of another harness of the same case, in any type and at any place.
   void TakeWeights(const ModelHarness& other);
 
+  // Changes every weight by up to a sixty-fourth of itself, at random: another run of the same kind, of which every
+  // step rounds otherwise. `draw`: 0 changes nothing.
+  void ShakeWeights(int draw);
+
   // The mean loss alone.
   [[nodiscard]] double Loss();
 
