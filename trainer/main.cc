@@ -1,12 +1,16 @@
 // The `ksa` program: one sub-command a file under trainer/commands.
 #include <algorithm>
+#include <cerrno>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <string_view>
+#include <system_error>
 
 #include <CLI/CLI.hpp>
 #include <fmt/core.h>
 
+#include "data/files/file_error.h"
 #include "kernels/core/error.h"
 #include "kernels/core/gpu.h"
 #include "trainer/commands/ablate.h"
@@ -14,25 +18,45 @@
 #include "trainer/commands/bench.h"
 #include "trainer/commands/check.h"
 #include "trainer/commands/ckpt.h"
+#include "trainer/commands/command_result.h"
 #include "trainer/commands/compare.h"
 #include "trainer/commands/data_commands.h"
 #include "trainer/commands/eval.h"
 #include "trainer/commands/generate.h"
 #include "trainer/commands/train.h"
+#include "trainer/run/stop_signal.h"
 
 namespace {
 
+// Shells leave a ~ behind an = as it is, and a folder of that name is never meant.
+void RefuseTilde(int argc, char** argv) {
+  for (int i = 1; i < argc; ++i) {
+    const std::string_view argument = argv[i];
+    const size_t equals = argument.starts_with("--") ? argument.find('=') : std::string_view::npos;
+    const std::string_view value = equals == std::string_view::npos ? "" : argument.substr(equals + 1);
+    if (value == "~" || value.starts_with("~/")) {
+      ksa::Fail(ksa::ExitCode::kUsage,
+                "{}: the shell does not replace a ~ behind '='; write {} {}, with a space, or the whole path",
+                argument,
+                argument.substr(0, equals),
+                value);
+    }
+  }
+}
+
 // Exit codes: docs/exit-codes.md.
-int Run(int argc, char** argv) {
+ksa::CommandResult Run(int argc, char** argv) {
+  RefuseTilde(argc, argv);
+  ksa::CommandResult result;
   CLI::App app{"Native pretraining of Kwai Summary Attention language models", "ksa"};
   app.set_version_flag("--version", KSA_VERSION);
   app.require_subcommand(1);
-  ksa::AddTrainCommand(app);
+  ksa::AddTrainCommand(app, result);
   ksa::AddCheckCommand(app);
   ksa::AddDataCommands(app);
   ksa::AddCkptCommand(app);
   ksa::AddCompareCommand(app);
-  ksa::AddAblateCommand(app);
+  ksa::AddAblateCommand(app, result);
   ksa::AddBenchCommand(app);
   ksa::AddEvalCommand(app);
   ksa::AddGenerateCommand(app);
@@ -41,10 +65,31 @@ int Run(int argc, char** argv) {
     std::reverse(arguments.begin(), arguments.end());  // the parser takes them from the back
     app.parse(std::move(arguments));
   } catch (const CLI::ParseError& error) {
-    const int code = app.exit(error);
-    return code == 0 ? 0 : static_cast<int>(ksa::ExitCode::kUsage);
+    result.code = app.exit(error) == 0 ? ksa::ExitCode::kDone : ksa::ExitCode::kUsage;
   }
-  return 0;
+  return result;
+}
+
+// One check for all commands: what was printed has arrived.
+void CheckPrinted(const ksa::CommandResult& result) {
+  errno = 0;
+  const bool failed = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;
+  if (failed && result.prints_result) {
+    ksa::FailFile(ksa::FileUse::kWrite, errno != 0 ? errno : EIO, "standard output", "cannot be written");
+  }
+}
+
+ksa::CommandResult RunAndCheck(int argc, char** argv) {
+  try {
+    const ksa::CommandResult result = Run(argc, argv);
+    CheckPrinted(result);
+    return result;
+  } catch (const std::system_error& error) {  // what fmt throws where printing fails
+    if (std::ferror(stdout) != 0) {
+      ksa::FailFile(ksa::FileUse::kWrite, error.code().value(), "standard output", "cannot be written");
+    }
+    throw;
+  }
 }
 
 // What a GPU that never gets done holds up are the handlers at exit, too.
@@ -61,10 +106,14 @@ int End(int code) {
 int main(int argc, char** argv) {
   // A file that outgrows its limit is then a failed write with a message, not the end of the process.
   std::signal(SIGXFSZ, SIG_IGN);
+  // Before anything slow, such as reading a configuration: from here on a request is remembered.
+  if (argc > 1 && (std::string_view(argv[1]) == "train" || std::string_view(argv[1]) == "ablate")) {
+    ksa::CatchStopSignals();
+  }
   try {
-    int code = 0;
-    ksa::ThrowAsErrors([&] { code = Run(argc, argv); });
-    return End(code);
+    ksa::CommandResult result;
+    ksa::ThrowAsErrors([&] { result = RunAndCheck(argc, argv); });
+    return End(static_cast<int>(result.code));
   } catch (const ksa::Error& error) {
     fmt::print(stderr, "ksa: {}\n", error.what());
     return End(static_cast<int>(error.code()));

@@ -13,6 +13,7 @@
 #include "kernels/core/address_space.h"
 #include "parallel/comm/launcher.h"
 #include "parallel/comm/own_messages.h"
+#include "parallel/comm/singleton.h"
 
 namespace ksa {
 namespace {
@@ -323,6 +324,7 @@ void RefuseSingleThread(int provided) {
 MpiSession::MpiSession() {
   // Open MPI aborts the process, with exit code 1, where it gets none.
   CheckAddressSpace(int64_t{256} << 20, "MPI, with its threads,");
+  PrepareSingleton();
   int provided = 0;
   Check(MPI_Init_thread(nullptr, nullptr, MPI_THREAD_FUNNELED, &provided), "MPI_Init_thread");
   int world = 1;

@@ -18,16 +18,27 @@ sweep=("$KSA" ablate "$work/sweep.yaml" --set "data.train=[{path: $work/corpus/t
 
 # Asked to stop while the first cell runs: it keeps its checkpoint, and the rest is left for later.
 slow=(--set training.max_steps=400)
-"${sweep[@]}" "${slow[@]}" >"$work/stopped.log" 2>&1 &
-pid=$!
-for _ in $(seq 400); do
-  [ -s "$(find "$work/sweep" -name metrics.jsonl 2>/dev/null | head -n 1)" ] 2>/dev/null && break
-  sleep 0.02
-done
-kill -USR1 "$pid"
-code=0
-wait "$pid" || code=$?
-[ "$code" -eq 85 ] || { cat "$work/stopped.log" >&2; fail "a stopped sweep ended with $code instead of 85"; }
+rows() { cat "$work"/sweep/*/metrics.jsonl 2>/dev/null | wc -l; }
+# stopped CODE COMMAND...: runs the sweep, and the command once a cell has written two rows more.
+stopped() {
+  local wanted=$1 code=0 rows_wanted=$(($(rows) + 2)) pid
+  shift
+  "${sweep[@]}" "${slow[@]}" >"$work/stopped.log" 2>&1 &
+  pid=$!
+  while [ "$(rows)" -lt "$rows_wanted" ]; do
+    kill -0 "$pid" 2>/dev/null || { cat "$work/stopped.log" >&2; fail "the sweep ended early"; }
+    sleep 0.02
+  done
+  "$@" "$pid"
+  wait "$pid" || code=$?
+  [ "$code" -eq "$wanted" ] || { cat "$work/stopped.log" >&2; fail "a stopped sweep ended with $code instead of $wanted"; }
+}
+stopped 85 kill -USR1
+touch_stop() { touch "$work/sweep/STOP"; }
+stopped 86 touch_stop
+[ ! -e "$work/sweep/STOP" ] || fail "the sweep left its STOP file"
+stop_cell() { touch "$(dirname "$(ls -t "$work"/sweep/*/lock | head -n 1)")/STOP"; }
+stopped 86 stop_cell  # a person stopped the cell itself
 
 expect_exit 0 "${sweep[@]}" "${slow[@]}"
 expect_output "resumed from"

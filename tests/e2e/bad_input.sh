@@ -67,8 +67,6 @@ expect_output "allow_change"
 expect_exit 0 train base "$config" --set optimizer.lr=5e-4 --set 'checkpoint.allow_change=[optimizer.lr, optimizer.min_lr]' \
   --set training.hard_stop=12
 expect_exit 73 train base "$config" --set checkpoint.resume=never
-expect_exit 73 train base "$config" --set "checkpoint.resume=$work/base/checkpoints/step_00000010" --set training.hard_stop=12
-expect_output step_00000012
 expect_exit 0 train branch "$config" --set "checkpoint.resume=$work/base/checkpoints/step_00000010" \
   --set training.hard_stop=12
 expect_exit 66 train fresh "$config" --set "checkpoint.resume=$work/nowhere"

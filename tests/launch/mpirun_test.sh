@@ -173,6 +173,8 @@ submit c.yaml --set training.max_steps=5
 check "a job" 0 "mpirun was given: -np 16" "node2 slots=8" "train c.yaml --set training.max_steps=5" "!requeue"
 CODE=85 submit c.yaml
 check "stopped before the limit" 85 "scontrol requeue 77"
+CODE=86 submit c.yaml
+check "stopped by a person" 86 "!requeue"
 # SLURM's count of restarts, 9 here, has those after 85 in it.
 CODE=75 submit c.yaml
 check "a rank was lost, after many stops at the limit" 75 "scontrol requeue 77"

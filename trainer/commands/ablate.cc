@@ -33,8 +33,8 @@ constexpr const char* kExamples = R"(Examples:
 
 Every cell is a run of `ksa train` of its own, one after the other, in <dir>/<cell>. The same line again skips the cells
 that are done and resumes one that was cut off. Then <dir>/table.txt, .csv and .json hold the results. A cell that fails
-does not end the sweep; its exit code stands in the table, and the first such code is the command's. SIGUSR1, SIGTERM
-or a file STOP in <dir> stop the running cell with a checkpoint, and the sweep with code 85.)";
+does not end the sweep; its exit code stands in the table, and the first such code is the command's. Ctrl-C, SIGHUP or
+a file STOP in <dir> stop the running cell with a checkpoint, and the sweep with code 86; SIGUSR1 and SIGTERM with 85.)";
 
 struct AblateOptions {
   std::string sweep;
@@ -45,7 +45,20 @@ struct AblateOptions {
 };
 
 constexpr int kDone = static_cast<int>(ExitCode::kDone);
-constexpr int kStopped = static_cast<int>(ExitCode::kStopped);
+
+// Where nobody reads any more the cells go on: the table is in files as well.
+void Say(const std::string& text) {
+  static_cast<void>(std::fwrite(text.data(), 1, text.size(), stdout));
+  static_cast<void>(std::fflush(stdout));
+}
+
+bool IsStop(int code) {
+  return code == static_cast<int>(ExitCode::kStopped) || code == static_cast<int>(ExitCode::kStoppedByPerson);
+}
+
+ExitCode StopCode(StopCause cause) {
+  return cause == StopCause::kPerson ? ExitCode::kStoppedByPerson : ExitCode::kStopped;
+}
 
 // Cells are processes with an MPI of their own, which cannot be started below a rank of another MPI job.
 void RefuseMpirun() {
@@ -105,7 +118,7 @@ std::vector<int> RunCells(const Sweep& sweep,
     const SweepCell& cell = sweep.cells[i];
     std::string title = fmt::format("cell {}/{}: {}", i + 1, sweep.cells.size(), cell.label);
     if (codes[i] == kDone) {
-      fmt::print("{}: already done\n", title);
+      Say(title + ": already done\n");
       continue;
     }
     if (stop.Requested()) {
@@ -117,15 +130,14 @@ std::vector<int> RunCells(const Sweep& sweep,
                            left,
                            FormatDuration(seconds / static_cast<double>(ran) * static_cast<double>(left)));
     }
-    fmt::print("{}\n", title);
-    static_cast<void>(std::fflush(stdout));  // before the cell's own lines
+    Say(title + "\n");
     ++ran;
     --left;
     codes[i] = RunChild(TrainCommand(sweep, cell, launcher), stop);
     if (stop.Requested() && codes[i] != kDone) {
-      codes[i] = kStopped;  // also when the signal came before the child could handle it
+      codes[i] = static_cast<int>(StopCode(stop.Cause()));  // also of a child that could not handle the signal yet
     }
-    if (codes[i] == kStopped) {
+    if (IsStop(codes[i])) {
       break;
     }
   }
@@ -143,17 +155,19 @@ ExitCode KnownCode(int code) {
   return kInternal;
 }
 
-void FailIfNotDone(const Sweep& sweep, const std::vector<int>& codes) {
+// `asked`: who asked the sweep itself to stop.
+void FailIfNotDone(const Sweep& sweep, const std::vector<int>& codes, StopCause asked) {
   size_t done = 0;
   std::vector<size_t> failed;
   for (size_t i = 0; i < codes.size(); ++i) {
     done += codes[i] == kDone ? 1 : 0;
-    if (codes[i] != kDone && codes[i] != kStopped && codes[i] != kCellNotRun) {
+    if (codes[i] != kDone && !IsStop(codes[i]) && codes[i] != kCellNotRun) {
       failed.push_back(i);
     }
   }
   if (done + failed.size() < codes.size()) {
-    Fail(ExitCode::kStopped,
+    const auto stopped = std::find_if(codes.begin(), codes.end(), IsStop);
+    Fail(stopped == codes.end() ? StopCode(asked) : static_cast<ExitCode>(*stopped),
          "stopped with {} of {} cells done; run the same command again to go on",
          done,
          codes.size());
@@ -190,17 +204,15 @@ void Ablate(const AblateOptions& options) {
   const std::vector<int> codes = RunCells(sweep, options.launcher, stop, past);
   const Table table = SummarizeSweep(sweep, codes);
   WriteSweepTable(sweep, table);
-  fmt::print("\n{}", RenderSweepTable(sweep, table));
-  std::fflush(stdout);
-  if (stop.Requested()) {
-    stop.Consume();
-  }
-  FailIfNotDone(sweep, codes);
+  Say("\n" + RenderSweepTable(sweep, table));
+  const StopCause asked = stop.Cause();
+  stop.Consume();  // also one that came when the last cell was done
+  FailIfNotDone(sweep, codes, asked);
 }
 
 }  // namespace
 
-void AddAblateCommand(CLI::App& app) {
+void AddAblateCommand(CLI::App& app, CommandResult& result) {
   const auto options = std::make_shared<AblateOptions>();
   CLI::App* command = app.add_subcommand("ablate", "Train every cell of a sweep, then print one table");
   command->add_option("sweep", options->sweep, "sweep file (YAML)")->required()->type_name("SWEEP");
@@ -213,7 +225,10 @@ void AddAblateCommand(CLI::App& app) {
   command->add_flag("--list", options->list, "print the cells and which of them are done; run nothing");
   command->add_flag("--table", options->table, "make the table of what is there; run nothing");
   command->footer(kExamples);
-  command->callback([options] { Ablate(*options); });
+  command->callback([options, &result] {
+    result.prints_result = options->list || options->table;
+    Ablate(*options);
+  });
 }
 
 }  // namespace ksa

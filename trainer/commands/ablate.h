@@ -3,8 +3,10 @@
 
 #include <CLI/CLI.hpp>
 
+#include "trainer/commands/command_result.h"
+
 namespace ksa {
 
-void AddAblateCommand(CLI::App& app);
+void AddAblateCommand(CLI::App& app, CommandResult& result);
 
 }  // namespace ksa

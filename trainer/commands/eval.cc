@@ -99,7 +99,7 @@ void Eval(const EvalOptions& options) {
   Evaluator evaluator(loaded.runtime(), loaded.model(), dataset, options.micro_batch_size);
   const int64_t all = dataset.validation_sources()[0].samples;
   const int64_t samples = options.samples > 0 ? std::min(options.samples, all) : all;
-  const EvaluationSums sums = evaluator.Run(0, samples, loaded.mix());
+  const EvaluationSums sums = *evaluator.Run(0, samples, loaded.mix());  // nobody interrupts it
   fmt::print("{}\n{}: {} of {} samples of {} tokens\n",
              loaded.checkpoint().path,
              options.data,

@@ -1,5 +1,6 @@
 #include "trainer/commands/train.h"
 
+#include <chrono>
 #include <cstdio>
 #include <memory>
 #include <optional>
@@ -17,6 +18,7 @@
 #include "trainer/loop/memory_plan.h"
 #include "trainer/loop/ranks.h"
 #include "trainer/loop/trainer.h"
+#include "trainer/run/exit_deadline.h"
 #include "trainer/run/stop_signal.h"
 #include "trainer/run/watchdog.h"
 
@@ -28,7 +30,11 @@ struct TrainOptions {
   std::vector<std::string> sets;
   bool dry_run = false;
   std::optional<std::string> trace;
+  std::chrono::steady_clock::time_point begin = std::chrono::steady_clock::now();  // of the program
 };
+
+// The most that the end of a run may take once everything is saved and said, in seconds.
+constexpr unsigned kMostTakeDown = 60;
 
 // For errors that every rank throws alike: rank 0 speaks and ends the job, the others wait for that.
 [[noreturn]] void EndTogether(const Error& error, Communicator& world, const std::string& host) {
@@ -51,19 +57,36 @@ void SettleOnAllRanks(LoadedConfig& loaded, const TrainOptions& options, Communi
   }
 }
 
+// Says how the run ended while everything is still up: what takes it down may hang, and then the cause must be known
+// and the exit code be right. An error among several ranks may be one rank's alone, and ends them all here.
+void SayEnd(const RunEnd& end, Communicator& world, const std::string& host) {
+  if (end.failed && world.size() > 1) {
+    EndAllRanks(Error(end.code, end.message), world.rank(), host);
+  }
+  if (!end.message.empty() && world.rank() == 0) {
+    fmt::print(stderr, "ksa: {}\n", end.message);
+  }
+  std::fflush(nullptr);
+  EndWithin(kMostTakeDown, end.code);
+}
+
 // On a GPU memory is planned first, so that a run that does not fit ends here and not in the middle of a step.
-void TrainOnDevice(const Config& config,
-                   const TrainOptions& options,
-                   Communicator& world,
-                   const RankPlace& place,
-                   Watchdog& watchdog) {
+ExitCode TrainOnDevice(const Config& config,
+                       const TrainOptions& options,
+                       Communicator& world,
+                       const RankPlace& place,
+                       Watchdog& watchdog) {
   RuntimeOptions runtime_options = {.mesh = MeshOf(config.parallel, world.size()),
                                     .sequence_parallel = config.parallel.sequence_parallel,
                                     .ordinal = place.local_rank,
                                     .local_size = place.local_size,
                                     .threads = config.run.threads.value_or(0),
                                     .deterministic = config.run.deterministic};
-  TrainerOptions trainer_options = {.dry_run = options.dry_run, .trace = options.trace, .host = place.host};
+  TrainerOptions trainer_options = {.dry_run = options.dry_run,
+                                    .trace = options.trace,
+                                    .memory_table = "",
+                                    .host = place.host,
+                                    .begin = options.begin};
   if (config.run.device == DeviceChoice::kCuda) {
     const MemoryPlan plan = PlanMemory(config, world.size(), world.rank());
     CheckFits(plan, QueryGpu(runtime_options.ordinal));
@@ -73,27 +96,17 @@ void TrainOnDevice(const Config& config,
   }
   Runtime runtime(world, runtime_options);
   runtime.SetWatchdog(&watchdog);
-  Trainer(config, runtime, std::move(trainer_options)).Run();
+  Trainer trainer(config, runtime, std::move(trainer_options));
+  const RunEnd end = trainer.Run();
+  watchdog.Enter(Phase::kShutDown);
+  SayEnd(end, world, place.host);
+  return end.code;
 }
 
-// However training ends, what is left may hang as well.
-void TrainWatched(const Config& config,
-                  const TrainOptions& options,
-                  Communicator& world,
-                  const RankPlace& place,
-                  Watchdog& watchdog) {
-  try {
-    watchdog.Enter(Phase::kSetUp);
-    TrainOnDevice(config, options, world, place, watchdog);
-    watchdog.Enter(Phase::kShutDown);
-  } catch (...) {
-    watchdog.Enter(Phase::kShutDown);
-    throw;
+ExitCode Train(const TrainOptions& options) {
+  if (options.dry_run) {
+    ObeyStopSignals();
   }
-}
-
-void Train(const TrainOptions& options) {
-  const StopSignal stop;  // from here on a request is remembered until updates run, and ends nothing in between
   LoadedConfig loaded = LoadConfig(options.config, options.sets);
   Watchdog watchdog(WatchdogSeconds());
   const MpiSession mpi;
@@ -113,20 +126,23 @@ void Train(const TrainOptions& options) {
     }
     EndTogether(error, *world, place.host);
   }
+  ExitCode code = ExitCode::kDone;
   try {
-    ThrowAsErrors([&] { TrainWatched(loaded.config, options, *world, place, watchdog); });
+    watchdog.Enter(Phase::kSetUp);
+    ThrowAsErrors([&] { code = TrainOnDevice(loaded.config, options, *world, place, watchdog); });
   } catch (const Error& error) {
-    // A stop is agreed on by all ranks, which leave in good order; anything else may have hit one rank alone.
-    if (world->size() == 1 || error.code() == ExitCode::kStopped) {
+    watchdog.Enter(Phase::kShutDown);
+    if (world->size() == 1) {
       throw;
     }
     EndAllRanks(error, world->rank(), place.host);
   }
+  return code;
 }
 
 }  // namespace
 
-void AddTrainCommand(CLI::App& app) {
+void AddTrainCommand(CLI::App& app, CommandResult& result) {
   const auto options = std::make_shared<TrainOptions>();
   CLI::App* command = app.add_subcommand("train", "Pretrain a model, or resume where the run folder stands");
   command->add_option("config", options->config, "run configuration (YAML)")->required()->type_name("CONFIG");
@@ -140,13 +156,16 @@ void AddTrainCommand(CLI::App& app) {
       "  ksa train configs/train/ksa_1b9_8k.yaml --dry-run --trace step.json\n"
       "  ksa train configs/train/quickstart.yaml --set optimizer.lr=1e-3 --set run.name=lower\n"
       "  mpirun -np 2 --bind-to none ksa train configs/train/quickstart.yaml\n"
-      "The same line again resumes from the newest checkpoint that verifies. SIGUSR1, SIGTERM or a file STOP in the "
-      "run\n"
-      "folder end the run after the current update, with a checkpoint and exit code 85.\n"
+      "The same line again resumes from the newest checkpoint that verifies. A stop ends the run after the current\n"
+      "update, with a checkpoint: Ctrl-C, SIGHUP or a file STOP in the run folder with exit code 86; SIGUSR1, SIGTERM\n"
+      "or run.max_wall_minutes with 85 (start it again). A file SAVE asks for a checkpoint, and training goes on.\n"
       "KSA_WATCHDOG_SECONDS (600; 0: never): a rank that makes no progress for so long says where it hangs and ends "
       "the "
       "job\nwith exit code 75; set-up, checkpoints and shutdown may take three times as long.");
-  command->callback([options] { Train(*options); });
+  command->callback([options, &result] {
+    result.prints_result = options->dry_run;  // else log.txt is the record
+    result.code = Train(*options);
+  });
 }
 
 }  // namespace ksa

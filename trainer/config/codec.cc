@@ -128,10 +128,31 @@ Codec<std::string> TextCodec() {
             if (node.text.empty()) {
               return reporter.Fail(node.place, "expected a text, got an empty one");
             }
+            if (node.text.find('\0') != std::string::npos) {
+              return reporter.Fail(node.place, "holds a zero byte, where names and paths end; remove it");
+            }
             out = node.text;
             return true;
           },
           [](const std::string& value) { return ScalarText(value); }};
+}
+
+Codec<std::string> PathCodec() {
+  Codec<std::string> codec = TextCodec();
+  codec.read = [text = codec.read](const YamlNode& node, const Reporter& reporter, std::string& out) {
+    if (!text(node, reporter, out)) {
+      return false;
+    }
+    if (out.starts_with('~')) {
+      return reporter.Fail(node.place,
+                           fmt::format("{} begins with ~, which only shells replace; write the whole path, or ./{} if "
+                                       "the folder is called so",
+                                       Quoted(out),
+                                       out));
+    }
+    return true;
+  };
+  return codec;
 }
 
 bool ReadItem(const YamlNode& node, const Reporter& reporter, const std::vector<ItemField>& fields) {

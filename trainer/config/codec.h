@@ -58,7 +58,8 @@ template <typename T>
                                         double below = std::numeric_limits<double>::infinity());
 
 [[nodiscard]] Codec<bool> BoolCodec();         // true, false
-[[nodiscard]] Codec<std::string> TextCodec();  // any scalar but the empty one
+[[nodiscard]] Codec<std::string> TextCodec();  // any scalar but the empty one, without a zero byte
+[[nodiscard]] Codec<std::string> PathCodec();  // a text that does not begin with ~, which only shells replace
 
 // Fails unless the node is a scalar; `what` says what was expected.
 [[nodiscard]] bool CheckScalar(const YamlNode& node, const Reporter& reporter, const std::string& what);

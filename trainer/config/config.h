@@ -24,7 +24,8 @@ struct RunConfig {
   uint64_t seed = 1234;
   DeviceChoice device = DeviceChoice::kAuto;
   bool deterministic = true;
-  std::optional<int32_t> threads;  // none: the cores this rank may use
+  std::optional<int32_t> threads;          // none: the cores this rank may use
+  std::optional<double> max_wall_minutes;  // after the program's start; none: no limit
 
   friend bool operator==(const RunConfig&, const RunConfig&) = default;
 };
@@ -88,6 +89,7 @@ struct CheckpointConfig {
   std::string resume = "auto";      // "auto", "never" or the path of a checkpoint
   std::optional<std::string> load;  // path of a checkpoint whose weights alone are taken
   std::vector<std::string> allow_change;
+  int32_t retries = 5;  // further tries of a save that failed
 
   friend bool operator==(const CheckpointConfig&, const CheckpointConfig&) = default;
 };

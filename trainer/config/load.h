@@ -54,8 +54,9 @@ void CheckAgainstRanks(Config& config, int world_size);
 // The same with the origin of every value as a comment: `ksa check --print`.
 [[nodiscard]] std::string RenderConfigWithOrigins(const LoadedConfig& loaded);
 
-// What a resume may change: nothing of kRefused, all of kFree, of kNeedsAllowChange what checkpoint.allow_change lists.
-enum class ChangeClass : int { kRefused, kFree, kNeedsAllowChange };
+// What a resume may change: nothing of kRefused, all of kFree, of kNeedsAllowChange what checkpoint.allow_change lists,
+// of kContent where the data lies and how it is called (what it holds, the fingerprint says).
+enum class ChangeClass : int { kRefused, kFree, kNeedsAllowChange, kContent };
 
 struct ConfigDifference {
   std::string key;

@@ -35,6 +35,41 @@ bool IsAllowed(const std::string& key, const Config& old_config, const Config& n
   return source && Follows(key, old_config) && Follows(key, new_config);
 }
 
+// Sources in the same order with the same weights draw the same samples, if the shards are the same.
+bool SameWeights(const std::vector<TrainSource>& one, const std::vector<TrainSource>& other) {
+  return std::equal(one.begin(), one.end(), other.begin(), other.end(), [](const TrainSource& a, const TrainSource& b) {
+    return a.weight == b.weight;
+  });
+}
+
+bool MayChange(const Key& key, const Config& old_config, const Config& new_config) {
+  switch (key.change) {
+    case ChangeClass::kFree:
+      return true;
+    case ChangeClass::kNeedsAllowChange:
+      return IsAllowed(key.path, old_config, new_config);
+    case ChangeClass::kContent:
+      return SameWeights(old_config.data.train, new_config.data.train);
+    case ChangeClass::kRefused:
+      return false;
+  }
+  return false;
+}
+
+// What to do about a difference that is not allowed.
+std::string AdviceOf(const ConfigDifference& difference) {
+  switch (difference.change) {
+    case ChangeClass::kNeedsAllowChange:
+      return fmt::format("set it back, or list {} in checkpoint.allow_change", difference.key);
+    case ChangeClass::kContent:
+      return "a resume may change paths and names, but neither the number of sources nor their weights: set these "
+             "back, "
+             "or start a run in another run.dir";
+    default:
+      return "a resume cannot change it: set it back, or start a run in another run.dir";
+  }
+}
+
 }  // namespace
 
 bool BuildHasCuda() {
@@ -73,9 +108,7 @@ std::vector<ConfigDifference> DiffConfigs(const Config& old_config, const Config
     const std::string old_value = key.write(old_draft);
     const std::string new_value = key.write(new_draft);
     if (old_value != new_value) {
-      const bool allowed = key.change == ChangeClass::kFree || (key.change == ChangeClass::kNeedsAllowChange &&
-                                                                IsAllowed(key.path, old_config, new_config));
-      differences.push_back({key.path, old_value, new_value, key.change, allowed});
+      differences.push_back({key.path, old_value, new_value, key.change, MayChange(key, old_config, new_config)});
     }
   }
   return differences;
@@ -90,9 +123,7 @@ void CheckResume(const std::vector<ConfigDifference>& differences) {
                             difference.key,
                             difference.old_value,
                             difference.new_value,
-                            difference.change == ChangeClass::kRefused
-                                ? "a resume cannot change it: set it back, or start a run in another run.dir"
-                                : fmt::format("set it back, or list {} in checkpoint.allow_change", difference.key));
+                            AdviceOf(difference));
     }
   }
   if (!report.empty()) {

@@ -45,6 +45,9 @@ void CheckModelRules(const Draft& draft, const Given& given, Problems& problems)
 // The rules of `parallel` that do not need the number of ranks.
 void CheckMeshRules(const RuleCheck& check);
 
+// Numbers that the precision of the run cannot hold.
+void CheckNumbers(const RuleCheck& check);
+
 // What is wrong when `ranks` ranks run a complete configuration, one problem an entry.
 [[nodiscard]] std::vector<std::string> MeshProblems(const Config& config, int ranks);
 

@@ -181,6 +181,7 @@ void CheckRunRules(const Draft& draft, const Given& given, Problems& problems) {
   CheckBatch(check);
   CheckLength(check);
   CheckSchedule(check);
+  CheckNumbers(check);
   CheckMeshRules(check);
   CheckCheckpoint(check);
 }

@@ -21,6 +21,8 @@ Codec<int64_t> Updates(int64_t least = 1) {
   return IntegerCodec<int64_t>(least, kMostUpdates);
 }
 
+constexpr size_t kLongestName = 255;  // bytes, of Linux' file systems
+
 // A name that may be a folder's.
 Codec<std::string> NameCodec() {
   Codec<std::string> codec = TextCodec();
@@ -29,8 +31,15 @@ Codec<std::string> NameCodec() {
     if (!text(node, reporter, out)) {
       return false;
     }
-    if (out == "." || out == ".." || out.find_first_of("/\n\t") != std::string::npos) {
-      return reporter.Fail(node.place, fmt::format("must be usable as a folder name, got {}; remove '/'", Quoted(out)));
+    if (out == "." || out == ".." || out.starts_with('~') || out.find_first_of("/\n\t") != std::string::npos) {
+      return reporter.Fail(
+          node.place,
+          fmt::format("must be usable as a folder name, got {}; remove '/' and a '~' in front", Quoted(out)));
+    }
+    if (out.size() > kLongestName) {
+      return reporter.Fail(
+          node.place,
+          fmt::format("a folder's name has at most {} bytes, this has {}; shorten it", kLongestName, out.size()));
     }
     return true;
   };
@@ -49,9 +58,10 @@ std::string FolderName(const std::string& path) {
 // Reads {path, name} and what `more` adds, then fills in the name.
 template <typename Source>
 bool ReadSource(const YamlNode& node, const Reporter& reporter, Source& out, std::vector<ItemField> more) {
+  const Codec<std::string> path = PathCodec();
   const Codec<std::string> text = TextCodec();
   std::vector<ItemField> fields = {
-      {"path", [&](const YamlNode& field, const Reporter& at) { return text.read(field, at, out.path); }},
+      {"path", [&](const YamlNode& field, const Reporter& at) { return path.read(field, at, out.path); }},
       {"name", [&](const YamlNode& field, const Reporter& at) { return text.read(field, at, out.name); }}};
   fields.insert(fields.end(), more.begin(), more.end());
   if (!ReadItem(node, reporter, fields)) {
@@ -120,7 +130,7 @@ std::vector<Key> RunKeys() {
                            kFree,
                            [](Draft& d) -> std::string& { return d.config.run.name; }),
       MakeKey<std::optional<std::string>>("run.dir",
-                                          OptionalCodec(TextCodec(), ""),
+                                          OptionalCodec(PathCodec(), ""),
                                           "runs/<name>",
                                           "run folder: metrics, log, checkpoints",
                                           kFree,
@@ -149,6 +159,13 @@ std::vector<Key> RunKeys() {
                                       "CPU threads of a rank; auto: the cores it may use",
                                       kFree,
                                       [](Draft& d) -> std::optional<int32_t>& { return d.config.run.threads; }),
+      MakeKey<std::optional<double>>(
+          "run.max_wall_minutes",
+          OptionalCodec(NumberCodec(0.0, true, 1e7), "none"),
+          "none",
+          "the run saves and ends with exit code 85 before this many minutes, counted from the program's start",
+          kFree,
+          [](Draft& d) -> std::optional<double>& { return d.config.run.max_wall_minutes; }),
   };
 }
 
@@ -159,14 +176,14 @@ std::vector<Key> DataKeys() {
           NotEmpty(ListCodec(TrainSourceCodec(), "list of {path, weight, name}"), "needs at least one source"),
           "required",
           "folders of token shards; weight: share of the samples, name: for reports",
-          kRefused,
+          ChangeClass::kContent,
           [](Draft& d) -> std::vector<TrainSource>& { return d.config.data.train; }),
       MakeKey<std::vector<ValidationSource>>(
           "data.validation",
           ListCodec(ValidationSourceCodec(), "list of {path, name}"),
           "[]",
           "folders of token shards to validate on; names are distinct",
-          kRefused,
+          kFree,
           [](Draft& d) -> std::vector<ValidationSource>& { return d.config.data.validation; }),
       MakeKey<bool>("data.document_mask",
                     BoolCodec(),
@@ -178,7 +195,7 @@ std::vector<Key> DataKeys() {
                          EnumCodec<OnCorrupt>({{"abort", OnCorrupt::kAbort}, {"skip", OnCorrupt::kSkip}}),
                          "abort",
                          "a damaged block ends the run, or its samples get no targets",
-                         kRefused,
+                         kFree,
                          [](Draft& d) -> OnCorrupt& { return d.config.data.on_corrupt; }),
   };
 }

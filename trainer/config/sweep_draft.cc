@@ -129,7 +129,8 @@ void CheckMeanOver(const SweepDraft& draft, const Reporter& reporter) {
 SweepDraft ReadSweepDraft(const YamlNode& root, Problems& problems) {
   SweepDraft draft;
   const Codec<std::string> text = TextCodec();
-  const Codec<std::optional<std::string>> optional_text = OptionalCodec(text, "");
+  const Codec<std::string> path = PathCodec();
+  const Codec<std::optional<std::string>> optional_path = OptionalCodec(path, "");
   const Codec<std::optional<int64_t>> length = OptionalCodec(IntegerCodec<int64_t>(1, kMostUpdates), "");
   const Reporter reporter(&problems, "");
   std::set<std::string> seen;
@@ -146,11 +147,11 @@ SweepDraft ReadSweepDraft(const YamlNode& root, Problems& problems) {
                      (draft.name.find('/') == std::string::npos ||
                       at.Fail(node.place, "must be usable as a folder name; remove '/'"));
             }),
-      field("dir", [&](const YamlNode& node, const Reporter& at) { return optional_text.read(node, at, draft.dir); }),
+      field("dir", [&](const YamlNode& node, const Reporter& at) { return optional_path.read(node, at, draft.dir); }),
       field("base",
             [&](const YamlNode& node, const Reporter& at) {
               draft.base_place = node.place;
-              return text.read(node, at, draft.base);
+              return path.read(node, at, draft.base);
             }),
       field("axes", [&](const YamlNode& node, const Reporter& at) { return ReadAxes(node, at, draft.axes); }),
       field("zip", [&](const YamlNode& node, const Reporter& at) { return ReadZip(node, at, draft.zip); }),

@@ -90,7 +90,7 @@ std::string DescribeExit(int code) {
   if (code == static_cast<int>(ExitCode::kDone)) {
     return "done";
   }
-  if (code == static_cast<int>(ExitCode::kStopped)) {
+  if (code == static_cast<int>(ExitCode::kStopped) || code == static_cast<int>(ExitCode::kStoppedByPerson)) {
     return "stopped";
   }
   return code > 128 ? fmt::format("killed by signal {}", code - 128) : fmt::format("failed ({})", code);
@@ -201,6 +201,15 @@ std::vector<std::string> KeysOfColumns(const Table& table, const std::vector<std
   return keys;
 }
 
+bool LacksValidation(const Config& config, int64_t update) {
+  const std::string path = config.run.dir + "/metrics.jsonl";
+  if (!Exists(path)) {
+    return false;
+  }
+  const std::optional<MetricsLine> row = FindMetrics(path, update);
+  return row && row->report.validation_loss.empty();
+}
+
 }  // namespace
 
 bool IsComplete(const SweepCell& cell) {
@@ -211,6 +220,9 @@ bool IsComplete(const SweepCell& cell) {
   const std::string resolved = config.run.dir + "/config.resolved.yaml";
   if (steps.empty() || steps.back() < last || !Exists(resolved)) {
     return false;
+  }
+  if (config.evaluation.interval > 0 && !config.data.validation.empty() && LacksValidation(config, last)) {
+    return false;  // a stop left the last validation out: the next start makes it
   }
   const Config done = LoadConfig(resolved).config;
   // What `auto` meant was decided where the cell ran, which need not be here; whether a GPU is there now is no matter.

@@ -46,13 +46,24 @@ void BatchEvaluator::Add(const Batch& batch, double mix, EvaluationSums& sums) {
 Evaluator::Evaluator(Runtime& runtime, KsaModel& model, const Dataset& dataset, int32_t micro_batch_size)
     : runtime_(runtime), dataset_(dataset), micro_batch_size_(micro_batch_size), evaluator_(runtime, model) {}
 
-EvaluationSums Evaluator::Run(size_t source, int64_t samples, double mix) {
+std::optional<EvaluationSums> Evaluator::Run(size_t source,
+                                             int64_t samples,
+                                             double mix,
+                                             const Interrupted& interrupted) {
   EvaluationSums sums(dataset_.config().sequence_length);
   const ProcessMesh& mesh = runtime_.mesh();
-  const EvenPart part(samples, mesh.Size(MeshAxis::kData), mesh.Rank(MeshAxis::kData));
-  for (int64_t first = part.begin; first < part.end; first += micro_batch_size_) {
-    dataset_.MakeValidationBatch(source, first, std::min<int64_t>(micro_batch_size_, part.end - first), batch_);
-    evaluator_.Add(batch_, mix, sums);
+  const int parts = mesh.Size(MeshAxis::kData);
+  const EvenPart part(samples, parts, mesh.Rank(MeshAxis::kData));
+  const int64_t most = (samples + parts - 1) / parts;  // of a rank: all go round equally often
+  for (int64_t begin = 0; begin < most; begin += micro_batch_size_) {
+    if (interrupted && interrupted()) {
+      return std::nullopt;
+    }
+    const int64_t first = part.begin + begin;
+    if (first < part.end) {
+      dataset_.MakeValidationBatch(source, first, std::min<int64_t>(micro_batch_size_, part.end - first), batch_);
+      evaluator_.Add(batch_, mix, sums);
+    }
   }
   if (mesh.Rank(MeshAxis::kTensor) > 0) {
     sums = EvaluationSums(dataset_.config().sequence_length);  // tensor ranks hold the same losses: one counts them
@@ -65,11 +76,19 @@ EvaluationSums Evaluator::Run(size_t source, int64_t samples, double mix) {
   return sums;
 }
 
-std::map<std::string, double> Evaluator::RunAll(int64_t batches, int64_t global_batch_size, double mix) {
+std::optional<std::map<std::string, double>> Evaluator::RunAll(int64_t batches,
+                                                               int64_t global_batch_size,
+                                                               double mix,
+                                                               const Interrupted& interrupted) {
   std::map<std::string, double> losses;
   const std::vector<SourceInfo>& sources = dataset_.validation_sources();
   for (size_t i = 0; i < sources.size(); ++i) {
-    losses[sources[i].name] = Run(i, ValidationSamples(sources[i].samples, batches, global_batch_size), mix).MeanLoss();
+    const int64_t samples = ValidationSamples(sources[i].samples, batches, global_batch_size);
+    const std::optional<EvaluationSums> sums = Run(i, samples, mix, interrupted);
+    if (!sums) {
+      return std::nullopt;
+    }
+    losses[sources[i].name] = sums->MeanLoss();
   }
   return losses;
 }

@@ -2,7 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -46,11 +48,22 @@ class Evaluator {
   // All must outlive it. `micro_batch_size`: samples a forward pass.
   Evaluator(Runtime& runtime, KsaModel& model, const Dataset& dataset, int32_t micro_batch_size);
 
-  // The first `samples` samples of validation source `source`, spread over the data ranks. `mix`: AnnealMix.
-  [[nodiscard]] EvaluationSums Run(size_t source, int64_t samples, double mix);
+  // Asked before every forward pass, by all ranks the same number of times; true on one must be true on all.
+  using Interrupted = std::function<bool()>;
 
-  // Mean loss of every validation source by name: of each its first min(batches · global_batch_size, N) samples.
-  [[nodiscard]] std::map<std::string, double> RunAll(int64_t batches, int64_t global_batch_size, double mix);
+  // The first `samples` samples of validation source `source`, spread over the data ranks. `mix`: AnnealMix. None when
+  // it was interrupted.
+  [[nodiscard]] std::optional<EvaluationSums> Run(size_t source,
+                                                  int64_t samples,
+                                                  double mix,
+                                                  const Interrupted& interrupted = {});
+
+  // Mean loss of every validation source by name: of each its first min(batches · global_batch_size, N) samples. None
+  // when it was interrupted.
+  [[nodiscard]] std::optional<std::map<std::string, double>> RunAll(int64_t batches,
+                                                                    int64_t global_batch_size,
+                                                                    double mix,
+                                                                    const Interrupted& interrupted = {});
 
  private:
   Runtime& runtime_;

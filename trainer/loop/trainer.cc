@@ -2,62 +2,30 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <thread>
 #include <utility>
 
-#include <xxhash.h>
-
+#include "data/files/posix_file.h"
+#include "trainer/checkpoint/agree.h"
+#include "trainer/checkpoint/run_tokenizer.h"
 #include "trainer/config/load.h"
 #include "trainer/loop/ranks.h"
 #include "trainer/loop/summary.h"
-#include "trainer/observe/device_peaks.h"
 #include "trainer/observe/log_line.h"
-#include "trainer/observe/metrics.h"
-#include "trainer/observe/tensorboard.h"
 #include "trainer/observe/trace.h"
-#include "trainer/optim/schedule.h"
 
 namespace ksa {
 namespace {
 
-// Going back in a folder that holds later updates would leave two histories there, and the next start would take the
-// wrong one.
-void RefuseLaterCheckpoints(const std::string& folder, const Checkpoint& given) {
-  if (!std::filesystem::exists(folder)) {
-    return;
-  }
-  for (const std::string& path : ListCheckpoints(folder)) {
-    if (std::filesystem::path(path).filename() > CheckpointFolderName(given.manifest.meta.step)) {
-      Fail(ExitCode::kCannotCreate,
-           "checkpoint.resume goes back to {}, but the run folder holds {}; choose another run.dir, or move the later "
-           "checkpoints away",
-           given.path,
-           path);
-    }
-  }
-}
+// A save's speed until one was made: slow, so that a run that has little time left does not begin one too late.
+constexpr double kFirstSaveBytesASecond = 100e6;
 
-// Rank 0's records of a run.
-struct Records {
-  Records(const RunFolder& folder, const LoggingConfig& logging)
-      : metrics(folder.MetricsPath(), folder.run_id(), folder.attempt()) {
-    if (logging.tensorboard) {
-      tensorboard.emplace(folder.TensorboardFolder());
-    }
-  }
-
-  void Write(const StepReport& report) {
-    metrics.Write(report);
-    if (tensorboard.has_value()) {
-      tensorboard->Write(report);
-    }
-  }
-
-  MetricsWriter metrics;
-  std::optional<TensorboardWriter> tensorboard;
-};
-
-std::optional<double> PeakOfRank(const Runtime& runtime, DType precision) {
-  return runtime.gpu().has_value() ? PeakFlops(runtime.gpu()->name, precision) : std::nullopt;
+// Work of rank 0 that may fail: then all ranks throw what it threw.
+void OnLeader(Communicator& world, const std::function<void()>& work) {
+  static_cast<void>(OnRankZero(world, [&] {
+    work();
+    return std::string();
+  }));
 }
 
 }  // namespace
@@ -77,111 +45,122 @@ Trainer::Trainer(const Config& config, Runtime& runtime, TrainerOptions options)
     : config_(config),
       runtime_(runtime),
       options_(std::move(options)),
-      logger_(runtime.world().rank()),
-      dataset_(DatasetConfigOf(config)),
-      state_(config_.model, config_.training, config_.optimizer, ShardingOf(config.parallel, runtime.mesh()), runtime),
-      evaluator_(runtime, state_.model, dataset_, config.training.micro_batch_size),
-      peak_flops_(PeakOfRank(runtime, *config.training.precision)),
-      flops_(config_.model) {
+      paths_(config.run.dir),
+      logger_(runtime.world().rank()) {}
+
+RunEnd Trainer::Run() {
+  RunEnd end;
+  try {
+    ThrowAsErrors([&] { end = RunAll(); });
+  } catch (const Error& error) {
+    end = {.code = error.code(), .message = error.what(), .failed = true};
+  }
+  Finish(end);
+  return end;
+}
+
+RunEnd Trainer::RunAll() {
+  Open();
+  {
+    const Start start = Decide();  // holds manifests, which nobody needs while training
+    LoadState(start);
+    Commit(start);
+    Announce(start);
+    done_ = start.step();
+    resumed_from_ = start.resumed_from;
+  }
+  return RunUpdates();
+}
+
+void Trainer::Open() {
+  dataset_ = std::make_unique<Dataset>(DatasetConfigOf(config_));
   CheckSameOnAllRanks(
-      runtime_.world(), options_.host, {{"the fingerprint of the training data", dataset_.Fingerprint()}});
+      runtime_.world(), options_.host, {{"the fingerprint of the training data", dataset_->Fingerprint()}});
+  state_ = std::make_unique<TrainingState>(
+      config_.model, config_.training, config_.optimizer, ShardingOf(config_.parallel, runtime_.mesh()), runtime_);
   if (!options_.dry_run) {
-    OpenRunFolder();
-  }
-  if (options_.trace.has_value() && runtime_.world().rank() == 0) {
-    ChromeTrace().Write(*options_.trace);  // a path that cannot be written ends the run here, not after some updates
-  }
-  Resume();
-  started_ = done_;
-}
-
-void Trainer::OpenRunFolder() {
-  folder_.emplace(config_.run.dir, runtime_.world());
-  if (runtime_.world().rank() == 0) {
-    logger_.AttachFile(folder_->LogPath());
-    folder_->CopyTokenizer(dataset_.TokenizerPath());
-  }
-  const std::vector<std::string> hosts = runtime_.world().Gather(options_.host);
-  if (Watchdog* watchdog = runtime_.watchdog(); watchdog != nullptr && hosts.size() > 1) {
-    watchdog->SetStates(folder_->path() + "/ranks", hosts);
+    folder_ = std::make_unique<RunFolder>(config_.run.dir, runtime_.world());
   }
 }
 
-// Where the run starts: a checkpoint of its own, the one it was told, the weights of another run, or initial weights.
-void Trainer::Resume() {
-  const CheckpointConfig& options = config_.checkpoint;
-  const std::string own = config_.run.dir + "/checkpoints";
-  if (options.resume == "auto" || options.resume == "never") {
-    const FoundCheckpoint found = FindNewestCheckpoint(own, runtime_.world());
-    for (const RefusedCheckpoint& refused : found.refused) {
-      logger_.Warn(fmt::format("checkpoint {} is passed over: {}", refused.path, refused.reason));
+Start Trainer::Decide() {
+  Communicator& world = runtime_.world();
+  CheckTokenizerName(dataset_->TokenizerPath());
+  const DataFacts facts = {
+      .fingerprint = dataset_->Fingerprint(),
+      .check_tokenizer = [this](const Checkpoint& checkpoint) { return CheckTokenizer(checkpoint, *dataset_); }};
+  Start start = DecideStart(config_, facts, paths_, world, &checked_);
+  if (folder_ != nullptr && start.step() < LastUpdateOf(config_)) {
+    OnLeader(world,
+             [&] { CheckRoomForCheckpoint(paths_.Checkpoints(), CheckpointBytes(state_->store), folder_->run_id()); });
+  }
+  if (options_.trace.has_value()) {  // a path that cannot be written ends the run here, not after some updates
+    OnLeader(world, [&] { ChromeTrace().Write(*options_.trace); });
+  }
+  return start;
+}
+
+// Part of what may refuse a start: a tensor that is damaged or of another shape.
+void Trainer::LoadState(const Start& start) {
+  OnAllRanks(runtime_.world(), [&] {
+    const Stream& stream = runtime_.stream();
+    if (!start.checkpoint) {
+      state_->store.Initialize(config_.run.seed, stream);
     }
-    if (found.found && options.resume == "never") {
-      Fail(ExitCode::kCannotCreate,
-           "checkpoint.resume is never, but {} holds checkpoints up to {}; choose another run.dir, or resume with auto",
-           own,
-           CheckpointFolderName(found.checkpoint.manifest.meta.step));
+    if (const Checkpoint* source = start.source()) {
+      runtime_.Enter(Phase::kLoad);
+      LoadInto(state_->store, *source, start.checkpoint ? LoadParts::kWeightsAndMoments : LoadParts::kWeights, stream);
     }
-    if (found.found) {
-      AcceptCheckpoint(found.checkpoint);
-      return;
-    }
-  } else {
-    const Checkpoint given = OpenCheckpoint(options.resume, runtime_.world());
-    RefuseLaterCheckpoints(own, given);
-    AcceptCheckpoint(given);
+    return std::string();
+  });
+}
+
+void Trainer::Commit(const Start& start) {
+  if (folder_ == nullptr) {
     return;
   }
-  state_.store.Initialize(config_.run.seed, runtime_.stream());
-  if (options.load.has_value()) {
-    const Checkpoint source = OpenCheckpoint(*options.load, runtime_.world());
-    runtime_.Enter(Phase::kLoad);
-    LoadInto(state_.store, source, LoadParts::kWeights, runtime_.stream());
-    logger_.Info(fmt::format("weights of {}", source.path));
+  OnLeader(runtime_.world(), [&] {
+    folder_->Commit(RenderConfig(config_), dataset_->TokenizerPath());
+    logger_.AttachFile(paths_.Log());
+    records_ = std::make_unique<RunRecords>(*folder_, config_.logging, logger_);
+    SyncFolder(paths_.folder());
+    if (start.record_first) {
+      folder_->RecordFirstCheckpoint(start.step());
+    }
+  });
+  const std::vector<std::string> hosts = runtime_.world().Gather(options_.host);
+  if (Watchdog* watchdog = runtime_.watchdog(); watchdog != nullptr && hosts.size() > 1) {
+    watchdog->SetStates(paths_.Ranks(), hosts);
   }
 }
 
-void Trainer::AcceptCheckpoint(const Checkpoint& checkpoint) {
-  const CheckpointMeta& meta = checkpoint.manifest.meta;
-  const std::vector<ConfigDifference> differences =
-      DiffConfigs(ParseConfig(meta.configuration, checkpoint.path + "/manifest.json").config, config_);
-  for (const ConfigDifference& difference : differences) {
-    logger_.Info(fmt::format(
-        "changed since the checkpoint: {}: {} -> {}", difference.key, difference.old_value, difference.new_value));
+void Trainer::Announce(const Start& start) {
+  std::vector<std::string> warnings = start.warnings;
+  if (folder_ != nullptr && !folder_->note().empty()) {
+    warnings.push_back(folder_->note());
   }
-  CheckResume(differences);
-  if (meta.data_fingerprint != dataset_.Fingerprint()) {
-    Fail(ExitCode::kConfig,
-         "the training data is not what {} was trained on: fingerprint {} there, {} now; restore the shards, or start "
-         "a new run with checkpoint.load",
-         checkpoint.path,
-         meta.data_fingerprint,
-         dataset_.Fingerprint());
+  for (const std::string& warning : warnings) {
+    if (runtime_.world().rank() == 0) {
+      logger_.Warn(warning);
+    }
   }
-  runtime_.Enter(Phase::kLoad);
-  LoadInto(state_.store, checkpoint, LoadParts::kWeightsAndMoments, runtime_.stream());
-  done_ = meta.step;
-  logger_.Info(fmt::format("resumed from {}: {} updates done", checkpoint.path, done_));
-}
-
-UpdateShare Trainer::Share() const {
-  const ProcessMesh& mesh = runtime_.mesh();
-  const int64_t count = config_.training.global_batch_size / mesh.shape().data;
-  return {config_.training.global_batch_size, mesh.Rank(MeshAxis::kData) * count, count};
-}
-
-int64_t Trainer::LastUpdate() const {
-  return std::min(config_.training.max_steps, config_.training.hard_stop.value_or(config_.training.max_steps));
-}
-
-// The third of this attempt, as the first ones choose algorithms and load code, or the last if there are fewer.
-int64_t Trainer::TracedUpdate() const {
-  const int64_t last = options_.dry_run ? started_ + 1 : LastUpdate();
-  return std::min(started_ + 3, last);
-}
-
-double Trainer::LearningRateAt(int64_t update) const {
-  return LearningRate(config_.optimizer, config_.schedule, config_.training.max_steps, update);
+  for (const std::string& note : start.notes) {
+    logger_.Info(note);
+  }
+  if (start.checkpoint) {
+    logger_.Info(fmt::format("resumed from {}: {} updates done", start.checkpoint->path, start.step()));
+  } else if (start.weights) {
+    logger_.Info(fmt::format("weights of {}", start.weights->path));
+  }
+  for (const std::string& line : StartSummary(config_, state_->store, *dataset_, runtime_)) {
+    logger_.Info(line);
+  }
+  if (runtime_.world().size() > 1) {
+    LogRanks();
+  }
+  if (!options_.memory_table.empty()) {
+    logger_.Info("device memory, planned:\n" + options_.memory_table);
+  }
 }
 
 void Trainer::LogRanks() {
@@ -195,198 +174,61 @@ void Trainer::LogRanks() {
   }
 }
 
-void Trainer::LogSummary() {
-  for (const std::string& line : StartSummary(config_, state_.store, dataset_, runtime_)) {
-    logger_.Info(line);
-  }
-  if (runtime_.world().size() > 1) {
-    LogRanks();
-  }
-  if (!options_.memory_table.empty()) {
-    logger_.Info("device memory, planned:\n" + options_.memory_table);
-  }
-}
-
-void Trainer::Run() {
-  if (folder_.has_value() && runtime_.world().rank() == 0) {
-    folder_->WriteConfig(RenderConfig(config_));
-  }
-  LogSummary();
-  const int64_t last = LastUpdate();
-  if (done_ >= last) {
-    logger_.Info(fmt::format("the run is complete: {} of {} updates done", done_, config_.training.max_steps));
-    return;
+RunEnd Trainer::RunUpdates() {
+  UpdateSpan span = {
+      .done = done_, .last = options_.dry_run ? done_ + 1 : LastUpdateOf(config_), .traced = 0, .trace = ""};
+  if (options_.trace.has_value()) {
+    // The third, as the first ones choose algorithms and load code.
+    span.traced = std::min(done_ + 3, span.last);
+    span.trace = *options_.trace;
   }
   if (options_.dry_run) {
-    RunOneInMemory();
-    return;
+    return RunOneInMemory(span);
   }
-  RunUpdates(last);
+  const CommittedRun run = {.config = config_,
+                            .runtime = runtime_,
+                            .dataset = *dataset_,
+                            .state = *state_,
+                            .folder = *folder_,
+                            .logger = logger_,
+                            .records = records_.get(),
+                            .checked = checked_,
+                            .resumed_from = resumed_from_,
+                            .span = span,
+                            .host = options_.host};
+  const double first_save = static_cast<double>(CheckpointBytes(state_->store)) / kFirstSaveBytesASecond;
+  loop_ = std::make_unique<TrainLoop>(run, WallLimit(config_.run.max_wall_minutes, options_.begin, first_save));
+  return loop_->Run();
 }
 
-int64_t Trainer::TokensAnUpdate() const {
-  return int64_t{1} * config_.training.global_batch_size * config_.training.sequence_length;
-}
-
-// Ranks that share sequences read them each for itself. Where samples that touch a damaged block lose their targets, a
-// shard that is damaged on one host only would make them train on different sums.
-void Trainer::CheckSameTargets(const Batch& batch, int64_t update) {
-  const ProcessMesh& mesh = runtime_.mesh();
-  if (config_.data.on_corrupt != OnCorrupt::kSkip) {
-    return;
+RunEnd Trainer::RunOneInMemory(const UpdateSpan& span) {
+  if (span.done >= LastUpdateOf(config_)) {
+    logger_.Info(fmt::format("the run is complete: {} updates done; there is none to try", span.done));
+    return {};
   }
-  const auto digest =
-      static_cast<int64_t>(XXH3_64bits(batch.targets.data(), batch.targets.size() * sizeof(int32_t)) >> 1U);
-  for (const MeshAxis axis : {MeshAxis::kContext, MeshAxis::kTensor}) {
-    if (mesh.group(axis).Max(digest) != digest) {  // so on some rank, which ends all, unless all are equal
-      Fail(
-          ExitCode::kBadData,
-          "update {}: ranks that share these sequences read different ones; rank {} on {} left out {} of {} samples "
-          "that touch damaged blocks (data.on_corrupt: skip). A copy of a shard is damaged on some hosts only: compare "
-          "`ksa data verify` there, and copy it anew",
-          update,
-          runtime_.world().rank(),
-          options_.host,
-          batch.corrupt_samples,
-          batch.samples);
-    }
-  }
-}
-
-// The next update; counts it as done. The report lacks timing.
-StepReport Trainer::RunOneUpdate(BatchStream& batches, Progress& progress) {
-  const int64_t update = done_ + 1;
-  runtime_.BeginUpdate(update);
-  const Batch& batch = batches.Next();
-  CheckSameTargets(batch, update);
-  const double lr = LearningRateAt(update);
-  const UpdateOutcome outcome = RunTraced(batch, update, lr);
-  if (!outcome.finite) {
-    FailDiverged(update, outcome);
-  }
-  done_ = update;
-  // The batch is that of all ranks that share its sequences.
-  const int ranks = runtime_.mesh().Size(MeshAxis::kContext) * runtime_.mesh().Size(MeshAxis::kTensor);
-  progress.Add(batches.last_wait_ms(), outcome.comm_ms, peak_flops_.has_value() ? flops_.Forward(batch) / ranks : 0.0);
-  return {.step = update,
-          .max_steps = config_.training.max_steps,
-          .tokens = update * TokensAnUpdate(),
-          .loss = outcome.loss,
-          .grad_norm = outcome.grad_norm,
-          .lr = lr};
-}
-
-// One update; a trace of it is written when it is the one that was asked for.
-UpdateOutcome Trainer::RunTraced(const Batch& batch, int64_t update, double lr) {
-  if (!options_.trace.has_value() || update != TracedUpdate()) {
-    return state_.updater.Run(batch, update, lr);
-  }
-  ChromeTrace trace;
-  runtime_.SetTracer(&trace);
-  const UpdateOutcome outcome = state_.updater.Run(batch, update, lr);
-  runtime_.SetTracer(nullptr);
-  if (runtime_.world().rank() == 0) {
-    trace.Write(*options_.trace);
-    logger_.Info(fmt::format("trace of update {}: {}", update, *options_.trace));
-  }
-  return outcome;
-}
-
-// Timing, memory and utilisation of a report about the updates since the last one.
-void Trainer::FillReport(Progress& progress, StepReport& report) {
-  progress.Fill(report);
-  const MemoryStatus memory = runtime_.Memory();
-  report.memory = memory.used;
-  report.memory_total = memory.total;
-}
-
-void Trainer::RunOneInMemory() {
-  BatchStream batches(dataset_, Share(), done_ + 1, done_ + 1);
-  Progress progress(TokensAnUpdate(), done_ + 1, peak_flops_);
-  StepReport report = RunOneUpdate(batches, progress);
-  progress.Pause();
-  FillReport(progress, report);
+  UpdateRunner updates(config_, runtime_, *dataset_, *state_, logger_, span, options_.host);
+  StepReport report = updates.Next();
+  updates.Pause();
+  updates.FillTiming(report);
   logger_.Info(FormatLogLine(report));
   logger_.Info("dry run: one update done in memory, nothing written");
+  return {};
 }
 
-void Trainer::RunUpdates(int64_t last) {
-  const bool leader = runtime_.world().rank() == 0;
-  std::optional<Records> records;
-  if (leader) {
-    records.emplace(*folder_, config_.logging);
+// The cause is on record, and the folder free for the next start, before anything is taken down that may hang.
+void Trainer::Finish(const RunEnd& end) noexcept {
+  try {
+    if (!end.message.empty()) {
+      logger_.Record((end.failed ? "error: " : "") + end.message);
+    }
+    if (records_ != nullptr) {
+      records_->Sync();
+    }
+  } catch (const std::exception&) {  // the disk is full: standard error has the message as well
   }
-  const StopSignal stop(folder_->StopPath());
-  BatchStream batches(dataset_, Share(), done_ + 1, last);
-  Progress progress(TokensAnUpdate(), last, peak_flops_);
-  while (done_ < last) {
-    StepReport report = RunOneUpdate(batches, progress);
-    // Ranks see a request at different times: they stop together or not at all.
-    const bool stopping = runtime_.world().Max(stop.Requested() ? 1 : 0) > 0;
-    const bool ending = done_ == last || stopping;
-    const int64_t evaluate = config_.evaluation.interval;
-    progress.Pause();
-    if (evaluate > 0 && (done_ % evaluate == 0 || done_ == last)) {
-      report.validation_loss = evaluator_.RunAll(
-          config_.evaluation.batches, config_.training.global_batch_size, AnnealMix(config_.model, done_));
-    }
-    if (leader && (ending || done_ % config_.logging.interval == 0 || !report.validation_loss.empty())) {
-      FillReport(progress, report);
-      records->Write(report);
-      logger_.Step(report);
-    }
-    if (ending || done_ % config_.checkpoint.interval == 0) {
-      Save(done_);
-    }
-    if (stopping && done_ < last) {
-      FailStopped(stop);
-    }
-    progress.Continue();
+  if (folder_ != nullptr) {
+    folder_->Release();
   }
-  logger_.Info(fmt::format("done: {} updates", done_));
-}
-
-void Trainer::FailStopped(const StopSignal& stop) const {
-  const std::string reason = stop.Reason();
-  if (runtime_.world().rank() == 0) {
-    stop.Consume();
-  }
-  Fail(ExitCode::kStopped,
-       "stopped after update {} by {}; run the same command again to go on",
-       done_,
-       reason.empty() ? "a request to another rank" : reason);
-}
-
-void Trainer::Save(int64_t update) {
-  runtime_.Enter(Phase::kCheckpoint);
-  const ProcessMesh& mesh = runtime_.mesh();
-  const int64_t samples = update * config_.training.global_batch_size;
-  const CheckpointMeta meta = {.run_id = folder_->run_id(),
-                               .step = update,
-                               .tokens = samples * config_.training.sequence_length,
-                               .samples = samples,
-                               .mesh = mesh.shape(),
-                               .configuration = RenderConfig(config_),
-                               .data_fingerprint = dataset_.Fingerprint()};
-  const std::string path =
-      SaveCheckpoint(state_.store,
-                     runtime_.world(),
-                     meta,
-                     {.folder = folder_->CheckpointFolder(), .keep_last = config_.checkpoint.keep_last},
-                     runtime_.stream());
-  logger_.Info(fmt::format("checkpoint {}", path));
-}
-
-void Trainer::FailDiverged(int64_t update, const UpdateOutcome& outcome) const {
-  const int64_t batch = config_.training.global_batch_size;
-  Fail(ExitCode::kDiverged,
-       "training diverged at update {}: loss {}, gradient norm {}, on samples {} to {} of the run; the update was not "
-       "applied; lower optimizer.lr or look at these samples, then start again from the last checkpoint",
-       update,
-       outcome.loss,
-       outcome.grad_norm,
-       (update - 1) * batch,
-       update * batch - 1);
 }
 
 }  // namespace ksa

@@ -1,22 +1,22 @@
-// Trainer: a whole run, from an opened configuration to its last checkpoint.
+// Trainer: a whole run, from its configuration to its last checkpoint. A start opens (data, model, run folder), decides
+// (everything that can refuse it, agreed by all ranks) and commits (the first byte of the run folder), then trains.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
 
-#include "data/loader/batch_stream.h"
 #include "data/loader/dataset.h"
+#include "trainer/checkpoint/checked.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/config/config.h"
-#include "trainer/evaluate/validation.h"
-#include "trainer/loop/progress.h"
+#include "trainer/loop/records.h"
+#include "trainer/loop/train_loop.h"
 #include "trainer/observe/logger.h"
-#include "trainer/observe/step_report.h"
 #include "trainer/run/run_folder.h"
-#include "trainer/run/stop_signal.h"
-#include "trainer/step/batch_flops.h"
+#include "trainer/run/start.h"
 #include "trainer/step/runtime.h"
 #include "trainer/step/training_state.h"
 
@@ -30,53 +30,45 @@ struct TrainerOptions {
   std::optional<std::string>
       trace;                 // write a trace of one update to this file: the third, or the last if there are fewer
   std::string memory_table;  // of the plan for a GPU; logged with the summary
-  std::string host = "localhost";  // that this rank runs on
+  std::string host = "localhost";                                                  // that this rank runs on
+  std::chrono::steady_clock::time_point begin = std::chrono::steady_clock::now();  // of the program
 };
 
 class Trainer {
  public:
-  // Opens the data, makes the model and its state, and finds out where to start. `config` is resolved for this world
-  // (ResolveDevice, CheckAgainstRanks). Errors: kConfig (a resume that is not allowed), kBadData, kMissingInput,
-  // kCannotCreate, kOutOfMemory.
+  // `config` is resolved for this world (ResolveDevice, CheckAgainstRanks). Does nothing yet.
   Trainer(const Config& config, Runtime& runtime, TrainerOptions options);
 
-  // Trains to the end, to hard_stop or to a request to stop, which is Error(kStopped) after the checkpoint is written.
-  // Error(kDiverged) when loss or gradient norm stop being finite.
-  void Run();
+  // Trains to the end, to hard_stop or to a request to stop. Never throws: an error is an end too, and is in log.txt,
+  // and the run folder is given back, before anything that may hang is taken down. Codes of a start that is refused: as
+  // Dataset, RunFolder and DecideStart; later kDiverged, kBadData, kIo (a checkpoint that cannot be written).
+  [[nodiscard]] RunEnd Run();
 
  private:
-  void OpenRunFolder();
+  [[nodiscard]] RunEnd RunAll();
+  void Open();
+  [[nodiscard]] Start Decide();
+  void LoadState(const Start& start);
+  void Commit(const Start& start);
+  void Announce(const Start& start);
   void LogRanks();
-  void Resume();
-  void AcceptCheckpoint(const Checkpoint& checkpoint);
-  void LogSummary();
-  void RunOneInMemory();
-  void RunUpdates(int64_t last);
-  void CheckSameTargets(const Batch& batch, int64_t update);
-  [[nodiscard]] StepReport RunOneUpdate(BatchStream& batches, Progress& progress);
-  [[nodiscard]] UpdateOutcome RunTraced(const Batch& batch, int64_t update, double lr);
-  void FillReport(Progress& progress, StepReport& report);
-  [[noreturn]] void FailStopped(const StopSignal& stop) const;
-  void Save(int64_t update);
-  [[nodiscard]] UpdateShare Share() const;
-  [[nodiscard]] int64_t LastUpdate() const;
-  [[nodiscard]] int64_t TracedUpdate() const;
-  [[nodiscard]] double LearningRateAt(int64_t update) const;
-  [[nodiscard]] int64_t TokensAnUpdate() const;
-  [[noreturn]] void FailDiverged(int64_t update, const UpdateOutcome& outcome) const;
+  [[nodiscard]] RunEnd RunOneInMemory(const UpdateSpan& span);
+  [[nodiscard]] RunEnd RunUpdates();
+  void Finish(const RunEnd& end) noexcept;
 
   Config config_;
   Runtime& runtime_;
   TrainerOptions options_;
+  RunPaths paths_;
   Logger logger_;
-  Dataset dataset_;
-  std::optional<RunFolder> folder_;  // none in a dry run
-  TrainingState state_;
-  Evaluator evaluator_;
-  std::optional<double> peak_flops_;  // of this rank's device; none: unknown
-  BatchFlops flops_;
-  int64_t done_ = 0;     // updates done
-  int64_t started_ = 0;  // updates done when this attempt began
+  CheckedCheckpoints checked_;
+  std::unique_ptr<Dataset> dataset_;
+  std::unique_ptr<TrainingState> state_;
+  std::unique_ptr<RunFolder> folder_;    // none in a dry run
+  std::unique_ptr<RunRecords> records_;  // rank 0, once the start is committed
+  std::unique_ptr<TrainLoop> loop_;
+  std::optional<CheckpointOrigin> resumed_from_;  // for manifests
+  int64_t done_ = 0;                              // updates that were done before this attempt
 };
 
 }  // namespace ksa

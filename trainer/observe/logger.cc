@@ -3,10 +3,10 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
-#include <cerrno>
-#include <cstring>
+#include <cstdio>
 
-#include "kernels/core/error.h"
+#include <fmt/core.h>
+
 #include "trainer/observe/log_line.h"
 
 namespace ksa {
@@ -18,9 +18,10 @@ int TerminalWidth() {
   return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col - 1 : kUnknown;
 }
 
-void Print(std::FILE* to, const std::string& line) {
-  fmt::print(to, "{}\n", line);
-  static_cast<void>(std::fflush(to));  // a log that is not there cannot be reported in the log
+// What cannot be printed is lost there, and only there; main sees that it was (ferror).
+void Print(std::FILE* to, const std::string& text) {
+  static_cast<void>(std::fwrite(text.data(), 1, text.size(), to));
+  static_cast<void>(std::fflush(to));
 }
 
 }  // namespace
@@ -30,27 +31,22 @@ Logger::Logger(int rank) : rank_(rank), terminal_(isatty(STDOUT_FILENO) == 1 && 
 
 Logger::~Logger() {
   if (bar_shown_) {
-    fmt::print("\n");
-  }
-  if (file_ != nullptr) {
-    static_cast<void>(std::fclose(file_));
+    Print(stdout, "\n");
   }
 }
 
 void Logger::AttachFile(const std::string& path) {
-  if (rank_ != 0) {
-    return;
-  }
-  file_ = std::fopen(path.c_str(), "ae");
-  if (file_ == nullptr) {
-    Fail(ExitCode::kCannotCreate, "{}: cannot be opened for appending: {}", path, std::strerror(errno));
+  if (rank_ == 0) {
+    file_.emplace(path, AppendFile::Kind::kLog);
+    file_->Append(early_);
+    early_.clear();
   }
 }
 
 void Logger::Info(const std::string& line) {
   if (rank_ == 0) {
     ClearBar();
-    Print(stdout, line);
+    Print(stdout, line + "\n");
     Append(line);
   }
 }
@@ -58,8 +54,15 @@ void Logger::Info(const std::string& line) {
 void Logger::Warn(const std::string& line) {
   const std::string text = rank_ == 0 ? "warning: " + line : fmt::format("warning (rank {}): {}", rank_, line);
   ClearBar();
-  Print(stderr, text);
+  Print(stderr, text + "\n");
   Append(text);
+}
+
+void Logger::Record(const std::string& line) {
+  if (rank_ == 0) {
+    ClearBar();
+    Append(line);
+  }
 }
 
 void Logger::Step(const StepReport& report) {
@@ -69,26 +72,26 @@ void Logger::Step(const StepReport& report) {
   const std::string line = FormatLogLine(report);
   Append(line);
   if (!terminal_) {
-    Print(stdout, line);
+    Print(stdout, line + "\n");
     return;
   }
   ClearBar();
-  fmt::print("{}", FormatProgressBar(report, TerminalWidth()));
-  static_cast<void>(std::fflush(stdout));
+  Print(stdout, FormatProgressBar(report, TerminalWidth()));
   bar_shown_ = true;
 }
 
 void Logger::ClearBar() {
   if (bar_shown_) {
-    fmt::print("\r\x1b[K");
-    static_cast<void>(std::fflush(stdout));  // before a warning goes to stderr
+    Print(stdout, "\r\x1b[K");
     bar_shown_ = false;
   }
 }
 
 void Logger::Append(const std::string& line) {
-  if (file_ != nullptr) {
-    Print(file_, line);
+  if (file_) {
+    file_->Append(line + "\n");
+  } else if (rank_ == 0) {
+    early_ += line + "\n";
   }
 }
 

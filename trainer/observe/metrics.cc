@@ -1,13 +1,8 @@
 #include "trainer/observe/metrics.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include <cerrno>
 #include <cmath>
-#include <cstring>
 #include <fstream>
+#include <functional>
 #include <limits>
 #include <map>
 #include <optional>
@@ -24,35 +19,6 @@ namespace ksa {
 namespace {
 
 using nlohmann::ordered_json;
-
-constexpr mode_t kMode = 0666;  // less the umask
-
-void WriteAll(int fd, const std::string& path, const std::string& bytes) {
-  size_t done = 0;
-  while (done < bytes.size()) {
-    const ssize_t n = write(fd, bytes.data() + done, bytes.size() - done);
-    if (n < 0 && errno == EINTR) {
-      continue;
-    }
-    if (n <= 0) {
-      Fail(ExitCode::kIo, "{}: cannot write: {}", path, std::strerror(errno));
-    }
-    done += static_cast<size_t>(n);
-  }
-}
-
-// Whether the file ends inside of a line.
-bool EndsTorn(int fd, const std::string& path) {
-  const off_t size = lseek(fd, 0, SEEK_END);
-  if (size <= 0) {
-    return false;
-  }
-  char last = '\n';
-  if (pread(fd, &last, 1, size - 1) != 1) {
-    Fail(ExitCode::kIo, "{}: cannot read its end: {}", path, std::strerror(errno));
-  }
-  return last != '\n';
-}
 
 double NumberOr(const nlohmann::json& object, const char* key, double missing) {
   const auto found = object.find(key);
@@ -91,6 +57,17 @@ std::optional<MetricsLine> ParseLine(const std::string& text) {
   }
 }
 
+void ForLines(const std::string& path, const std::function<void(const std::string&)>& work) {
+  if (!Exists(path)) {
+    Fail(ExitCode::kMissingInput, "{}: there are no metrics here", path);
+  }
+  static_cast<void>(File::OpenForReading(path));  // says why it can't be read
+  std::ifstream file(path);
+  for (std::string text; std::getline(file, text);) {
+    work(text);
+  }
+}
+
 }  // namespace
 
 std::string RenderMetricsLine(const MetricsLine& line) {
@@ -118,46 +95,55 @@ std::string RenderMetricsLine(const MetricsLine& line) {
 }
 
 MetricsWriter::MetricsWriter(const std::string& path, std::string run_id, int64_t attempt)
-    : path_(path), run_id_(std::move(run_id)), attempt_(attempt) {
-  fd_ = open(path.c_str(), O_RDWR | O_CREAT | O_APPEND | O_CLOEXEC, kMode);
-  if (fd_ < 0) {
-    Fail(ExitCode::kCannotCreate, "{}: cannot be opened for appending: {}", path, std::strerror(errno));
-  }
-  if (EndsTorn(fd_, path_)) {
-    WriteAll(fd_, path_, "\n");
-  }
-}
-
-MetricsWriter::~MetricsWriter() {
-  static_cast<void>(close(fd_));
-}
+    : run_id_(std::move(run_id)), attempt_(attempt), file_(path, AppendFile::Kind::kRecords) {}
 
 void MetricsWriter::Write(const StepReport& report) {
-  WriteAll(fd_, path_, RenderMetricsLine({run_id_, attempt_, report}) + "\n");
+  file_.Append(RenderMetricsLine({run_id_, attempt_, report}) + "\n");
 }
 
 std::vector<MetricsLine> ReadMetrics(const std::string& path) {
-  if (!Exists(path)) {
-    Fail(ExitCode::kMissingInput, "{}: there are no metrics here", path);
-  }
-  static_cast<void>(File::OpenForReading(path));  // says why it can't be read
-  std::ifstream file(path);
   std::map<int64_t, MetricsLine> by_step;
-  for (std::string text; std::getline(file, text);) {
+  ForLines(path, [&](const std::string& text) {
     std::optional<MetricsLine> line = ParseLine(text);
     if (!line) {
-      continue;
+      return;
     }
     const auto found = by_step.find(line->report.step);
     if (found == by_step.end() || found->second.attempt <= line->attempt) {
       by_step.insert_or_assign(line->report.step, std::move(*line));
     }
-  }
+  });
   std::vector<MetricsLine> lines;
   for (auto& [step, line] : by_step) {
     lines.push_back(std::move(line));
   }
   return lines;
+}
+
+std::optional<MetricsLine> FindMetrics(const std::string& path, int64_t step) {
+  const std::string mark = fmt::format("\"step\":{},", step);  // as it is written: parsing every line would take long
+  std::optional<MetricsLine> last;
+  ForLines(path, [&](const std::string& text) {
+    if (text.find(mark) == std::string::npos) {
+      return;
+    }
+    std::optional<MetricsLine> line = ParseLine(text);
+    if (line && line->report.step == step && (!last || last->attempt <= line->attempt)) {
+      last = std::move(line);
+    }
+  });
+  return last;
+}
+
+std::optional<MetricsLine> LastAttemptOf(const std::string& path) {
+  std::optional<MetricsLine> last;
+  ForLines(path, [&](const std::string& text) {
+    std::optional<MetricsLine> line = ParseLine(text);
+    if (line && (!last || last->attempt <= line->attempt)) {
+      last = std::move(line);
+    }
+  });
+  return last;
 }
 
 }  // namespace ksa

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
+#include "trainer/observe/append_file.h"
 #include "trainer/observe/step_report.h"
 
 namespace ksa {
@@ -12,20 +14,18 @@ namespace ksa {
 // Rank 0 only.
 class MetricsWriter {
  public:
-  // Opens for appending; a last line without its newline, left by a crash, is ended first. Error(kCannotCreate).
+  // Opens for appending; a last line without its newline, left by a crash, is ended first. Error(kCannotCreate), kIo.
   MetricsWriter(const std::string& path, std::string run_id, int64_t attempt);
-  MetricsWriter(const MetricsWriter&) = delete;
-  MetricsWriter& operator=(const MetricsWriter&) = delete;
-  ~MetricsWriter();
 
-  // One line, in one write: it is in the file when the call returns. Error(kIo).
+  // One line: it is in the file when the call returns, or waits in memory (AppendFile).
   void Write(const StepReport& report);
 
+  [[nodiscard]] AppendFile& file() { return file_; }
+
  private:
-  std::string path_;
   std::string run_id_;
   int64_t attempt_;
-  int fd_ = -1;
+  AppendFile file_;
 };
 
 // One line of metrics.jsonl. Numbers that are null in the file (not finite, unknown) are NaN; max_steps, step_ms,
@@ -42,5 +42,11 @@ struct MetricsLine {
 // Every update once, in order: the line of its last attempt, of several by one attempt the last. Lines that don't parse
 // are skipped. Error(kMissingInput) when there is no such file.
 [[nodiscard]] std::vector<MetricsLine> ReadMetrics(const std::string& path);
+
+// The line of one update's last attempt; none when it was not written. Error(kMissingInput).
+[[nodiscard]] std::optional<MetricsLine> FindMetrics(const std::string& path, int64_t step);
+
+// The last line of the last attempt; none when no line parses. Error(kMissingInput).
+[[nodiscard]] std::optional<MetricsLine> LastAttemptOf(const std::string& path);
 
 }  // namespace ksa

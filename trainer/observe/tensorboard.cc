@@ -1,24 +1,21 @@
 #include "trainer/observe/tensorboard.h"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <array>
 #include <bit>
-#include <cerrno>
 #include <chrono>
 #include <cmath>
 #include <cstddef>
 #include <cstring>
-#include <filesystem>
-#include <system_error>
 
-#include "kernels/core/error.h"
+#include <fmt/core.h>
+
+#include "data/files/paths.h"
 
 namespace ksa {
 namespace {
 
-constexpr mode_t kMode = 0666;  // less the umask
 constexpr size_t kHostBytes = 256;
 
 double WallTime() {
@@ -118,21 +115,17 @@ std::string EncodeScalars(double wall_time, int64_t step, const std::vector<Scal
          Varint(static_cast<uint64_t>(step)) + BytesField(kEventSummary, summary);
 }
 
-TensorboardWriter::TensorboardWriter(const std::string& folder) : path_(EventFileName(folder)) {
-  std::error_code error;
-  std::filesystem::create_directories(folder, error);
-  fd_ = error ? -1 : open(path_.c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, kMode);
-  if (fd_ < 0) {
-    Fail(ExitCode::kCannotCreate,
-         "{}: cannot be made: {}",
-         error ? folder : path_,
-         error ? error.message() : std::strerror(errno));
-  }
-  WriteRecord(EncodeFileVersion(WallTime()));
+namespace {
+
+std::string InFolder(const std::string& folder) {
+  MakeFolders(folder);
+  return EventFileName(folder);
 }
 
-TensorboardWriter::~TensorboardWriter() {
-  static_cast<void>(close(fd_));
+}  // namespace
+
+TensorboardWriter::TensorboardWriter(const std::string& folder) : file_(InFolder(folder), AppendFile::Kind::kLog) {
+  file_.Append(FrameRecord(EncodeFileVersion(WallTime())));
 }
 
 void TensorboardWriter::Write(const StepReport& report) {
@@ -153,15 +146,7 @@ void TensorboardWriter::Write(const StepReport& report) {
   add("performance/data_wait_ms", report.data_wait_ms);
   add("performance/comm_wait_ms", report.comm_wait_ms);
   add("progress/tokens", static_cast<double>(report.tokens));
-  WriteRecord(EncodeScalars(WallTime(), report.step, scalars));
-}
-
-void TensorboardWriter::WriteRecord(const std::string& event) {
-  const std::string record = FrameRecord(event);
-  const ssize_t n = write(fd_, record.data(), record.size());
-  if (n != static_cast<ssize_t>(record.size())) {
-    Fail(ExitCode::kIo, "{}: cannot write: {}", path_, n < 0 ? std::strerror(errno) : "the disk is full");
-  }
+  file_.Append(FrameRecord(EncodeScalars(WallTime(), report.step, scalars)));
 }
 
 }  // namespace ksa

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "trainer/observe/append_file.h"
 #include "trainer/observe/step_report.h"
 
 namespace ksa {
@@ -14,21 +15,17 @@ namespace ksa {
 // Rank 0 only. Every attempt writes a file of its own in `folder`; readers join them by step.
 class TensorboardWriter {
  public:
-  explicit TensorboardWriter(const std::string& folder);  // made when missing; Error(kCannotCreate)
-  TensorboardWriter(const TensorboardWriter&) = delete;
-  TensorboardWriter& operator=(const TensorboardWriter&) = delete;
-  ~TensorboardWriter();
+  explicit TensorboardWriter(const std::string& folder);  // made when missing; Error(kCannotCreate), kIo
 
-  // train/loss, train/grad_norm, train/lr, validation/<source>, performance/...; flushed. Error(kIo).
+  // train/loss, train/grad_norm, train/lr, validation/<source>, performance/...; in the file, or waits (AppendFile).
   void Write(const StepReport& report);
 
-  [[nodiscard]] const std::string& path() const { return path_; }
+  [[nodiscard]] const std::string& path() const { return file_.path(); }
+
+  [[nodiscard]] AppendFile& file() { return file_; }
 
  private:
-  void WriteRecord(const std::string& event);
-
-  std::string path_;
-  int fd_ = -1;
+  AppendFile file_;
 };
 
 using Scalar = std::pair<std::string, float>;  // tag, value

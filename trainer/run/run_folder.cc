@@ -1,122 +1,169 @@
 #include "trainer/run/run_folder.h"
 
-#include <sys/random.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <chrono>
-#include <cstring>
 #include <filesystem>
-#include <sstream>
 #include <thread>
+#include <utility>
 
+#include <fmt/core.h>
+
+#include "data/files/file_error.h"
 #include "data/files/paths.h"
 #include "data/files/posix_file.h"
 #include "kernels/core/error.h"
 #include "trainer/checkpoint/agree.h"
 #include "trainer/checkpoint/checkpoint.h"
-#include "trainer/checkpoint/folder.h"
+#include "trainer/checkpoint/manifest.h"
 
 namespace ksa {
 namespace {
 
-bool IsRunId(const std::string& text) {
-  return text.size() == 16 && text.find_first_not_of("0123456789abcdef") == std::string::npos;
+// Where rank 0 leaves a word for the other ranks, for a moment.
+std::string WordPath(const std::string& folder) {
+  return folder + "/.opening";
 }
 
-std::string NewRunId() {
-  uint64_t id = 0;
-  if (getrandom(&id, sizeof id, 0) != static_cast<ssize_t>(sizeof id)) {
-    Fail(ExitCode::kInternal, "no random number for the run's id: {}", std::strerror(errno));
+// `folder` and those above it that do not exist, the outermost first.
+std::vector<std::string> MissingFolders(const std::string& folder) {
+  std::vector<std::string> missing;
+  for (std::filesystem::path path = folder; !path.empty() && !Exists(path.string()); path = path.parent_path()) {
+    missing.insert(missing.begin(), path.string());
   }
-  return fmt::format("{:016x}", id);
+  return missing;
 }
 
-// The run that wrote the newest readable checkpoint: the folder's run when its run_id file was lost.
-std::string RunOfCheckpoints(const std::string& folder) {
-  const std::vector<int64_t> steps = StepsIn(folder);
-  for (auto step = steps.rbegin(); step != steps.rend(); ++step) {
-    if (std::string owner = OwnerOf(folder + "/" + CheckpointFolderName(*step)); IsRunId(owner)) {
-      return owner;
-    }
-  }
-  return {};
+std::string Parent(const std::string& path) {
+  const std::string parent = std::filesystem::path(path).parent_path().string();
+  return parent.empty() ? "." : parent;
 }
 
-struct Identity {
-  std::string run_id;
-  int64_t attempt = 0;
-};
-
-// "<run_id> <attempt>"
-Identity ParseIdentity(const std::string& text, const std::string& path) {
-  Identity identity;
-  std::istringstream stream(text);
-  if (!(stream >> identity.run_id >> identity.attempt) || !IsRunId(identity.run_id) || identity.attempt < 0) {
-    Fail(ExitCode::kBadData, "{}: expected a run's id (16 hexadecimal digits) and the number of its last start", path);
-  }
-  return identity;
-}
-
-// Reads, counts up and writes the identity of the run in this locked folder.
-std::string NextIdentity(const std::string& folder) {
-  const std::string path = folder + "/run_id";
-  Identity identity;
-  if (Exists(path)) {
-    identity = ParseIdentity(ReadSmallFile(path), path);
-  } else {
-    identity.run_id = RunOfCheckpoints(folder + "/checkpoints");
-    if (identity.run_id.empty()) {
-      identity.run_id = NewRunId();
-    }
-  }
-  std::string text = fmt::format("{} {}\n", identity.run_id, identity.attempt + 1);
-  WriteFileAtomically(path, text);
-  return text;
+// Without its last slashes: a path that ends in one has no name at its end.
+std::string Plain(const std::string& path) {
+  const size_t last = path.find_last_not_of('/');
+  return last == std::string::npos ? path : path.substr(0, last + 1);
 }
 
 }  // namespace
 
-RunFolder::RunFolder(const std::string& path, Communicator& world) : path_(path) {
-  const std::string text = OnRankZero(world, [&] {
-    MakeFolders(path_);
-    lock_ = std::make_unique<FolderLock>(path_);
-    return NextIdentity(path_);
-  });
-  const Identity identity = ParseIdentity(text, path_);
-  run_id_ = identity.run_id;
-  attempt_ = identity.attempt;
-  CheckIsShared(text, world);
+std::string RunPaths::TokenizerCopy(const std::string& tokenizer_file) const {
+  return folder_ + "/" + std::filesystem::path(tokenizer_file).filename().string();
+}
+
+RunFolder::RunFolder(const std::string& path, Communicator& world) : paths_(Plain(path)) {
+  try {
+    const std::string identity = OnRankZero(world, [this] { return Open(); });
+    const size_t space = identity.find(' ');
+    identity_ = {identity.substr(0, space), std::stoll(identity.substr(space + 1))};
+    if (world.size() > 1) {
+      CheckIsShared(identity, world);
+    }
+  } catch (...) {
+    Release();
+    throw;
+  }
+}
+
+RunFolder::~RunFolder() {
+  Release();
+}
+
+// On rank 0. Returns "<run_id> <attempt>".
+std::string RunFolder::Open() {
+  const std::string& folder = paths_.folder();
+  made_ = MissingFolders(folder);
+  MakeFolders(folder);
+  lock_ = std::make_unique<FolderLock>(folder);
+  identity_ = ReadIdentity(folder, note_);
+  ++identity_.attempt;
+  return fmt::format("{} {}", identity_.run_id, identity_.attempt);
 }
 
 // Every rank writes here at the first checkpoint, and its watchdog before: not to be found out hours later. A network
 // file system may show a new file some seconds late.
-void RunFolder::CheckIsShared(const std::string& identity, Communicator& world) const {
+void RunFolder::CheckIsShared(const std::string& word, Communicator& world) const {
   constexpr int kTries = 100;
   constexpr auto kPause = std::chrono::milliseconds(100);
-  const std::string file = path_ + "/run_id";
+  const std::string path = WordPath(paths_.folder());
+  OnRankZero(world, [&] {
+    WriteFileAtomically(path, word);
+    return std::string();
+  });
   bool sees = false;
   for (int i = 0; i < kTries && !sees; ++i) {
     if (i > 0) {
       std::this_thread::sleep_for(kPause);
     }
-    sees = Exists(file) && ReadSmallFile(file) == identity;
+    try {
+      sees = Exists(path) && ReadSmallFile(path) == word;
+    } catch (const Error&) {
+      sees = false;  // perhaps not yet
+    }
   }
-  if (world.Max(sees ? 0 : 1) > 0) {
+  const bool missing = world.Max(sees ? 0 : 1) > 0;
+  if (world.rank() == 0) {
+    static_cast<void>(unlink(path.c_str()));
+  }
+  if (missing) {
     Fail(ExitCode::kCannotCreate,
-         "run folder {}: rank 0 made it, but {}; run.dir must be one folder that all hosts share, best with its full "
+         "run folder {}: rank 0 opened it, but {}; run.dir must be one folder that all hosts share, best with its full "
          "path",
-         path_,
+         paths_.folder(),
          sees ? "another rank does not see it" : fmt::format("rank {} does not see it there", world.rank()));
   }
 }
 
-void RunFolder::WriteConfig(const std::string& yaml) const {
-  WriteFileAtomically(path_ + "/config.resolved.yaml", yaml);
+void RunFolder::Commit(const std::string& configuration, const std::string& tokenizer_file) {
+  const std::string& folder = paths_.folder();
+  CheckTokenizerName(tokenizer_file);
+  committed_ = true;
+  WriteIdentity(folder, identity_);
+  WriteFileAtomically(paths_.Configuration(), configuration);
+  WriteFileAtomically(paths_.TokenizerCopy(tokenizer_file), ReadSmallFile(tokenizer_file));
+  SyncFolder(folder);
+  for (const std::string& made : made_) {
+    SyncFolder(Parent(made));
+  }
 }
 
-void RunFolder::CopyTokenizer(const std::string& tokenizer_file) const {
+void RunFolder::RecordFirstCheckpoint(int64_t step) const {
+  if (Exists(paths_.FirstCheckpoint())) {
+    return;
+  }
+  WriteFileAtomically(paths_.FirstCheckpoint(), fmt::format("{} {}\n", CheckpointFolderName(step), run_id()));
+  SyncFolder(paths_.folder());
+}
+
+bool RunFolder::SaveRequested() const {
+  return access(paths_.Save().c_str(), F_OK) == 0;
+}
+
+void RunFolder::ConsumeSave() const {
+  if (unlink(paths_.Save().c_str()) != 0 && errno != ENOENT) {
+    FailFile(FileUse::kWrite, errno, paths_.Save(), "cannot be removed, and would ask for a checkpoint again");
+  }
+}
+
+void RunFolder::Release() {
+  lock_.reset();
+  if (!committed_) {
+    for (auto folder = made_.rbegin(); folder != made_.rend() && rmdir(folder->c_str()) == 0; ++folder) {
+    }
+  }
+  made_.clear();
+}
+
+void CheckTokenizerName(const std::string& tokenizer_file) {
   const std::string name = std::filesystem::path(tokenizer_file).filename();
-  WriteFileAtomically(path_ + "/" + name, ReadSmallFile(tokenizer_file));
+  if (!IsTokenizerName(name)) {
+    Fail(ExitCode::kBadData,
+         "{}: a tokenizer's file is called tokenizer.json, tokenizer.model or tokenizer.tiktoken; the index.json of "
+         "this "
+         "shard folder names another, which no program of ours writes: make the shards anew",
+         tokenizer_file);
+  }
 }
 
 }  // namespace ksa

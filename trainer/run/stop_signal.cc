@@ -13,59 +13,106 @@
 namespace ksa {
 namespace {
 
-// The one thing a signal handler can reach. 0: nothing happened.
-std::atomic<int> received_signal{0};
+// What a signal handler can reach: the last signal of each cause. 0: none came.
+std::atomic<int> scheduler_signal{0};
+std::atomic<int> person_signal{0};
+std::atomic<bool> interrupted{false};  // by SIGINT, ever
 static_assert(std::atomic<int>::is_always_lock_free, "a handler may not wait");
 
 void Receive(int number) {
-  received_signal.store(number);
+  if (number == SIGUSR1 || number == SIGTERM) {
+    scheduler_signal.store(number);
+    return;
+  }
+  if (number == SIGINT && interrupted.exchange(true)) {
+    static_cast<void>(signal(SIGINT, SIG_DFL));
+    static_cast<void>(raise(SIGINT));  // once this handler has returned
+  }
+  person_signal.store(number);
 }
 
-}  // namespace
-
-struct StopSignal::Saved {
-  struct sigaction user1 {};
-
-  struct sigaction terminate {};
-};
-
-StopSignal::StopSignal(std::string stop_file) : stop_file_(std::move(stop_file)), saved_(std::make_unique<Saved>()) {
+void Catch(int number) {
   struct sigaction action {};
+
+  struct sigaction before {};
 
   action.sa_handler = Receive;
   action.sa_flags = SA_RESTART;  // a request must not fail the read or write it interrupts
   static_cast<void>(sigemptyset(&action.sa_mask));
-  if (sigaction(SIGUSR1, &action, &saved_->user1) != 0 || sigaction(SIGTERM, &action, &saved_->terminate) != 0) {
-    Fail(ExitCode::kInternal, "signal handlers cannot be installed: {}", std::strerror(errno));
+  const bool may_be_ignored = number == SIGINT || number == SIGHUP;
+  if (sigaction(number, nullptr, &before) != 0 ||
+      (!(may_be_ignored && before.sa_handler == SIG_IGN) && sigaction(number, &action, nullptr) != 0)) {
+    Fail(ExitCode::kInternal, "a signal handler cannot be installed: {}", std::strerror(errno));
   }
-  if (saved_->user1.sa_handler != Receive) {  // the first: what an earlier run was asked does not count
-    received_signal.store(0);
-  }
 }
 
-StopSignal::~StopSignal() {
-  static_cast<void>(sigaction(SIGUSR1, &saved_->user1, nullptr));
-  static_cast<void>(sigaction(SIGTERM, &saved_->terminate, nullptr));
-}
-
-bool StopSignal::Requested() const {
-  return received_signal.load() != 0 || access(stop_file_.c_str(), F_OK) == 0;
-}
-
-std::string StopSignal::Reason() const {
-  switch (received_signal.load()) {
+const char* NameOfSignal(int number) {
+  switch (number) {
     case SIGUSR1:
       return "SIGUSR1";
     case SIGTERM:
       return "SIGTERM";
+    case SIGINT:
+      return "SIGINT";
     default:
-      return access(stop_file_.c_str(), F_OK) == 0 ? "the file " + stop_file_ : "";
+      return "SIGHUP";
   }
 }
 
+}  // namespace
+
+void CatchStopSignals() {
+  for (const int number : {SIGUSR1, SIGTERM, SIGINT, SIGHUP}) {
+    Catch(number);
+  }
+  static_cast<void>(signal(SIGPIPE, SIG_IGN));
+}
+
+void ObeyStopSignals() {
+  for (const int number : {SIGUSR1, SIGTERM, SIGINT, SIGHUP}) {
+    struct sigaction current {};
+
+    if (sigaction(number, nullptr, &current) == 0 && current.sa_handler == Receive) {
+      static_cast<void>(signal(number, SIG_DFL));
+    }
+  }
+  for (const int number : {person_signal.load(), scheduler_signal.load()}) {
+    if (number != 0) {
+      static_cast<void>(raise(number));
+    }
+  }
+}
+
+StopSignal::StopSignal(std::string stop_file) : stop_file_(std::move(stop_file)) {
+  CatchStopSignals();
+}
+
+bool StopSignal::FileIsThere() const {
+  return !stop_file_.empty() && access(stop_file_.c_str(), F_OK) == 0;
+}
+
+StopCause StopSignal::Cause() const {
+  if (person_signal.load() != 0 || FileIsThere()) {
+    return StopCause::kPerson;
+  }
+  return scheduler_signal.load() != 0 ? StopCause::kScheduler : StopCause::kNone;
+}
+
+std::string StopSignal::Reason() const {
+  if (const int number = person_signal.load(); number != 0) {
+    return NameOfSignal(number);
+  }
+  if (FileIsThere()) {
+    return "the file " + stop_file_;
+  }
+  const int number = scheduler_signal.load();
+  return number != 0 ? NameOfSignal(number) : "";
+}
+
 void StopSignal::Consume() const {
-  received_signal.store(0);
-  if (unlink(stop_file_.c_str()) != 0 && errno != ENOENT) {
+  scheduler_signal.store(0);
+  person_signal.store(0);
+  if (!stop_file_.empty() && unlink(stop_file_.c_str()) != 0 && errno != ENOENT && errno != ENOTDIR) {
     Fail(ExitCode::kIo, "{}: cannot be removed, and would stop the next start: {}", stop_file_, std::strerror(errno));
   }
 }

@@ -1,33 +1,47 @@
-// Requests to stop: SIGUSR1, SIGTERM, or a file STOP in the run folder.
+// Requests to stop: signals, a file STOP, a limit of time.
 #pragma once
 
-#include <memory>
 #include <string>
 
 namespace ksa {
 
-// While one exists, SIGUSR1 and SIGTERM set a flag instead of ending the process; the previous handlers come back when
-// it is destroyed. One may be made while another exists, and sees what was asked for since the first. Ranks see
-// requests at different times: agree (Communicator::Max) before acting on one.
+// Who wants a run to end. Of several the largest counts: a person's run is not started again by a scheduler.
+enum class StopCause : int {
+  kNone = 0,
+  kScheduler = 1,  // SIGUSR1, SIGTERM, the limit of time: start it again
+  kPerson = 2,     // SIGINT, SIGHUP, the file STOP: it is not to be started again by itself
+};
+
+// From now on until the process ends, SIGUSR1, SIGTERM, SIGINT and SIGHUP are remembered and end nothing; a second
+// SIGINT ends the process at once. SIGINT and SIGHUP stay ignored where they were (nohup). A reader of stdout that goes
+// away is an error of writing (SIGPIPE is ignored). Calling it again does nothing.
+void CatchStopSignals();
+
+// The signals end the process again, and at once where one has come: for what nobody needs to save.
+void ObeyStopSignals();
+
+// What was asked for. Ranks see requests at different times: agree (Communicator::Max) before acting on one.
 class StopSignal {
  public:
+  // Catches the signals, if nobody did. `stop_file`: asks for a stop as long as it exists; empty: none.
   explicit StopSignal(std::string stop_file = "");
-  StopSignal(const StopSignal&) = delete;
-  StopSignal& operator=(const StopSignal&) = delete;
-  ~StopSignal();
 
-  // Whether a stop was asked for. Looks for the file each time: once a step is cheap.
-  [[nodiscard]] bool Requested() const;
-  // "SIGUSR1", "SIGTERM", "the file STOP in <folder>" or empty.
+  // Looks for the file each time: once a step is cheap.
+  [[nodiscard]] StopCause Cause() const;
+
+  [[nodiscard]] bool Requested() const { return Cause() != StopCause::kNone; }
+
+  // "SIGUSR1", "the file <folder>/STOP", … or empty; of Cause().
   [[nodiscard]] std::string Reason() const;
-  // The request was honoured: removes the file, so that the next start goes on. Rank 0 only.
+
+  // The request was honoured: forgets it and removes the file, so that the next start goes on. Rank 0 only. Error(kIo)
+  // when the file cannot be removed.
   void Consume() const;
 
  private:
-  struct Saved;  // previous handlers
+  [[nodiscard]] bool FileIsThere() const;
 
   std::string stop_file_;
-  std::unique_ptr<Saved> saved_;
 };
 
 }  // namespace ksa

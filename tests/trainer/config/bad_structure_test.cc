@@ -13,7 +13,9 @@ TEST(BadConfig, Structure) {
       {"nonsense: 1\n",
        "t.yaml:2:1: nonsense: unknown section; the sections are run, model, data, training, optimizer, schedule, "
        "parallel, checkpoint, evaluation, logging"},
-      {"run: 5\n", "t.yaml:2:6: run: expected a mapping of name, dir, seed, device, deterministic, threads, got '5'"},
+      {"run: 5\n",
+       "t.yaml:2:6: run: expected a mapping of name, dir, seed, device, deterministic, threads, max_wall_minutes, got "
+       "'5'"},
       {"model:\n  attention: [ksa]\n",
        "t.yaml:3:14: model.attention: expected a mapping of pattern, ksa, swa, sca, got a list"},
       {"run:\n  nane: x\n", "t.yaml:3:3: run.nane: unknown key; did you mean 'run.name'?"},
@@ -61,8 +63,10 @@ TEST(BadConfig, Types) {
   testing::ExpectReports({
       {"run: {name: [a]}\n", "t.yaml:2:13: run.name: expected a text, got a list"},
       {"run: {name: ''}\n", "t.yaml:2:13: run.name: expected a text, got an empty one"},
-      {"run: {name: a/b}\n", "t.yaml:2:13: run.name: must be usable as a folder name, got 'a/b'; remove '/'"},
-      {"run: {name: ..}\n", "t.yaml:2:13: run.name: must be usable as a folder name, got '..'; remove '/'"},
+      {"run: {name: a/b}\n",
+       "t.yaml:2:13: run.name: must be usable as a folder name, got 'a/b'; remove '/' and a '~' in front"},
+      {"run: {name: ..}\n",
+       "t.yaml:2:13: run.name: must be usable as a folder name, got '..'; remove '/' and a '~' in front"},
       {"run:\n  name:\n", "t.yaml:3:3: run.name: has no value; give text or remove the key"},
       {"run: {dir: ~}\n", "t.yaml:2:7: run.dir: has no value; give text or remove the key"},
       {"run: {seed: -1}\n", "t.yaml:2:13: run.seed: must be at least 0, got -1"},

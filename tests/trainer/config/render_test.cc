@@ -12,8 +12,7 @@ namespace {
 // Every key away from its default.
 constexpr const char* kEverything =
     "run: {name: 'a: \"b\" #c', dir: 'x y/[z]', seed: 18446744073709551615, device: cpu, deterministic: false, "
-    "threads: "
-    "7}\n"
+    "threads: 7, max_wall_minutes: 90.5}\n"
     "model:\n"
     "  vocab_size: 300\n  hidden_size: 48\n  intermediate_size: 96\n  num_hidden_layers: 6\n"
     "  num_attention_heads: 6\n  num_key_value_heads: 2\n  head_dim: 10\n  rope_theta: 123456.789\n"
@@ -39,7 +38,7 @@ constexpr const char* kEverything =
     "  clip_grad_norm: 0.3}\n"
     "schedule: {kind: cosine, warmup_steps: 11, decay_steps: 13, decay: sqrt}\n"
     "parallel: {data: 4, zero: 0, sequence_parallel: false}\n"
-    "checkpoint: {interval: 5, keep_last: 9, resume: never, load: 'none', allow_change: [optimizer.lr]}\n"
+    "checkpoint: {interval: 5, keep_last: 9, resume: never, load: 'none', retries: 0, allow_change: [optimizer.lr]}\n"
     "evaluation: {interval: 6, batches: 4}\n"
     "logging: {interval: 2, tensorboard: false}\n";
 
@@ -152,7 +151,7 @@ TEST(Schema, PathsAreDistinctAndInOrder) {
 TEST(Schema, DocumentationNamesEveryKey) {
   std::ifstream file("docs/configuration.md");
   const std::string page((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  const std::vector<std::string> classes = {"fixed", "free", "listed"};
+  const std::vector<std::string> classes = {"fixed", "free", "listed", "content"};
   for (const Key& key : Schema()) {
     const std::string row = "| `" + key.path + "` | " + key.type + " | `" + key.default_text + "` | " +
                             classes[static_cast<size_t>(key.change)] + " | " + key.doc + " |\n";

@@ -99,11 +99,14 @@ TEST(CheckAgainstRanks, Mistakes) {
       "1, 1 x 64 x 1, 32 x 1 x 2, 16 x 2 x 2, 8 x 4 x 2, 4 x 8 x 2, 2 x 16 x 2 and 13 more");
 }
 
-// The contract's three classes, key by key.
+// The contract's classes, key by key.
 TEST(DiffConfigs, Classes) {
   const auto expected = [](const std::string& key) {
+    if (key == "data.train") {
+      return ChangeClass::kContent;
+    }
     for (const char* fixed : {"model.",
-                              "data.",
+                              "data.document_mask",
                               "run.seed",
                               "training.sequence_length",
                               "training.global_batch_size",
@@ -142,7 +145,6 @@ TEST(DiffConfigs, RefusedWhateverIsAllowed) {
   for (const char* set : {"model.vocab_size=258",
                           "model.attention.ksa.window_chunks=3",
                           "model.attention.pattern=[ksa]",
-                          "data.train=[{path: other}]",
                           "data.document_mask=true",
                           "run.seed=1",
                           "training.sequence_length=32",
@@ -162,6 +164,10 @@ TEST(DiffConfigs, FreeKeys) {
                                                                           "run.device=cpu",
                                                                           "run.deterministic=false",
                                                                           "run.threads=2",
+                                                                          "run.max_wall_minutes=30",
+                                                                          "data.validation=[{path: elsewhere}]",
+                                                                          "data.on_corrupt=skip",
+                                                                          "checkpoint.retries=0",
                                                                           "logging.interval=5",
                                                                           "evaluation.interval=5",
                                                                           "checkpoint.interval=5",
@@ -171,12 +177,32 @@ TEST(DiffConfigs, FreeKeys) {
                                                                           "training.micro_batch_size=4",
                                                                           "training.hard_stop=4",
                                                                           "training.recompute=block"}));
-  EXPECT_EQ(differences.size(), 14U) << "run.dir follows run.name";
+  EXPECT_EQ(differences.size(), 18U) << "run.dir follows run.name";
   for (const ConfigDifference& difference : differences) {
     EXPECT_EQ(difference.change, ChangeClass::kFree) << difference.key;
     EXPECT_TRUE(difference.allowed) << difference.key;
   }
   EXPECT_NO_THROW(CheckResume(differences));
+}
+
+// The fingerprint says what the shards hold; where they lie and how sources are called is free.
+TEST(DiffConfigs, PathsOfDataAreFreeAndWeightsAreNot) {
+  const auto of = [](const std::string& before, const std::string& after) {
+    return DiffConfigs(LoadBase({"data.train=" + before}), LoadBase({"data.train=" + after}));
+  };
+  for (const char* moved : {"[{path: ./data/a/train/, name: train}]", "[{path: /mnt/b, name: news}]"}) {
+    const std::vector<ConfigDifference> differences = of("[{path: data/a/train}]", moved);
+    ASSERT_EQ(differences.size(), 1U) << moved;
+    EXPECT_TRUE(differences[0].allowed) << moved;
+    EXPECT_NO_THROW(CheckResume(differences));
+  }
+  for (const char* other : {"[{path: a, weight: 2}, {path: b}]", "[{path: a}]", "[{path: a}, {path: b}, {path: c}]"}) {
+    const std::vector<ConfigDifference> differences = of("[{path: a}, {path: b}]", other);
+    ASSERT_EQ(differences.size(), 1U) << other;
+    EXPECT_FALSE(differences[0].allowed) << other;
+    EXPECT_NE(MessageOf([&] { CheckResume(differences); }).find("neither the number of sources nor their weights"),
+              std::string::npos);
+  }
 }
 
 TEST(DiffConfigs, ListedKeys) {

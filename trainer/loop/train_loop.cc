@@ -1,0 +1,215 @@
+#include "trainer/loop/train_loop.h"
+
+#include <algorithm>
+#include <chrono>
+#include <filesystem>
+#include <thread>
+#include <utility>
+
+#include <fmt/core.h>
+
+#include "trainer/checkpoint/agree.h"
+#include "trainer/config/load.h"
+#include "trainer/step/replicas.h"
+
+namespace ksa {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+// Updates between two looks at what ranks hold alike; every save looks as well.
+constexpr int64_t kCompareInterval = 200;
+
+double SecondsSince(Clock::time_point begin) {
+  return std::chrono::duration<double>(Clock::now() - begin).count();
+}
+
+}  // namespace
+
+int64_t LastUpdateOf(const Config& config) {
+  return std::min(config.training.max_steps, config.training.hard_stop.value_or(config.training.max_steps));
+}
+
+TrainLoop::TrainLoop(const CommittedRun& run, const WallLimit& wall)
+    : run_(run),
+      requests_(run.runtime.world(), &run.folder, wall),
+      evaluator_(run.runtime, run.state.model, run.dataset, run.config.training.micro_batch_size),
+      saver_(run.config.checkpoint.retries,
+             {.save = [this](int64_t update) { return Save(update); },
+              .info = [this](const std::string& line) { run_.logger.Info(line); },
+              .warn =
+                  [this](const std::string& line) {
+                    if (leads()) {
+                      run_.logger.Warn(line);
+                    }
+                  },
+              .sleep = [this](int64_t seconds) { SleepBetweenSaves(seconds); }}),
+      done_(run.span.done) {}
+
+RunEnd TrainLoop::Run() {
+  Wish wish = requests_.Agree();
+  bool skipped = MakeSkippedValidation(wish);
+  if (done_ < run_.span.last && wish.stop == StopCause::kNone) {
+    updates_ = std::make_unique<UpdateRunner>(
+        run_.config, run_.runtime, run_.dataset, run_.state, run_.logger, run_.span, run_.host);
+  }
+  while (done_ < run_.span.last && wish.stop == StopCause::kNone) {
+    skipped = RunOneUpdate(wish);
+  }
+  RunEnd end = EndOf(wish, skipped);
+  ConsumeRequests();
+  return end;
+}
+
+bool TrainLoop::ValidationIsDue() const {
+  const int64_t interval = run_.config.evaluation.interval;
+  return interval > 0 && done_ > 0 && !run_.config.data.validation.empty() &&
+         (done_ % interval == 0 || done_ == LastUpdateOf(run_.config));
+}
+
+// A stop leaves a validation out that is due, so that it saves in time; the row of that update then has none.
+bool TrainLoop::MakeSkippedValidation(Wish& wish) {
+  if (!ValidationIsDue()) {
+    return false;
+  }
+  StepReport report;
+  const std::string found = OnRankZero(run_.runtime.world(), [&] {
+    const std::optional<MetricsLine> row = FindMetrics(run_.folder.paths().Metrics(), done_);
+    if (!row || !row->report.validation_loss.empty()) {
+      return std::string("made");
+    }
+    report = row->report;
+    return std::string("skipped");
+  });
+  if (found == "made") {
+    return false;
+  }
+  if (wish.stop != StopCause::kNone || !Validate(wish, report)) {
+    return true;
+  }
+  if (leads()) {
+    run_.records->Write(report);
+    for (const auto& [name, loss] : report.validation_loss) {
+      run_.logger.Info(fmt::format("validation after update {}, which was left out: {} {:.4f}", done_, name, loss));
+    }
+  }
+  return false;
+}
+
+bool TrainLoop::Validate(Wish& wish, StepReport& report) {
+  const auto interrupted = [&] {
+    wish = requests_.Agree();
+    return wish.stop != StopCause::kNone;
+  };
+  auto losses = evaluator_.RunAll(run_.config.evaluation.batches,
+                                  run_.config.training.global_batch_size,
+                                  AnnealMix(run_.config.model, done_),
+                                  interrupted);
+  if (losses) {
+    report.validation_loss = std::move(*losses);
+  }
+  return losses.has_value();
+}
+
+bool TrainLoop::RunOneUpdate(Wish& wish) {
+  const Clock::time_point begin = Clock::now();
+  StepReport report = updates_->Next();
+  done_ = report.step;
+  requests_.wall().TookUpdate(SecondsSince(begin));
+  wish = requests_.Agree();
+  updates_->Pause();
+  const bool due = ValidationIsDue();
+  const bool skipped = due && (wish.stop != StopCause::kNone || !Validate(wish, report));
+  const bool ending = done_ == run_.span.last || wish.stop != StopCause::kNone;
+  if (leads() && (ending || due || done_ % run_.config.logging.interval == 0)) {
+    updates_->FillTiming(report);
+    run_.records->Write(report);
+    run_.logger.Step(report);
+  }
+  const bool wanted = ending || wish.save || done_ % run_.config.checkpoint.interval == 0;
+  if (done_ % kCompareInterval == 0) {
+    CompareReplicas(run_.state.store, run_.runtime.mesh(), run_.runtime.stream());
+  }
+  if (saver_.After(done_, wanted, ending) && wish.save && leads()) {
+    run_.folder.ConsumeSave();
+  }
+  updates_->Continue();
+  return skipped;
+}
+
+CheckpointMeta TrainLoop::MetaOf(int64_t update) const {
+  const int64_t samples = update * run_.config.training.global_batch_size;
+  return {.run_id = run_.folder.run_id(),
+          .step = update,
+          .tokens = samples * run_.config.training.sequence_length,
+          .samples = samples,
+          .mesh = run_.runtime.mesh().shape(),
+          .configuration = RenderConfig(run_.config),
+          .data_fingerprint = run_.dataset.Fingerprint(),
+          .tokenizer = {},
+          .resumed_from = run_.resumed_from,
+          .recent_grad_norms = {}};
+}
+
+std::string TrainLoop::Save(int64_t update) {
+  const Clock::time_point begin = Clock::now();
+  run_.runtime.Enter(Phase::kCheckpoint);
+  CompareReplicas(run_.state.store, run_.runtime.mesh(), run_.runtime.stream());  // no difference becomes a checkpoint
+  SaveOptions options;
+  options.folder = run_.folder.paths().Checkpoints();
+  options.keep_last = run_.config.checkpoint.keep_last;
+  options.tokenizer_file = run_.folder.paths().TokenizerCopy(run_.dataset.TokenizerPath());
+  options.before_commit = [this] { run_.records->Sync(); };
+  options.warn = [this](const std::string& line) { run_.logger.Warn(line); };
+  options.checked = &run_.checked;
+  std::string path =
+      SaveCheckpoint(run_.state.store, run_.runtime.world(), MetaOf(update), options, run_.runtime.stream());
+  OnRankZero(run_.runtime.world(), [&] {
+    run_.folder.RecordFirstCheckpoint(update);
+    return std::string();
+  });
+  requests_.wall().TookSave(SecondsSince(begin));
+  return path;
+}
+
+// In steps, as the watchdog takes a long silence for a hang.
+void TrainLoop::SleepBetweenSaves(int64_t seconds) {
+  for (int64_t i = 0; i < seconds; ++i) {
+    run_.runtime.Enter(Phase::kCheckpoint);
+    std::this_thread::sleep_for(std::chrono::seconds(1));
+  }
+}
+
+RunEnd TrainLoop::EndOf(const Wish& wish, bool skipped) const {
+  const int64_t steps = run_.config.training.max_steps;
+  if (done_ >= run_.span.last && !skipped) {
+    if (done_ > run_.span.done) {
+      run_.logger.Info(fmt::format("done: {} updates", done_));
+    } else if (done_ > steps) {
+      run_.logger.Info(fmt::format("the run is complete: {} updates are done, {} were asked for", done_, steps));
+    } else {
+      run_.logger.Info(fmt::format("the run is complete: {} of {} updates done", done_, steps));
+    }
+    return {};
+  }
+  return {.code = wish.stop == StopCause::kPerson ? ExitCode::kStoppedByPerson : ExitCode::kStopped,
+          .message = fmt::format("stopped {} update {} by {}; run the same command again to {}",
+                                 done_ > run_.span.done || skipped ? "after" : "before",
+                                 done_ > run_.span.done || skipped ? done_ : done_ + 1,
+                                 wish.reason,
+                                 skipped ? "make the validation that is due, and to go on" : "go on"),
+          .failed = false};
+}
+
+void TrainLoop::ConsumeRequests() {
+  if (!leads()) {
+    return;
+  }
+  try {
+    requests_.Consume();
+  } catch (const Error& error) {
+    run_.logger.Warn(error.what());
+  }
+}
+
+}  // namespace ksa

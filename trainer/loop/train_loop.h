@@ -1,0 +1,82 @@
+// The updates of a start that is committed, with what belongs between them: validation, records, checkpoints, requests.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "data/loader/dataset.h"
+#include "kernels/core/error.h"
+#include "trainer/checkpoint/checked.h"
+#include "trainer/checkpoint/checkpoint.h"
+#include "trainer/config/config.h"
+#include "trainer/evaluate/validation.h"
+#include "trainer/loop/records.h"
+#include "trainer/loop/saver.h"
+#include "trainer/loop/update_runner.h"
+#include "trainer/observe/logger.h"
+#include "trainer/observe/step_report.h"
+#include "trainer/run/requests.h"
+#include "trainer/run/run_folder.h"
+#include "trainer/step/runtime.h"
+#include "trainer/step/training_state.h"
+
+namespace ksa {
+
+// How a run ended. Stopping is an end like any other, not an error.
+struct RunEnd {
+  ExitCode code = ExitCode::kDone;
+  std::string message;  // what went wrong, or who stopped it; empty when the run is done
+  bool failed = false;  // by an error, which other ranks may not have seen
+};
+
+// Update after which a run ends: max_steps, or an earlier hard_stop.
+[[nodiscard]] int64_t LastUpdateOf(const Config& config);
+
+// What a start has opened and decided. All of it outlives the loop.
+struct CommittedRun {
+  const Config& config;
+  Runtime& runtime;
+  const Dataset& dataset;
+  TrainingState& state;
+  const RunFolder& folder;
+  Logger& logger;
+  RunRecords* records;  // rank 0
+  CheckedCheckpoints& checked;
+  std::optional<CheckpointOrigin> resumed_from;  // for manifests
+  UpdateSpan span;
+  std::string host;  // that this rank runs on
+};
+
+class TrainLoop {
+ public:
+  TrainLoop(const CommittedRun& run, const WallLimit& wall);
+
+  // Trains to span.last or to a request to stop, and leaves a checkpoint there. Error(kDiverged), kBadData, kIo.
+  [[nodiscard]] RunEnd Run();
+
+ private:
+  [[nodiscard]] bool leads() const { return run_.runtime.world().rank() == 0; }
+
+  // Each returns whether a validation that is due was left out, because of a request that `wish` then holds.
+  [[nodiscard]] bool MakeSkippedValidation(Wish& wish);
+  [[nodiscard]] bool RunOneUpdate(Wish& wish);
+
+  [[nodiscard]] bool ValidationIsDue() const;
+  [[nodiscard]] bool Validate(Wish& wish, StepReport& report);
+  [[nodiscard]] std::string Save(int64_t update);
+  void SleepBetweenSaves(int64_t seconds);
+  [[nodiscard]] CheckpointMeta MetaOf(int64_t update) const;
+  [[nodiscard]] RunEnd EndOf(const Wish& wish, bool skipped) const;
+  void ConsumeRequests();
+
+  CommittedRun run_;
+  Requests requests_;
+  Evaluator evaluator_;
+  CheckpointSaver saver_;
+  std::unique_ptr<UpdateRunner> updates_;
+  int64_t done_;
+};
+
+}  // namespace ksa
