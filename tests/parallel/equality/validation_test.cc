@@ -52,7 +52,7 @@ std::vector<EvaluationSums> Evaluate(const Problem& problem, const RunLayout& la
   RunRanks(static_cast<int>(layout.mesh.size()), [&](Communicator& world) {
     Rank rank(world, problem, layout);
     Evaluator evaluator(rank.runtime, rank.state.model, dataset, 2);
-    sums[static_cast<size_t>(world.rank())] = evaluator.Run(0, 7, 1.0);
+    sums[static_cast<size_t>(world.rank())] = evaluator.Run(0, 7, 1.0).value();
   });
   return sums;
 }
