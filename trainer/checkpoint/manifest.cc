@@ -1,7 +1,6 @@
 #include "trainer/checkpoint/manifest.h"
 
 #include <algorithm>
-#include <array>
 #include <charconv>
 #include <cmath>
 #include <cstddef>
@@ -13,6 +12,7 @@
 #include <xxhash.h>
 
 #include "data/files/json.h"
+#include "data/tokenizers/tokenizer.h"
 #include "kernels/core/error.h"
 #include "trainer/checkpoint/tiling.h"
 
@@ -303,8 +303,7 @@ int64_t TensorEntry::size() const {
 }
 
 bool IsTokenizerName(std::string_view name) {
-  constexpr std::array<std::string_view, 3> kNames = {"tokenizer.json", "tokenizer.model", "tokenizer.tiktoken"};
-  return std::find(kNames.begin(), kNames.end(), name) != kNames.end();
+  return IsTokenizerFile(name);
 }
 
 const TensorEntry* Manifest::Find(std::string_view name) const {

@@ -9,6 +9,7 @@
 
 #include <xxhash.h>
 
+#include "data/files/frame_hash.h"
 #include "data/files/hdf5_handle.h"
 #include "data/files/paths.h"
 #include "data/files/streamed_hash.h"
@@ -255,25 +256,11 @@ void PieceFile::ReadPiece(const TensorEntry& tensor, const TensorPiece& piece, c
 }
 
 uint64_t PieceFile::FrameHash() const {
-  std::vector<std::pair<int64_t, int64_t>> used;  // [begin, end) of datasets
+  std::vector<ByteRange> datasets;
   for (const auto& [name, place] : places_) {
-    used.emplace_back(place.offset, place.offset + place.count * place.element);
+    datasets.push_back({place.offset, place.offset + place.count * place.element});
   }
-  std::sort(used.begin(), used.end());
-  used.emplace_back(size_, size_);
-  StreamedHash hash;
-  std::vector<char> gap;
-  int64_t begin = 0;
-  for (const auto& [next, end] : used) {
-    while (begin < next) {
-      gap.resize(static_cast<size_t>(std::min(kChunkBytes, next - begin)));
-      file_.ReadAt(begin, gap.data(), static_cast<int64_t>(gap.size()));
-      hash.Update(gap.data(), gap.size());
-      begin += static_cast<int64_t>(gap.size());
-    }
-    begin = std::max(begin, end);
-  }
-  return hash.Digest();
+  return HashOutside(file_, std::move(datasets));
 }
 
 bool PieceFile::FrameIsIntact() const {

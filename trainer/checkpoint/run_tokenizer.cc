@@ -29,6 +29,9 @@ std::string CleanPath(const std::string& path) {
 }  // namespace
 
 std::optional<std::string> FindTokenizerFile(const Checkpoint& checkpoint) {
+  if (std::optional<std::string> copy = TokenizerOf(checkpoint); copy.has_value()) {
+    return copy;
+  }
   const std::string& own = checkpoint.path;
   for (const std::string& folder : {own, Parent(Parent(CleanPath(own))), Parent(Parent(ResolvePath(own)))}) {
     for (const char* name : kTokenizerFiles) {

@@ -10,8 +10,9 @@
 
 namespace ksa {
 
-// The tokenizer's file: the copy in the checkpoint, else the one in the folder of its run (two above, whether or not a
-// link led to the checkpoint). Nothing where neither holds one.
+// The tokenizer's file: the copy that the manifest names, else one in the checkpoint, else the one in the folder of its
+// run (two above, whether or not a link led to the checkpoint). Nothing where there is none. Error(kBadData) when the
+// manifest's copy is not what it says.
 [[nodiscard]] std::optional<std::string> FindTokenizerFile(const Checkpoint& checkpoint);
 
 // Error(kBadData) when the data was made with another tokenizer: its tokens mean something else to the model. False

@@ -61,6 +61,21 @@ TEST(RunTokenizer, IsFoundHoweverTheCheckpointIsNamed) {
   EXPECT_EQ(testing::Slurp(*FindTokenizerFile({step, {}})), "{}");
 }
 
+// What the manifest says of its copy counts before what lies in the run's folder.
+TEST(RunTokenizer, TheCopyOfTheManifestComesFirst) {
+  const ScratchFolder folder;
+  Checkpoint checkpoint{folder / "run/checkpoints/step_00000004", {}};
+  fs::create_directories(checkpoint.path);
+  Spill(folder / "run/tokenizer.json", MakeExternalTokenizer("other", 257, 256)->file_contents());
+  Spill(checkpoint.path + "/tokenizer.json", MakeByteTokenizer()->file_contents());
+  checkpoint.manifest.meta.tokenizer = TokenizerCopy{"tokenizer.json", MakeByteTokenizer()->Xxh3()};
+  EXPECT_EQ(FindTokenizerFile(checkpoint), checkpoint.path + "/tokenizer.json");
+  const Dataset own = DataOf(folder / "own", *MakeByteTokenizer());
+  EXPECT_TRUE(CheckTokenizer(checkpoint, own));
+  Spill(checkpoint.path + "/tokenizer.json", "{}");
+  EXPECT_EQ(testing::ErrorOf([&] { static_cast<void>(FindTokenizerFile(checkpoint)); }).code(), ExitCode::kBadData);
+}
+
 TEST(RunTokenizer, DataOfAnotherOneIsRefused) {
   const ScratchFolder folder;
   const std::string step = folder / "run/checkpoints/step_00000004";
