@@ -74,9 +74,13 @@ ksa::CommandResult Run(int argc, char** argv) {
 void CheckPrinted(const ksa::CommandResult& result) {
   errno = 0;
   const bool failed = std::fflush(stdout) != 0 || std::ferror(stdout) != 0;
-  if (failed && result.prints_result) {
-    ksa::FailFile(ksa::FileUse::kWrite, errno != 0 ? errno : EIO, "standard output", "cannot be written");
+  if (!failed || !result.prints_result) {
+    return;
   }
+  if (errno == 0) {  // it failed before, and what it said then is gone
+    ksa::Fail(ksa::ExitCode::kIo, "standard output: cannot be written");
+  }
+  ksa::FailFile(ksa::FileUse::kWrite, errno, "standard output", "cannot be written");
 }
 
 ksa::CommandResult RunAndCheck(int argc, char** argv) {
