@@ -44,7 +44,7 @@ struct SaveOptions {
   std::string folder;  // the run's `checkpoints`; made when missing
   int32_t keep_last = 2;
   std::function<void(SaveStage)> on_stage;  // may be empty, as all that follow
-  // A tokenizer's file that is copied into the checkpoint, under its own name (IsTokenizerName). It is read at every
+  // A tokenizer's file that is copied into the checkpoint, under its own name (kTokenizerFiles). It is read at every
   // save: the run folder's copy, which stays, rather than the shards'.
   std::string tokenizer_file;
   // Rank 0: runs when all tensors are on disk and before the manifest makes them a checkpoint: for what must be on disk

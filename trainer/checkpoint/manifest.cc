@@ -249,7 +249,7 @@ CheckpointMeta ReadMeta(Object& object, const std::string& path) {
   if (object.Has("tokenizer")) {
     Object copy(object.At("tokenizer"), "tokenizer", path);
     meta.tokenizer = {copy.Text("file"), copy.Hash("xxh3")};
-    if (!IsTokenizerName(meta.tokenizer->file)) {
+    if (!IsTokenizerFile(meta.tokenizer->file)) {
       copy.Refuse(fmt::format("'{}' is no name of a tokenizer's file", meta.tokenizer->file));
     }
     copy.RefuseOtherKeys();
@@ -300,10 +300,6 @@ void CheckCompanions(const std::vector<TensorEntry>& tensors, const std::string&
 
 int64_t TensorEntry::size() const {
   return CheckedSize(shape);
-}
-
-bool IsTokenizerName(std::string_view name) {
-  return IsTokenizerFile(name);
 }
 
 const TensorEntry* Manifest::Find(std::string_view name) const {

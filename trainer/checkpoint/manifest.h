@@ -18,7 +18,7 @@ inline constexpr std::string_view kManifestName = "manifest.json";
 
 // The copy of the run's tokenizer that lies in the checkpoint, which so works alone.
 struct TokenizerCopy {
-  std::string file;   // one of the names of IsTokenizerName
+  std::string file;   // one of the names of kTokenizerFiles
   uint64_t xxh3 = 0;  // XXH3-64 of its bytes
 
   friend bool operator==(const TokenizerCopy&, const TokenizerCopy&) = default;
@@ -47,9 +47,6 @@ struct CheckpointMeta {
 
   friend bool operator==(const CheckpointMeta&, const CheckpointMeta&) = default;
 };
-
-// tokenizer.json, tokenizer.model or tokenizer.tiktoken: no other name is taken for a tokenizer's file.
-[[nodiscard]] bool IsTokenizerName(std::string_view name);
 
 // The elements [flat.begin, flat.end), row-major, of the box [offset, offset + shape) of a tensor, alone in a dataset.
 struct TensorPiece {

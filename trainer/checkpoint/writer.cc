@@ -9,6 +9,7 @@
 
 #include "data/files/paths.h"
 #include "data/files/posix_file.h"
+#include "data/tokenizers/tokenizer.h"
 #include "kernels/core/error.h"
 #include "trainer/checkpoint/agree.h"
 #include "trainer/checkpoint/checked.h"
@@ -339,7 +340,7 @@ std::string SaveCheckpoint(const ParameterStore& store,
                         meta.recent_grad_norms.end(),
                         [](double norm) { return std::isfinite(norm) && norm >= 0; }),
             "a norm that is not finite does not count");
-  KSA_CHECK(options.tokenizer_file.empty() || IsTokenizerName(NameOfFile(options.tokenizer_file)),
+  KSA_CHECK(options.tokenizer_file.empty() || IsTokenizerFile(NameOfFile(options.tokenizer_file)),
             "{} has no name of a tokenizer's file",
             options.tokenizer_file);
   return Saver(store, world, meta, options, stream).Save();

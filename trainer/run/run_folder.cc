@@ -13,6 +13,7 @@
 #include "data/files/file_error.h"
 #include "data/files/paths.h"
 #include "data/files/posix_file.h"
+#include "data/tokenizers/tokenizer.h"
 #include "kernels/core/error.h"
 #include "trainer/checkpoint/agree.h"
 #include "trainer/checkpoint/checkpoint.h"
@@ -157,7 +158,7 @@ void RunFolder::Release() {
 
 void CheckTokenizerName(const std::string& tokenizer_file) {
   const std::string name = std::filesystem::path(tokenizer_file).filename();
-  if (!IsTokenizerName(name)) {
+  if (!IsTokenizerFile(name)) {
     Fail(ExitCode::kBadData,
          "{}: a tokenizer's file is called tokenizer.json, tokenizer.model or tokenizer.tiktoken; the index.json of "
          "this "

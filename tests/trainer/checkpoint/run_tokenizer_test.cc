@@ -26,6 +26,23 @@ Dataset DataOf(const std::string& folder, const Tokenizer& tokenizer) {
   return Dataset(config);
 }
 
+// The manifest says which bytes it has: another file in its place, or none, is damage and no reason to look elsewhere.
+TEST(RunTokenizer, IsTheCopyThatTheManifestNames) {
+  const ScratchFolder folder;
+  fs::create_directories(folder / "run");
+  Spill(folder / "run/tokenizer.json", MakeByteTokenizer()->file_contents());
+  SaveOptions options;
+  options.folder = folder / "run/checkpoints";
+  options.tokenizer_file = folder / "run/tokenizer.json";
+  const Checkpoint checkpoint = OpenCheckpoint(testing::SaveSmallWith(options, 1));
+  EXPECT_EQ(FindTokenizerFile(checkpoint), std::optional<std::string>(checkpoint.path + "/tokenizer.json"));
+  Spill(checkpoint.path + "/tokenizer.json", MakeByteTokenizer()->file_contents() + " ");
+  const auto find = [&] { static_cast<void>(FindTokenizerFile(checkpoint)); };
+  EXPECT_EQ(testing::ErrorOf(find).code(), ExitCode::kBadData);
+  fs::remove(checkpoint.path + "/tokenizer.json");
+  EXPECT_EQ(testing::ErrorOf(find).code(), ExitCode::kBadData);
+}
+
 TEST(RunTokenizer, IsFoundHoweverTheCheckpointIsNamed) {
   const ScratchFolder folder;
   const std::string step = folder / "run/checkpoints/step_00000004";
