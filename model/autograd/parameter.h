@@ -82,6 +82,21 @@ struct FlatRange {
   friend bool operator==(const FlatRange&, const FlatRange&) = default;
 };
 
+// Where the elements lie that a rank holds of a parameter, in the whole tensor, row-major: in `runs` stretches of
+// `length` consecutive elements, `stride` apart, the first one at `first`. So for any number of dimensions and
+// whichever of them is cut.
+struct HeldRuns {
+  int64_t runs = 1;
+  int64_t length = 0;
+  int64_t stride = 0;
+  int64_t first = 0;
+
+  // The element of the whole tensor that is element `held` of what the rank holds.
+  [[nodiscard]] int64_t InWhole(int64_t held) const { return held / length * stride + first + held % length; }
+};
+
+[[nodiscard]] HeldRuns HeldRunsOf(const Parameter& parameter);
+
 // What both hold; empty (size 0) when there is nothing.
 [[nodiscard]] FlatRange Intersect(const FlatRange& a, const FlatRange& b);
 
