@@ -34,13 +34,14 @@ void FillInitial(const Parameter& parameter, uint64_t seed, int threads, const T
   DispatchAccumulator(values.dtype, [&](auto element) {
     using T = decltype(element);
     T* out = values.As<T>();
-    if (std == 0.0) {
+    if (std == 0.0 && spec.initial == nullptr) {
       std::fill_n(out, values.size(), T{1});
       return;
     }
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t i = 0; i < values.size(); ++i) {
-      out[i] = static_cast<T>(NormalAt(key, static_cast<uint64_t>(held.InWhole(i))) * std);
+      const auto whole = static_cast<uint64_t>(held.InWhole(i));
+      out[i] = static_cast<T>(spec.initial == nullptr ? NormalAt(key, whole) * std : spec.initial(key, whole));
     }
   });
 }

@@ -44,6 +44,8 @@ struct ParameterSpec {
   int replicas = 1;                            // of a sharded one: neighbouring tensor ranks that share a shard
   bool gradient_partial_over_tensor = false;   // whether all ranks of the tensor axis hold parts of its gradient
   double init_std = 0.0;                       // of the normal initial values; 0: all ones (norm weights)
+  // Initial values of another kind: of element `element` of the whole tensor; `key` is drawn from seed and name.
+  double (*initial)(uint64_t key, uint64_t element) = nullptr;
   int32_t first_layer = -1;  // that uses it; -1: something before the layers does; their number: only what follows them
 };
 

@@ -74,6 +74,21 @@ TEST(ParameterStoreTest, InitialValuesArePhiloxOfSeedNameAndElement) {
   }
 }
 
+TEST(ParameterStoreTest, InitialValuesOfAnyKind) {
+  const ParameterSpec spec = {
+      .name = "bias", .shape = {3, 4}, .tensor = Placement::Sharded(1), .initial = [](uint64_t key, uint64_t element) {
+        return static_cast<double>(key % 7) + 0.5 * static_cast<double>(element);
+      }};
+  testing::GuardAllocator allocator;
+  ParameterStore part({spec}, DType::kF64, allocator, {.tensor_parts = 2, .tensor_rank = 1});
+  part.Initialize(8, {});
+  const double drawn = static_cast<double>(NamedKey(8, "bias") % 7);
+  const std::vector<double> expected = {1.0, 1.5, 3.0, 3.5, 5.0, 5.5};
+  for (size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_EQ(ElementAt(part.parameters().front().value, static_cast<int64_t>(i)), drawn + expected[i]);
+  }
+}
+
 TEST(ParameterStoreTest, InitialValuesDoNotDependOnTheOtherParameters) {
   testing::GuardAllocator allocator;
   ParameterStore all(Specs(), DType::kF32, allocator);
