@@ -23,8 +23,12 @@ int64_t Shape::size() const {
 }
 
 int64_t Shape::RowSize() const {
+  return SizeBehind(0);
+}
+
+int64_t Shape::SizeBehind(int dim) const {
   int64_t size = 1;
-  for (int i = 1; i < rank_; ++i) {
+  for (int i = dim + 1; i < rank_; ++i) {
     size *= (*this)[i];
   }
   return size;
@@ -40,8 +44,13 @@ std::string Shape::ToString() const {
 
 Shape Shape::WithRows(int64_t rows) const {
   KSA_CHECK(rank_ > 0, "a scalar has no rows");
+  return With(0, rows);
+}
+
+Shape Shape::With(int dim, int64_t size) const {
+  KSA_CHECK(0 <= dim && dim < rank_ && size >= 0, "{} has no dimension {} of {}", ToString(), dim, size);
   Shape shape = *this;
-  shape.dims_[0] = rows;
+  shape.dims_[static_cast<size_t>(dim)] = size;
   return shape;
 }
 

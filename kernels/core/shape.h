@@ -23,6 +23,8 @@ class Shape {
   [[nodiscard]] int64_t RowSize() const;             // elements behind one index of dimension 0
   [[nodiscard]] std::string ToString() const;        // "[3, 4]"
   [[nodiscard]] Shape WithRows(int64_t rows) const;  // the same with another dimension 0
+  [[nodiscard]] Shape With(int dim, int64_t size) const;
+  [[nodiscard]] int64_t SizeBehind(int dim) const;  // elements behind one index of dimension `dim`
 
   friend bool operator==(const Shape& a, const Shape& b) { return a.rank_ == b.rank_ && a.dims_ == b.dims_; }
 

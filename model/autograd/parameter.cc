@@ -30,23 +30,18 @@ void FillInitial(const Parameter& parameter, uint64_t seed, int threads, const T
   const ParameterSpec& spec = parameter.spec;
   const uint64_t key = NamedKey(seed, spec.name);
   const double std = spec.init_std;
-  // As rows of a matrix: whole rows, or a run of columns.
-  const bool columns = spec.tensor == Placement::Sharded(1);
-  const int64_t width = parameter.shape.size() / std::max<int64_t>(1, parameter.shape[0]);
-  const int64_t whole_width = spec.shape.size() / spec.shape[0];
-  const int64_t first_row = columns ? 0 : parameter.shard_begin;
-  const int64_t first_column = columns ? parameter.shard_begin : 0;
+  const HeldRuns held = HeldRunsOf(parameter);
   DispatchAccumulator(values.dtype, [&](auto element) {
     using T = decltype(element);
     T* out = values.As<T>();
-    if (std == 0.0) {
+    if (std == 0.0 && spec.initial == nullptr) {
       std::fill_n(out, values.size(), T{1});
       return;
     }
 #pragma omp parallel for num_threads(threads) schedule(static)
     for (int64_t i = 0; i < values.size(); ++i) {
-      const int64_t whole = (first_row + i / width) * whole_width + first_column + i % width;
-      out[i] = static_cast<T>(NormalAt(key, static_cast<uint64_t>(whole)) * std);
+      const auto whole = static_cast<uint64_t>(held.InWhole(i));
+      out[i] = static_cast<T>(spec.initial == nullptr ? NormalAt(key, whole) * std : spec.initial(key, whole));
     }
   });
 }
@@ -67,7 +62,7 @@ void TakeShard(Parameter& parameter, const FlatSharding& sharding) {
             sharding.tensor_parts);
   const EvenPart part(
       spec.shape[spec.tensor.dim], sharding.tensor_parts / spec.replicas, sharding.tensor_rank / spec.replicas);
-  parameter.shape = spec.tensor.dim == 0 ? spec.shape.WithRows(part.size()) : Shape{spec.shape[0], part.size()};
+  parameter.shape = spec.shape.With(spec.tensor.dim, part.size());
   parameter.shard_begin = part.begin;
   parameter.counted = sharding.tensor_rank % spec.replicas == 0;
 }
@@ -104,6 +99,17 @@ std::string_view NameOf(ParameterKind kind) {
       return "summary norms";
   }
   return "unknown";
+}
+
+HeldRuns HeldRunsOf(const Parameter& parameter) {
+  const ParameterSpec& spec = parameter.spec;
+  if (spec.tensor.kind != Placement::Kind::kSharded) {
+    return {1, spec.shape.size(), spec.shape.size(), 0};
+  }
+  const int dim = spec.tensor.dim;
+  const int64_t behind = spec.shape.SizeBehind(dim);
+  const int64_t stride = spec.shape[dim] * behind;
+  return {spec.shape.size() / stride, parameter.shape[dim] * behind, stride, parameter.shard_begin * behind};
 }
 
 FlatRange Intersect(const FlatRange& a, const FlatRange& b) {

@@ -44,6 +44,8 @@ struct ParameterSpec {
   int replicas = 1;                            // of a sharded one: neighbouring tensor ranks that share a shard
   bool gradient_partial_over_tensor = false;   // whether all ranks of the tensor axis hold parts of its gradient
   double init_std = 0.0;                       // of the normal initial values; 0: all ones (norm weights)
+  // Initial values of another kind: of element `element` of the whole tensor; `key` is drawn from seed and name.
+  double (*initial)(uint64_t key, uint64_t element) = nullptr;
   int32_t first_layer = -1;  // that uses it; -1: something before the layers does; their number: only what follows them
 };
 
@@ -81,6 +83,21 @@ struct FlatRange {
 
   friend bool operator==(const FlatRange&, const FlatRange&) = default;
 };
+
+// Where the elements lie that a rank holds of a parameter, in the whole tensor, row-major: in `runs` stretches of
+// `length` consecutive elements, `stride` apart, the first one at `first`. So for any number of dimensions and
+// whichever of them is cut.
+struct HeldRuns {
+  int64_t runs = 1;
+  int64_t length = 0;
+  int64_t stride = 0;
+  int64_t first = 0;
+
+  // The element of the whole tensor that is element `held` of what the rank holds.
+  [[nodiscard]] int64_t InWhole(int64_t held) const { return held / length * stride + first + held % length; }
+};
+
+[[nodiscard]] HeldRuns HeldRunsOf(const Parameter& parameter);
 
 // What both hold; empty (size 0) when there is nothing.
 [[nodiscard]] FlatRange Intersect(const FlatRange& a, const FlatRange& b);

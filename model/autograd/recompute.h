@@ -14,4 +14,9 @@ namespace ksa {
                              const Var& x,
                              std::function<Var(const ExecContext& cx, const Var& x)> block);
 
+// Whether this is a block that runs again for its backward pass alone: nobody reads what its last product gives.
+[[nodiscard]] inline bool RunsAgain(const ExecContext& cx) {
+  return cx.kept != nullptr && cx.kept->replay;
+}
+
 }  // namespace ksa

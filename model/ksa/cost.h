@@ -10,34 +10,14 @@
 
 #include "kernels/core/summary_layout.h"
 #include "model/autograd/parameter.h"
-#include "model/ksa/model_config.h"
+#include "model/mixers/attention/pairs.h"
+#include "model/mixers/cost.h"
+#include "model/mixers/model_config.h"
 
 namespace ksa {
 
-// Visible (query, key) pairs, summed over the sequences of a layout.
-struct PairCount {
-  int64_t text = 0;           // text query, text key
-  int64_t summary = 0;        // text query, summary key
-  int64_t summary_query = 0;  // query of a live summary, any key
-
-  [[nodiscard]] int64_t OfTextQueries() const { return text + summary; }
-
-  [[nodiscard]] int64_t Total() const { return text + summary + summary_query; }
-};
-
-// Of text queries; exact, by arithmetic over the chunks. Documents and padding are respected.
-[[nodiscard]] PairCount CountTextPairs(const SummaryLayout& layout, const AttentionWindow& window);
-
-// Summaries that some text can see where the smallest window is `window_chunks`, and what they see as queries. In
-// packed documents these are fewer than the layout has rows.
-struct LiveSummaries {
-  int64_t rows = 0;
-  int64_t pairs = 0;
-};
-
-[[nodiscard]] LiveSummaries CountLiveSummaries(const SummaryLayout& layout, int32_t window_chunks);
-
-// Of layer `layer` of a model, where live summaries attend, are keys only (the last KSA layer) or stand aside.
+// Visible pairs of layer `layer` of a model, where live summaries attend, are keys only (the last KSA layer) or stand
+// aside.
 [[nodiscard]] PairCount CountLayerPairs(const ModelConfig& config, const SummaryLayout& layout, int32_t layer);
 
 // Mean over the layers of the keys that a text query sees, for one sequence of `text_tokens`.
@@ -72,13 +52,7 @@ inline constexpr int kParameterKinds = 8;
 
 [[nodiscard]] int64_t TotalParameters(const ModelConfig& config);
 
-// What decoding has to keep after `tokens` tokens, summed over the layers. A KSA layer keeps the text of its window and
-// its own chunk, and the summaries of all finished chunks; an entry is a key and a value of every key/value head.
-struct KvCache {
-  int64_t entries = 0;
-  int64_t bytes = 0;
-};
-
-[[nodiscard]] KvCache CountKvCache(const ModelConfig& config, int64_t tokens, DType dtype = DType::kBF16);
+// What decoding has to keep of a sequence after `tokens` tokens, summed over the layers.
+[[nodiscard]] CacheSize CountKvCache(const ModelConfig& config, int64_t tokens, DType dtype = DType::kBF16);
 
 }  // namespace ksa

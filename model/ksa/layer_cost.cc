@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "model/ksa/cost.h"
+#include "model/mixers/mixer.h"
 #include "parallel/mesh/process_mesh.h"
 
 namespace ksa {
@@ -22,7 +23,8 @@ void AddAttention(const ModelConfig& share,
                   LayerCost& cost) {
   const PairCount pairs = CountLayerPairs(share, layout, layer);
   const double keys = static_cast<double>(pairs.OfTextQueries()) / static_cast<double>(layout.text_rows());
-  const double flops = 4.0 * share.num_attention_heads * share.head_dim * static_cast<double>(pairs.Total());
+  const int64_t pair_flops = share.layers[static_cast<size_t>(layer)]->CostOfRow(share).pair_flops;
+  const double flops = static_cast<double>(pair_flops) * static_cast<double>(pairs.Total());
   cost.attention_forward = flops / Rate(figures.attention_forward_flops, figures.attention_forward_half, keys);
   cost.attention_backward =
       kAttentionBackward * flops / Rate(figures.attention_backward_flops, figures.attention_backward_half, keys);
@@ -66,21 +68,23 @@ LayerCost CostOfLayer(const ModelConfig& share,
                       int norm_parts) {
   const LayerRows rows = RowsOfLayer(share, layout, layer);
   const double d = share.hidden_size;
-  const double q = 1.0 * share.num_attention_heads * share.head_dim;
-  const double kv = 1.0 * share.num_key_value_heads * share.head_dim;
+  const RowCost row = share.layers[static_cast<size_t>(layer)]->CostOfRow(share);
+  const auto q = static_cast<double>(row.query_columns);
+  const auto kv = static_cast<double>(row.key_columns);
   const double i = share.intermediate_size;
   const auto keys = static_cast<double>(rows.keys());
   const auto queries = static_cast<double>(rows.queries());
   const auto product = [&](double n, double columns) { return 2.0 * n * d * columns / figures.product_flops; };
   const auto moved = [&](double elements) { return elements * static_cast<double>(element_bytes) / figures.row_bytes; };
   LayerCost cost;
-  cost.key_products = product(keys, 2.0 * kv);
-  cost.query_product = product(queries, q);
-  cost.out_product = product(queries, q);
+  const auto products = [&](double n, int64_t flops) { return n * static_cast<double>(flops) / figures.product_flops; };
+  cost.key_products = products(keys, row.key_flops);
+  cost.query_product = products(queries, row.query_flops);
+  cost.out_product = products(queries, row.out_flops);
   cost.gate_up_products = product(queries, 2.0 * i);
   cost.down_product = product(queries, i);
-  // Two norms of sums: each reads two matrices and writes two, forward and backward.
-  cost.norms_forward = moved((keys + queries) * 4.0 * d / norm_parts);
+  // Norms of sums, of which a block without MLP has one: each reads two matrices and writes two, forward and backward.
+  cost.norms_forward = moved((keys + (i > 0.0 ? queries : 0.0)) * 4.0 * d / norm_parts);
   cost.norms_backward = cost.norms_forward;
   cost.rope_forward = moved(2.0 * (queries * q + keys * kv));
   cost.rope_backward = moved(3.0 * (queries * q + keys * kv));

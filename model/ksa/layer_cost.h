@@ -5,7 +5,7 @@
 
 #include "kernels/core/summary_layout.h"
 #include "model/ksa/device_figures.h"
-#include "model/ksa/model_config.h"
+#include "model/mixers/model_config.h"
 
 namespace ksa {
 

@@ -4,7 +4,6 @@
 #include <utility>
 
 #include "kernels/gemm/gemm.h"
-#include "kernels/rope/qk_norm_rope.h"
 #include "model/autograd/milestone.h"
 #include "model/autograd/recompute.h"
 #include "model/ksa/parameters.h"
@@ -76,56 +75,54 @@ double AnnealMix(const ModelConfig& config, int64_t update) {
 
 KsaModel::KsaModel(
     const ModelConfig& config, ParameterStore& store, Allocator& allocator, const Stream& stream, int64_t positions)
-    : config_(config), store_(store) {
+    : config_(config),
+      store_(store),
+      ropes_(positions, config.rope_theta, store.state_dtype(), allocator, stream),
+      head_(&store.Get(config.tie_word_embeddings ? "model.embed_tokens.weight" : "lm_head.weight")) {
   for (int32_t i = 0; i < config_.num_hidden_layers; ++i) {
-    const auto get = [&](const char* name) { return &store_.Get(LayerParameterName(i, name)); };
+    const LayerParameters parameters(store_, LayerPrefix(i));
     Layer layer;
-    layer.spec = config_.layers[static_cast<size_t>(i)];
+    layer.norm = parameters.Pair("input_layernorm.weight", "input_layernorm_summary.weight");
+    layer.mixer = config_.layers[static_cast<size_t>(i)]->Bind(config_, parameters, ropes_);
     layer.summaries_attend = config_.SummariesAttend(i);
-    layer.attention.norm = Pair(i, "input_layernorm.weight", "input_layernorm_summary.weight");
-    layer.attention.q = Pair(i, "self_attn.q_proj.weight", "self_attn.q_proj_summary.weight");
-    layer.attention.k = Pair(i, "self_attn.k_proj.weight", "self_attn.k_proj_summary.weight");
-    layer.attention.v = Pair(i, "self_attn.v_proj.weight", "self_attn.v_proj_summary.weight");
-    layer.attention.q_norm = Pair(i, "self_attn.q_norm.weight", "self_attn.q_norm_summary.weight");
-    layer.attention.k_norm = Pair(i, "self_attn.k_norm.weight", "self_attn.k_norm_summary.weight");
-    layer.attention.out = get("self_attn.o_proj.weight");
-    layer.mlp = {get("post_attention_layernorm.weight"),
-                 get("mlp.gate_proj.weight"),
-                 get("mlp.up_proj.weight"),
-                 get("mlp.down_proj.weight")};
-    layers_.push_back(layer);
+    if (config_.intermediate_size > 0) {
+      layer.mlp = {parameters.Get("post_attention_layernorm.weight"),
+                   parameters.Get("mlp.gate_proj.weight"),
+                   parameters.Get("mlp.up_proj.weight"),
+                   parameters.Get("mlp.down_proj.weight")};
+    }
+    layers_.push_back(std::move(layer));
   }
-  head_ = &store_.Get(config_.tie_word_embeddings ? "model.embed_tokens.weight" : "lm_head.weight");
-  rope_table_ = Tensor::Empty({positions, config_.head_dim / 2, 2}, store_.state_dtype(), allocator);
-  FillRopeTable(rope_table_, config_.rope_theta, stream);
 }
 
-WeightPair KsaModel::Pair(int32_t layer, const char* name, const char* summary_name) {
-  return {store_.Find(LayerParameterName(layer, name)), store_.Find(LayerParameterName(layer, summary_name))};
+SummaryRole KsaModel::RoleOf(size_t index, const SummaryLayout& layout) const {
+  const int32_t summaries_left = config_.LastKsaLayer() - static_cast<int32_t>(index);  // layers that have them
+  if (summaries_left == 0) {
+    return SummaryRole::kKeysOnly;
+  }
+  const bool here = summaries_left > 0 && layout.summary_rows() > 0;
+  return here && layers_[index].summaries_attend ? SummaryRole::kAttend : SummaryRole::kBypass;
 }
 
 Residual KsaModel::RunLayer(const ExecContext& cx, const Residual& x, size_t index, const Input& input) {
   const Layer& layer = layers_[index];
-  const int32_t summaries_left = config_.LastKsaLayer() - static_cast<int32_t>(index);  // layers that have them
-  SummaryRole role = layer.summaries_attend ? SummaryRole::kAttend : SummaryRole::kBypass;
-  if (summaries_left == 0) {
-    role = SummaryRole::kKeysOnly;
-  } else if (summaries_left < 0 || input.layout.summary_rows() == 0) {
-    role = SummaryRole::kBypass;
-  }
-  const BlockSpec spec = {.layout = input.layout,
+  const MixerCall call = {.layout = input.layout,
                           .whole = WholeLayout(config_, input.layout),
                           .context_method = input.context_method,
-                          .window = layer.spec.Window(),
-                          .role = role,
-                          .mix = input.mix,
-                          .rope_table = rope_table_,
-                          .head_dim = config_.head_dim,
-                          .eps = config_.rms_norm_eps};
-  const RowCounts active = {input.layout.text_rows(), role == SummaryRole::kAttend ? input.layout.summary_rows() : 0};
-  const auto run = [&layer, spec, active, recompute = input.recompute](const ExecContext& inner, const Residual& in) {
-    const Residual attended = AttentionBlock(inner, in, layer.attention, spec, recompute == Recompute::kAttention);
-    return MlpBlock(inner, attended, layer.mlp, active, spec.eps, recompute == Recompute::kMlp);
+                          .role = RoleOf(index, input.layout),
+                          .mix = input.mix};
+  const bool has_mlp = layer.mlp.norm != nullptr;
+  const auto part_of = [recompute = input.recompute](Recompute part, bool is_last) {
+    return recompute == part                           ? PartRecompute::kPart
+           : recompute == Recompute::kBlock && is_last ? PartRecompute::kEndOfBlock
+                                                       : PartRecompute::kNone;
+  };
+  const PartRecompute mixer_part = part_of(Recompute::kAttention, !has_mlp);
+  const PartRecompute mlp_part = part_of(Recompute::kMlp, true);
+  const auto run = [&layer, call, has_mlp, mixer_part, mlp_part, eps = config_.rms_norm_eps](const ExecContext& inner,
+                                                                                             const Residual& in) {
+    const Residual mixed = MixerBlock(inner, in, layer.norm, *layer.mixer, call, eps, mixer_part);
+    return has_mlp ? MlpBlock(inner, mixed, layer.mlp, call.RowsOut(), eps, mlp_part) : mixed;
   };
   if (input.recompute != Recompute::kBlock) {
     return run(cx, x);
@@ -139,10 +136,10 @@ Var KsaModel::Hidden(const ExecContext& cx, const Input& input) {
   const SummaryLayout& layout = input.layout;
   KSA_CHECK(input.ids.size() == layout.text_rows(), "{} ids for {} text rows", input.ids.size(), layout.text_rows());
   CheckPart(cx, config_, layout);
-  KSA_CHECK(layout.total() <= rope_table_.rows(),
+  KSA_CHECK(layout.total() <= ropes_.positions(),
             "a sequence of {} tokens, but the model was made for {}",
             layout.total(),
-            rope_table_.rows());
+            ropes_.positions());
   Residual x = {TensorReduce(cx,
                              Embedding(cx,
                                        input.ids,

@@ -3,13 +3,15 @@
 
 #include <cstdint>
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "kernels/core/summary_layout.h"
 #include "model/autograd/parameter.h"
 #include "model/autograd/tape.h"
-#include "model/ksa/model_config.h"
 #include "model/layers/block.h"
+#include "model/mixers/mixer.h"
+#include "model/mixers/rope_tables.h"
 #include "model/ops/loss.h"
 
 namespace ksa {
@@ -60,20 +62,20 @@ class KsaModel {
 
  private:
   struct Layer {
-    LayerSpec spec;
-    AttentionWeights attention;
-    MlpWeights mlp;
+    WeightPair norm;
+    std::unique_ptr<BoundMixer> mixer;
+    MlpWeights mlp;  // without parameters in a block without MLP
     bool summaries_attend = false;
   };
 
-  [[nodiscard]] WeightPair Pair(int32_t layer, const char* name, const char* summary_name);
+  [[nodiscard]] SummaryRole RoleOf(size_t index, const SummaryLayout& layout) const;
   [[nodiscard]] Residual RunLayer(const ExecContext& cx, const Residual& x, size_t index, const Input& input);
 
   ModelConfig config_;
   ParameterStore& store_;
+  RopeTables ropes_;
   std::vector<Layer> layers_;
   Parameter* head_ = nullptr;
-  Tensor rope_table_;  // [positions, e/2, 2]
 };
 
 }  // namespace ksa

@@ -5,7 +5,7 @@
 #include <vector>
 
 #include "model/autograd/parameter.h"
-#include "model/ksa/model_config.h"
+#include "model/mixers/model_config.h"
 
 namespace ksa {
 
@@ -17,8 +17,5 @@ namespace ksa {
 [[nodiscard]] std::vector<ParameterSpec> ParameterSpecs(const ModelConfig& config,
                                                         int tensor_ranks = 1,
                                                         bool sequence_parallel = false);
-
-// "model.layers.3.self_attn.q_proj.weight"
-[[nodiscard]] std::string LayerParameterName(int32_t layer, const std::string& name);
 
 }  // namespace ksa

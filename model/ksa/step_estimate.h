@@ -20,7 +20,7 @@
 
 #include "kernels/core/dtype.h"
 #include "model/ksa/device_figures.h"
-#include "model/ksa/model_config.h"
+#include "model/mixers/model_config.h"
 #include "parallel/comm/communicator.h"
 #include "parallel/mesh/process_mesh.h"
 

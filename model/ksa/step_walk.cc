@@ -10,12 +10,6 @@
 namespace ksa {
 namespace {
 
-// As model/ops/context_attention does where nobody asks for a method.
-bool TakesHeads(const ModelConfig& share, const AttentionWindow& window, int64_t ranks) {
-  return share.num_attention_heads % ranks == 0 && share.num_key_value_heads % ranks == 0 && !window.summaries &&
-         window.chunks == AttentionWindow::kUnlimited && window.tokens == AttentionWindow::kUnlimited;
-}
-
 constexpr double kHiddenWholly = 1e9;  // seconds of other work, more than anything takes
 
 // Passes of a key row's gradient: two calls and what comes back are read, the sum is written.
@@ -56,22 +50,18 @@ StepWalk::Layer StepWalk::MakeLayer(int32_t index) const {
   const LayerRows rows = RowsOfLayer(share_, local_, index);
   layer.keys = {rows.text, rows.key_summaries};
   layer.queries = {rows.text, rows.query_summaries};
-  const AttentionWindow window = share_.layers[static_cast<size_t>(index)].Window();
-  const int64_t q = int64_t{1} * share_.num_attention_heads * share_.head_dim;
-  const int64_t kv = int64_t{1} * share_.num_key_value_heads * share_.head_dim;
   if (mesh.context == 1) {
     return layer;
   }
-  layer.by_heads = TakesHeads(share_, window, mesh.context);
-  if (layer.by_heads) {
-    const bool halves =
-        share_.num_attention_heads / mesh.context % 2 == 0 && share_.num_key_value_heads / mesh.context % 2 == 0;
-    layer.head_parts = halves ? 2.0 : 1.0;
-    layer.travelling = HeadsVolume(whole_, mesh, context_, q, element_, topology_);
-    layer.travelling_kv = HeadsVolume(whole_, mesh, context_, kv, element_, topology_);
-  } else {
-    const KeysPlan plan = PlanKeys(whole_, window, static_cast<int>(mesh.context), context_);
-    layer.travelling = KeysVolume(plan, whole_, kv * element_, topology_);
+  layer.plan =
+      share_.layers[static_cast<size_t>(index)]->PlanContext(share_, whole_, static_cast<int>(mesh.context), context_);
+  const ContextPlan& plan = layer.plan;
+  if (plan.way == ContextPlan::Way::kHeads) {
+    layer.head_parts = plan.in_halves ? 2.0 : 1.0;
+    layer.travelling = HeadsVolume(whole_, mesh, context_, plan.query_columns, element_, topology_);
+    layer.travelling_kv = HeadsVolume(whole_, mesh, context_, plan.key_columns, element_, topology_);
+  } else if (plan.way == ContextPlan::Way::kKeys) {
+    layer.travelling = KeysVolume(plan.keys, whole_, plan.key_columns * element_, topology_);
   }
   return layer;
 }
@@ -194,10 +184,10 @@ double StepWalk::Heads(const Layer& layer, const HeadCalls& calls, double expose
 }
 
 double StepWalk::ContextForward(const Layer& layer) {
-  if (problem_.mesh.context == 1) {
+  if (layer.plan.way == ContextPlan::Way::kNothing) {
     return 0.0;
   }
-  if (!layer.by_heads) {
+  if (layer.plan.way == ContextPlan::Way::kKeys) {
     return Keys(layer, layer.cost.query_product);
   }
   return Heads(layer, {.keys_gathered = 2, .queries_gathered = 1, .queries_returned = 1}, 2.0 / layer.head_parts);
@@ -205,19 +195,20 @@ double StepWalk::ContextForward(const Layer& layer) {
 
 // Keys travel again, by heads also queries and outputs.
 double StepWalk::ContextReplay(const Layer& layer, double hide) {
-  if (problem_.mesh.context == 1) {
+  if (layer.plan.way == ContextPlan::Way::kNothing) {
     return 0.0;
   }
-  return layer.by_heads ? Heads(layer, {.keys_gathered = 2, .queries_gathered = 2}, 0.0) : Keys(layer, hide);
+  return layer.plan.way == ContextPlan::Way::kKeys ? Keys(layer, hide)
+                                                   : Heads(layer, {.keys_gathered = 2, .queries_gathered = 2}, 0.0);
 }
 
 double StepWalk::ContextBackward(const Layer& layer) {
-  if (problem_.mesh.context == 1) {
+  if (layer.plan.way == ContextPlan::Way::kNothing) {
     return 0.0;
   }
-  const auto elements = static_cast<double>(2 * (layer.keys.total()) * share_.num_key_value_heads * share_.head_dim);
+  const auto elements = static_cast<double>(2 * layer.keys.total() * layer.plan.key_columns);
   const double sums = Rows(kKeySumPasses * elements * static_cast<double>(element_) / figures_.row_bytes);
-  if (!layer.by_heads) {
+  if (layer.plan.way == ContextPlan::Way::kKeys) {
     const double hide = 2.0 * layer.cost.query_product;
     return sums + Exchange(TrafficGroup::kContext, layer.travelling.Reversed(), hide, problem_.micro_batches);
   }
@@ -238,8 +229,10 @@ void StepWalk::Forward(const Layer& layer) {
   Enter(layer.keys, EntryProducts(layer));
   ContextForward(layer);
   Reduce(layer.queries, cost.out_product);
-  Enter(layer.queries, cost.gate_up_products);
-  Reduce(layer.queries, cost.down_product);
+  if (HasMlp()) {
+    Enter(layer.queries, cost.gate_up_products);
+    Reduce(layer.queries, cost.down_product);
+  }
 }
 
 // What runs again before a layer's backward: all of the block but attention and the last product.
@@ -251,10 +244,11 @@ double StepWalk::Replay(const Layer& layer) {
     const double mlp = block ? 3.0 * cost.gate_up_products + 2.0 * cost.down_product + cost.out_product : 0.0;
     seconds += Enter(layer.keys, EntryProducts(layer)) + Products(cost.key_products + cost.query_product) +
                Rows(cost.rope_forward) + ContextReplay(layer, cost.query_product + mlp + 2.0 * cost.out_product);
-    seconds += block ? Products(cost.out_product) + Reduce(layer.queries, cost.out_product) + Rows(cost.norms_forward)
-                     : UnreadReduce(layer.queries);
+    seconds += block ? Rows(cost.norms_forward) : 0.0;
+    seconds += block && HasMlp() ? Products(cost.out_product) + Reduce(layer.queries, cost.out_product)
+                                 : UnreadReduce(layer.queries);
   }
-  if (block || problem_.recompute == Recompute::kMlp) {
+  if (HasMlp() && (block || problem_.recompute == Recompute::kMlp)) {
     seconds += Enter(layer.queries, cost.gate_up_products) + Products(cost.gate_up_products) +
                Rows(cost.swiglu_forward) + UnreadReduce(layer.queries);
   }
@@ -267,9 +261,10 @@ double StepWalk::Backward(const Layer& layer) {
   estimate_.attention += problem_.micro_batches * cost.attention_backward;
   seconds += cost.attention_backward;
   if (RowsInParts()) {
-    seconds += Enter(layer.queries, cost.down_product) + Enter(layer.queries, cost.out_product);
+    seconds += HasMlp() ? Enter(layer.queries, cost.down_product) : 0.0;
+    seconds += Enter(layer.queries, cost.out_product);
   }
-  seconds += EnterBackward(layer.queries, cost.gate_up_products);
+  seconds += HasMlp() ? EnterBackward(layer.queries, cost.gate_up_products) : 0.0;
   seconds += ContextBackward(layer) + EnterBackward(layer.keys, EntryProducts(layer));
   return seconds;
 }

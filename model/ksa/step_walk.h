@@ -8,6 +8,7 @@
 #include "model/ksa/layer_cost.h"
 #include "model/ksa/step_estimate.h"
 #include "model/ksa/step_traffic.h"
+#include "model/mixers/mixer.h"
 
 namespace ksa {
 
@@ -24,7 +25,7 @@ class StepWalk {
     RowCounts queries;
     Volume travelling;     // k, v by keys; one matrix of h·e columns by heads
     Volume travelling_kv;  // by heads: one matrix of g·e columns
-    bool by_heads = false;
+    ContextPlan plan;      // empty on one context rank
     double head_parts = 1.0;
   };
 
@@ -69,6 +70,8 @@ class StepWalk {
   // --- of an update
   void SumGradients(const std::vector<double>& backward);
   void UpdateWeights();
+
+  [[nodiscard]] bool HasMlp() const { return problem_.model.intermediate_size > 0; }
 
   [[nodiscard]] bool RowsInParts() const { return problem_.sequence_parallel && problem_.mesh.tensor > 1; }
 

@@ -1,58 +1,23 @@
-// One transformer block of the Qwen3 kind: x + attention(norm(x)), then x + mlp(norm(x)), on segregated rows.
+// One block of a transformer: x + mixer(norm(x)), then x + mlp(norm(x)), on segregated rows. The mixer is what kinds of
+// layers differ in (model/mixers); the MLP is SwiGLU, or there is none.
 //
 // A block takes the sum of the block before it and norms it in one pass over memory, so between blocks the residual
 // stream is a pair: x and what is still to be added.
 #pragma once
 
-#include "kernels/core/summary_layout.h"
 #include "model/autograd/parameter.h"
 #include "model/autograd/tape.h"
-#include "model/ops/context_attention.h"
+#include "model/mixers/mixer.h"
 #include "model/ops/norm.h"
 #include "parallel/tensor/row_counts.h"
 
 namespace ksa {
-
-// A parameter of text rows and the one that summary rows use instead; null: they use the same.
-struct WeightPair {
-  Parameter* text = nullptr;
-  Parameter* summary = nullptr;
-};
-
-struct AttentionWeights {
-  WeightPair norm;           // [d]
-  WeightPair q;              // [h·e, d]
-  WeightPair k;              // [g·e, d]
-  WeightPair v;              // [g·e, d]
-  WeightPair q_norm;         // [e]; null: no norm
-  WeightPair k_norm;         // [e]
-  Parameter* out = nullptr;  // [d, h·e]
-};
 
 struct MlpWeights {
   Parameter* norm = nullptr;  // [d]
   Parameter* gate = nullptr;  // [f, d]
   Parameter* up = nullptr;    // [f, d]
   Parameter* down = nullptr;  // [d, f]
-};
-
-// What the summary rows of the input do in a block.
-enum class SummaryRole : int {
-  kAttend,    // run through it like text rows
-  kKeysOnly,  // are seen by text, and end here: the output has text rows only (the last KSA layer)
-  kBypass,    // skip it unchanged (or there are none)
-};
-
-struct BlockSpec {
-  SummaryLayout layout;  // of the rows that are here
-  SummaryLayout whole;   // of whole sequences; read where they are spread over ranks
-  ContextMethod context_method = ContextMethod::kAuto;
-  AttentionWindow window;
-  SummaryRole role = SummaryRole::kAttend;
-  double mix = 1.0;       // weight of the summaries' own projections against the base ones
-  TensorView rope_table;  // [positions, e/2, 2]
-  int head_dim = 0;
-  double eps = 1e-6;
 };
 
 // The residual stream: x [n, d] plus `delta` [r, d], r <= n, which is added to the first rows. An empty delta is
@@ -74,21 +39,25 @@ struct Residual {
                                   int64_t split,
                                   double eps);
 
-// n rows in and out, or text rows out with kKeysOnly. With `recompute` only the normed rows and attention's output are
-// kept for backward.
-[[nodiscard]] Residual AttentionBlock(const ExecContext& cx,
-                                      const Residual& in,
-                                      const AttentionWeights& weights,
-                                      const BlockSpec& spec,
-                                      bool recompute = false);
+// What runs again in backward instead of being kept: nothing of this part of a block, the part itself (only the normed
+// rows are kept, and what KeptTensors lists), or the whole block around it, of which this part is the end.
+enum class PartRecompute : int { kNone, kPart, kEndOfBlock };
 
-// n rows in and out; only the `active` rows run through the MLP: all, or the text. With `recompute` only the normed
-// rows are kept for backward.
+// n rows in and out, or text rows out with kKeysOnly. `norm` [d]. `mixer` must outlive backward.
+[[nodiscard]] Residual MixerBlock(const ExecContext& cx,
+                                  const Residual& in,
+                                  const WeightPair& norm,
+                                  const BoundMixer& mixer,
+                                  const MixerCall& call,
+                                  double eps,
+                                  PartRecompute recompute = PartRecompute::kNone);
+
+// n rows in and out; only the `active` rows run through the MLP: all, or the text.
 [[nodiscard]] Residual MlpBlock(const ExecContext& cx,
                                 const Residual& in,
                                 const MlpWeights& weights,
                                 const RowCounts& active,
                                 double eps,
-                                bool recompute = false);
+                                PartRecompute recompute = PartRecompute::kNone);
 
 }  // namespace ksa

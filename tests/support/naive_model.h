@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "model/autograd/parameter.h"
-#include "model/ksa/model_config.h"
+#include "model/mixers/model_config.h"
 
 namespace ksa::testing {
 

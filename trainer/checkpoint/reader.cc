@@ -22,35 +22,29 @@ namespace {
 constexpr int64_t kMostBytes = int64_t{1} << 60;  // no file is larger
 constexpr size_t kMostOpenFiles = 512;  // half of what systems allow a process; more are opened again when needed
 
-// Where the elements `range` of a box of a matrix go, counted inside the box: `out` [range.size()], the tensor's type,
-// in host memory.
+// Where the elements `range` of what a rank holds of a tensor go, counted inside: `out` [range.size()], the tensor's
+// type, in host memory.
 struct Target {
-  Block box;
-  int64_t width = 0;  // columns of the whole matrix
+  HeldRuns held;
   FlatRange range;
+  std::vector<Block> blocks;  // the same elements
   TensorView out;
 };
 
 // `values` are the elements of a tensor from `first` on: copies those that the target wants.
 void ScatterRun(const TensorView& values, int64_t first, const Target& target) {
-  const int64_t columns = target.box.columns.size();
-  const int64_t width = target.width;
+  const HeldRuns& held = target.held;
   const int64_t end = first + values.size();
-  // Whole rows are one stretch; of columns every row is.
-  const bool whole_rows = columns == width;
-  const int64_t stretch = whole_rows ? target.box.rows.size() * width : columns;
-  const int64_t stretches = whole_rows ? 1 : target.box.rows.size();
-  const int64_t origin = target.box.rows.begin * width + target.box.columns.begin;
-  const int64_t begin_row = whole_rows ? 0 : std::max<int64_t>(0, first / width - target.box.rows.begin);
-  for (int64_t i = begin_row; i < stretches && origin + i * width < end; ++i) {
-    const int64_t in_tensor = origin + i * width;  // first element of the stretch
-    const int64_t in_box = i * columns;
-    const FlatRange wanted = Intersect({in_box, in_box + stretch}, target.range);
+  const int64_t begin_run = std::max<int64_t>(0, (first - held.first) / held.stride);
+  for (int64_t i = begin_run; i < held.runs && held.first + i * held.stride < end; ++i) {
+    const int64_t in_tensor = held.first + i * held.stride;  // first element of the run
+    const int64_t in_held = i * held.length;
+    const FlatRange wanted = Intersect({in_held, in_held + held.length}, target.range);
     const FlatRange part =
-        Intersect({first, end}, {wanted.begin - in_box + in_tensor, wanted.end - in_box + in_tensor});
+        Intersect({first, end}, {wanted.begin - in_held + in_tensor, wanted.end - in_held + in_tensor});
     if (wanted.size() > 0 && part.size() > 0) {
       const TensorView from = values.Rows(part.begin - first, part.size());
-      const TensorView to = target.out.Rows(part.begin - in_tensor + in_box - target.range.begin, part.size());
+      const TensorView to = target.out.Rows(part.begin - in_tensor + in_held - target.range.begin, part.size());
       std::memcpy(to.data, from.data, static_cast<size_t>(from.bytes()));
     }
   }
@@ -76,11 +70,12 @@ void Scatter(const TensorEntry& tensor,
   }
 }
 
-// A piece of a vector or a matrix, as a vector's target sees it: its elements are rows of one column.
 std::vector<Block> BlocksOf(const TensorPiece& piece) {
-  const bool matrix = piece.shape.size() == 2;
-  const FlatRange columns = matrix ? FlatRange{piece.offset[1], piece.offset[1] + piece.shape[1]} : FlatRange{0, 1};
-  return BlocksOf({{piece.offset[0], piece.offset[0] + piece.shape[0]}, columns}, piece.flat);
+  Block box;
+  for (size_t d = 0; d < piece.shape.size(); ++d) {
+    box.push_back({piece.offset[d], piece.offset[d] + piece.shape[d]});
+  }
+  return BlocksOf(box, piece.flat);
 }
 
 // Reads tensors of a checkpoint.
@@ -88,13 +83,12 @@ class Reader {
  public:
   explicit Reader(const Checkpoint& checkpoint) : checkpoint_(checkpoint) {}
 
-  // Fills the targets, of a vector or a matrix, from the pieces that hold something of them.
+  // Fills the targets from the pieces that hold something of them.
   void Read(const TensorEntry& tensor, const std::vector<Target>& targets) {
     for (const TensorPiece& piece : tensor.pieces) {
       const std::vector<Block> blocks = BlocksOf(piece);
-      const bool needed = std::any_of(targets.begin(), targets.end(), [&](const Target& target) {
-        return Overlap(blocks, BlocksOf(target.box, target.range));
-      });
+      const bool needed = std::any_of(
+          targets.begin(), targets.end(), [&](const Target& target) { return Overlap(blocks, target.blocks); });
       if (needed) {
         ReadPiece(tensor, piece, targets);
       }
@@ -234,13 +228,15 @@ void RefuseShortFiles(const Checkpoint& checkpoint, const std::vector<const Tens
   }
 }
 
-// What this rank holds of a parameter, as a matrix; a vector has one column.
+// What this rank holds of a parameter.
 Block BoxOf(const Parameter& parameter) {
-  const Shape& shape = parameter.shape;
-  const int64_t columns = shape.size() / shape[0];
-  Block box = {{0, shape[0]}, {0, columns}};
-  FlatRange& cut = columns == parameter.spec.shape.size() / parameter.spec.shape[0] ? box.rows : box.columns;
-  cut = {cut.begin + parameter.shard_begin, cut.end + parameter.shard_begin};
+  const Placement& tensor = parameter.spec.tensor;
+  Block box;
+  for (int d = 0; d < parameter.shape.rank(); ++d) {
+    const bool cut = tensor.kind == Placement::Kind::kSharded && tensor.dim == d;
+    const int64_t begin = cut ? parameter.shard_begin : 0;
+    box.push_back({begin, begin + parameter.shape[d]});
+  }
   return box;
 }
 
@@ -285,8 +281,7 @@ class Loader {
     KSA_CHECK(tensor != nullptr, "{} was found before", parameter.spec.name);
     HostAllocator memory;  // gives everything back when the share is where it belongs
     const Tensor values = Tensor::Empty({range.size()}, tensor->dtype, memory);
-    const int64_t width = parameter.spec.shape.size() / parameter.spec.shape[0];
-    reader_.Read(*tensor, {{BoxOf(parameter), width, range, values}});
+    reader_.Read(*tensor, {{HeldRunsOf(parameter), range, BlocksOf(BoxOf(parameter), range), values}});
     use(values.view());
   }
 
@@ -335,7 +330,7 @@ Tensor ReadTensor(const Checkpoint& checkpoint, const TensorEntry& entry, Alloca
     RefuseShortFiles(checkpoint, {&entry});
     const int64_t size = entry.size();
     out = Tensor::Empty({size}, entry.dtype, allocator);
-    const Target whole = {{{0, 1}, {0, size}}, size, {0, size}, out};
+    const Target whole = {{1, size, size, 0}, {0, size}, {}, out};
     Reader reader(checkpoint);
     for (const TensorPiece& piece : entry.pieces) {
       reader.ReadPiece(entry, piece, {whole});

@@ -57,6 +57,46 @@ std::string RangesFault(const std::vector<FlatRange>& ranges, int64_t size) {
   return covered == size ? std::string() : fmt::format("its pieces leave out elements [{}, {})", covered, size);
 }
 
+// The same of the dimensions of `block` from `dim` on; those before it are one index wide.
+void AddBlocks(const Block& block, size_t dim, const FlatRange& range, std::vector<Block>& blocks) {
+  if (range.size() == 0) {
+    return;
+  }
+  int64_t width = 1;  // elements behind an index of `dim`
+  for (size_t d = dim + 1; d < block.size(); ++d) {
+    width *= block[d].size();
+  }
+  const int64_t whole = (range.begin + width - 1) / width;  // the first index of which all is in the range
+  const int64_t last = range.end / width;                   // of which some is
+  const auto at = [&](int64_t first, int64_t end) {
+    Block part = block;
+    part[dim] = {block[dim].begin + first, block[dim].begin + end};
+    return part;
+  };
+  if (whole > last) {  // inside one index
+    AddBlocks(at(last, last + 1), dim + 1, {range.begin - last * width, range.end - last * width}, blocks);
+    return;
+  }
+  if (range.begin < whole * width) {
+    AddBlocks(at(whole - 1, whole), dim + 1, {range.begin - (whole - 1) * width, width}, blocks);
+  }
+  if (whole < last) {
+    blocks.push_back(at(whole, last));
+  }
+  if (last * width < range.end) {
+    AddBlocks(at(last, last + 1), dim + 1, {0, range.end - last * width}, blocks);
+  }
+}
+
+bool Meet(const Block& a, const Block& b) {
+  for (size_t d = 0; d < a.size(); ++d) {
+    if (Intersect(a[d], b[d]).size() == 0) {
+      return false;
+    }
+  }
+  return true;
+}
+
 // The element of the tensor that is element `box_index` of the piece's box.
 int64_t TensorIndex(const TensorEntry& tensor, const TensorPiece& piece, int64_t box_index) {
   int64_t index = 0;
@@ -125,36 +165,15 @@ std::string TilingFault(const TensorEntry& tensor) {
 }
 
 std::vector<Block> BlocksOf(const Block& block, const FlatRange& range) {
-  const int64_t width = block.columns.size();
   std::vector<Block> blocks;
-  const auto add = [&](FlatRange rows, FlatRange columns) {
-    if (rows.size() > 0 && columns.size() > 0) {
-      blocks.push_back({{block.rows.begin + rows.begin, block.rows.begin + rows.end},
-                        {block.columns.begin + columns.begin, block.columns.begin + columns.end}});
-    }
-  };
-  const int64_t first = range.begin / width;
-  const int64_t last = range.end / width;
-  if (first == last) {
-    add({first, first + 1}, {range.begin % width, range.end % width});
-    return blocks;
-  }
-  const int64_t whole = (range.begin + width - 1) / width;  // the first whole row
-  add({first, whole}, {range.begin % width, width});
-  add({whole, last}, {0, width});
-  add({last, last + 1}, {0, range.end % width});
+  AddBlocks(block, 0, range, blocks);
   return blocks;
 }
 
 bool Overlap(const std::vector<Block>& a, const std::vector<Block>& b) {
-  for (const Block& x : a) {
-    for (const Block& y : b) {
-      if (Intersect(x.rows, y.rows).size() > 0 && Intersect(x.columns, y.columns).size() > 0) {
-        return true;
-      }
-    }
-  }
-  return false;
+  return std::any_of(a.begin(), a.end(), [&](const Block& x) {
+    return std::any_of(b.begin(), b.end(), [&](const Block& y) { return Meet(x, y); });
+  });
 }
 
 RunsOf::RunsOf(const TensorEntry& tensor, const TensorPiece& piece, int64_t begin, int64_t end)

@@ -25,13 +25,10 @@ struct Run {
   int64_t size = 0;
 };
 
-// Rows and columns of a matrix.
-struct Block {
-  FlatRange rows;
-  FlatRange columns;
-};
+// A range an axis of a tensor, of any number of dimensions.
+using Block = std::vector<FlatRange>;
 
-// The elements `range`, counted inside, of a block of a matrix: at most three blocks, the middle one of whole rows.
+// The elements `range`, counted row-major inside, of a block: at most two blocks a dimension, less one.
 [[nodiscard]] std::vector<Block> BlocksOf(const Block& block, const FlatRange& range);
 
 [[nodiscard]] bool Overlap(const std::vector<Block>& a, const std::vector<Block>& b);

@@ -12,7 +12,7 @@
 
 #include "kernels/attention/attention.h"
 #include "kernels/core/gpu.h"
-#include "model/ksa/cost.h"
+#include "model/mixers/attention/pairs.h"
 #include "trainer/commands/attention_paths.h"
 #include "trainer/commands/attention_shape.h"
 #include "trainer/commands/bench.h"

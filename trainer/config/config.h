@@ -10,7 +10,7 @@
 
 #include "data/loader/data_config.h"
 #include "kernels/core/dtype.h"
-#include "model/ksa/model_config.h"
+#include "model/mixers/model_config.h"
 
 namespace ksa {
 
@@ -108,19 +108,9 @@ struct LoggingConfig {
   friend bool operator==(const LoggingConfig&, const LoggingConfig&) = default;
 };
 
-// What an entry of the attention pattern falls back to. Already applied to ModelConfig::layers; kept so that the
-// resolved configuration says what was given.
-struct PatternDefaults {
-  std::optional<int32_t> swa_window;
-  std::optional<int32_t> sca_window_chunks;
-
-  friend bool operator==(const PatternDefaults&, const PatternDefaults&) = default;
-};
-
 struct Config {
   RunConfig run;
   ModelConfig model;
-  PatternDefaults pattern_defaults;
   DataConfig data;
   TrainingConfig training;
   OptimizerConfig optimizer;

@@ -1,7 +1,6 @@
 // The rules that tie keys together.
 #pragma once
 
-#include <initializer_list>
 #include <map>
 #include <set>
 #include <string>
@@ -21,10 +20,10 @@ struct Given {
   [[nodiscard]] bool Has(const std::string& key) const { return keys.count(key) > 0; }
 
   // No rule can be judged by a value that was refused.
-  [[nodiscard]] bool Usable(std::initializer_list<const char*> names) const;
+  [[nodiscard]] bool Usable(const std::vector<std::string>& names) const;
 
   // Where to point at: the first of the keys that was given, else the section of the first, else the file's top.
-  [[nodiscard]] Place PlaceOf(std::initializer_list<const char*> names) const;
+  [[nodiscard]] Place PlaceOf(const std::vector<std::string>& names) const;
 };
 
 // What a rule reads, and where it reports.
@@ -34,8 +33,8 @@ struct RuleCheck {
   Problems& problems;
 
   // Reports about the first key, at the first one that was given.
-  void Fail(std::initializer_list<const char*> keys, const std::string& message) const {
-    problems.Add(given.PlaceOf(keys), *keys.begin(), message);
+  void Fail(const std::vector<std::string>& keys, const std::string& message) const {
+    problems.Add(given.PlaceOf(keys), keys.front(), message);
   }
 };
 

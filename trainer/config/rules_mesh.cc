@@ -5,6 +5,7 @@
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
+#include "model/mixers/registry.h"
 #include "trainer/config/rules.h"
 
 namespace ksa {
@@ -14,18 +15,15 @@ constexpr const char* kTensor = "parallel.tensor";
 constexpr const char* kContext = "parallel.context";
 constexpr size_t kMostListed = 12;
 
-// Empty, or why the model's matrices cannot be divided among `tensor` ranks: query heads stay whole, key/value heads
-// stay whole or are shared by whole groups of ranks, and every rank has something to do.
+// Empty, or why the model's matrices cannot be divided among `tensor` ranks: each layer has its conditions, and every
+// rank has something to do.
 std::string TensorProblem(const ModelConfig& model, int32_t tensor) {
-  const int32_t heads = model.num_attention_heads;
-  const int32_t kv_heads = model.num_key_value_heads;
-  if (heads % tensor != 0) {
-    return fmt::format("{} does not divide num_attention_heads {}", tensor, heads);
+  for (const LayerSpec& layer : model.layers) {
+    if (std::string problem = layer->TensorProblem(model, tensor); !problem.empty()) {
+      return problem;
+    }
   }
-  if (kv_heads % tensor != 0 && tensor % kv_heads != 0) {
-    return fmt::format("{} neither divides num_key_value_heads {} nor is a multiple of it", tensor, kv_heads);
-  }
-  if (tensor > model.intermediate_size) {
+  if (model.intermediate_size > 0 && tensor > model.intermediate_size) {
     return fmt::format("{} ranks cannot share {} columns of intermediate_size", tensor, model.intermediate_size);
   }
   if (tensor > model.vocab_size) {
@@ -95,18 +93,21 @@ void CheckMeshRules(const RuleCheck& check) {
                           "model.num_attention_heads",
                           "model.num_key_value_heads",
                           "model.intermediate_size",
-                          "model.vocab_size"})) {
+                          "model.vocab_size",
+                          "model.num_hidden_layers",
+                          "model.attention.pattern"})) {
     if (const std::string problem = TensorProblem(config.model, parallel.tensor); !problem.empty()) {
       check.Fail({kTensor}, fmt::format("{}; this model takes {}", problem, TensorSizes(config.model)));
     }
   }
-  if (check.given.Usable({kContext,
-                          "training.sequence_length",
-                          "model.num_hidden_layers",
-                          "model.attention.pattern",
-                          "model.attention.ksa.chunk_size",
-                          "model.attention.sca.chunk_size"}) &&
-      parallel.context > MostContextRanks(config)) {
+  std::vector<std::string> chunks = {
+      kContext, "training.sequence_length", "model.num_hidden_layers", "model.attention.pattern"};
+  for (const MixerKind* kind : MixerKinds()) {
+    if (const std::optional<ChunkKey> chunk = kind->Chunk(config.model)) {
+      chunks.push_back(FullPath(chunk->path));
+    }
+  }
+  if (check.given.Usable(chunks) && parallel.context > MostContextRanks(config)) {
     check.Fail({kContext},
                fmt::format("{} ranks hold two slices of whole chunks each, but {} tokens are {} chunk(s) of {}; use at "
                            "most {}, smaller chunks or longer sequences",

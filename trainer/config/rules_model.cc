@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include "model/mixers/registry.h"
 #include "trainer/config/rules.h"
 
 namespace ksa {
@@ -15,16 +16,9 @@ constexpr const char* kHeadDim = "model.head_dim";
 constexpr int32_t kMaxHeadDim = 1024;  // what the kernels take
 constexpr const char* kPositions = "model.max_position_embeddings";
 constexpr const char* kSequence = "training.sequence_length";
+constexpr const char* kIntermediate = "model.intermediate_size";
+constexpr const char* kRecompute = "training.recompute";
 constexpr const char* kPattern = "model.attention.pattern";
-constexpr const char* kKsaChunk = "model.attention.ksa.chunk_size";
-constexpr const char* kSummaryTokens = "model.attention.ksa.summary_tokens";
-constexpr const char* kQkv = "model.attention.ksa.independent.qkv";
-constexpr const char* kOwnQkNorm = "model.attention.ksa.independent.qk_norm";
-constexpr const char* kAnnealStart = "model.attention.ksa.anneal.start_step";
-constexpr const char* kAnnealEnd = "model.attention.ksa.anneal.end_step";
-constexpr const char* kSwaWindow = "model.attention.swa.window";
-constexpr const char* kScaChunk = "model.attention.sca.chunk_size";
-constexpr const char* kScaWindow = "model.attention.sca.window_chunks";
 
 void CheckHeads(const RuleCheck& check) {
   const ModelConfig& model = check.draft.config.model;
@@ -78,27 +72,11 @@ void CheckPositions(const RuleCheck& check) {
   }
 }
 
-void CheckSummaryParameters(const RuleCheck& check) {
-  const IndependentSummary& own = check.draft.config.model.ksa.independent;
-  if (check.given.Usable({kOwnQkNorm, kQkv}) && own.qk_norm && !own.qkv) {
-    check.Fail({kOwnQkNorm},
-               "needs independent.qkv: true, because it norms the own projections; set that or drop this");
-  }
-  const std::optional<int64_t>& start = check.draft.anneal_start_step;
-  const std::optional<int64_t>& end = check.draft.anneal_end_step;
-  if (!check.given.Usable({kAnnealStart, kAnnealEnd})) {
-    return;
-  }
-  if (start.has_value() != end.has_value()) {
-    check.Fail({start ? kAnnealEnd : kAnnealStart, start ? kAnnealStart : kAnnealEnd},
-               "missing; anneal needs both start_step and end_step");
-    return;
-  }
-  if (start && *end <= *start) {
-    check.Fail({kAnnealEnd}, fmt::format("must be greater than start_step {}, got {}", *start, *end));
-  }
-  if (start && check.given.Usable({kQkv}) && !own.qkv) {
-    check.Fail({kAnnealStart}, "annealing needs independent.qkv: true; set that or remove anneal");
+void CheckMlp(const RuleCheck& check) {
+  const Config& config = check.draft.config;
+  if (check.given.Usable({kRecompute, kIntermediate}) && config.model.intermediate_size == 0 &&
+      config.training.recompute == Recompute::kMlp) {
+    check.Fail({kRecompute}, "mlp, but intermediate_size is 0: there is no MLP; use none, attention or block");
   }
 }
 
@@ -108,52 +86,18 @@ std::vector<PatternEntry> UsedEntries(const Draft& draft) {
   return {draft.pattern.begin(), draft.pattern.begin() + static_cast<std::ptrdiff_t>(used)};
 }
 
-void CheckPattern(const RuleCheck& check) {
-  if (!check.given.Usable({kPattern, kLayers})) {
-    return;
-  }
-  bool has_ksa = false;
-  bool has_sca = false;
-  bool swa_window = false;
-  bool sca_window = false;
-  for (const PatternEntry& entry : UsedEntries(check.draft)) {
-    has_ksa = has_ksa || entry.kind == LayerKind::kKsa;
-    has_sca = has_sca || entry.kind == LayerKind::kSca;
-    swa_window = swa_window || (entry.kind == LayerKind::kSwa && !entry.window_tokens);
-    sca_window = sca_window || (entry.kind == LayerKind::kSca && !entry.window_chunks);
-  }
-  const Config& config = check.draft.config;
-  const auto require = [&](const char* key, bool needed, bool there, const char* kind) {
-    if (needed && !there && check.given.Usable({key})) {
-      check.Fail({key, kPattern}, fmt::format("required, because the pattern has {} layers; give it", kind));
+// What the kinds of layers say of their own keys.
+void CheckMixers(const RuleCheck& check) {
+  MixerDraft draft = {check.draft.config.model, check.draft.config.training.sequence_length, {}};
+  if (check.given.Usable({kPattern, kLayers})) {
+    for (const PatternEntry& entry : UsedEntries(check.draft)) {
+      draft.used.push_back({std::string(entry.kind->name()), entry.values});
     }
-  };
-  require(kSwaWindow, swa_window, config.pattern_defaults.swa_window.has_value(), "swa");
-  require(kScaChunk, has_sca, check.draft.sca_chunk_size.has_value(), "sca");
-  require(kScaWindow, sca_window, config.pattern_defaults.sca_window_chunks.has_value(), "sca");
-  if (has_ksa && has_sca && check.draft.sca_chunk_size && check.given.Usable({kScaChunk, kKsaChunk}) &&
-      *check.draft.sca_chunk_size != config.model.ksa.chunk_size) {
-    check.Fail({kScaChunk},
-               fmt::format("must equal ksa.chunk_size {} in a pattern with both kinds, got {}",
-                           config.model.ksa.chunk_size,
-                           *check.draft.sca_chunk_size));
   }
-}
-
-// Summary rows are numbered with 32 bits.
-void CheckSummaryCount(const RuleCheck& check) {
-  const Config& config = check.draft.config;
-  const KsaConfig& ksa = config.model.ksa;
-  if (!check.given.Usable({kSummaryTokens, kKsaChunk, kSequence})) {
-    return;
-  }
-  const int64_t chunks = (int64_t{config.training.sequence_length} + ksa.chunk_size - 1) / ksa.chunk_size;
-  if (chunks * ksa.summary_tokens > INT32_MAX) {
-    check.Fail({kSummaryTokens, kKsaChunk, kSequence},
-               fmt::format("{} chunks of {} summaries are more than {} a sequence; use larger chunks",
-                           chunks,
-                           ksa.summary_tokens,
-                           INT32_MAX));
+  for (const MixerProblem& problem : FindMixerProblems(draft)) {
+    if (check.given.Usable(problem.judged)) {
+      check.problems.Add(check.given.PlaceOf(problem.keys), problem.keys.front(), problem.message);
+    }
   }
 }
 
@@ -163,9 +107,8 @@ void CheckModelRules(const Draft& draft, const Given& given, Problems& problems)
   const RuleCheck check{draft, given, problems};
   CheckHeads(check);
   CheckPositions(check);
-  CheckSummaryParameters(check);
-  CheckPattern(check);
-  CheckSummaryCount(check);
+  CheckMlp(check);
+  CheckMixers(check);
 }
 
 }  // namespace ksa

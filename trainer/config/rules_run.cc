@@ -154,17 +154,17 @@ void CheckCheckpoint(const RuleCheck& check) {
 
 }  // namespace
 
-bool Given::Usable(std::initializer_list<const char*> names) const {
-  return std::none_of(names.begin(), names.end(), [&](const char* name) { return bad.count(name) > 0; });
+bool Given::Usable(const std::vector<std::string>& names) const {
+  return std::none_of(names.begin(), names.end(), [&](const std::string& name) { return bad.count(name) > 0; });
 }
 
-Place Given::PlaceOf(std::initializer_list<const char*> names) const {
-  for (const char* name : names) {
+Place Given::PlaceOf(const std::vector<std::string>& names) const {
+  for (const std::string& name : names) {
     if (const auto found = keys.find(name); found != keys.end()) {
       return found->second;
     }
   }
-  std::string section = *names.begin();
+  std::string section = names.front();
   while (section.rfind('.') != std::string::npos) {
     section.resize(section.rfind('.'));
     if (const auto found = sections.find(section); found != sections.end()) {

@@ -125,21 +125,16 @@ std::string AdviseUnknownPath(const std::string& path) {
   return AdviseUnknown(section, path.substr(section.empty() ? 0 : section.size() + 1));
 }
 
+std::vector<PatternEntry> DefaultPattern() {
+  const PatternEntry ksa = {FindMixerKind("ksa"), {}};
+  return {ksa, ksa, ksa, {FindMixerKind("full"), {}}};
+}
+
 std::vector<LayerSpec> ResolveLayers(const Draft& draft) {
-  const PatternDefaults& defaults = draft.config.pattern_defaults;
   std::vector<LayerSpec> layers;
   for (int32_t i = 0; i < draft.config.model.num_hidden_layers; ++i) {
     const PatternEntry& entry = draft.pattern[static_cast<size_t>(i) % draft.pattern.size()];
-    LayerSpec layer;
-    layer.kind = entry.kind;
-    if (entry.kind == LayerKind::kKsa) {
-      layer.window_chunks = entry.window_chunks.value_or(draft.config.model.ksa.window_chunks);
-    } else if (entry.kind == LayerKind::kSca) {
-      layer.window_chunks = entry.window_chunks.value_or(defaults.sca_window_chunks.value_or(0));
-    } else if (entry.kind == LayerKind::kSwa) {
-      layer.window_tokens = entry.window_tokens.value_or(defaults.swa_window.value_or(0));
-    }
-    layers.push_back(layer);
+    layers.push_back(entry.kind->MakeLayer(draft.config.model, entry.values));
   }
   return layers;
 }
@@ -153,10 +148,6 @@ Config ResolveDefaults(const Draft& draft) {
   model.head_dim = draft.head_dim.value_or(model.hidden_size / std::max(1, model.num_attention_heads));
   model.max_position_embeddings = draft.max_position_embeddings.value_or(config.training.sequence_length);
   model.layers = ResolveLayers(draft);
-  model.sca_chunk_size = draft.sca_chunk_size.value_or(0);
-  if (draft.anneal_start_step && draft.anneal_end_step) {
-    model.ksa.anneal = AnnealConfig{*draft.anneal_start_step, *draft.anneal_end_step};
-  }
 
   TrainingConfig& training = config.training;
   const int64_t update_tokens = std::max<int64_t>(1, int64_t{training.global_batch_size} * training.sequence_length);
@@ -180,13 +171,6 @@ Draft ToDraft(const Config& config) {
   draft.num_key_value_heads = config.model.num_key_value_heads;
   draft.head_dim = config.model.head_dim;
   draft.max_position_embeddings = config.model.max_position_embeddings;
-  if (config.model.sca_chunk_size > 0) {
-    draft.sca_chunk_size = config.model.sca_chunk_size;
-  }
-  if (config.model.ksa.anneal) {
-    draft.anneal_start_step = config.model.ksa.anneal->start_step;
-    draft.anneal_end_step = config.model.ksa.anneal->end_step;
-  }
   draft.max_steps = config.training.max_steps;
   draft.min_lr = config.optimizer.min_lr;
   draft.betas = {config.optimizer.beta1, config.optimizer.beta2};
@@ -206,18 +190,8 @@ Draft ToDraft(const Config& config) {
   }
   draft.pattern.clear();
   for (size_t i = 0; i < std::min(period, layers.size()); ++i) {
-    PatternEntry entry{layers[i].kind, {}, {}};
-    const bool ksa = entry.kind == LayerKind::kKsa;
-    if (ksa || entry.kind == LayerKind::kSca) {
-      const std::optional<int32_t> fallback =
-          ksa ? std::optional(config.model.ksa.window_chunks) : config.pattern_defaults.sca_window_chunks;
-      if (fallback != layers[i].window_chunks) {
-        entry.window_chunks = layers[i].window_chunks;
-      }
-    } else if (entry.kind == LayerKind::kSwa && config.pattern_defaults.swa_window != layers[i].window_tokens) {
-      entry.window_tokens = layers[i].window_tokens;
-    }
-    draft.pattern.push_back(entry);
+    const MixerKind& kind = layers[i]->kind();
+    draft.pattern.push_back({&kind, kind.EntryOf(config.model, *layers[i])});
   }
   return draft;
 }

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "model/mixers/registry.h"
 #include "trainer/config/codec.h"
 #include "trainer/config/config.h"
 #include "trainer/config/counts.h"
@@ -17,10 +18,11 @@ namespace ksa {
 
 // An entry of model.attention.pattern as written.
 struct PatternEntry {
-  LayerKind kind = LayerKind::kKsa;
-  std::optional<int32_t> window_chunks;  // ksa, sca
-  std::optional<int32_t> window_tokens;  // swa
+  const MixerKind* kind = MixerKinds().front();
+  EntryValues values;
 };
+
+[[nodiscard]] std::vector<PatternEntry> DefaultPattern();
 
 // A configuration as written: a Config, and beside it every value whose default depends on other keys.
 struct Draft {
@@ -29,10 +31,7 @@ struct Draft {
   std::optional<int32_t> num_key_value_heads;
   std::optional<int32_t> head_dim;
   std::optional<int32_t> max_position_embeddings;
-  std::vector<PatternEntry> pattern = {{}, {}, {}, {LayerKind::kFull, {}, {}}};
-  std::optional<int64_t> anneal_start_step;
-  std::optional<int64_t> anneal_end_step;
-  std::optional<int32_t> sca_chunk_size;
+  std::vector<PatternEntry> pattern = DefaultPattern();
   std::optional<int64_t> max_steps;
   std::optional<int64_t> max_tokens;
   std::optional<double> min_lr;
@@ -75,7 +74,7 @@ struct Key {
 // Fills in every default. The draft must have passed CheckRules.
 [[nodiscard]] Config ResolveDefaults(const Draft& draft);
 
-// One LayerSpec a layer: the pattern repeated over the depth. Windows that are nowhere given are 0.
+// One LayerSpec a layer: the pattern repeated over the depth.
 [[nodiscard]] std::vector<LayerSpec> ResolveLayers(const Draft& draft);
 
 // A draft that says everything, max_steps instead of max_tokens.

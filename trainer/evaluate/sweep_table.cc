@@ -14,6 +14,7 @@
 #include "data/files/posix_file.h"
 #include "kernels/core/error.h"
 #include "model/ksa/cost.h"
+#include "model/mixers/mixer.h"
 #include "trainer/checkpoint/folder.h"
 #include "trainer/config/load.h"
 #include "trainer/evaluate/sweep_means.h"
@@ -41,7 +42,7 @@ int64_t KvLength(const Sweep& sweep) {
 
 bool HasFullLayersOnly(const ModelConfig& model) {
   return std::all_of(
-      model.layers.begin(), model.layers.end(), [](const LayerSpec& layer) { return layer.kind == LayerKind::kFull; });
+      model.layers.begin(), model.layers.end(), [](const LayerSpec& layer) { return layer->IsFullAttention(); });
 }
 
 void AddMetrics(const std::string& path, CellFacts& facts) {
@@ -74,7 +75,7 @@ void AddMetrics(const std::string& path, CellFacts& facts) {
 
 CellFacts FactsOf(const SweepCell& cell, int64_t kv_length) {
   const ModelConfig& model = cell.config.model;
-  const KvCache cache = CountKvCache(model, kv_length);
+  const CacheSize cache = CountKvCache(model, kv_length);
   CellFacts facts = {.parameters = TotalParameters(model),
                      .keys_a_query = KeysPerTextQuery(model, cell.config.training.sequence_length),
                      .kv_entries = static_cast<double>(cache.entries) / static_cast<double>(kv_length),

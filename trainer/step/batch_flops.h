@@ -5,7 +5,7 @@
 #include <optional>
 
 #include "data/loader/batch.h"
-#include "model/ksa/model_config.h"
+#include "model/mixers/model_config.h"
 
 namespace ksa {
 

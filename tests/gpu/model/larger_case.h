@@ -5,6 +5,7 @@
 
 #include <fmt/core.h>
 
+#include "model/mixers/swa/swa.h"
 #include "tests/model/ksa/model_cases.h"
 
 namespace ksa::testing {
@@ -15,12 +16,14 @@ namespace ksa::testing {
   c.name += fmt::format(", larger, head dim {}", head_dim);
   c.config.vocab_size = 61;
   c.config.hidden_size = 64;
-  c.config.intermediate_size = 96;
+  c.config.intermediate_size = c.config.intermediate_size == 0 ? 0 : 96;
   c.config.head_dim = head_dim;
   c.config.ksa.chunk_size = 5;
   c.tokens *= kTimes;
   for (LayerSpec& layer : c.config.layers) {
-    layer.window_tokens = layer.kind == LayerKind::kSwa ? 37 : layer.window_tokens;
+    if (&layer->kind() == &SwaKind()) {
+      layer = SwaLayer(37);
+    }
   }
   const int32_t k = c.config.ChunkSize();
   int32_t chunks = 1;

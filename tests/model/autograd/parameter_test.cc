@@ -74,6 +74,21 @@ TEST(ParameterStoreTest, InitialValuesArePhiloxOfSeedNameAndElement) {
   }
 }
 
+TEST(ParameterStoreTest, InitialValuesOfAnyKind) {
+  const ParameterSpec spec = {
+      .name = "bias", .shape = {3, 4}, .tensor = Placement::Sharded(1), .initial = [](uint64_t key, uint64_t element) {
+        return static_cast<double>(key % 7) + 0.5 * static_cast<double>(element);
+      }};
+  testing::GuardAllocator allocator;
+  ParameterStore part({spec}, DType::kF64, allocator, {.tensor_parts = 2, .tensor_rank = 1});
+  part.Initialize(8, {});
+  const double drawn = static_cast<double>(NamedKey(8, "bias") % 7);
+  const std::vector<double> expected = {1.0, 1.5, 3.0, 3.5, 5.0, 5.5};
+  for (size_t i = 0; i < expected.size(); ++i) {
+    EXPECT_EQ(ElementAt(part.parameters().front().value, static_cast<int64_t>(i)), drawn + expected[i]);
+  }
+}
+
 TEST(ParameterStoreTest, InitialValuesDoNotDependOnTheOtherParameters) {
   testing::GuardAllocator allocator;
   ParameterStore all(Specs(), DType::kF32, allocator);
@@ -168,6 +183,38 @@ TEST(ParameterStoreTest, ShardsOfTheMasterWeightsAreThoseOfTheWhole) {
                               "master weights");
       testing::ExpectSameBits(part.weights(), whole.weights(), "weights");
     }
+  }
+}
+
+// Three ranks hold the slices of the whole tensor, whichever of its dimensions is cut; 7 divides nothing.
+TEST(ParameterStoreTest, ShardsOfAnyDimensionAreSlices) {
+  const Shape shape = {5, 4, 7};
+  for (int dim = 0; dim < shape.rank(); ++dim) {
+    const ParameterSpec spec = {.name = "cube", .shape = shape, .tensor = Placement::Sharded(dim), .init_std = 0.5};
+    testing::GuardAllocator allocator;
+    ParameterStore whole({spec}, DType::kF64, allocator);
+    whole.Initialize(5, {});
+    int64_t begin = 0;
+    for (int rank = 0; rank < 3; ++rank) {
+      ParameterStore part({spec}, DType::kF64, allocator, {.tensor_parts = 3, .tensor_rank = rank});
+      part.Initialize(5, {});
+      const Parameter& held = part.parameters().front();
+      EXPECT_EQ(held.shard_begin, begin);
+      EXPECT_EQ(held.shape, shape.With(dim, held.shape[dim]));
+      int64_t i = 0;
+      for (int64_t a = 0; a < held.shape[0]; ++a) {
+        for (int64_t b = 0; b < held.shape[1]; ++b) {
+          for (int64_t c = 0; c < held.shape[2]; ++c, ++i) {
+            const int64_t at[] = {a + (dim == 0 ? begin : 0), b + (dim == 1 ? begin : 0), c + (dim == 2 ? begin : 0)};
+            const int64_t element = (at[0] * shape[1] + at[1]) * shape[2] + at[2];
+            EXPECT_EQ(ElementAt(held.value, i), ElementAt(whole.parameters().front().value, element))
+                << dim << ": " << a << " " << b << " " << c;
+          }
+        }
+      }
+      begin += held.shape[dim];
+    }
+    EXPECT_EQ(begin, shape[dim]);
   }
 }
 

@@ -7,12 +7,15 @@
 
 #include "model/ksa/model.h"
 #include "model/ksa/parameters.h"
+#include "model/mixers/attention/attention_mixer.h"
+#include "model/mixers/full/full.h"
+#include "model/mixers/ksa/ksa.h"
+#include "model/mixers/sca/sca.h"
+#include "model/mixers/swa/swa.h"
 #include "tests/support/context_layout.h"
 
 namespace ksa {
 namespace {
-
-constexpr int32_t kUnlimited = AttentionWindow::kUnlimited;
 
 ModelConfig TinyModel(std::vector<LayerSpec> layers) {
   ModelConfig config;
@@ -28,17 +31,12 @@ ModelConfig TinyModel(std::vector<LayerSpec> layers) {
   config.ksa.chunk_size = 4;
   config.ksa.summary_tokens = 3;
   config.ksa.window_chunks = 2;
-  config.sca_chunk_size = 4;
+  config.mixers.Of<ScaConfig>().chunk_size = 4;
   return config;
 }
 
 std::vector<LayerSpec> EveryKind() {
-  return {{LayerKind::kKsa, 2, kUnlimited},
-          {LayerKind::kFull, kUnlimited, kUnlimited},
-          {LayerKind::kSwa, kUnlimited, 7},
-          {LayerKind::kSca, 1, kUnlimited},
-          {LayerKind::kKsa, 4, kUnlimited},
-          {LayerKind::kSca, 0, kUnlimited}};
+  return {KsaLayer(2), FullLayer(), SwaLayer(7), ScaLayer(1), KsaLayer(4), ScaLayer(0)};
 }
 
 // Pairs seen by one query of one sequence, key by key.
@@ -107,7 +105,7 @@ TEST(Cost, PairsEqualBruteForceForEveryKindRoleAndLength) {
           const bool ksa_before_last = layer == 0;
           const bool attends = layer < 4 && (ksa_before_last || full_layers == FullLayers::kAttend);
           ExpectPairs(CountLayerPairs(config, layout, layer),
-                      BruteForce(layout, config.layers[static_cast<size_t>(layer)].Window(), attends, 2),
+                      BruteForce(layout, WindowOf(*config.layers[static_cast<size_t>(layer)]), attends, 2),
                       fmt::format("T={} m={} layer {} full_layers {}",
                                   tokens,
                                   m,
@@ -123,14 +121,11 @@ TEST(Cost, DocumentsAndPaddingAreRespected) {
   // Two sequences of 6 chunks of 4: documents of chunks {0..3}, {4, 5} with short chunks, and {0}, {1..5}.
   const std::vector<int32_t> first_chunk = {0, 0, 0, 0, 4, 4, 0, 1, 1, 1, 1, 1};
   const std::vector<int32_t> chunk_tokens = {4, 4, 4, 2, 4, 3, 1, 4, 4, 4, 4, 4};
-  ModelConfig config = TinyModel({{LayerKind::kKsa, 1, kUnlimited},
-                                  {LayerKind::kSwa, kUnlimited, 5},
-                                  {LayerKind::kFull, kUnlimited, kUnlimited},
-                                  {LayerKind::kKsa, 2, kUnlimited}});
+  ModelConfig config = TinyModel({KsaLayer(1), SwaLayer(5), FullLayer(), KsaLayer(2)});
   const SummaryLayout layout = MakeLayout(config, 2, 24, first_chunk.data(), chunk_tokens.data());
   for (int32_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     ExpectPairs(CountLayerPairs(config, layout, layer),
-                BruteForce(layout, config.layers[static_cast<size_t>(layer)].Window(), layer < 3, 1),
+                BruteForce(layout, WindowOf(*config.layers[static_cast<size_t>(layer)]), layer < 3, 1),
                 fmt::format("layer {}", layer));
   }
   // Live: chunks 0, 1 of the first document, none of the second and third, 1, 2, 3 of the last.
@@ -167,7 +162,7 @@ TEST(Cost, PartsOfASequenceCostTheirShare) {
 
 TEST(Cost, PaperSizes) {
   // k = 8, w = 128: keys a query in the window and among summaries, rounded to whole keys, and full causal over them.
-  ModelConfig config = TinyModel({{LayerKind::kKsa, 128, kUnlimited}});
+  ModelConfig config = TinyModel({KsaLayer(128)});
   config.ksa.chunk_size = 8;
   config.ksa.summary_tokens = 1;
 
@@ -181,7 +176,7 @@ TEST(Cost, PaperSizes) {
                                          {131072, 1025, 8064, 7.21},
                                          {1048576, 1028, 65408, 7.89}}) {
     const SummaryLayout layout = MakeLayout(config, 1, row.tokens);
-    const PairCount pairs = CountTextPairs(layout, config.layers[0].Window());
+    const PairCount pairs = CountTextPairs(layout, WindowOf(*config.layers[0]));
     const PairCount full = CountTextPairs(layout, AttentionWindow::Full());
     EXPECT_EQ(full.text, int64_t{1} * row.tokens * (row.tokens + 1) / 2);
     EXPECT_NEAR(static_cast<double>(pairs.text) / row.tokens, row.window, 1.0);
@@ -193,10 +188,7 @@ TEST(Cost, PaperSizes) {
 
 TEST(Cost, FlopsByHand) {
   // d = 24, q = 24, kv = 8, f = 40, T = 21: C = 6 chunks, live 6 - 1 - 2 = 3, 9 summary rows.
-  const ModelConfig config = TinyModel({{LayerKind::kKsa, 2, kUnlimited},
-                                        {LayerKind::kFull, kUnlimited, kUnlimited},
-                                        {LayerKind::kKsa, 2, kUnlimited},
-                                        {LayerKind::kFull, kUnlimited, kUnlimited}});
+  const ModelConfig config = TinyModel({KsaLayer(2), FullLayer(), KsaLayer(2), FullLayer()});
   const SummaryLayout layout = MakeLayout(config, 1, 21);
   const ForwardFlops flops = CountForwardFlops(config, layout);
   const double row = 2.0 * (24 * 24 + 24 * 8 + 24 * 8 + 24 * 24 + 3 * 24 * 40);
@@ -214,7 +206,7 @@ TEST(Cost, FlopsByHand) {
 }
 
 TEST(Cost, ModelsWithoutKsaLayersHaveNoSummaryCost) {
-  const ModelConfig config = TinyModel({{LayerKind::kFull, kUnlimited, kUnlimited}, {LayerKind::kSwa, kUnlimited, 4}});
+  const ModelConfig config = TinyModel({FullLayer(), SwaLayer(4)});
   const SummaryLayout layout = MakeLayout(config, 1, 10);
   EXPECT_EQ(CountForwardFlops(config, layout).summary_linear, 0.0);
   EXPECT_EQ(CountLayerPairs(config, layout, 0).Total(), 55);
@@ -243,11 +235,24 @@ TEST(Cost, ParametersByKind) {
   EXPECT_EQ(TotalParameters(config), total);
 }
 
+TEST(Cost, BlocksWithoutMlp) {
+  ModelConfig config = TinyModel({KsaLayer(2), FullLayer()});
+  const SummaryLayout layout = MakeLayout(config, 1, 21);
+  const ForwardFlops with = CountForwardFlops(config, layout);
+  const int64_t parameters = TotalParameters(config);
+  const double mlp = 2.0 * 3 * config.hidden_size * config.intermediate_size;
+  config.intermediate_size = 0;
+  const ForwardFlops without = CountForwardFlops(config, layout);
+  EXPECT_EQ(with.linear - without.linear, 2 * 21 * mlp);
+  EXPECT_EQ(with.attention, without.attention);
+  EXPECT_EQ(parameters - TotalParameters(config), 2 * (3 * 24 * 40 + 24));
+}
+
 TEST(Cost, KvCache) {
   // k = 4, m = 3. ksa w = 2: 12 text + 3 · 10 summaries; full 43; swa 7; sca w = 1: 8; ksa w = 4: 20 + 30; sca w =
   // 0: 4.
   const ModelConfig config = TinyModel(EveryKind());
-  const KvCache cache = CountKvCache(config, 43);
+  const CacheSize cache = CountKvCache(config, 43);
   EXPECT_EQ(cache.entries, (12 + 30) + 43 + 7 + 8 + (20 + 30) + 4);
   EXPECT_EQ(cache.bytes, cache.entries * 2 * 2 * 4 * 2);  // key and value, 2 heads of 4, two bytes
   EXPECT_EQ(CountKvCache(config, 43, DType::kF32).bytes, 2 * cache.bytes);

@@ -4,17 +4,21 @@
 #include <cmath>
 #include <random>
 
+#include "model/mixers/full/full.h"
+#include "model/mixers/ksa/ksa.h"
+#include "model/mixers/sca/sca.h"
+#include "model/mixers/swa/swa.h"
 #include "model/ops/collectives.h"
 
 namespace ksa::testing {
 namespace {
 
-constexpr LayerSpec kKsa0 = {.kind = LayerKind::kKsa, .window_chunks = 0};
-constexpr LayerSpec kKsa1 = {.kind = LayerKind::kKsa, .window_chunks = 1};
-constexpr LayerSpec kKsa3 = {.kind = LayerKind::kKsa, .window_chunks = 3};
-constexpr LayerSpec kFull = {.kind = LayerKind::kFull};
-constexpr LayerSpec kSwa = {.kind = LayerKind::kSwa, .window_tokens = 4};
-constexpr LayerSpec kSca = {.kind = LayerKind::kSca, .window_chunks = 1};
+const LayerSpec kKsa0 = KsaLayer(0);
+const LayerSpec kKsa1 = KsaLayer(1);
+const LayerSpec kKsa3 = KsaLayer(3);
+const LayerSpec kFull = FullLayer();
+const LayerSpec kSwa = SwaLayer(4);
+const LayerSpec kSca = ScaLayer(1);
 
 constexpr IndependentSummary kNothingOwn = {.embedding = false, .qkv = false, .norm = false, .qk_norm = false};
 constexpr IndependentSummary kAllOwn = {.embedding = true, .qkv = true, .norm = true, .qk_norm = true};
@@ -35,7 +39,7 @@ ModelCase Case(const std::string& name, const std::vector<LayerSpec>& layers) {
   config.initializer_range.fan_in = true;
   config.layers = layers;
   config.ksa.chunk_size = 3;
-  config.sca_chunk_size = 4;
+  config.mixers.Of<ScaConfig>().chunk_size = 4;
   return c;
 }
 
@@ -114,6 +118,26 @@ void AddHybridCases(std::vector<ModelCase>& cases) {
   cases.push_back(Case("hybrid, swa and sca, attend", {kSwa, kSca, kKsa1}));
 }
 
+void AddCasesWithoutMlp(std::vector<ModelCase>& cases) {
+  cases.push_back(Case("no MLP, full", {kFull, kFull}));
+  cases.push_back(Case("no MLP, ksa", {kKsa1, kKsa0, kKsa1}));
+  ModelCase c = Case("no MLP, hybrid, m 2, everything own", {kFull, kKsa0, kSwa, kKsa1, kSca});
+  c.config.mixers.Of<ScaConfig>().chunk_size = c.config.ksa.chunk_size;
+  c.config.ksa.summary_tokens = 2;
+  c.config.ksa.independent = kAllOwn;
+  c.sequences = 2;
+  cases.push_back(c);
+  c = Case("no MLP, documents, bypass", {kKsa0, kFull, kKsa0});
+  c.documents = {5, 7, 4, 1};
+  c.config.ksa.full_layers = FullLayers::kBypass;
+  cases.push_back(c);
+  for (ModelCase& without : cases) {
+    if (without.name.starts_with("no MLP")) {
+      without.config.intermediate_size = 0;
+    }
+  }
+}
+
 void AddPlainCases(std::vector<ModelCase>& cases) {
   cases.push_back(Case("full", {kFull, kFull}));
   ModelCase c = Case("full, tied, GQA", {kFull, kFull});
@@ -159,6 +183,7 @@ std::vector<ModelCase> ModelCases() {
   AddAnnealCases(cases);
   AddHybridCases(cases);
   AddPlainCases(cases);
+  AddCasesWithoutMlp(cases);
   AddDocumentCases(cases);
   for (ModelCase& c : cases) {
     // The last document's padding, and a chunk of padding behind it.

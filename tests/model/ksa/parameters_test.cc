@@ -44,7 +44,7 @@ TEST(ParameterSpecsTest, SummaryParametersAreWhereSummariesAttend) {
                                "self_attn.v_proj_summary.weight",
                                "self_attn.q_norm_summary.weight",
                                "self_attn.k_norm_summary.weight"}) {
-        EXPECT_EQ(specs.count(LayerParameterName(layer, name)), own ? 1U : 0U) << layer << " " << name;
+        EXPECT_EQ(specs.count(LayerPrefix(layer) + name), own ? 1U : 0U) << layer << " " << name;
       }
     }
   }
@@ -59,6 +59,17 @@ TEST(ParameterSpecsTest, ModelsWithoutKsaLayersHaveNoSummaryParameters) {
     }
     config.ksa.independent.embedding = false;
     EXPECT_EQ(SpecsByName(config).at("model.embed_tokens.weight").shape[0], config.vocab_size);
+  }
+}
+
+TEST(ParameterSpecsTest, BlocksWithoutMlpHaveNoParametersOfOne) {
+  ModelConfig config = FindCase("ksa").config;
+  const size_t with = SpecsByName(config).size();
+  config.intermediate_size = 0;
+  const auto specs = SpecsByName(config);
+  EXPECT_EQ(specs.size(), with - 4 * static_cast<size_t>(config.num_hidden_layers));
+  for (const auto& [name, spec] : specs) {
+    EXPECT_FALSE(Contains(name, "mlp") || Contains(name, "post_attention")) << name;
   }
 }
 

@@ -1,6 +1,9 @@
 #include "model/layers/block.h"
 
+#include <memory>
+
 #include "kernels/rope/qk_norm_rope.h"
+#include "model/mixers/attention/attention_mixer.h"
 #include "model/ops/collectives.h"
 #include "model/ops/linear.h"
 #include "model/ops/norm.h"
@@ -22,6 +25,7 @@ constexpr int kHeadDim = 4;
 constexpr int64_t kHeads = 4;
 constexpr int64_t kKvHeads = 2;
 constexpr int64_t kFeedForward = 5;
+constexpr double kEps = 0.1;
 
 // Two sequences of 7 tokens, chunks of 3 with 2 summaries; w = 0 leaves 2 of the 3 chunks live.
 SummaryLayout Layout() {
@@ -67,12 +71,13 @@ class AttentionBlockTest : public ::testing::Test {
     FillRopeTable(table_, 100.0, {});
   }
 
+  WeightPair Pair(const std::string& name, bool has_own) {
+    return {&test_.Get(name), has_own ? &test_.Get(name + "_own") : nullptr};
+  }
+
   AttentionWeights Weights(const Own& own) {
-    const auto pair = [&](const std::string& name, bool has_own) {
-      return WeightPair{&test_.Get(name), has_own ? &test_.Get(name + "_own") : nullptr};
-    };
+    const auto pair = [&](const std::string& name, bool has_own) { return Pair(name, has_own); };
     AttentionWeights weights;
-    weights.norm = pair("norm", own.norm);
     weights.q = pair("q", own.qkv);
     weights.k = pair("k", own.qkv);
     weights.v = pair("v", own.qkv);
@@ -84,20 +89,17 @@ class AttentionBlockTest : public ::testing::Test {
     return weights;
   }
 
-  BlockSpec Spec(SummaryRole role, double mix) {
-    return {.layout = Layout(),
-            .window = role == SummaryRole::kBypass ? AttentionWindow::Full() : AttentionWindow::Ksa(0),
-            .role = role,
-            .mix = mix,
-            .rope_table = table_,
-            .head_dim = kHeadDim,
-            .eps = 0.1};
+  static MixerCall Call(SummaryRole role, double mix) { return {.layout = Layout(), .role = role, .mix = mix}; }
+
+  // The mixer lives until the next one is made.
+  Var Block(const ExecContext& cx, const Var& x, const Own& own, const MixerCall& call) {
+    const AttentionWindow window =
+        call.role == SummaryRole::kBypass ? AttentionWindow::Full() : AttentionWindow::Ksa(0);
+    mixer_ = std::make_unique<BoundAttention>(Weights(own), window, table_, kHeadDim, kEps);
+    return Sum(cx, MixerBlock(cx, {x}, Pair("norm", own.norm), *mixer_, call, kEps));
   }
 
-  Var Run(const Var& x, const AttentionWeights& weights, const BlockSpec& spec) {
-    const ExecContext cx = test_.Context();
-    return Sum(cx, AttentionBlock(cx, {x}, weights, spec));
-  }
+  Var Run(const Var& x, const Own& own, const MixerCall& call) { return Block(test_.Context(), x, own, call); }
 
   void ExpectGradients(SummaryRole role, int64_t rows) {
     for (const Own& own : kOwn) {
@@ -106,10 +108,8 @@ class AttentionBlockTest : public ::testing::Test {
           continue;  // annealing needs own projections
         }
         SCOPED_TRACE(::testing::Message() << "own: " << own.name << ", mix " << mix);
-        const AttentionWeights weights = Weights(own);
-        const BlockSpec spec = Spec(role, mix);
         test_.ExpectGradients({Input({rows, kDim})}, [&](const ExecContext& cx, const Vars& x) {
-          return Sum(cx, AttentionBlock(cx, {x[0]}, weights, spec));
+          return Block(cx, x[0], own, Call(role, mix));
         });
       }
     }
@@ -117,6 +117,7 @@ class AttentionBlockTest : public ::testing::Test {
 
   OpTest test_;
   Tensor table_;
+  std::unique_ptr<BoundMixer> mixer_;
 };
 
 TEST_F(AttentionBlockTest, GradientsWhenSummariesAttend) {
@@ -138,9 +139,8 @@ TEST_F(AttentionBlockTest, GradientsWithoutSummaryRows) {
 TEST_F(AttentionBlockTest, KeysOnlyIsTheTextOfAttend) {
   const Var x = test_.Constant("x", Input({Layout().rows(), kDim}));
   for (const double mix : {1.0, 0.5, 0.0}) {
-    const AttentionWeights weights = Weights(kOwn[5]);
-    const Var all = Run(x, weights, Spec(SummaryRole::kAttend, mix));
-    const Var text = Run(x, weights, Spec(SummaryRole::kKeysOnly, mix));
+    const Var all = Run(x, kOwn[5], Call(SummaryRole::kAttend, mix));
+    const Var text = Run(x, kOwn[5], Call(SummaryRole::kKeysOnly, mix));
     EXPECT_EQ(all.rows(), Layout().rows());
     EXPECT_EQ(text.rows(), Layout().text_rows());
     EXPECT_LT(testing::RelativeDifference(ToDouble(text.value), ToDouble(all.value.Rows(0, text.rows()))), 1e-14);
@@ -149,7 +149,7 @@ TEST_F(AttentionBlockTest, KeysOnlyIsTheTextOfAttend) {
 
 TEST_F(AttentionBlockTest, BypassLeavesSummariesUntouched) {
   const Var x = test_.Constant("x", Input({Layout().rows(), kDim}));
-  const Var y = Run(x, Weights(kOwn[5]), Spec(SummaryRole::kBypass, 1.0));
+  const Var y = Run(x, kOwn[5], Call(SummaryRole::kBypass, 1.0));
   const int64_t text = Layout().text_rows();
   const int64_t summaries = Layout().summary_rows();
   testing::ExpectSameBits(y.value.Rows(text, summaries), x.value.Rows(text, summaries), "summary rows");
@@ -159,7 +159,7 @@ TEST_F(AttentionBlockTest, BypassLeavesSummariesUntouched) {
 TEST_F(AttentionBlockTest, TheMixGoesFromOwnToBase) {
   const Var x = test_.Constant("x", Input({Layout().rows(), kDim}));
   const auto run = [&](const Own& own, double mix) {
-    return ToDouble(Run(x, Weights(own), Spec(SummaryRole::kAttend, mix)).value);
+    return ToDouble(Run(x, own, Call(SummaryRole::kAttend, mix)).value);
   };
   EXPECT_EQ(run(kOwn[3], 0.0), run(kOwn[0], 1.0)) << "at 0 the own projections are dead";
   EXPECT_LT(testing::RelativeDifference(run(kOwn[3], 1.0 - 1e-14), run(kOwn[3], 1.0)), 1e-12) << "continuous at 1";
@@ -190,7 +190,7 @@ TEST_F(MlpBlockTest, Gradients) {
 
 // What is still to be added to the residual stream, in all rows and in some.
 TEST_F(MlpBlockTest, GradientsOfAPendingSum) {
-  for (const bool recompute : {false, true}) {
+  for (const PartRecompute recompute : {PartRecompute::kNone, PartRecompute::kPart}) {
     for (const int64_t pending : {3, 5}) {
       test_.ExpectGradients({Input({5, kDim}), Input({pending, kDim})}, [&](const ExecContext& cx, const Vars& x) {
         return Sum(cx, MlpBlock(cx, {x[0], x[1]}, Weights(), {3, 2}, 0.1, recompute));

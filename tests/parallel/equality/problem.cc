@@ -5,38 +5,30 @@
 #include <fmt/core.h>
 
 #include "kernels/core/philox.h"
+#include "model/mixers/full/full.h"
+#include "model/mixers/ksa/ksa.h"
+#include "model/mixers/sca/sca.h"
+#include "model/mixers/swa/swa.h"
 
 namespace ksa::testing {
 namespace {
 
 constexpr int32_t kChunk = 4;
 
-LayerSpec Ksa(int32_t window_chunks) {
-  return {.kind = LayerKind::kKsa, .window_chunks = window_chunks};
-}
-
-LayerSpec Sca(int32_t window_chunks) {
-  return {.kind = LayerKind::kSca, .window_chunks = window_chunks};
-}
-
-LayerSpec Swa(int32_t window_tokens) {
-  return {.kind = LayerKind::kSwa, .window_tokens = window_tokens};
-}
-
 // Windows wider than the slices of 8 context ranks are long, and narrower.
 std::vector<LayerSpec> LayersOf(ModelKind kind) {
-  const LayerSpec full = {.kind = LayerKind::kFull};
+  const LayerSpec full = FullLayer();
   switch (kind) {
     case ModelKind::kKsa:
-      return {Ksa(1), Ksa(3), Ksa(2)};
+      return {KsaLayer(1), KsaLayer(3), KsaLayer(2)};
     case ModelKind::kAttend:
-      return {Ksa(3), full, Ksa(1), full};
+      return {KsaLayer(3), full, KsaLayer(1), full};
     case ModelKind::kBypass:
-      return {full, Ksa(1), Swa(7), Ksa(2)};
+      return {full, KsaLayer(1), SwaLayer(7), KsaLayer(2)};
     case ModelKind::kSca:
-      return {Sca(1), Sca(4)};
+      return {ScaLayer(1), ScaLayer(4)};
     case ModelKind::kSwa:
-      return {Swa(5), Swa(21)};
+      return {SwaLayer(5), SwaLayer(21)};
     case ModelKind::kFull:
       return {full, full};
   }
@@ -52,6 +44,7 @@ void ApplyBundle(ModelConfig& config, int bundle) {
   } else if (bundle == 2) {
     config.ksa.independent = {.embedding = false, .qkv = false, .norm = false, .qk_norm = false};
     config.ksa.summary_positions = SummaryPositions::kChunkStart;
+    config.intermediate_size = 0;
   } else if (bundle == 3) {
     config.qk_norm = false;
     config.ksa.anneal = {.start_step = 1, .end_step = 4};
@@ -159,7 +152,7 @@ Problem MakeProblem(ModelKind kind, int bundle, int64_t tensor_ranks) {
   config.layers = LayersOf(kind);
   config.num_hidden_layers = static_cast<int32_t>(config.layers.size());
   config.ksa.chunk_size = kChunk;
-  config.sca_chunk_size = kChunk;
+  config.mixers.Of<ScaConfig>().chunk_size = kChunk;
   config.ksa.full_layers = kind == ModelKind::kBypass ? FullLayers::kBypass : FullLayers::kAttend;
   ApplyBundle(config, bundle);
   return problem;

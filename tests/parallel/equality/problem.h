@@ -9,7 +9,7 @@
 
 #include "data/loader/batch.h"
 #include "kernels/core/dtype.h"
-#include "model/ksa/model_config.h"
+#include "model/mixers/model_config.h"
 #include "parallel/mesh/process_mesh.h"
 
 namespace ksa::testing {
@@ -48,7 +48,7 @@ inline constexpr std::array<ModelKind, 6> kModelKinds = {
 
 // The options of a model and its text come in bundles, 0 to kBundles - 1, so that each of their values is in half of
 // them: one or two summaries a chunk, plain text or documents, an output matrix of its own or tied, and what of the
-// summaries is independent.
+// summaries is independent. One of them has blocks without MLP.
 inline constexpr int kBundles = 4;
 
 // A small model of a kind. 3 or 6 tensor ranks get 6 query and 3 key/value heads, others 8 and 2. 17 chunks where there

@@ -6,6 +6,10 @@
 #include <fmt/core.h>
 
 #include "kernels/core/philox.h"
+#include "model/mixers/full/full.h"
+#include "model/mixers/ksa/ksa.h"
+#include "model/mixers/sca/sca.h"
+#include "model/mixers/swa/swa.h"
 
 namespace ksa::testing {
 namespace {
@@ -49,16 +53,16 @@ void AddLayers(Random& random, ModelConfig& config) {
   for (int32_t layer = 0; layer < config.num_hidden_layers; ++layer) {
     switch (random.Number(0, 5)) {
       case 0:
-        config.layers.push_back({.kind = LayerKind::kFull});
+        config.layers.push_back(FullLayer());
         break;
       case 1:
-        config.layers.push_back({.kind = LayerKind::kSwa, .window_tokens = random.Number(1, 40)});
+        config.layers.push_back(SwaLayer(random.Number(1, 40)));
         break;
       case 2:
-        config.layers.push_back({.kind = LayerKind::kSca, .window_chunks = random.Number(0, 6)});
+        config.layers.push_back(ScaLayer(random.Number(0, 6)));
         break;
       default:
-        config.layers.push_back({.kind = LayerKind::kKsa, .window_chunks = random.Number(0, 6)});
+        config.layers.push_back(KsaLayer(random.Number(0, 6)));
     }
   }
 }
@@ -66,7 +70,7 @@ void AddLayers(Random& random, ModelConfig& config) {
 void AddSummaries(Random& random, ModelConfig& config) {
   KsaConfig& ksa = config.ksa;
   ksa.chunk_size = random.Number(1, 9);
-  config.sca_chunk_size = ksa.chunk_size;
+  config.mixers.Of<ScaConfig>().chunk_size = ksa.chunk_size;
   ksa.summary_tokens = random.Number(1, 4);
   ksa.text_positions = random.Coin() ? TextPositions::kOrigin : TextPositions::kInnerChunk;
   ksa.summary_positions = static_cast<SummaryPositions>(random.Number(0, 2));
@@ -82,7 +86,7 @@ ModelConfig RandomModel(Random& random, int32_t tensor_ranks) {
   ModelConfig config;
   config.vocab_size = random.Number(tensor_ranks + 1, 97);
   config.hidden_size = random.Number(8, 40);  // norms of fewer channels magnify roundings too much
-  config.intermediate_size = random.Number(tensor_ranks, 50);
+  config.intermediate_size = random.Number(0, 5) == 0 ? 0 : random.Number(tensor_ranks, 50);
   AddHeads(random, tensor_ranks, config);
   config.rope_theta = 100.0;
   config.rms_norm_eps = 1e-3;
@@ -109,7 +113,7 @@ bool Fits(const Problem& problem, const MeshShape& mesh) {
   const int64_t kv_heads = model.num_key_value_heads;
   const int64_t chunks = (problem.tokens + model.ChunkSize() - 1) / model.ChunkSize();
   return model.num_attention_heads % mesh.tensor == 0 && (kv_heads % mesh.tensor == 0 || mesh.tensor % kv_heads == 0) &&
-         model.vocab_size >= mesh.tensor && model.intermediate_size >= mesh.tensor &&
+         model.vocab_size >= mesh.tensor && (model.intermediate_size == 0 || model.intermediate_size >= mesh.tensor) &&
          problem.samples % mesh.data == 0 && (mesh.context == 1 || chunks >= 2 * mesh.context);
 }
 
@@ -148,10 +152,11 @@ std::string Describe(const RandomCase& random) {
   const ModelConfig& model = random.problem.model;
   std::string layers;
   for (const LayerSpec& layer : model.layers) {
-    constexpr const char* kNames[] = {"ksa", "full", "swa", "sca"};
-    const char* name = kNames[static_cast<int>(layer.kind)];
-    const int32_t window = layer.kind == LayerKind::kSwa ? layer.window_tokens : layer.window_chunks;
-    layers += layer.kind == LayerKind::kFull ? "full " : fmt::format("{}({}) ", name, window);
+    layers += layer->kind().name();
+    for (const auto& [name, value] : layer->kind().EntryOf(model, *layer)) {
+      layers += fmt::format("({})", std::get<int64_t>(value));
+    }
+    layers += " ";
   }
   return fmt::format(
       "{}: {}; then {}; {}k {}, m {}, T {}, {} samples, documents {}, heads {}/{} of {}, hidden {}, mlp {}, vocabulary "

@@ -53,9 +53,30 @@ ModelConfig Model(int heads, int kv_heads, int intermediate = 7) {
       .config.model;
 }
 
+// What the ranks of a layout hold.
+using SpecsOf = std::function<std::vector<ParameterSpec>(const Layout& layout)>;
+
+SpecsOf SpecsOfModel(const ModelConfig& model) {
+  return [model](const Layout& layout) {
+    return ParameterSpecs(model, static_cast<int>(layout.mesh.tensor), layout.sequence_parallel);
+  };
+}
+
+// Tensors of one to four dimensions, cut in any of them; those of the convolution kind are [channels, 1, taps].
+std::vector<ParameterSpec> SpecsOfAnyRank(const Layout& layout) {
+  const int replicas = layout.mesh.tensor == 6 ? 2 : 1;
+  return {{.name = "conv1d", .shape = {7, 1, 4}, .decays = true, .tensor = Placement::Sharded(0)},
+          {.name = "conv1d.replicas", .shape = {3, 1, 3}, .tensor = Placement::Sharded(0), .replicas = replicas},
+          {.name = "middle", .shape = {3, 5, 2}, .decays = true, .tensor = Placement::Sharded(1)},
+          {.name = "last", .shape = {2, 3, 7}, .tensor = Placement::Sharded(2)},
+          {.name = "whole", .shape = {2, 3, 2}},
+          {.name = "four", .shape = {2, 3, 5, 3}, .tensor = Placement::Sharded(2)},
+          {.name = "vector", .shape = {13}, .tensor = Placement::Sharded(0)}};
+}
+
 // Calls work(world, store) as every rank of a layout.
 void OnLayout(const Layout& layout,
-              const ModelConfig& model,
+              const SpecsOf& specs,
               DType dtype,
               const std::function<void(Communicator& world, ParameterStore& store)>& work) {
   RunRanks(static_cast<int>(layout.mesh.size()), [&](Communicator& world) {
@@ -63,20 +84,16 @@ void OnLayout(const Layout& layout,
     FlatSharding sharding = ShardingOf({.zero = layout.zero}, mesh);
     sharding.bucket_elements = layout.bucket_elements;
     HostAllocator allocator;
-    ParameterStore store(
-        ParameterSpecs(model, mesh.Size(MeshAxis::kTensor), layout.sequence_parallel), dtype, allocator, sharding);
+    ParameterStore store(specs(layout), dtype, allocator, sharding);
     work(world, store);
   });
 }
 
-// The elements of a piece in its tensor, a vector or a matrix.
+// The elements of a piece in its tensor.
 std::vector<int64_t> ElementsOf(const TensorEntry& tensor, const TensorPiece& piece) {
-  const bool matrix = tensor.shape.size() == 2;
-  const int64_t width = matrix ? tensor.shape[1] : 1;
-  const int64_t columns = matrix ? piece.shape[1] : 1;
   std::vector<int64_t> elements;
   for (int64_t i = piece.flat.begin; i < piece.flat.end; ++i) {
-    elements.push_back((piece.offset[0] + i / columns) * width + (matrix ? piece.offset[1] : 0) + i % columns);
+    elements.push_back(ElementOfBox(tensor.shape, piece.offset, piece.shape, i));
   }
   return elements;
 }
@@ -112,8 +129,8 @@ LoadCount NeededBy(const ParameterStore& store, const Manifest& manifest) {
   return count;
 }
 
-void SaveOn(const Layout& layout, const ModelConfig& model, DType dtype, const std::string& folder) {
-  OnLayout(layout, model, dtype, [&](Communicator& world, ParameterStore& store) {
+void SaveOn(const Layout& layout, const SpecsOf& specs, DType dtype, const std::string& folder) {
+  OnLayout(layout, specs, dtype, [&](Communicator& world, ParameterStore& store) {
     FillState(store);
     CheckpointMeta meta = MetaOf(1);
     meta.mesh = layout.mesh;
@@ -121,8 +138,8 @@ void SaveOn(const Layout& layout, const ModelConfig& model, DType dtype, const s
   });
 }
 
-void LoadOn(const Layout& layout, const ModelConfig& model, DType dtype, const Checkpoint& checkpoint) {
-  OnLayout(layout, model, dtype, [&](Communicator& /*world*/, ParameterStore& store) {
+void LoadOn(const Layout& layout, const SpecsOf& specs, DType dtype, const Checkpoint& checkpoint) {
+  OnLayout(layout, specs, dtype, [&](Communicator& /*world*/, ParameterStore& store) {
     const LoadCount count = LoadInto(store, checkpoint, LoadParts::kWeightsAndMoments, Stream{});
     ExpectState(store);
     const LoadCount needed = NeededBy(store, checkpoint.manifest);
@@ -146,15 +163,15 @@ void ExpectOneWriterAnElement(const Manifest& manifest) {
 }
 
 // Saved on each, loaded on each.
-void RoundTrips(const std::vector<Layout>& layouts, const ModelConfig& model, DType dtype) {
+void RoundTrips(const std::vector<Layout>& layouts, const SpecsOf& specs, DType dtype) {
   for (const Layout& from : layouts) {
     const ScratchFolder scratch;
-    SaveOn(from, model, dtype, scratch.path());
+    SaveOn(from, specs, dtype, scratch.path());
     const Checkpoint checkpoint = OpenCheckpoint(scratch.path());
     ExpectOneWriterAnElement(checkpoint.manifest);
     for (const Layout& to : layouts) {
       SCOPED_TRACE("from " + from.ToString() + " to " + to.ToString());
-      LoadOn(to, model, dtype, checkpoint);
+      LoadOn(to, specs, dtype, checkpoint);
     }
   }
 }
@@ -166,19 +183,35 @@ TEST(CheckpointLayouts, ThreeKeyValueHeads) {
               {{2, 1, 3}, 1, 300},
               {{1, 1, 6}, 0, 500},
               {{1, 2, 3}, 1}},
-             Model(6, 3),
+             SpecsOfModel(Model(6, 3)),
              DType::kF32);
 }
 
 TEST(CheckpointLayouts, TwoKeyValueHeadsInLowPrecision) {
   RoundTrips({{{2, 1, 1}, 0, 300}, {{2, 1, 4}, 1, 200, true}, {{2, 2, 2}, 1, 1}, {{4, 2, 1}, 1}, {{1, 1, 4}}},
-             Model(4, 2),
+             SpecsOfModel(Model(4, 2)),
              DType::kBF16);
+}
+
+TEST(CheckpointLayouts, TensorsOfAnyRank) {
+  for (const DType dtype : {DType::kF32, DType::kBF16}) {
+    RoundTrips({{{1, 1, 1}},
+                {{3, 1, 1}, 1, 20},
+                {{1, 1, 2}},
+                {{1, 1, 3}, 0, 30},
+                {{2, 1, 2}, 1, 10},
+                {{1, 2, 3}, 1, 1},
+                {{1, 1, 6}}},
+               SpecsOfAnyRank,
+               dtype);
+  }
 }
 
 // Three rows or columns over four ranks.
 TEST(CheckpointLayouts, RanksThatHoldNothingOfATensor) {
-  RoundTrips({{{1, 1, 4}}, {{2, 1, 4}, 1, 200}, {{1, 1, 4}, 0, 1, true}, {{1, 1, 1}}}, Model(4, 2, 3), DType::kF32);
+  RoundTrips({{{1, 1, 4}}, {{2, 1, 4}, 1, 200}, {{1, 1, 4}, 0, 1, true}, {{1, 1, 1}}},
+             SpecsOfModel(Model(4, 2, 3)),
+             DType::kF32);
 }
 
 // VmHWM counts from here; false where the system does not allow it.

@@ -86,43 +86,55 @@ TEST(Tiling, RunsAndSpansAgreeWithElementByElement) {
   }
 }
 
-// Against sets of elements.
-TEST(Tiling, BlocksAreTheElementsOfARange) {
-  std::mt19937 random(2);
-  const auto below = [&](int64_t n) { return static_cast<int64_t>(random() % static_cast<uint64_t>(n)); };
-  const auto elements = [](const std::vector<Block>& blocks) {
-    std::vector<std::pair<int64_t, int64_t>> all;
-    for (const Block& block : blocks) {
-      EXPECT_GT(block.rows.size() * block.columns.size(), 0);
-      for (int64_t row = block.rows.begin; row < block.rows.end; ++row) {
-        for (int64_t column = block.columns.begin; column < block.columns.end; ++column) {
-          all.emplace_back(row, column);
-        }
+// Every index of a block, row-major.
+std::vector<std::vector<int64_t>> IndicesOf(const Block& block) {
+  std::vector<std::vector<int64_t>> all = {{}};
+  for (const FlatRange& range : block) {
+    std::vector<std::vector<int64_t>> longer;
+    for (const std::vector<int64_t>& index : all) {
+      for (int64_t i = range.begin; i < range.end; ++i) {
+        longer.push_back(index);
+        longer.back().push_back(i);
       }
     }
-    return all;
-  };
-  const auto draw = [&](std::vector<std::pair<int64_t, int64_t>>& expected) {
-    const int64_t row = below(4);
-    const int64_t column = below(4);
-    const int64_t width = 1 + below(4);
-    const Block block = {{row, row + 1 + below(4)}, {column, column + width}};
-    const int64_t begin = below(block.rows.size() * width + 1);
-    const int64_t end = begin + below(block.rows.size() * width - begin + 1);
-    for (int64_t i = begin; i < end; ++i) {
-      expected.emplace_back(row + i / width, column + i % width);
+    all = std::move(longer);
+  }
+  return all;
+}
+
+// Against sets of elements, in one to four dimensions.
+TEST(Tiling, BlocksAreTheElementsOfARange) {
+  std::mt19937 random(2);
+  const auto below = [&](size_t n) { return static_cast<int64_t>(random() % n); };
+  using Indices = std::vector<std::vector<int64_t>>;
+  const auto draw = [&](size_t rank, Indices& expected) {
+    Block block;
+    for (size_t d = 0; d < rank; ++d) {
+      const int64_t begin = below(3);
+      block.push_back({begin, begin + 1 + below(4)});
     }
+    const Indices all = IndicesOf(block);
+    const int64_t begin = below(all.size() + 1);
+    const int64_t end = begin + below(all.size() - static_cast<size_t>(begin) + 1);
+    expected.assign(all.begin() + begin, all.begin() + end);
     return BlocksOf(block, {begin, end});
   };
-  for (int trial = 0; trial < 2000; ++trial) {
-    std::vector<std::pair<int64_t, int64_t>> expected;
-    const std::vector<Block> blocks = draw(expected);
-    EXPECT_LE(blocks.size(), 3U);
-    EXPECT_EQ(elements(blocks), expected);
-    std::vector<std::pair<int64_t, int64_t>> others;
-    const bool overlap = Overlap(blocks, draw(others));
-    EXPECT_EQ(overlap, std::any_of(expected.begin(), expected.end(), [&](const auto& element) {
-                return std::find(others.begin(), others.end(), element) != others.end();
+  for (int trial = 0; trial < 4000; ++trial) {
+    const auto rank = static_cast<size_t>(1 + trial % 4);
+    Indices expected;
+    const std::vector<Block> blocks = draw(rank, expected);
+    EXPECT_LE(blocks.size(), 2 * rank - 1);
+    Indices actual;
+    for (const Block& block : blocks) {
+      const Indices some = IndicesOf(block);
+      EXPECT_FALSE(some.empty());
+      actual.insert(actual.end(), some.begin(), some.end());
+    }
+    EXPECT_EQ(actual, expected);
+    Indices others;
+    const bool overlap = Overlap(blocks, draw(rank, others));
+    EXPECT_EQ(overlap, std::any_of(expected.begin(), expected.end(), [&](const auto& index) {
+                return std::find(others.begin(), others.end(), index) != others.end();
               }));
   }
 }

@@ -96,14 +96,32 @@ inline double At(const TensorView& buffer, int64_t index) {
                                        : static_cast<double>(static_cast<float>(buffer.As<BFloat16>()[index]));
 }
 
+// The element of a row-major tensor of shape `whole` that is element `inside` of its box [offset, offset + box).
+inline int64_t ElementOfBox(const std::vector<int64_t>& whole,
+                            const std::vector<int64_t>& offset,
+                            const std::vector<int64_t>& box,
+                            int64_t inside) {
+  int64_t element = 0;
+  int64_t stride = 1;
+  for (size_t d = whole.size(); d-- > 0;) {
+    element += (offset[d] + inside % box[d]) * stride;
+    inside /= box[d];
+    stride *= whole[d];
+  }
+  return element;
+}
+
 // Of the whole tensor, the element that a rank has as element `held` of what it holds.
 inline int64_t WholeElement(const Parameter& parameter, int64_t held) {
-  const Shape& whole = parameter.spec.shape;
-  if (parameter.spec.tensor != Placement::Sharded(1)) {
-    return parameter.shard_begin * (whole.size() / whole[0]) + held;
+  std::vector<int64_t> whole;
+  std::vector<int64_t> offset;
+  std::vector<int64_t> box;
+  for (int d = 0; d < parameter.shape.rank(); ++d) {
+    whole.push_back(parameter.spec.shape[d]);
+    offset.push_back(parameter.spec.tensor == Placement::Sharded(d) ? parameter.shard_begin : 0);
+    box.push_back(parameter.shape[d]);
   }
-  const int64_t columns = parameter.shape[1];
-  return held / columns * whole[1] + parameter.shard_begin + held % columns;
+  return ElementOfBox(whole, offset, box, held);
 }
 
 // Calls `visit(kind, buffer, index in buffer, parameter, element)` for every element of master weights and moments that

@@ -1,6 +1,10 @@
 // What is accepted, what it becomes, and where values come from.
 #include <gtest/gtest.h>
 
+#include "model/mixers/full/full.h"
+#include "model/mixers/ksa/ksa.h"
+#include "model/mixers/sca/sca.h"
+#include "model/mixers/swa/swa.h"
 #include "tests/trainer/config/support.h"
 #include "trainer/config/schema.h"
 
@@ -10,6 +14,10 @@ namespace {
 Config LoadBase(const std::string& snippet = "", const std::vector<std::string>& sets = {}) {
   static const testing::Snippets kSnippets;
   return kSnippets.Load(snippet, sets).config;
+}
+
+TEST(LoadConfig, BlocksWithoutMlp) {
+  EXPECT_EQ(LoadBase("model: {intermediate_size: 0}\nparallel: {tensor: 2}\n").model.intermediate_size, 0);
 }
 
 TEST(LoadConfig, Defaults) {
@@ -30,8 +38,8 @@ TEST(LoadConfig, Defaults) {
   EXPECT_FALSE(model.tie_word_embeddings);
   EXPECT_EQ(model.initializer_range, (InitializerRange{false, 0.02}));
   EXPECT_EQ(model.max_position_embeddings, 64);
-  const LayerSpec ksa{LayerKind::kKsa, 128, AttentionWindow::kUnlimited};
-  const LayerSpec full{LayerKind::kFull, AttentionWindow::kUnlimited, AttentionWindow::kUnlimited};
+  const LayerSpec ksa = KsaLayer(128);
+  const LayerSpec full = FullLayer();
   EXPECT_EQ(model.layers, (std::vector<LayerSpec>{ksa, ksa, ksa, full}));
   EXPECT_EQ(model.ksa, KsaConfig{});
   EXPECT_EQ(model.ChunkSize(), 8);
@@ -104,14 +112,8 @@ TEST(LoadConfig, PatternRepeatsOverTheDepth) {
       "    ksa: {window_chunks: 2}\n"
       "    swa: {window: 9}\n"
       "    sca: {chunk_size: 8}\n");
-  constexpr int32_t kNone = AttentionWindow::kUnlimited;
-  const std::vector<LayerSpec> expected = {{LayerKind::kKsa, 2, kNone},
-                                           {LayerKind::kKsa, 3, kNone},
-                                           {LayerKind::kSwa, kNone, 9},
-                                           {LayerKind::kSwa, kNone, 5},
-                                           {LayerKind::kSca, 0, kNone},
-                                           {LayerKind::kKsa, 2, kNone},
-                                           {LayerKind::kKsa, 3, kNone}};
+  const std::vector<LayerSpec> expected = {
+      KsaLayer(2), KsaLayer(3), SwaLayer(9), SwaLayer(5), ScaLayer(0), KsaLayer(2), KsaLayer(3)};
   EXPECT_EQ(config.model.layers, expected);
   EXPECT_EQ(config.model.MinKsaWindow(), 2);
 }
@@ -176,7 +178,7 @@ TEST(LoadConfig, SetGoesThroughTheSchema) {
   EXPECT_EQ(config.run.seed, 7U);
   EXPECT_EQ(config.optimizer.beta1, 0.8);
   EXPECT_EQ(config.data.train.size(), 2U);
-  EXPECT_EQ(config.model.layers[1].window_tokens, 4);
+  EXPECT_EQ(config.model.layers[1], SwaLayer(4));
   EXPECT_EQ(config.model.ksa.chunk_size, 4);
   EXPECT_TRUE(config.model.ksa.independent.norm);
   EXPECT_EQ(config.training.max_steps, 10);
@@ -277,7 +279,8 @@ TEST(LoadConfig, MissingKeysPointAtTheirSection) {
         "t.yaml:1:1: optimizer.lr: missing; give number at least 0 (peak learning rate)\n"
         "t.yaml:1:1: training.max_steps: missing; give max_steps or max_tokens\n"
         "t.yaml:2:1: model.hidden_size: missing; give integer >= 1 (width of the residual stream)\n"
-        "t.yaml:2:1: model.intermediate_size: missing; give integer >= 1 (width of the SwiGLU feed-forward)\n"
+        "t.yaml:2:1: model.intermediate_size: missing; give integer >= 0 (width of the SwiGLU feed-forward; 0: blocks "
+        "without one)\n"
         "t.yaml:2:1: model.num_hidden_layers: missing; give integer from 1 to 100000 (layers)\n"
         "t.yaml:2:1: model.num_attention_heads: missing; give integer >= 1 (query heads)");
   }
@@ -354,8 +357,8 @@ TEST(LoadConfig, ModelAlone) {
       "golden",
       56);
   EXPECT_EQ(model.layers.size(), 5U);
-  EXPECT_EQ(model.layers[1].kind, LayerKind::kFull);
-  EXPECT_EQ(model.layers[3].kind, LayerKind::kKsa);
+  EXPECT_EQ(model.layers[1], FullLayer());
+  EXPECT_EQ(&model.layers[3]->kind(), &KsaKind());
   EXPECT_EQ(model.ksa.full_layers, FullLayers::kBypass);
   EXPECT_EQ(model.max_position_embeddings, 512);
   EXPECT_THROW(static_cast<void>(ParseModelConfig("model: {vocab_size: 3}\n", "t.yaml", 8)), Error);

@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "model/mixers/ksa/ksa.h"
 #include "tests/trainer/config/support.h"
 #include "trainer/config/sweep.h"
 
@@ -66,9 +67,9 @@ TEST(ShippedConfigs, ModelsLoadAlone) {
   EXPECT_NEAR(static_cast<double>(Parameters(middle)), 36e6, 0.5e6);
   const ModelConfig large = LoadModelConfig("configs/model/ksa_1b9.yaml", 8192);
   EXPECT_NEAR(static_cast<double>(Parameters(large)), 2.233e9, 0.005e9);
-  EXPECT_EQ(large.layers[2].window_chunks, 128);
-  EXPECT_EQ(large.layers[3].window_chunks, 1024);
-  EXPECT_EQ(large.layers[23].window_chunks, 1024);
+  EXPECT_EQ(large.layers[2], KsaLayer(128));
+  EXPECT_EQ(large.layers[3], KsaLayer(1024));
+  EXPECT_EQ(large.layers[23], KsaLayer(1024));
 }
 
 TEST(ShippedConfigs, DataFragmentsLoad) {

@@ -3,6 +3,7 @@
 
 #include <gtest/gtest.h>
 
+#include "model/mixers/swa/swa.h"
 #include "tests/trainer/config/support.h"
 
 namespace ksa {
@@ -82,7 +83,7 @@ TEST_F(SweepTest, DirCommonSetsAndValuesOfAnyShape) {
   ASSERT_EQ(sweep.cells.size(), 2U);
   EXPECT_EQ(sweep.cells[0].config.run.seed, 9U);
   EXPECT_EQ(sweep.cells[1].config.training.max_steps, 5);
-  EXPECT_EQ(sweep.cells[1].config.model.layers[1].window_tokens, 8);
+  EXPECT_EQ(sweep.cells[1].config.model.layers[1], SwaLayer(8));
   EXPECT_EQ(sweep.cells[1].config.run.dir.substr(0, 9), "out/here/");
   EXPECT_EQ(sweep.cells[1].label.find_first_of("/ \"'{}[]:"), std::string::npos) << sweep.cells[1].label;
 }

@@ -96,7 +96,8 @@ TEST_F(MemoryPlanTest, LaterUpdatesStayWithinThePlan) {
   const std::vector<std::string> cases[] = {
       {"model.attention.ksa.anneal={start_step: 2, end_step: 5}"},
       {"model.attention.ksa.anneal={start_step: 3, end_step: 4}", "model.attention.ksa.summary_tokens=4"},
-      {"run.deterministic=false", "model.head_dim=128", "model.num_key_value_heads=1", "model.intermediate_size=64"}};
+      {"run.deterministic=false", "model.head_dim=128", "model.num_key_value_heads=1", "model.intermediate_size=64"},
+      {"model.intermediate_size=0", "training.recompute=block"}};
   for (const std::vector<std::string>& sets : cases) {
     SCOPED_TRACE(sets[0]);
     const Config config = Small(sets);

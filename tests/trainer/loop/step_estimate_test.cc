@@ -131,6 +131,17 @@ TEST(StepEstimate, BytesOfTensorRanks) {
   ExpectBytesOf({.tensor = 4}, {"parallel.tensor=4", "parallel.sequence_parallel=true"});  // shared key/value heads
 }
 
+TEST(StepEstimate, BytesWithoutMlp) {
+  for (const char* recompute : {"none", "attention", "block"}) {
+    SCOPED_TRACE(recompute);
+    std::vector<std::string> sets = {"model.intermediate_size=0", std::string("training.recompute=") + recompute};
+    sets.insert(sets.end(), {"parallel.tensor=2", "parallel.sequence_parallel=false"});
+    ExpectBytesOf({.tensor = 2}, sets);
+    sets.insert(sets.end(), {"parallel.context=2", "parallel.sequence_parallel=true"});
+    ExpectBytesOf({.context = 2, .tensor = 2}, sets);
+  }
+}
+
 TEST(StepEstimate, BytesOfWholeMeshes) {
   ExpectBytesOf({.data = 2, .context = 2, .tensor = 2},
                 {"parallel.context=2", "parallel.tensor=2", "parallel.sequence_parallel=true"});

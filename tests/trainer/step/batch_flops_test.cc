@@ -6,6 +6,8 @@
 
 #include "model/ksa/cost.h"
 #include "model/ksa/model.h"
+#include "model/mixers/full/full.h"
+#include "model/mixers/ksa/ksa.h"
 
 namespace ksa {
 namespace {
@@ -18,7 +20,7 @@ ModelConfig Model() {
           .num_attention_heads = 2,
           .num_key_value_heads = 2,
           .head_dim = 16,
-          .layers = {{.kind = LayerKind::kKsa, .window_chunks = 2}, {.kind = LayerKind::kFull}},
+          .layers = {KsaLayer(2), FullLayer()},
           .ksa = {.chunk_size = 4}};
 }
 

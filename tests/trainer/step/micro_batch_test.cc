@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/core/host_allocator.h"
+#include "model/mixers/ksa/ksa.h"
 #include "parallel/comm/threads.h"
 #include "trainer/step/runtime.h"
 
@@ -18,7 +19,7 @@ constexpr int32_t kLength = 10;
 
 ModelConfig Model() {
   ModelConfig model;
-  model.layers = {{.kind = LayerKind::kKsa, .window_chunks = 1}};
+  model.layers = {KsaLayer(1)};
   model.ksa.chunk_size = 4;
   return model;
 }

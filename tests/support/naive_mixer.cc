@@ -1,0 +1,197 @@
+#include "tests/support/naive_mixer.h"
+
+#include <cmath>
+
+#include "model/mixers/attention/attention_mixer.h"
+
+namespace ksa::testing {
+namespace {
+
+// Whether a row sees another one.
+using Sees = bool (*)(const Mixer& spec, const NaiveRow& query, const NaiveRow& key);
+
+// A row with what it reads others with, and what others read of it.
+struct Attending {
+  NaiveVector q;
+  NaiveVector k;
+  NaiveVector v;
+};
+
+void Rotate(const ModelConfig& config, NaiveVector& x, size_t begin, int32_t position) {
+  const size_t half = static_cast<size_t>(config.head_dim / 2);
+  for (size_t i = 0; i < half; ++i) {
+    const double power = -2.0 * static_cast<double>(i) / config.head_dim;
+    const double angle = position * std::pow(config.rope_theta, power);
+    const double first = x[begin + i];
+    const double second = x[begin + i + half];
+    x[begin + i] = first * std::cos(angle) - second * std::sin(angle);
+    x[begin + i + half] = second * std::cos(angle) + first * std::sin(angle);
+  }
+}
+
+// `part` is q, k or v; own: with the summaries' own projection, and their own norm if they have one.
+NaiveVector Projected(const NaiveLayer& layer, const std::string& part, const NaiveVector& normed, bool own) {
+  const ModelConfig& config = layer.config;
+  NaiveVector y =
+      NaiveMultiply(layer.get("self_attn." + part + (own ? "_proj_summary.weight" : "_proj.weight")), normed);
+  if (config.qk_norm && part != "v") {
+    const bool own_norm = own && config.ksa.independent.qk_norm;
+    const Parameter& weight = layer.get("self_attn." + part + (own_norm ? "_norm_summary.weight" : "_norm.weight"));
+    for (size_t head = 0; head < y.size(); head += static_cast<size_t>(config.head_dim)) {
+      NaiveNormalize(y, head, weight, config.rms_norm_eps);
+    }
+  }
+  return y;
+}
+
+NaiveVector Project(const NaiveLayer& layer, const std::string& part, const NaiveRow& row) {
+  NaiveVector y = Projected(layer, part, row.normed, false);
+  if (row.is_summary && layer.config.ksa.independent.qkv) {
+    const NaiveVector own = Projected(layer, part, row.normed, true);
+    for (size_t i = 0; i < y.size(); ++i) {
+      y[i] = layer.mix * own[i] + (1.0 - layer.mix) * y[i];
+    }
+  }
+  for (size_t head = 0; part != "v" && head < y.size(); head += static_cast<size_t>(layer.config.head_dim)) {
+    Rotate(layer.config, y, head, row.position);
+  }
+  return y;
+}
+
+NaiveVector Attend(const NaiveLayer& layer, Sees sees, size_t query, const std::vector<Attending>& rows) {
+  const size_t e = static_cast<size_t>(layer.config.head_dim);
+  const size_t share = static_cast<size_t>(layer.config.num_attention_heads / layer.config.num_key_value_heads);
+  const NaiveVector& q = rows[query].q;
+  NaiveVector out(q.size(), 0.0);
+  for (size_t h = 0; h < q.size() / e; ++h) {
+    const size_t g = h / share;
+    double total = 0.0;
+    for (size_t j = 0; j < rows.size(); ++j) {
+      if (!sees(layer.spec, *layer.rows[query], *layer.rows[j])) {
+        continue;
+      }
+      double score = 0.0;
+      for (size_t i = 0; i < e; ++i) {
+        score += q[h * e + i] * rows[j].k[g * e + i];
+      }
+      const double weight = std::exp(score / std::sqrt(static_cast<double>(e)));
+      total += weight;
+      for (size_t i = 0; i < e; ++i) {
+        out[h * e + i] += weight * rows[j].v[g * e + i];
+      }
+    }
+    for (size_t i = 0; i < e; ++i) {
+      out[h * e + i] /= total;
+    }
+  }
+  return out;
+}
+
+// Softmax over all keys that a row sees, with projections, norms and rotation as docs/ksa.md has them.
+void AttendWith(const NaiveLayer& layer, Sees sees) {
+  std::vector<Attending> rows;
+  for (const NaiveRow* row : layer.rows) {
+    rows.push_back({Project(layer, "q", *row), Project(layer, "k", *row), Project(layer, "v", *row)});
+  }
+  for (size_t i = 0; i < rows.size(); ++i) {
+    layer.rows[i]->mixed = NaiveMultiply(layer.get("self_attn.o_proj.weight"), Attend(layer, sees, i, rows));
+  }
+}
+
+bool Always(const ModelConfig& /*config*/) {
+  return true;
+}
+
+bool WhereTheyAttend(const ModelConfig& config) {
+  return config.ksa.full_layers == FullLayers::kAttend;
+}
+
+// A summary sees its own chunk's text, and its summaries up to itself.
+bool SummarySees(const NaiveRow& q, const NaiveRow& k) {
+  return k.chunk == q.chunk && (!k.is_summary || k.index <= q.index);
+}
+
+bool InChunkWindow(const Mixer& spec, const NaiveRow& q, const NaiveRow& k) {
+  return k.index <= q.index && int64_t{k.chunk} >= int64_t{q.chunk} - WindowOf(spec).chunks;
+}
+
+bool KsaSees(const Mixer& spec, const NaiveRow& q, const NaiveRow& k) {
+  if (q.is_summary) {
+    return SummarySees(q, k);
+  }
+  return k.is_summary ? int64_t{k.chunk} < int64_t{q.chunk} - WindowOf(spec).chunks : InChunkWindow(spec, q, k);
+}
+
+bool FullSees(const Mixer& /*spec*/, const NaiveRow& q, const NaiveRow& k) {
+  return q.is_summary ? SummarySees(q, k) : !k.is_summary && k.index <= q.index;
+}
+
+bool SwaSees(const Mixer& spec, const NaiveRow& q, const NaiveRow& k) {
+  return q.is_summary ? SummarySees(q, k)
+                      : !k.is_summary && k.index <= q.index && q.index - k.index < WindowOf(spec).tokens;
+}
+
+bool ScaSees(const Mixer& spec, const NaiveRow& q, const NaiveRow& k) {
+  return q.is_summary ? SummarySees(q, k) : !k.is_summary && InChunkWindow(spec, q, k);
+}
+
+template <Sees sees>
+void Attention(const NaiveLayer& layer) {
+  AttendWith(layer, sees);
+}
+
+}  // namespace
+
+std::vector<NaiveMixer> NaiveAttentionMixers() {
+  return {{"ksa", Always, Attention<KsaSees>},
+          {"full", WhereTheyAttend, Attention<FullSees>},
+          {"swa", WhereTheyAttend, Attention<SwaSees>},
+          {"sca", WhereTheyAttend, Attention<ScaSees>}};
+}
+
+std::optional<NaiveMixer> FindNaiveMixer(std::string_view kind) {
+  for (const NaiveMixer& mixer : NaiveMixers()) {
+    if (mixer.kind == kind) {
+      return mixer;
+    }
+  }
+  return std::nullopt;
+}
+
+NaiveVector NaiveTableRow(const Parameter& table, int64_t row) {
+  const double* x = table.value.As<double>() + row * table.value.cols();
+  return {x, x + table.value.cols()};
+}
+
+NaiveVector NaiveMultiply(const Parameter& weight, const NaiveVector& x) {
+  NaiveVector y;
+  for (int64_t o = 0; o < weight.value.rows(); ++o) {
+    const NaiveVector w = NaiveTableRow(weight, o);
+    double sum = 0.0;
+    for (size_t i = 0; i < x.size(); ++i) {
+      sum += w[i] * x[i];
+    }
+    y.push_back(sum);
+  }
+  return y;
+}
+
+void NaiveAdd(NaiveVector& x, const NaiveVector& y) {
+  for (size_t i = 0; i < x.size(); ++i) {
+    x[i] += y[i];
+  }
+}
+
+void NaiveNormalize(NaiveVector& x, size_t begin, const Parameter& weight, double eps) {
+  const size_t size = static_cast<size_t>(weight.value.size());
+  double squares = 0.0;
+  for (size_t i = 0; i < size; ++i) {
+    squares += x[begin + i] * x[begin + i];
+  }
+  const double scale = 1.0 / std::sqrt(squares / static_cast<double>(size) + eps);
+  for (size_t i = 0; i < size; ++i) {
+    x[begin + i] *= scale * weight.value.As<double>()[i];
+  }
+}
+
+}  // namespace ksa::testing
