@@ -5,6 +5,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <cstdint>
 #include <cstring>
 #include <utility>
 
@@ -17,6 +18,8 @@ namespace {
 std::atomic<int> scheduler_signal{0};
 std::atomic<int> person_signal{0};
 std::atomic<bool> interrupted{false};  // by SIGINT, ever
+std::atomic<uint64_t> ignored{0};      // what was found ignored (nohup): a bit a signal
+std::atomic<bool> catching{false};
 static_assert(std::atomic<int>::is_always_lock_free, "a handler may not wait");
 
 void Receive(int number) {
@@ -36,12 +39,15 @@ void Catch(int number) {
 
   struct sigaction before {};
 
-  action.sa_handler = Receive;
+  const uint64_t bit = uint64_t{1} << static_cast<unsigned>(number);
+  const bool asked = sigaction(number, nullptr, &before) == 0;
+  if (asked && (number == SIGINT || number == SIGHUP) && before.sa_handler == SIG_IGN) {
+    ignored.fetch_or(bit);
+  }
+  action.sa_handler = (ignored.load() & bit) != 0 ? SIG_IGN : Receive;
   action.sa_flags = SA_RESTART;  // a request must not fail the read or write it interrupts
   static_cast<void>(sigemptyset(&action.sa_mask));
-  const bool may_be_ignored = number == SIGINT || number == SIGHUP;
-  if (sigaction(number, nullptr, &before) != 0 ||
-      (!(may_be_ignored && before.sa_handler == SIG_IGN) && sigaction(number, &action, nullptr) != 0)) {
+  if (!asked || (before.sa_handler != action.sa_handler && sigaction(number, &action, nullptr) != 0)) {
     Fail(ExitCode::kInternal, "a signal handler cannot be installed: {}", std::strerror(errno));
   }
 }
@@ -66,9 +72,11 @@ void CatchStopSignals() {
     Catch(number);
   }
   static_cast<void>(signal(SIGPIPE, SIG_IGN));
+  catching.store(true);
 }
 
 void ObeyStopSignals() {
+  catching.store(false);
   for (const int number : {SIGUSR1, SIGTERM, SIGINT, SIGHUP}) {
     struct sigaction current {};
 
@@ -92,6 +100,9 @@ bool StopSignal::FileIsThere() const {
 }
 
 StopCause StopSignal::Cause() const {
+  if (catching.load()) {
+    CatchStopSignals();
+  }
   if (person_signal.load() != 0 || FileIsThere()) {
     return StopCause::kPerson;
   }

@@ -14,7 +14,8 @@ enum class StopCause : int {
 
 // From now on until the process ends, SIGUSR1, SIGTERM, SIGINT and SIGHUP are remembered and end nothing; a second
 // SIGINT ends the process at once. SIGINT and SIGHUP stay ignored where they were (nohup). A reader of stdout that goes
-// away is an error of writing (SIGPIPE is ignored). Calling it again does nothing.
+// away is an error of writing (SIGPIPE is ignored). Calling it again takes back signals that a library took meanwhile
+// (libraries that MPI loads were seen to do so).
 void CatchStopSignals();
 
 // The signals end the process again, and at once where one has come: for what nobody needs to save.
@@ -26,7 +27,7 @@ class StopSignal {
   // Catches the signals, if nobody did. `stop_file`: asks for a stop as long as it exists; empty: none.
   explicit StopSignal(std::string stop_file = "");
 
-  // Looks for the file each time: once a step is cheap.
+  // Looks for the file, and whether the signals are still caught, each time: once a step is cheap.
   [[nodiscard]] StopCause Cause() const;
 
   [[nodiscard]] bool Requested() const { return Cause() != StopCause::kNone; }

@@ -87,6 +87,35 @@ TEST(StopSignal, WhatWasIgnoredStaysIgnored) {
             AsCode(StopCause::kNone));
 }
 
+// Libraries that MPI loads put handlers of their own in place of ours.
+TEST(StopSignal, WhatALibraryTookIsTakenBack) {
+  const auto take = [] {
+    for (const int number : {SIGUSR1, SIGTERM, SIGINT, SIGHUP}) {
+      signal(number, [](int) {});
+    }
+  };
+  for (const int number : {SIGUSR1, SIGTERM, SIGINT, SIGHUP}) {
+    EXPECT_NE(EndOf([&] {
+                const StopSignal stop;
+                take();
+                static_cast<void>(stop.Requested());  // as once an update
+                raise(number);
+                return AsCode(stop.Cause());
+              }),
+              AsCode(StopCause::kNone))
+        << number;
+  }
+  EXPECT_EQ(EndOf([&] {
+              signal(SIGHUP, SIG_IGN);  // nohup
+              const StopSignal stop;
+              take();
+              static_cast<void>(stop.Requested());
+              raise(SIGHUP);
+              return AsCode(stop.Cause());
+            }),
+            AsCode(StopCause::kNone));
+}
+
 TEST(StopSignal, HandlersStayWhenTheObjectIsGone) {
   EXPECT_EQ(EndOf([] {
               { const StopSignal stop; }
