@@ -5,7 +5,7 @@
 #include "kernels/core/host_allocator.h"
 #include "kernels/core/op.h"
 #include "kernels/core/parallel.h"
-#include "kernels/delta_rule/gated_delta_rule_backends.h"
+#include "kernels/delta_rule/delta_rule_backends.h"
 
 namespace ksa {
 namespace {

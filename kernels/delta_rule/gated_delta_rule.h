@@ -25,9 +25,13 @@
 
 namespace ksa {
 
-// Runs of rows that a layout's sequences have here.
+// Of a sequence: runs of rows with a gap between them.
+[[nodiscard]] inline bool HasTwoSlices(const SummaryLayout& layout) {
+  return layout.run_chunks < layout.chunks() && layout.second_chunk != layout.first_chunk + layout.run_chunks;
+}
+
 [[nodiscard]] inline int64_t SliceCount(const SummaryLayout& layout) {
-  return int64_t{1} * layout.sequences * (layout.run_chunks < layout.chunks() ? 2 : 1);
+  return int64_t{1} * layout.sequences * (HasTwoSlices(layout) ? 2 : 1);
 }
 
 struct GatedDeltaRuleForwardArgs {

@@ -6,7 +6,7 @@
 
 #include "kernels/core/dtype.h"
 #include "kernels/delta_rule/chunk_cpu.h"
-#include "kernels/delta_rule/gated_delta_rule_backends.h"
+#include "kernels/delta_rule/delta_rule_backends.h"
 
 // A (slice, value head) is one task in forward; in backward all value heads of a key head are, for they add to one dq
 // and dk, in order. So no order of additions depends on the threads.

@@ -183,7 +183,7 @@ class Problem {
   }
 
   void AddNaive(int64_t slice, int64_t head, Expected& want) const {
-    const bool two = layout_.run_chunks < layout_.chunks();
+    const bool two = SliceCount(layout_) > layout_.sequences;
     const auto sequence = static_cast<int32_t>(two ? slice / 2 : slice);
     const int32_t cut = two ? layout_.run_chunks * layout_.chunk_size : layout_.text_tokens;
     const bool second = two && slice % 2 == 1;
