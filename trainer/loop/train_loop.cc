@@ -101,14 +101,18 @@ bool TrainLoop::Validate(Wish& wish, StepReport& report) {
     wish = requests_.Agree();
     return wish.stop != StopCause::kNone;
   };
-  auto losses = evaluator_.RunAll(run_.config.evaluation.batches,
-                                  run_.config.training.global_batch_size,
-                                  AnnealMix(run_.config.model, done_),
-                                  interrupted);
-  if (losses) {
-    report.validation_loss = std::move(*losses);
+  auto results = evaluator_.RunAll(run_.config.evaluation.batches,
+                                   run_.config.training.global_batch_size,
+                                   AnnealMix(run_.config.model, done_),
+                                   interrupted);
+  if (!results) {
+    return false;
   }
-  return losses.has_value();
+  for (const ValidationResult& result : *results) {
+    report.validation_loss[result.name] = result.loss;
+  }
+  report.validation = std::move(*results);
+  return true;
 }
 
 bool TrainLoop::RunOneUpdate(Wish& wish) {

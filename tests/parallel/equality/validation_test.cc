@@ -42,7 +42,7 @@ Problem ProblemOn(const MeshShape& mesh, ModelKind kind, bool documents) {
 
 // By rank.
 std::vector<EvaluationSums> Evaluate(const Problem& problem, const RunLayout& layout, const std::string& shards) {
-  std::vector<EvaluationSums> sums(static_cast<size_t>(layout.mesh.size()), EvaluationSums(problem.tokens));
+  std::vector<EvaluationSums> sums(static_cast<size_t>(layout.mesh.size()), EvaluationSums(problem.tokens, 0));
   const Dataset dataset({.train = {},
                          .validation = {{shards, "held out"}},
                          .document_mask = problem.documents,
@@ -75,6 +75,10 @@ TEST(EqualityValidationTest, EveryMeshSeesTheLossOfOneRank) {
           EXPECT_EQ(sums.targets, expected.targets);
           EXPECT_LT(RelativeDifference(sums.position_loss, expected.position_loss), 1e-12);
           EXPECT_EQ(sums.position_targets, expected.position_targets);
+          EXPECT_LT(RelativeDifference(sums.sample_loss, expected.sample_loss), 1e-12);
+          EXPECT_EQ(sums.sample_targets, expected.sample_targets);
+          EXPECT_EQ(sums.sample_loss.size(), 7U);
+          EXPECT_EQ(sums.sample_loss, ranks.front().sample_loss);
           EXPECT_EQ(sums.loss, ranks.front().loss) << "ranks have different losses";
           EXPECT_EQ(sums.position_loss, ranks.front().position_loss);
         }
