@@ -43,21 +43,22 @@ Evaluator::Evaluator(Runtime& runtime, KsaModel& model, const Dataset& dataset, 
     : runtime_(runtime), dataset_(dataset), micro_batch_size_(micro_batch_size), evaluator_(runtime, model) {}
 
 std::optional<EvaluationSums> Evaluator::Run(size_t source,
-                                             int64_t samples,
+                                             const EvenSamples& samples,
                                              double mix,
                                              const Interrupted& interrupted) {
-  EvaluationSums sums(dataset_.config().sequence_length, samples);
+  EvaluationSums sums(dataset_.config().sequence_length, samples.taken);
   const ProcessMesh& mesh = runtime_.mesh();
   const int parts = mesh.Size(MeshAxis::kData);
-  const EvenPart part(samples, parts, mesh.Rank(MeshAxis::kData));
-  const int64_t most = (samples + parts - 1) / parts;  // of a rank: all go round equally often
+  const EvenPart part(samples.taken, parts, mesh.Rank(MeshAxis::kData));
+  const int64_t most = (samples.taken + parts - 1) / parts;  // of a rank: all go round equally often
   for (int64_t begin = 0; begin < most; begin += micro_batch_size_) {
     if (interrupted && interrupted()) {
       return std::nullopt;
     }
     const int64_t first = part.begin + begin;
     if (first < part.end) {
-      dataset_.MakeValidationBatch(source, first, std::min<int64_t>(micro_batch_size_, part.end - first), batch_);
+      dataset_.MakeValidationBatch(
+          source, samples, first, std::min<int64_t>(micro_batch_size_, part.end - first), batch_);
       evaluator_.Add(batch_, first, mix, sums);
     }
   }
@@ -69,14 +70,13 @@ std::optional<EvaluationSums> Evaluator::Run(size_t source,
   return sums;
 }
 
-std::optional<std::vector<ValidationResult>> Evaluator::RunAll(int64_t batches,
-                                                               int64_t global_batch_size,
+std::optional<std::vector<ValidationResult>> Evaluator::RunAll(std::optional<int64_t> wanted,
                                                                double mix,
                                                                const Interrupted& interrupted) {
   std::vector<ValidationResult> results;
   const std::vector<SourceInfo>& sources = dataset_.validation_sources();
   for (size_t i = 0; i < sources.size(); ++i) {
-    const int64_t samples = ValidationSamples(sources[i].samples, batches, global_batch_size);
+    const EvenSamples samples = TakeEvenly(wanted.value_or(sources[i].samples), sources[i].samples);
     const std::optional<EvaluationSums> sums = Run(i, samples, mix, interrupted);
     if (!sums) {
       return std::nullopt;
@@ -84,7 +84,7 @@ std::optional<std::vector<ValidationResult>> Evaluator::RunAll(int64_t batches,
     results.push_back({.name = sources[i].name,
                        .loss = sums->MeanLoss(),
                        .standard_error = sums->StandardError(),
-                       .samples_read = samples,
+                       .samples_read = samples.taken,
                        .samples_there = sources[i].samples});
   }
   return results;

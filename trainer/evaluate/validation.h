@@ -39,17 +39,15 @@ class Evaluator {
   // Asked before every forward pass, by all ranks the same number of times; true on one must be true on all.
   using Interrupted = std::function<bool()>;
 
-  // The first `samples` samples of validation source `source`, spread over the data ranks. `mix`: AnnealMix. None when
-  // it was interrupted.
+  // `samples` of validation source `source`, shared by the data ranks. `mix`: AnnealMix. None when it was interrupted.
   [[nodiscard]] std::optional<EvaluationSums> Run(size_t source,
-                                                  int64_t samples,
+                                                  const EvenSamples& samples,
                                                   double mix,
                                                   const Interrupted& interrupted = {});
 
-  // Every validation source, in order: of each its first min(batches · global_batch_size, N) samples. None when it was
+  // Every validation source, in order: of each min(wanted, N) samples, all N where `wanted` is none. None when it was
   // interrupted.
-  [[nodiscard]] std::optional<std::vector<ValidationResult>> RunAll(int64_t batches,
-                                                                    int64_t global_batch_size,
+  [[nodiscard]] std::optional<std::vector<ValidationResult>> RunAll(std::optional<int64_t> wanted,
                                                                     double mix,
                                                                     const Interrupted& interrupted = {});
 
