@@ -104,7 +104,7 @@ struct Slice {
   int64_t row = 0;     // of the matrix
 
   Slice(const SummaryLayout& layout, int64_t index) {
-    const bool two = HasTwoSlices(layout);
+    const bool two = SlicesOfSequence(layout) == 2;
     const int32_t cut = two ? layout.run_chunks * layout.chunk_size : layout.text_tokens;
     const bool second = two && index % 2 == 1;
     sequence = static_cast<int32_t>(two ? index / 2 : index);

@@ -18,6 +18,10 @@ void GatedDeltaRuleTransition(const GatedDeltaRuleTransitionArgs& args, int thre
 template <typename T>
 void GatedDeltaRuleBackward(const GatedDeltaRuleBackwardArgs& args, int threads, Allocator& scratch);
 
+// A: of the states.
+template <typename A>
+void DeltaStateStep(const DeltaStateStepArgs& args, int threads);
+
 template <typename T>
 void L2NormForward(const L2NormForwardArgs& args, const Stream& stream);
 

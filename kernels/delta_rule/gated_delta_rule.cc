@@ -90,16 +90,37 @@ void GatedDeltaRuleBackward(const GatedDeltaRuleBackwardArgs& args, const Stream
   check.Tensor("q", args.q, dtype, args.k.shape);
   check.Tensor("v", args.v, dtype, values);
   check.Tensor("dout", args.dout, dtype, values);
-  check.Tensor("dq", args.dq, dtype, args.k.shape);
-  check.Tensor("dk", args.dk, dtype, args.k.shape);
-  check.Tensor("dv", args.dv, dtype, values);
-  check.Tensor("dg", args.dg, exact, args.g.shape);
-  check.Tensor("dbeta", args.dbeta, exact, args.g.shape);
+  if (!args.dq.empty()) {
+    check.Tensor("dq", args.dq, dtype, args.k.shape);
+    check.Tensor("dk", args.dk, dtype, args.k.shape);
+    check.Tensor("dv", args.dv, dtype, values);
+    check.Tensor("dg", args.dg, exact, args.g.shape);
+    check.Tensor("dbeta", args.dbeta, exact, args.g.shape);
+  }
   check.Optional("initial_state", args.initial_state, exact, state);
   check.Optional("dfinal_state", args.dfinal_state, exact, state);
   check.Optional("dinitial_state", args.dinitial_state, exact, state);
   RunOnCpu("GatedDeltaRuleBackward", args, stream, [&](auto element, int threads, Allocator& scratch) {
     cpu::GatedDeltaRuleBackward<decltype(element)>(args, threads, scratch);
+  });
+}
+
+void DeltaStateStep(const DeltaStateStepArgs& args, const Stream& stream) {
+  const ArgumentCheck check("DeltaStateStep", stream);
+  check.Rank("state", args.state, 3);
+  const DType dtype = args.state.dtype;
+  const Shape& state = args.state.shape;
+  check.Tensor("transition", args.transition, dtype, {state[0], state[1], state[1]});
+  check.Tensor("state", args.state, dtype, state);
+  check.Tensor("add", args.add, dtype, state);
+  check.Tensor("out", args.out, dtype, state);
+  RunOp("DeltaStateStep", stream, {state}, [&] {
+    if (!stream.device.IsCpu()) {
+      FailDevice("DeltaStateStep", stream.device);
+    }
+    DispatchAccumulator(dtype, [&](auto element) {
+      cpu::DeltaStateStep<decltype(element)>(args, ThreadsFor(stream, args.transition.size()));
+    });
   });
 }
 

@@ -7,7 +7,7 @@
 // Rows are the text rows of `layout`, summaries are none of them. State: [slices, hv, dk, dv] in the accumulation type.
 //
 // A slice is a run of rows that follow each other in a sequence: a whole sequence, or each of the one or two runs of it
-// that are here (SliceCount, SliceRows). A document starts with a state of zeros, also in the middle of a slice; a
+// that are here. A document starts with a state of zeros, also in the middle of a slice; a
 // document that began before the slice goes on from its initial state. Padding rows leave the state as it is, have
 // output exactly 0, and no gradient.
 //
@@ -25,13 +25,14 @@
 
 namespace ksa {
 
-// Of a sequence: runs of rows with a gap between them.
-[[nodiscard]] inline bool HasTwoSlices(const SummaryLayout& layout) {
-  return layout.run_chunks < layout.chunks() && layout.second_chunk != layout.first_chunk + layout.run_chunks;
+// Of a sequence: one, or two where it is here in two runs, with a gap between them or not.
+[[nodiscard]] inline int32_t SlicesOfSequence(const SummaryLayout& layout) {
+  return layout.run_chunks < layout.chunks() ? 2 : 1;
 }
 
+// Of all sequences; those of a sequence follow each other.
 [[nodiscard]] inline int64_t SliceCount(const SummaryLayout& layout) {
-  return int64_t{1} * layout.sequences * (HasTwoSlices(layout) ? 2 : 1);
+  return int64_t{1} * layout.sequences * SlicesOfSequence(layout);
 }
 
 struct GatedDeltaRuleForwardArgs {
@@ -71,16 +72,28 @@ struct GatedDeltaRuleBackwardArgs {
   TensorView initial_state{};   // as in forward
   TensorView dout;              // [n, hv, dv]
   TensorView dfinal_state{};    // [slices, hv, dk, dv], or empty: zeros
-  TensorView dq;                // [n, hk, dk] out
-  TensorView dk;                // [n, hk, dk] out
-  TensorView dv;                // [n, hv, dv] out
-  TensorView dg;                // [n, hv] out, accumulation type
-  TensorView dbeta;             // [n, hv] out, accumulation type
+  TensorView dq{};              // [n, hk, dk] out, or empty: of all gradients, dinitial_state alone is wanted
+  TensorView dk{};              // [n, hk, dk] out
+  TensorView dv{};              // [n, hv, dv] out
+  TensorView dg{};              // [n, hv] out, accumulation type
+  TensorView dbeta{};           // [n, hv] out, accumulation type
   TensorView dinitial_state{};  // [slices, hv, dk, dv] out, or empty
   SummaryLayout layout;
   Allocator* allocator = nullptr;
 };
 
 void GatedDeltaRuleBackward(const GatedDeltaRuleBackwardArgs& args, const Stream& stream);
+
+// One step of a fold over slices: out = transition · state + add, head by head. With `transposed` the step back of a
+// gradient. Shapes: m heads.
+struct DeltaStateStepArgs {
+  TensorView transition;  // [m, dk, dk]
+  TensorView state;       // [m, dk, dv]
+  TensorView add;         // [m, dk, dv]
+  TensorView out;         // [m, dk, dv] out, may not alias state
+  bool transposed = false;
+};
+
+void DeltaStateStep(const DeltaStateStepArgs& args, const Stream& stream);
 
 }  // namespace ksa

@@ -164,6 +164,10 @@ class BackwardHead {
     Transpose(ds_, heads_.dk, heads_.dv, dst_);
     Transpose(chunk_.n, n, heads_.dv, nt_);
     SolveWrites();
+    if (args_.dq.empty()) {
+      PreviousState();
+      return;
+    }
     SetProduct(n, n, heads_.dv, Of(dout_, heads_.dv), nt_, dp_);
     chunk_.Decay(true, A{1}, dp_);
     SetProduct(n, n, heads_.dv, Of(r_, heads_.dv), nt_, m_);
@@ -412,6 +416,9 @@ void GatedDeltaRuleBackward(const GatedDeltaRuleBackwardArgs& args, int threads,
       }
       BackwardHead<T>(args, rows, chunk, memory + chunk_size).Run(states, state, dq, dk);
     }
+    if (args.dq.empty()) {
+      return;
+    }
     const int64_t pitch = heads.keys * heads.dk;
     const int64_t at = slice.row * pitch + key_head * heads.dk;
     StoreRows(dq, slice.rows, heads.dk, pitch, args.dq.As<T>() + at);
@@ -419,6 +426,26 @@ void GatedDeltaRuleBackward(const GatedDeltaRuleBackwardArgs& args, int threads,
   });
 }
 
+template <typename A>
+void DeltaStateStep(const DeltaStateStepArgs& args, int threads) {
+  const int64_t dk = args.state.shape[1];
+  const int64_t dv = args.state.shape[2];
+#pragma omp parallel for num_threads(threads) schedule(static)
+  for (int64_t head = 0; head < args.state.shape[0]; ++head) {
+    const A* transition = args.transition.As<A>() + head * dk * dk;
+    A* out = args.out.As<A>() + head * dk * dv;
+    std::copy_n(args.add.As<A>() + head * dk * dv, dk * dv, out);
+    AddProduct(dk,
+               dv,
+               dk,
+               args.transposed ? Transposed(transition, dk) : Of(transition, dk),
+               args.state.As<A>() + head * dk * dv,
+               out);
+  }
+}
+
+template void DeltaStateStep<double>(const DeltaStateStepArgs&, int);
+template void DeltaStateStep<float>(const DeltaStateStepArgs&, int);
 template void GatedDeltaRuleForward<double>(const GatedDeltaRuleForwardArgs&, int, Allocator&);
 template void GatedDeltaRuleForward<float>(const GatedDeltaRuleForwardArgs&, int, Allocator&);
 template void GatedDeltaRuleForward<BFloat16>(const GatedDeltaRuleForwardArgs&, int, Allocator&);

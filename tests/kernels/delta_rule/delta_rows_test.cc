@@ -90,7 +90,7 @@ TEST_P(DeltaRows, Gates) {
     const DType exact = AccumulationType(dtype);
     const Tensor a = testing::Normal("a", shape, dtype, memory_);
     const Tensor b = testing::Normal("b", shape, dtype, memory_);
-    testing::SetElement(a, 0, 90.0);   // e^a is no float
+    testing::SetElement(a, 0, 90.0);  // e^a is no float
     testing::SetElement(b, 0, -80.0);
     const Tensor a_log = testing::Normal("a_log", {GetParam().heads}, exact, memory_);
     const Tensor dt_bias = testing::Normal("dt_bias", {GetParam().heads}, exact, memory_);

@@ -362,6 +362,28 @@ TEST(GatedDeltaRuleTest, KeysThatLookAlike) {
   problem.Compare(2e-5, 1e-4);
 }
 
+TEST(GatedDeltaRuleTest, StateStep) {
+  GuardAllocator memory;
+  const Tensor transition = testing::Normal("transition", {3, 5, 5}, DType::kF64, memory);
+  const Tensor state = testing::Normal("state", {3, 5, 7}, DType::kF64, memory);
+  const Tensor add = testing::Normal("add", {3, 5, 7}, DType::kF64, memory);
+  const Tensor out = Tensor::Empty({3, 5, 7}, DType::kF64, memory);
+  for (const bool transposed : {false, true}) {
+    DeltaStateStep({.transition = transition, .state = state, .add = add, .out = out, .transposed = transposed}, {});
+    std::vector<double> want = testing::ToDouble(add);
+    for (int64_t i = 0; i < 3 * 5 * 7; ++i) {
+      const int64_t head = i / 35;
+      const int64_t row = i / 7 % 5;
+      for (int64_t x = 0; x < 5; ++x) {
+        want[static_cast<size_t>(i)] +=
+            testing::ElementAt(transition, head * 25 + (transposed ? x * 5 + row : row * 5 + x)) *
+            testing::ElementAt(state, head * 35 + x * 7 + i % 7);
+      }
+    }
+    EXPECT_LE(testing::RelativeDifference(testing::ToDouble(out), want), 1e-14);
+  }
+}
+
 TEST(GatedDeltaRuleTest, PaddingHasOutputZeroAndNoGradient) {
   const Size size = {1, 32, 8, 1, 1, 4, 4, 0.1};
   const SummaryLayout plain = {.text_tokens = size.tokens, .chunk_size = size.chunk_size};
