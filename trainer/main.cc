@@ -23,6 +23,7 @@
 #include "trainer/commands/data_commands.h"
 #include "trainer/commands/eval.h"
 #include "trainer/commands/generate.h"
+#include "trainer/commands/plan.h"
 #include "trainer/commands/train.h"
 #include "trainer/run/stop_signal.h"
 
@@ -53,6 +54,7 @@ ksa::CommandResult Run(int argc, char** argv) {
   app.require_subcommand(1);
   ksa::AddTrainCommand(app, result);
   ksa::AddCheckCommand(app);
+  ksa::AddPlanCommand(app);
   ksa::AddDataCommands(app);
   ksa::AddCkptCommand(app);
   ksa::AddCompareCommand(app);
