@@ -12,6 +12,7 @@
 #include "trainer/checkpoint/run_tokenizer.h"
 #include "trainer/commands/number_option.h"
 #include "trainer/commands/session.h"
+#include "trainer/evaluate/cache_line.h"
 #include "trainer/evaluate/validation.h"
 #include "trainer/loop/trainer.h"
 
@@ -107,6 +108,7 @@ void Eval(const EvalOptions& options) {
              all,
              data.sequence_length);
   PrintTable(sums);
+  fmt::print("\n{}\n", RenderKvCache(loaded.config().model, data.sequence_length));
   if (json.has_value()) {
     WriteJson(*json, sums);
   }
