@@ -85,6 +85,7 @@ struct ParallelConfig {
 struct CheckpointConfig {
   int64_t interval = 1000;  // updates
   int32_t keep_last = 2;
+  int64_t keep_every = 0;  // updates; checkpoints of its multiples stay for good; 0: none
   bool async = false;
   std::string resume = "auto";      // "auto", "never" or the path of a checkpoint
   std::optional<std::string> load;  // path of a checkpoint whose weights alone are taken

@@ -164,6 +164,7 @@ std::string TrainLoop::Save(int64_t update) {
   SaveOptions options;
   options.folder = run_.folder.paths().Checkpoints();
   options.keep_last = run_.config.checkpoint.keep_last;
+  options.keep_every = run_.config.checkpoint.keep_every;
   options.tokenizer_file = run_.folder.paths().TokenizerCopy(run_.dataset.TokenizerPath());
   options.before_commit = [this] { run_.records->Sync(); };
   options.warn = [this](const std::string& line) { run_.logger.Warn(line); };

@@ -132,6 +132,7 @@ TEST(BadConfig, Rest) {
        "t.yaml:2:28: checkpoint.allow_change: expected a list of keys, got 'optimizer.lr'"},
       {"checkpoint: {allow_change: [lr]}\n",
        "t.yaml:2:28: checkpoint.allow_change[0]: unknown key here; 'lr' belongs in section 'optimizer'"},
+      {"checkpoint: {keep_every: -1}\n", "t.yaml:2:26: checkpoint.keep_every: must be at least 0, got -1"},
       {"checkpoint: {allow_change: [optimizer.lrr]}\n",
        "t.yaml:2:28: checkpoint.allow_change[0]: unknown key; did you mean 'optimizer.lr'?"},
       {"checkpoint: {allow_change: [training.precision]}\n",
