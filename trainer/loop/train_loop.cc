@@ -38,7 +38,7 @@ std::optional<int64_t> ValidationSamples(const Config& config) {
 TrainLoop::TrainLoop(const CommittedRun& run, const WallLimit& wall)
     : run_(run),
       requests_(run.runtime.world(), &run.folder, wall),
-      evaluator_(run.runtime, run.state.model, run.dataset, run.config.training.micro_batch_size),
+      evaluator_(run.runtime, run.state.model, run.dataset, *run.config.training.micro_batch_size),
       saver_(run.config.checkpoint.retries,
              {.save = [this](int64_t update) { return Save(update); },
               .info = [this](const std::string& line) { run_.logger.Info(line); },

@@ -165,6 +165,9 @@ void Trainer::Announce(const Start& start) {
   if (runtime_.world().size() > 1) {
     LogRanks();
   }
+  if (!options_.micro_batch.empty()) {
+    logger_.Info(options_.micro_batch);
+  }
   if (!options_.memory_table.empty()) {
     logger_.Info("device memory, planned:\n" + options_.memory_table);
   }

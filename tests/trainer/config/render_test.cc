@@ -70,6 +70,13 @@ TEST(RenderConfig, EverythingSurvives) {
   EXPECT_EQ(again.origins.size(), Schema().size()) << "complete";
 }
 
+TEST(RenderConfig, WhatAStartIsStillToDecideStaysOpen) {
+  const Config config = ParseConfig(testing::kBase, "t.yaml", {"training.micro_batch_size=auto"}).config;
+  EXPECT_FALSE(config.training.micro_batch_size.has_value());
+  EXPECT_NE(RenderConfig(config).find("micro_batch_size: auto"), std::string::npos) << RenderConfig(config);
+  EXPECT_EQ(ParseConfig(RenderConfig(config), "t.yaml").config, config);
+}
+
 TEST(RenderConfig, DefaultsSurvive) {
   Config config = ParseConfig(testing::kBase, "t.yaml").config;
   EXPECT_EQ(ParseConfig(RenderConfig(config), "t.yaml").config, config);
