@@ -181,8 +181,8 @@ class Decision {
     start_.checkpoint = checkpoint;
   }
 
-  // Programs that did not know checkpoint.keep_every validated on the first samples of every source. Said once: the next
-  // checkpoint has the key.
+  // Programs that did not know checkpoint.keep_every validated on the first samples of every source. Said once: the
+  // next checkpoint has the key.
   void NoteOtherValidation(const Checkpoint& checkpoint) {
     const bool validates = config_.evaluation.interval > 0 && !config_.data.validation.empty();
     if (validates && checkpoint.manifest.meta.configuration.find("keep_every:") == std::string::npos) {
