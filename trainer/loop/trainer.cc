@@ -11,6 +11,7 @@
 #include "trainer/config/load.h"
 #include "trainer/loop/ranks.h"
 #include "trainer/loop/summary.h"
+#include "trainer/observe/log_header.h"
 #include "trainer/observe/log_line.h"
 #include "trainer/observe/trace.h"
 
@@ -41,12 +42,8 @@ DatasetConfig DatasetConfigOf(const Config& config) {
           .seed = config.run.seed};
 }
 
-Trainer::Trainer(const Config& config, Runtime& runtime, TrainerOptions options)
-    : config_(config),
-      runtime_(runtime),
-      options_(std::move(options)),
-      paths_(config.run.dir),
-      logger_(runtime.world().rank()) {}
+Trainer::Trainer(const Config& config, Runtime& runtime, Logger& logger, TrainerOptions options)
+    : config_(config), runtime_(runtime), options_(std::move(options)), paths_(config.run.dir), logger_(logger) {}
 
 RunEnd Trainer::Run() {
   RunEnd end;
@@ -121,17 +118,33 @@ void Trainer::Commit(const Start& start) {
   }
   OnLeader(runtime_.world(), [&] {
     folder_->Commit(RenderConfig(config_), dataset_->TokenizerPath());
-    logger_.AttachFile(paths_.Log());
+    AttachLog();
     records_ = std::make_unique<RunRecords>(*folder_, config_.logging, logger_);
     SyncFolder(paths_.folder());
     if (start.record_first) {
       folder_->RecordFirstCheckpoint(start.step());
     }
   });
-  const std::vector<std::string> hosts = runtime_.world().Gather(options_.host);
-  if (Watchdog* watchdog = runtime_.watchdog(); watchdog != nullptr && hosts.size() > 1) {
-    watchdog->SetStates(paths_.Ranks(), hosts);
+  if (runtime_.world().rank() > 0) {
+    AttachLog();  // rank 0 has made the file
   }
+  const std::vector<std::string> hosts = runtime_.world().Gather(options_.host);
+  if (Watchdog* watchdog = runtime_.watchdog(); watchdog != nullptr) {
+    watchdog->SetLog(paths_.Log());
+    if (hosts.size() > 1) {
+      watchdog->SetStates(paths_.Ranks(), hosts);
+    }
+  }
+}
+
+void Trainer::AttachLog() {
+  logger_.AttachFile(paths_.Log(),
+                     LogHeader(options_.invocation,
+                               {.host = options_.host,
+                                .device = runtime_.gpu().has_value() ? runtime_.gpu()->name : "cpu",
+                                .threads = runtime_.stream().threads,
+                                .ranks = runtime_.world().size(),
+                                .attempt = folder_->attempt()}));
 }
 
 void Trainer::Announce(const Start& start) {
