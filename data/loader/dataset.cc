@@ -294,12 +294,19 @@ void Dataset::MakeBatch(int64_t first, int64_t count, Batch& batch) const {
   }
 }
 
-void Dataset::MakeValidationBatch(size_t source, int64_t first, int64_t count, Batch& batch) const {
+void Dataset::MakeValidationBatch(
+    size_t source, const EvenSamples& samples, int64_t first, int64_t count, Batch& batch) const {
   KSA_CHECK(source < impl_->validation.size(), "validation source {} of {}", source, impl_->validation.size());
+  KSA_CHECK(samples.there == impl_->validation_info[source].samples && first + count <= samples.taken,
+            "samples {} to {} of {}, spread over {}",
+            first,
+            first + count,
+            samples.taken,
+            samples.there);
   Resize(batch, first, count, impl_->config);
   Impl::Scratch scratch;
   for (int64_t i = 0; i < count; ++i) {
-    const SampleLocation at = impl_->validation_orders[source].Plain(0, first + i);
+    const SampleLocation at = impl_->validation_orders[source].Plain(0, samples.At(first + i));
     const TokenShard& shard = impl_->validation[source].shards()[static_cast<size_t>(at.shard)];
     impl_->FillSample(shard, at.shard_sample, i, batch, scratch);
   }
@@ -343,10 +350,6 @@ int64_t Dataset::CheckedBytes() const {
     }
   }
   return bytes;
-}
-
-int64_t ValidationSamples(int64_t samples, int64_t batches, int64_t global_batch_size) {
-  return std::min(samples, batches * global_batch_size);
 }
 
 }  // namespace ksa

@@ -1,7 +1,6 @@
 #include "kernels/activation/swiglu.h"
 
-#include "kernels/activation/swiglu_cpu.h"
-#include "kernels/activation/swiglu_cuda.h"
+#include "kernels/activation/swiglu_backends.h"
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/core/op.h"

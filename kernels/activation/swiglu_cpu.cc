@@ -1,5 +1,4 @@
-#include "kernels/activation/swiglu_cpu.h"
-
+#include "kernels/activation/swiglu_backends.h"
 #include "kernels/core/parallel.h"
 #include "kernels/core/vector_math.h"
 

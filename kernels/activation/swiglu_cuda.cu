@@ -1,4 +1,4 @@
-#include "kernels/activation/swiglu_cuda.h"
+#include "kernels/activation/swiglu_backends.h"
 #include "kernels/core/cuda.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/device/map.cuh"

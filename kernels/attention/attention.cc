@@ -1,8 +1,8 @@
 #include "kernels/attention/attention.h"
 
-#include "kernels/attention/attention_check.h"
-#include "kernels/attention/attention_cpu.h"
-#include "kernels/attention/attention_cuda.h"
+#include "kernels/attention/check.h"
+#include "kernels/attention/cpu/attention.h"
+#include "kernels/attention/cuda_paths.h"
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/core/error.h"

@@ -2,7 +2,7 @@
 
 #include <cstring>
 
-#include "kernels/copy/column_block_cuda.h"
+#include "kernels/copy/copy_backends.h"
 #include "kernels/core/checks.h"
 #include "kernels/core/error.h"
 #include "kernels/core/op.h"

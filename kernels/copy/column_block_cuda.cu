@@ -1,6 +1,6 @@
 #include <cstdint>
 
-#include "kernels/copy/column_block_cuda.h"
+#include "kernels/copy/copy_backends.h"
 #include "kernels/core/cuda.h"
 #include "kernels/device/vector.cuh"
 

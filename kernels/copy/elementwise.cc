@@ -1,7 +1,6 @@
 #include "kernels/copy/elementwise.h"
 
-#include "kernels/copy/elementwise_cpu.h"
-#include "kernels/copy/elementwise_cuda.h"
+#include "kernels/copy/copy_backends.h"
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/core/op.h"

@@ -1,9 +1,8 @@
-#include "kernels/copy/elementwise_cpu.h"
-
 #include <cstring>
 #include <type_traits>
 #include <vector>
 
+#include "kernels/copy/copy_backends.h"
 #include "kernels/core/parallel.h"
 #include "kernels/core/vector_math.h"
 

@@ -1,4 +1,4 @@
-#include "kernels/copy/elementwise_cuda.h"
+#include "kernels/copy/copy_backends.h"
 #include "kernels/core/cuda.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/device/map.cuh"

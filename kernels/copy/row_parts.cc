@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "kernels/copy/row_parts_cuda.h"
+#include "kernels/copy/copy_backends.h"
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/core/error.h"

@@ -1,6 +1,6 @@
 #include <cstdint>
 
-#include "kernels/copy/row_parts_cuda.h"
+#include "kernels/copy/copy_backends.h"
 #include "kernels/core/cuda.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/device/vector.cuh"

@@ -3,8 +3,7 @@
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/core/op.h"
-#include "kernels/embedding/embedding_cpu.h"
-#include "kernels/embedding/embedding_cuda.h"
+#include "kernels/embedding/embedding_backends.h"
 
 namespace ksa {
 namespace {

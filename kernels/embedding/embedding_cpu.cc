@@ -1,8 +1,7 @@
-#include "kernels/embedding/embedding_cpu.h"
-
 #include <cstring>
 
 #include "kernels/core/parallel.h"
+#include "kernels/embedding/embedding_backends.h"
 
 namespace ksa::cpu {
 

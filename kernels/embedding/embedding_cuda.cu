@@ -5,7 +5,7 @@
 #include "kernels/core/dispatch.h"
 #include "kernels/device/column_sums.cuh"
 #include "kernels/device/vector.cuh"
-#include "kernels/embedding/embedding_cuda.h"
+#include "kernels/embedding/embedding_backends.h"
 #include "kernels/embedding/token_order.cuh"
 
 namespace ksa::cuda {

@@ -1,7 +1,7 @@
 #include "kernels/core/cuda.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/device/vector.cuh"
-#include "kernels/embedding/embedding_cuda.h"
+#include "kernels/embedding/embedding_backends.h"
 
 namespace ksa::cuda {
 namespace {

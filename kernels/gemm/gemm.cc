@@ -5,8 +5,7 @@
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/core/op.h"
-#include "kernels/gemm/gemm_cpu.h"
-#include "kernels/gemm/gemm_cuda.h"
+#include "kernels/gemm/gemm_backends.h"
 
 namespace ksa {
 namespace {

@@ -1,10 +1,9 @@
-#include "kernels/gemm/gemm_cpu.h"
-
 #include <type_traits>
 #include <vector>
 
 #include "kernels/core/parallel.h"
 #include "kernels/gemm/blas.h"
+#include "kernels/gemm/gemm_backends.h"
 
 namespace ksa::cpu {
 namespace {

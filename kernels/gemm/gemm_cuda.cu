@@ -10,7 +10,7 @@
 #include "kernels/core/gpu.h"
 #include "kernels/core/lru_cache.h"
 #include "kernels/core/stream_resources.h"
-#include "kernels/gemm/gemm_cuda.h"
+#include "kernels/gemm/gemm_backends.h"
 
 namespace ksa::cuda {
 namespace {

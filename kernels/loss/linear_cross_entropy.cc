@@ -3,8 +3,7 @@
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/core/op.h"
-#include "kernels/loss/linear_cross_entropy_cpu.h"
-#include "kernels/loss/linear_cross_entropy_cuda.h"
+#include "kernels/loss/linear_cross_entropy_backends.h"
 
 namespace ksa {
 namespace {

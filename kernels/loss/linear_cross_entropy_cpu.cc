@@ -1,5 +1,3 @@
-#include "kernels/loss/linear_cross_entropy_cpu.h"
-
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -9,6 +7,7 @@
 #include "kernels/core/parallel.h"
 #include "kernels/core/vector_math.h"
 #include "kernels/gemm/gemm.h"
+#include "kernels/loss/linear_cross_entropy_backends.h"
 
 namespace ksa::cpu {
 namespace {

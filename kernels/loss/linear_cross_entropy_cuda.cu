@@ -1,7 +1,7 @@
 #include "kernels/copy/elementwise.h"
 #include "kernels/core/cuda.h"
 #include "kernels/gemm/gemm.h"
-#include "kernels/loss/linear_cross_entropy_cuda.h"
+#include "kernels/loss/linear_cross_entropy_backends.h"
 #include "kernels/loss/softmax_rows_cuda.h"
 #include "kernels/loss/softmax_shard_cuda.h"
 

@@ -3,8 +3,7 @@
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/core/op.h"
-#include "kernels/norm/rms_norm_cpu.h"
-#include "kernels/norm/rms_norm_cuda.h"
+#include "kernels/norm/rms_norm_backends.h"
 
 namespace ksa {
 namespace {

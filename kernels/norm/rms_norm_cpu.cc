@@ -1,11 +1,10 @@
-#include "kernels/norm/rms_norm_cpu.h"
-
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
 #include "kernels/core/parallel.h"
 #include "kernels/core/vector_math.h"
+#include "kernels/norm/rms_norm_backends.h"
 
 namespace ksa::cpu {
 namespace {

@@ -4,7 +4,7 @@
 #include "kernels/core/cuda.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/device/column_sums.cuh"
-#include "kernels/norm/rms_norm_cuda.h"
+#include "kernels/norm/rms_norm_backends.h"
 #include "kernels/norm/rms_norm_device.cuh"
 
 namespace ksa::cuda {

@@ -3,8 +3,7 @@
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/core/op.h"
-#include "kernels/optimizer/adamw_cpu.h"
-#include "kernels/optimizer/adamw_cuda.h"
+#include "kernels/optimizer/optimizer_backends.h"
 
 namespace ksa {
 

@@ -1,8 +1,7 @@
-#include "kernels/optimizer/adamw_cpu.h"
-
 #include <cmath>
 
 #include "kernels/core/parallel.h"
+#include "kernels/optimizer/optimizer_backends.h"
 
 namespace ksa::cpu {
 namespace {

@@ -3,7 +3,7 @@
 #include "kernels/core/cuda.h"
 #include "kernels/device/map.cuh"
 #include "kernels/device/vector.cuh"
-#include "kernels/optimizer/adamw_cuda.h"
+#include "kernels/optimizer/optimizer_backends.h"
 
 namespace ksa::cuda {
 namespace {

@@ -3,7 +3,7 @@
 #include "kernels/core/checks.h"
 #include "kernels/core/op.h"
 #include "kernels/optimizer/clip_factor.h"
-#include "kernels/optimizer/clip_scale_cuda.h"
+#include "kernels/optimizer/optimizer_backends.h"
 
 namespace ksa {
 

@@ -1,6 +1,6 @@
 #include "kernels/core/cuda.h"
 #include "kernels/optimizer/clip_factor.h"
-#include "kernels/optimizer/clip_scale_cuda.h"
+#include "kernels/optimizer/optimizer_backends.h"
 
 namespace ksa::cuda {
 namespace {

@@ -3,8 +3,7 @@
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/core/op.h"
-#include "kernels/rope/qk_norm_rope_cpu.h"
-#include "kernels/rope/qk_norm_rope_cuda.h"
+#include "kernels/rope/qk_norm_rope_backends.h"
 
 namespace ksa {
 namespace {

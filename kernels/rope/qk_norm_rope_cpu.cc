@@ -1,10 +1,9 @@
-#include "kernels/rope/qk_norm_rope_cpu.h"
-
 #include <cmath>
 #include <vector>
 
 #include "kernels/core/parallel.h"
 #include "kernels/core/vector_math.h"
+#include "kernels/rope/qk_norm_rope_backends.h"
 
 namespace ksa::cpu {
 namespace {

@@ -5,7 +5,7 @@
 #include "kernels/core/cuda.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/device/column_sums.cuh"
-#include "kernels/rope/qk_norm_rope_cuda.h"
+#include "kernels/rope/qk_norm_rope_backends.h"
 #include "kernels/rope/qk_norm_rope_device.cuh"
 
 namespace ksa::cuda {

@@ -139,7 +139,7 @@ class Communicator {
   void Barrier();
 
  protected:
-  // What a make provides: the same calls, checked, queued at once, results after Wait. Not called in a group of one.
+  // What a backend provides: the same calls, checked, queued at once, results after Wait. Not called in a group of one.
   virtual void DoAllReduceSum(const char* op, const TensorView& x, const Stream& stream) = 0;
   virtual void DoReduceScatterSum(const char* op, const TensorView& x, const Stream& stream) = 0;
   virtual void DoAllGatherV(const char* op,

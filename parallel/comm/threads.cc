@@ -11,12 +11,12 @@
 
 #include "kernels/core/error.h"
 #include "kernels/core/threads.h"
-#include "parallel/comm/thread_meeting.h"
+#include "parallel/comm/thread_rendezvous.h"
 
 namespace ksa {
 namespace {
 
-using Place = ThreadMeeting::Place;
+using Place = ThreadRendezvous::Place;
 using Places = std::span<const Place>;
 
 char* At(const TensorView& x, int64_t byte) {
@@ -61,18 +61,18 @@ void SumRange(DType dtype, Places places, Places targets, int64_t begin, int64_t
 
 class ThreadCommunicator final : public Communicator {
  public:
-  ThreadCommunicator(std::shared_ptr<ThreadMeeting> meeting, int rank, bool leaves)
-      : meeting_(std::move(meeting)), rank_(rank), leaves_(leaves) {}
+  ThreadCommunicator(std::shared_ptr<ThreadRendezvous> rendezvous, int rank, bool leaves)
+      : rendezvous_(std::move(rendezvous)), rank_(rank), leaves_(leaves) {}
 
   ~ThreadCommunicator() override {
     if (leaves_) {
-      meeting_->team()->Leave(meeting_->member(rank_), "its work was done");
+      rendezvous_->team()->Leave(rendezvous_->member(rank_), "its work was done");
     }
   }
 
   [[nodiscard]] int rank() const override { return rank_; }
 
-  [[nodiscard]] int size() const override { return meeting_->size(); }
+  [[nodiscard]] int size() const override { return rendezvous_->size(); }
 
   [[nodiscard]] std::unique_ptr<Communicator> Split(int color, int rank, int size) override;
 
@@ -136,7 +136,7 @@ class ThreadCommunicator final : public Communicator {
     }
     if (!stream.dry) {
       CheckHost(op, stream);
-      meeting_->Exchange(rank_, name(), op, sends, receives);
+      rendezvous_->Exchange(rank_, name(), op, sends, receives);
     }
   }
 
@@ -207,7 +207,7 @@ class ThreadCommunicator final : public Communicator {
 
  private:
   void Meet(Place place, const std::function<void(Places)>& work) {
-    meeting_->Meet(rank_, name(), std::move(place), work);
+    rendezvous_->Meet(rank_, name(), std::move(place), work);
   }
 
   void Meet(const Stream& stream, Place place, const std::function<void(Places)>& work) {
@@ -234,12 +234,12 @@ class ThreadCommunicator final : public Communicator {
     return {.kind = kind, .op = op, .dtype = x.dtype, .elements = x.size()};
   }
 
-  std::shared_ptr<ThreadMeeting> meeting_;
+  std::shared_ptr<ThreadRendezvous> rendezvous_;
   int rank_;
   bool leaves_;  // its destruction means that the rank is gone
 };
 
-// Of each new group, the first rank of the old one makes the meeting for the others.
+// Of each new group, the first rank of the old one makes the rendezvous for the others.
 std::unique_ptr<Communicator> ThreadCommunicator::Split(int color, int rank, int size) {
   std::vector<std::array<int, 3>> wishes;
   Meet({.call = HostCall("split"), .split = {color, rank, size}}, [&](Places places) {
@@ -262,7 +262,7 @@ std::unique_ptr<Communicator> ThreadCommunicator::Split(int color, int rank, int
                 rank_,
                 rank,
                 size);
-      members[static_cast<size_t>(peer_rank)] = meeting_->member(peer);
+      members[static_cast<size_t>(peer_rank)] = rendezvous_->member(peer);
       owner = owner < 0 ? peer : owner;
     }
   }
@@ -271,9 +271,9 @@ std::unique_ptr<Communicator> ThreadCommunicator::Split(int color, int rank, int
             name(),
             color,
             size);
-  std::shared_ptr<ThreadMeeting> group;
+  std::shared_ptr<ThreadRendezvous> group;
   if (owner == rank_) {
-    group = std::make_shared<ThreadMeeting>(meeting_->team(), members);
+    group = std::make_shared<ThreadRendezvous>(rendezvous_->team(), members);
   }
   Meet({.call = HostCall("split"), .group = group},
        [&](Places places) { group = places[static_cast<size_t>(owner)].group; });
@@ -287,7 +287,7 @@ std::unique_ptr<Communicator> ThreadCommunicator::Split(int color, int rank, int
 ThreadGroup::ThreadGroup(int size) : team_(std::make_shared<ThreadTeam>(size)) {
   std::vector<int> members(static_cast<size_t>(size));
   std::iota(members.begin(), members.end(), 0);
-  world_ = std::make_shared<ThreadMeeting>(team_, std::move(members));
+  world_ = std::make_shared<ThreadRendezvous>(team_, std::move(members));
 }
 
 ThreadGroup::~ThreadGroup() = default;

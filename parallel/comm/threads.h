@@ -17,7 +17,7 @@
 namespace ksa {
 
 class ThreadTeam;
-class ThreadMeeting;
+class ThreadRendezvous;
 
 // The world of `size` ranks. Tensors must lie on the host.
 class ThreadGroup {
@@ -36,7 +36,7 @@ class ThreadGroup {
 
  private:
   std::shared_ptr<ThreadTeam> team_;
-  std::shared_ptr<ThreadMeeting> world_;
+  std::shared_ptr<ThreadRendezvous> world_;
 };
 
 // Runs `work` as each of `size` ranks at once and waits for all of them. What a rank throws makes it leave; the first

@@ -6,7 +6,7 @@
 #include <gtest/gtest.h>
 
 #include "kernels/attention/attention.h"
-#include "kernels/attention/attention_cuda.h"
+#include "kernels/attention/cuda_paths.h"
 #include "kernels/core/arena.h"
 #include "tests/gpu/support.h"
 

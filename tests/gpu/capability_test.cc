@@ -1,7 +1,7 @@
 // What is asked about a GPU is answered for that one, whichever the thread computes on.
 #include <gtest/gtest.h>
 
-#include "kernels/attention/attention_cuda.h"
+#include "kernels/attention/cuda_paths.h"
 #include "kernels/core/cuda.h"
 #include "kernels/core/gpu.h"
 

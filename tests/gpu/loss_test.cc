@@ -7,7 +7,7 @@
 
 #include "kernels/core/arena.h"
 #include "kernels/loss/linear_cross_entropy.h"
-#include "kernels/loss/linear_cross_entropy_cuda.h"
+#include "kernels/loss/linear_cross_entropy_backends.h"
 #include "tests/gpu/support.h"
 
 namespace ksa {

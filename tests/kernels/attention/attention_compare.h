@@ -6,8 +6,8 @@
 #include <cstdint>
 #include <string_view>
 
-#include "kernels/attention/attention_reference.h"
 #include "tests/kernels/attention/attention_case.h"
+#include "tests/kernels/attention/attention_reference.h"
 #include "tests/support/kernel_test.h"
 
 namespace ksa::testing {

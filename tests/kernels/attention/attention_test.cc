@@ -6,7 +6,7 @@
 #include <limits>
 #include <vector>
 
-#include "kernels/attention/attention_cpu_vector.h"
+#include "kernels/attention/cpu/vector.h"
 #include "tests/kernels/attention/attention_case.h"
 #include "tests/kernels/attention/attention_compare.h"
 

@@ -105,7 +105,8 @@ TEST_F(FindTest, AFolderThatMayNotBeListedIsNotEmpty) {
 // Twice: our own descriptor of the file, and HDF5's second one.
 TEST_F(FindTest, TooFewDescriptorsAreNotDamage) {
 #ifdef __SANITIZE_ADDRESS__
-  GTEST_SKIP() << "the sanitizer opens a pipe to look at an exception's type, and takes a refused pipe for a bad object";
+  GTEST_SKIP()
+      << "the sanitizer opens a pipe to look at an exception's type, and takes a refused pipe for a bad object";
 #endif
   const Checkpoint checkpoint = OpenCheckpoint(newer_);
   rlimit limit{};

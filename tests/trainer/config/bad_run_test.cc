@@ -138,6 +138,8 @@ TEST(BadConfig, Rest) {
        "t.yaml:2:28: checkpoint.allow_change[0]: no resume may change training.precision; start a new run instead"},
       {"evaluation: {interval: -1}\n", "t.yaml:2:24: evaluation.interval: must be at least 0, got -1"},
       {"evaluation: {batches: 0}\n", "t.yaml:2:23: evaluation.batches: must be at least 1, got 0"},
+      {"evaluation: {batches: every}\n",
+       "t.yaml:2:23: evaluation.batches: expected integer >= 1 or all, got the text 'every'"},
       {"logging: {interval: 0}\n", "t.yaml:2:21: logging.interval: must be at least 1, got 0"},
       {"logging: {tensorboard: no}\n", "t.yaml:2:24: logging.tensorboard: expected true or false, got 'no'"},
   });
