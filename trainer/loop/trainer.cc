@@ -9,7 +9,9 @@
 #include "trainer/checkpoint/agree.h"
 #include "trainer/checkpoint/run_tokenizer.h"
 #include "trainer/config/load.h"
+#include "trainer/loop/end_summary.h"
 #include "trainer/loop/ranks.h"
+#include "trainer/loop/summarize_run.h"
 #include "trainer/loop/summary.h"
 #include "trainer/observe/log_header.h"
 #include "trainer/observe/log_line.h"
@@ -65,6 +67,7 @@ RunEnd Trainer::RunAll() {
     Announce(start);
     done_ = start.step();
     resumed_from_ = start.resumed_from;
+    checkpoint_ = start.checkpoint ? start.checkpoint->path : "";
   }
   return RunUpdates();
 }
@@ -211,7 +214,35 @@ RunEnd Trainer::RunUpdates() {
                             .host = options_.host};
   const double first_save = static_cast<double>(CheckpointBytes(state_->store)) / kFirstSaveBytesASecond;
   loop_ = std::make_unique<TrainLoop>(run, WallLimit(config_.run.max_wall_minutes, options_.begin, first_save));
-  return loop_->Run();
+  RunEnd end = loop_->Run();
+  Summarize(end);
+  return end;
+}
+
+// It tells of what is done: nothing that it lacks is a reason to fail.
+void Trainer::Summarize(const RunEnd& end) {
+  if (runtime_.world().rank() != 0 || loop_->done() == 0) {
+    return;
+  }
+  try {
+    RunFigures figures = loop_->Figures();
+    if (figures.checkpoint.empty()) {
+      figures.checkpoint = checkpoint_;
+    }
+    const SummaryInput input = {.config = config_,
+                                .dataset = *dataset_,
+                                .invocation = options_.invocation,
+                                .paths = paths_,
+                                .figures = std::move(figures),
+                                .updates = loop_->done(),
+                                .stopped = end.code != ExitCode::kDone,
+                                .ranks = runtime_.world().size()};
+    for (const auto& [line, style] : RenderSummary(SummarizeRun(input))) {
+      logger_.Info(line, style);
+    }
+  } catch (const Error& error) {
+    logger_.Warn(fmt::format("no summary of the run: {}", error.what()));
+  }
 }
 
 RunEnd Trainer::RunOneInMemory(const UpdateSpan& span) {

@@ -58,6 +58,7 @@ class Trainer {
   void LogRanks();
   [[nodiscard]] RunEnd RunOneInMemory(const UpdateSpan& span);
   [[nodiscard]] RunEnd RunUpdates();
+  void Summarize(const RunEnd& end);
   void Finish(const RunEnd& end) noexcept;
 
   Config config_;
@@ -73,6 +74,7 @@ class Trainer {
   std::unique_ptr<TrainLoop> loop_;
   std::optional<CheckpointOrigin> resumed_from_;  // for manifests
   int64_t done_ = 0;                              // updates that were done before this attempt
+  std::string checkpoint_;                        // that it began from; empty: none
 };
 
 }  // namespace ksa

@@ -11,7 +11,9 @@
 #include <fmt/core.h>
 
 #include "kernels/core/warning.h"
+#include "trainer/observe/bar.h"
 #include "trainer/observe/log_line.h"
+#include "trainer/observe/validation_line.h"
 
 namespace ksa {
 namespace {
@@ -76,6 +78,15 @@ void Logger::Info(const std::string& line, Style style) {
   }
 }
 
+void Logger::Validation(const std::vector<ValidationResult>& results, int64_t step, int64_t max_steps) {
+  for (const std::string& line : FormatValidation(results, step, max_steps)) {
+    Info(line, Style::kGood);
+  }
+  if (!results.empty()) {
+    validation_ = results;
+  }
+}
+
 void Logger::Warn(const std::string& line) {
   const std::string word = rank_ == 0 ? "warning:" : fmt::format("warning (rank {}):", rank_);
   ClearBar();
@@ -100,11 +111,30 @@ void Logger::Step(const StepReport& report) {
   Append(line);
   if (!terminal_) {
     Print(stdout, line + "\n");
+  }
+  Validation(report.validation, report.step, report.max_steps);
+  if (terminal_) {
+    last_ = report;
+    ShowBar(report);
+  }
+}
+
+void Logger::Tick(const StepReport& report) {
+  constexpr auto kPause = std::chrono::milliseconds(200);
+  if (rank_ != 0 || !terminal_ || std::chrono::steady_clock::now() - bar_time_ < kPause) {
     return;
   }
+  StepReport shown = report;
+  shown.tokens_per_second = last_.tokens_per_second;
+  shown.eta_seconds = last_.eta_seconds - static_cast<double>(report.step - last_.step) * last_.step_ms / 1e3;
+  ShowBar(shown);
+}
+
+void Logger::ShowBar(const StepReport& report) {
   ClearBar();
-  bar_ = FormatProgressBar(report, TerminalWidth());
+  bar_ = FormatProgressBar(report, validation_, TerminalWidth());
   Print(stdout, Paint(Style::kAccent, bar_, color_out_));
+  bar_time_ = std::chrono::steady_clock::now();
 }
 
 // A window that has become narrower has broken the bar into several rows; the cursor is in the last of them.

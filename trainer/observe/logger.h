@@ -1,13 +1,17 @@
 // What a person reads: rank 0's lines on the terminal and in log.txt.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "trainer/observe/append_file.h"
 #include "trainer/observe/color.h"
 #include "trainer/observe/step_report.h"
+#include "trainer/observe/validation_result.h"
 
 namespace ksa {
 
@@ -30,16 +34,23 @@ class Logger {
   [[nodiscard]] AppendFile* file() { return file_ ? &*file_ : nullptr; }
 
   void Info(const std::string& line, Style style = Style::kPlain);
+  // The rows of a validation after `step` of `max_steps` updates; none where there are no results.
+  void Validation(const std::vector<ValidationResult>& results, int64_t step, int64_t max_steps);
   void Warn(const std::string& line);  // as "warning: ..."
 
   // In log.txt alone: somebody else prints it. From any rank.
   void Record(const std::string& line);
 
-  // The log line of an update; where stdout and stderr are a terminal a progress bar in its place (the file always gets
-  // the line).
+  // The log line of an update, and under it a row for every source that was validated; where stdout and stderr are a
+  // terminal a progress bar in the line's place (the file always gets the line).
   void Step(const StepReport& report);
 
+  // An update that has no log line of its own: the bar moves on, a few times a second. Its report lacks timing, which
+  // the bar has from the last line's.
+  void Tick(const StepReport& report);
+
  private:
+  void ShowBar(const StepReport& report);
   void ClearBar();
   void Append(const std::string& line);
 
@@ -47,9 +58,12 @@ class Logger {
   bool terminal_;
   bool color_out_;
   bool color_err_;
-  size_t library_warnings_;  // that were said before, or are in the file
-  std::string bar_;          // what the bar shows now; empty: there is none
-  std::string early_;        // what was said before the file was there
+  size_t library_warnings_;                   // that were said before, or are in the file
+  std::string bar_;                           // what the bar shows now; empty: there is none
+  StepReport last_;                           // that had a line
+  std::vector<ValidationResult> validation_;  // the last one
+  std::chrono::steady_clock::time_point bar_time_{};
+  std::string early_;  // what was said before the file was there
   std::optional<AppendFile> file_;
   std::string path_;  // of the file, on every rank once it is there
 };

@@ -12,7 +12,9 @@
 
 #include "kernels/core/warning.h"
 #include "tests/trainer/checkpoint/support.h"
+#include "trainer/observe/bar.h"
 #include "trainer/observe/log_line.h"
+#include "trainer/observe/validation_line.h"
 
 namespace ksa::testing {
 namespace {
@@ -22,6 +24,7 @@ StepReport ExampleReport() {
   report.step = 3;
   report.max_steps = 10;
   report.loss = 2.5;
+  report.tokens_per_second = 100;
   return report;
 }
 
@@ -59,7 +62,7 @@ void LogSomething(int rank, const std::string& path) {
 }
 
 std::string BarLine() {
-  return FormatProgressBar(ExampleReport(), 80);
+  return FormatProgressBar(ExampleReport(), {}, 80);
 }
 
 TEST(Logger, ShowsABarOnATerminalAndTheLineInTheFile) {
@@ -67,6 +70,36 @@ TEST(Logger, ShowsABarOnATerminalAndTheLineInTheFile) {
   const std::string text = OnTerminal(-1, [&] { LogSomething(0, scratch / "log.txt"); });
   EXPECT_EQ(text, "hello\r\n" + BarLine() + "\r\x1b[Kwarning: careful\r\n");
   EXPECT_EQ(Slurp(scratch / "log.txt"), "hello\n" + FormatLogLine(ExampleReport()) + "\nwarning: careful\n");
+}
+
+// The rows stay, the bar below them shows what they said until the next validation.
+TEST(Logger, ShowsValidationInRowsAndOnTheBar) {
+  const ScratchFolder scratch;
+  StepReport report = ExampleReport();
+  report.validation = {{.name = "books", .loss = 1.5, .standard_error = 0.1, .samples_read = 2, .samples_there = 9}};
+  const std::string row = FormatValidation(report.validation, 3, 10).front();
+  const std::string text = OnTerminal(-1, [&] {
+    Logger logger(0, ColorChoice::kNever);
+    logger.AttachFile(scratch / "log.txt");
+    logger.Step(report);
+    logger.Tick(ExampleReport());  // at once: the bar stays as it is
+    logger.Step(ExampleReport());
+  });
+  const std::string bar = FormatProgressBar(report, report.validation, 80);
+  EXPECT_NE(bar.find("val 1.5000"), std::string::npos);
+  EXPECT_EQ(text, row + "\r\n" + bar + "\r\x1b[K" + bar + "\r\n");
+  const std::string line = FormatLogLine(report);
+  EXPECT_EQ(Slurp(scratch / "log.txt"), line + "\n" + row + "\n" + line + "\n");
+}
+
+TEST(Logger, TheBarMovesBetweenLines) {
+  const std::string text = OnTerminal(-1, [&] {
+    Logger logger(0, ColorChoice::kNever);
+    StepReport report = ExampleReport();
+    report.tokens_per_second = 0;
+    logger.Tick(report);  // before the first line nothing is known of speed
+  });
+  EXPECT_NE(text.find("step 3/10 | loss 2.5000\r\n"), std::string::npos) << text;
 }
 
 TEST(Logger, ShowsTheLineWhereStdoutAloneIsATerminal) {
@@ -162,9 +195,9 @@ TEST(Logger, ClearsABarThatANarrowerWindowHasBroken) {
     static_cast<void>(resize(40));
     logger.Step(ExampleReport());
   });
-  const std::string wide = FormatProgressBar(ExampleReport(), 99);
+  const std::string wide = FormatProgressBar(ExampleReport(), {}, 99);
   ASSERT_GT(wide.size(), 80U);
-  EXPECT_EQ(text, wide + "\r\x1b[2A\x1b[J" + FormatProgressBar(ExampleReport(), 39) + "\r\n");
+  EXPECT_EQ(text, wide + "\r\x1b[2A\x1b[J" + FormatProgressBar(ExampleReport(), {}, 39) + "\r\n");
 }
 
 }  // namespace

@@ -1,0 +1,41 @@
+#include "trainer/loop/next_commands.h"
+
+#include "trainer/observe/shell_words.h"
+
+namespace ksa {
+namespace {
+
+// The line that goes on with the run.
+std::string GoOn(const Invocation& invocation, const EndState& end) {
+  std::vector<std::string> words = invocation.arguments;
+  if (end.at_hard_stop) {
+    words.insert(words.end(), {"--set", "training.hard_stop=none"});
+  }
+  if (end.ranks == 1) {
+    return ShellLine(words);
+  }
+  return end.at_hard_stop ? "# the same line again with --set training.hard_stop=none goes on"
+                          : "# the same line again goes on";
+}
+
+}  // namespace
+
+std::vector<std::string> NextCommands(const Config& config, const Invocation& invocation, const EndState& end) {
+  std::vector<std::string> commands;
+  if (end.stopped || end.at_hard_stop) {
+    commands.push_back(GoOn(invocation, end));
+  }
+  if (!end.has_checkpoint || invocation.arguments.empty()) {
+    return commands;
+  }
+  const std::string& program = invocation.arguments.front();
+  for (const ValidationSource& source : config.data.validation) {
+    commands.push_back(ShellLine({program, "eval", config.run.dir, "--data", source.path}));
+  }
+  if (end.knows_text) {
+    commands.push_back(ShellLine({program, "generate", config.run.dir, "--prompt", "The", "--max-tokens", "200"}));
+  }
+  return commands;
+}
+
+}  // namespace ksa
