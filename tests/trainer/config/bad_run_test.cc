@@ -25,6 +25,8 @@ TEST(BadConfig, Data) {
        "t.yaml:2:26: data.train[0].wieght: unknown key; did you mean 'weight'?"},
       {"data: {train: [{path: a, path: b}]}\n",
        "t.yaml:2:26: data.train[0].path: duplicate key, first given on line 2; keep one of the two"},
+      {"data: {train: [{path: a/x}, {path: b, name: y}, {path: b/x/}]}\n",
+       "t.yaml:2:15: data.train[2].name: 'x' is the name of source 0 too; give each a name of its own"},
       {"data: {validation: [{path: a/x}, {path: b/x}]}\n",
        "t.yaml:2:20: data.validation[1].name: 'x' is the name of source 0 too; give each a name of its own"},
       {"data: {validation: [{path: a, weight: 1}]}\n",
