@@ -1,7 +1,6 @@
 #include "trainer/observe/logger.h"
 
 #include <fcntl.h>
-#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,14 +16,6 @@
 
 namespace ksa {
 namespace {
-
-// Asked at every use: the window may have another size by now. Less the last column, where terminals disagree about
-// when a line is full.
-int TerminalWidth() {
-  constexpr int kUnknown = 80;
-  winsize size{};
-  return ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 1 ? size.ws_col - 1 : kUnknown;
-}
 
 // What cannot be printed is lost there, and only there; main sees that it was (ferror).
 void Print(std::FILE* to, const std::string& text) {
@@ -51,9 +42,7 @@ Logger::Logger(int rank, ColorChoice color)
       library_warnings_(WarningsSaid().size()) {}
 
 Logger::~Logger() {
-  if (!bar_.empty()) {
-    Print(stdout, "\n");
-  }
+  bar_.Keep();
 }
 
 void Logger::AttachFile(const std::string& path, const std::string& header) {
@@ -72,7 +61,7 @@ void Logger::AttachFile(const std::string& path, const std::string& header) {
 
 void Logger::Info(const std::string& line, Style style) {
   if (rank_ == 0) {
-    ClearBar();
+    bar_.Clear();
     Print(stdout, Paint(style, line, color_out_) + "\n");
     Append(line);
   }
@@ -89,13 +78,13 @@ void Logger::Validation(const std::vector<ValidationResult>& results, int64_t st
 
 void Logger::Warn(const std::string& line) {
   const std::string word = rank_ == 0 ? "warning:" : fmt::format("warning (rank {}):", rank_);
-  ClearBar();
+  bar_.Clear();
   Print(stderr, fmt::format("{} {}\n", Paint(Style::kWarning, word, color_err_), line));
   Record(word + " " + line);
 }
 
 void Logger::Record(const std::string& line) {
-  ClearBar();
+  bar_.Clear();
   if (rank_ == 0) {
     Append(line);
   } else if (!path_.empty()) {
@@ -131,21 +120,9 @@ void Logger::Tick(const StepReport& report) {
 }
 
 void Logger::ShowBar(const StepReport& report) {
-  ClearBar();
-  bar_ = FormatProgressBar(report, validation_, TerminalWidth());
-  Print(stdout, Paint(Style::kAccent, bar_, color_out_));
+  const std::string text = FormatProgressBar(report, validation_, bar_.Width());
+  bar_.Show(text, Paint(Style::kAccent, text, color_out_));
   bar_time_ = std::chrono::steady_clock::now();
-}
-
-// A window that has become narrower has broken the bar into several rows; the cursor is in the last of them.
-void Logger::ClearBar() {
-  if (bar_.empty()) {
-    return;
-  }
-  const size_t width = static_cast<size_t>(TerminalWidth()) + 1;
-  const size_t rows_above = (bar_.size() - 1) / width;
-  Print(stdout, "\r" + (rows_above > 0 ? fmt::format("\x1b[{}A\x1b[J", rows_above) : std::string("\x1b[K")));
-  bar_.clear();
 }
 
 void Logger::Append(const std::string& line) {

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "data/tools/terminal_line.h"
 #include "trainer/observe/append_file.h"
 #include "trainer/observe/color.h"
 #include "trainer/observe/step_report.h"
@@ -51,15 +52,14 @@ class Logger {
 
  private:
   void ShowBar(const StepReport& report);
-  void ClearBar();
   void Append(const std::string& line);
 
   int rank_;
   bool terminal_;
   bool color_out_;
   bool color_err_;
-  size_t library_warnings_;                   // that were said before, or are in the file
-  std::string bar_;                           // what the bar shows now; empty: there is none
+  size_t library_warnings_;  // that were said before, or are in the file
+  TerminalLine bar_{stdout};
   StepReport last_;                           // that had a line
   std::vector<ValidationResult> validation_;  // the last one
   std::chrono::steady_clock::time_point bar_time_{};

@@ -62,7 +62,7 @@ void LogSomething(int rank, const std::string& path) {
 }
 
 std::string BarLine() {
-  return FormatProgressBar(ExampleReport(), {}, 80);
+  return FormatProgressBar(ExampleReport(), {}, 79);
 }
 
 TEST(Logger, ShowsABarOnATerminalAndTheLineInTheFile) {
@@ -85,7 +85,7 @@ TEST(Logger, ShowsValidationInRowsAndOnTheBar) {
     logger.Tick(ExampleReport());  // at once: the bar stays as it is
     logger.Step(ExampleReport());
   });
-  const std::string bar = FormatProgressBar(report, report.validation, 80);
+  const std::string bar = FormatProgressBar(report, report.validation, 79);
   EXPECT_NE(bar.find("val 1.5000"), std::string::npos);
   EXPECT_EQ(text, row + "\r\n" + bar + "\r\x1b[K" + bar + "\r\n");
   const std::string line = FormatLogLine(report);
