@@ -154,8 +154,9 @@ void AddTrainCommand(CLI::App& app, const Invocation& invocation, CommandResult&
   CLI::App* command = app.add_subcommand("train", "Pretrain a model, or resume where the run folder stands");
   command->add_option("config", options->config, "run configuration (YAML)")->required()->type_name("CONFIG");
   AddSetOption(*command, options->sets, "replace a value: key=value, as often as needed");
-  command->add_flag(
-      "--dry-run", options->dry_run, "everything up to update 1, then one update in memory; writes nothing");
+  command->add_flag("--dry-run",
+                    options->dry_run,
+                    "everything up to update 1, then three updates in memory and an estimate; writes nothing");
   command->add_option("--trace", options->trace, "write a Chrome trace of the third update to FILE")->type_name("FILE");
   command->footer(
       "Examples:\n"

@@ -30,19 +30,19 @@ void AddRow(Table& table, const SourceSummary& source, const std::string& which,
                 FormatPerplexity(row.loss)});
 }
 
-// Two rows a source, one where the last validation was the best. At most 80 columns for a name of up to 20.
+// Two rows a source, one where the last validation was the best. 80 columns for names of up to 10.
 std::string ValidationTable(const std::vector<SourceSummary>& sources) {
   Table table({{"source", "validation"},
                {"which", ""},
                {"step", "update"},
-               {"loss", "nats/token", 4},
+               {"loss", "nats/tok", 4},
                {"error", "+-", 4},
-               {"bits", "bits/token"},
+               {"bits", "bits/tok"},
                {"bits_byte", "bits/byte"},
                {"perplexity", "perplexity"}});
   for (const SourceSummary& source : sources) {
     const bool same = source.last.step == source.best.step;
-    AddRow(table, source, same ? "last, best" : "last", source.last);
+    AddRow(table, source, same ? "last=best" : "last", source.last);
     if (!same) {
       AddRow(table, source, "best", source.best);
     }

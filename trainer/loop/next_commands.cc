@@ -5,10 +5,24 @@
 namespace ksa {
 namespace {
 
+// A command line without what sets `key` in it: `--set key=value` as two words.
+std::vector<std::string> WithoutSetting(const std::vector<std::string>& words, const std::string& key) {
+  std::vector<std::string> rest;
+  for (const std::string& word : words) {
+    if (word.starts_with(key + "=") && !rest.empty() && rest.back() == "--set") {
+      rest.pop_back();
+    } else {
+      rest.push_back(word);
+    }
+  }
+  return rest;
+}
+
 // The line that goes on with the run.
 std::string GoOn(const Invocation& invocation, const EndState& end) {
   std::vector<std::string> words = invocation.arguments;
   if (end.at_hard_stop) {
+    words = WithoutSetting(words, "training.hard_stop");
     words.insert(words.end(), {"--set", "training.hard_stop=none"});
   }
   if (end.ranks == 1) {

@@ -6,13 +6,16 @@
 #include <vector>
 
 #include "data/tokenizers/tokenizer.h"
-#include "trainer/evaluate/target_bytes.h"
+#include "trainer/evaluate/bytes_per_target.h"
 #include "trainer/loop/next_commands.h"
 #include "trainer/loop/update_runner.h"
 #include "trainer/observe/run_history.h"
 
 namespace ksa {
 namespace {
+
+// Tokens that are looked at for bits a byte: a run that was asked to stop has no minute for a whole corpus.
+constexpr int64_t kMostSpelt = int64_t{1} << 22;
 
 // The result of a source in a validation of this start; null: another start made it.
 const ValidationResult* ResultOf(const RunFigures& figures, int64_t step, const std::string& name) {
@@ -31,6 +34,11 @@ SourceSummary::Row RowOf(const RunFigures& figures, const RunHistory::AtUpdate& 
   return {at.step, at.loss, result == nullptr ? std::nullopt : result->standard_error};
 }
 
+EvenSamples SpeltOf(const EvenSamples& samples, const Config& config) {
+  const int64_t most = std::max<int64_t>(1, kMostSpelt / config.training.sequence_length);
+  return TakeEvenly(std::min(samples.taken, most), samples.there);
+}
+
 // Of the sources of now, those that were ever validated.
 std::vector<SourceSummary> SummarizeSources(const SummaryInput& input,
                                             const RunHistory& history,
@@ -44,12 +52,13 @@ std::vector<SourceSummary> SummarizeSources(const SummaryInput& input,
     }
     const int64_t there = sources[i].samples;
     const EvenSamples samples = TakeEvenly(ValidationSamples(input.config).value_or(there), there);
-    summaries.push_back({.name = sources[i].name,
-                         .last = RowOf(input.figures, found->second.last, sources[i].name),
-                         .best = RowOf(input.figures, found->second.best, sources[i].name),
-                         .samples_read = samples.taken,
-                         .samples_there = samples.there,
-                         .bytes_per_target = BytesPerTarget(input.dataset, i, samples, tokenizer)});
+    summaries.push_back(
+        {.name = sources[i].name,
+         .last = RowOf(input.figures, found->second.last, sources[i].name),
+         .best = RowOf(input.figures, found->second.best, sources[i].name),
+         .samples_read = samples.taken,
+         .samples_there = samples.there,
+         .bytes_per_target = BytesPerTarget(input.dataset, i, SpeltOf(samples, input.config), tokenizer)});
   }
   return summaries;
 }

@@ -6,9 +6,11 @@
 #include <utility>
 
 #include "data/files/posix_file.h"
+#include "data/shards/bus_guard.h"
 #include "trainer/checkpoint/agree.h"
 #include "trainer/checkpoint/run_tokenizer.h"
 #include "trainer/config/load.h"
+#include "trainer/loop/dry_run.h"
 #include "trainer/loop/end_summary.h"
 #include "trainer/loop/ranks.h"
 #include "trainer/loop/summarize_run.h"
@@ -79,7 +81,8 @@ void Trainer::Open() {
   state_ = std::make_unique<TrainingState>(
       config_.model, config_.training, config_.optimizer, ShardingOf(config_.parallel, runtime_.mesh()), runtime_);
   if (!options_.dry_run) {
-    folder_ = std::make_unique<RunFolder>(config_.run.dir, runtime_.world());
+    folder_ = std::make_unique<RunFolder>(
+        config_.run.dir, runtime_.world(), [this](const std::string& line) { logger_.Warn(line); });
   }
 }
 
@@ -122,7 +125,7 @@ void Trainer::Commit(const Start& start) {
   OnLeader(runtime_.world(), [&] {
     folder_->Commit(RenderConfig(config_), dataset_->TokenizerPath());
     AttachLog();
-    records_ = std::make_unique<RunRecords>(*folder_, config_.logging, logger_);
+    records_ = std::make_unique<RunRecords>(*folder_, config_, logger_);
     SyncFolder(paths_.folder());
     if (start.record_first) {
       folder_->RecordFirstCheckpoint(start.step());
@@ -131,6 +134,7 @@ void Trainer::Commit(const Start& start) {
   if (runtime_.world().rank() > 0) {
     AttachLog();  // rank 0 has made the file
   }
+  SetBusErrorLog(paths_.Log());
   const std::vector<std::string> hosts = runtime_.world().Gather(options_.host);
   if (Watchdog* watchdog = runtime_.watchdog(); watchdog != nullptr) {
     watchdog->SetLog(paths_.Log());
@@ -191,15 +195,14 @@ void Trainer::LogRanks() {
 }
 
 RunEnd Trainer::RunUpdates() {
-  UpdateSpan span = {
-      .done = done_, .last = options_.dry_run ? done_ + 1 : LastUpdateOf(config_), .traced = 0, .trace = ""};
+  UpdateSpan span = {.done = done_, .last = LastUpdateOf(config_), .traced = 0, .trace = ""};
   if (options_.trace.has_value()) {
-    // The third, as the first ones choose algorithms and load code.
-    span.traced = std::min(done_ + 3, span.last);
+    // The third, as the first ones choose algorithms and load code; a dry run has timed that one.
+    span.traced = std::min(done_ + (options_.dry_run ? kDryUpdates + 1 : 3), span.last);
     span.trace = *options_.trace;
   }
   if (options_.dry_run) {
-    return RunOneInMemory(span);
+    return RunInMemory(span);
   }
   const CommittedRun run = {.config = config_,
                             .runtime = runtime_,
@@ -245,17 +248,12 @@ void Trainer::Summarize(const RunEnd& end) {
   }
 }
 
-RunEnd Trainer::RunOneInMemory(const UpdateSpan& span) {
+RunEnd Trainer::RunInMemory(const UpdateSpan& span) {
   if (span.done >= LastUpdateOf(config_)) {
     logger_.Info(fmt::format("the run is complete: {} updates done; there is none to try", span.done));
     return {};
   }
-  UpdateRunner updates(config_, runtime_, *dataset_, *state_, logger_, span, options_.host);
-  StepReport report = updates.Next();
-  updates.Pause();
-  updates.FillTiming(report);
-  logger_.Info(FormatLogLine(report));
-  logger_.Info("dry run: one update done in memory, nothing written");
+  DryRun(config_, runtime_, *dataset_, *state_, logger_, span, options_.host);
   return {};
 }
 

@@ -56,7 +56,7 @@ class Trainer {
   void AttachLog();
   void Announce(const Start& start);
   void LogRanks();
-  [[nodiscard]] RunEnd RunOneInMemory(const UpdateSpan& span);
+  [[nodiscard]] RunEnd RunInMemory(const UpdateSpan& span);
   [[nodiscard]] RunEnd RunUpdates();
   void Summarize(const RunEnd& end);
   void Finish(const RunEnd& end) noexcept;

@@ -1,4 +1,4 @@
-#include "trainer/evaluate/target_bytes.h"
+#include "trainer/evaluate/bytes_per_target.h"
 
 #include <cstdint>
 #include <span>
