@@ -6,7 +6,7 @@
 #include <gtest/gtest.h>
 #include <nlohmann/json.hpp>
 
-#include "data/files/posix_file.h"
+#include "data/tokenizers/split_regex.h"
 #include "tests/data/support.h"
 
 namespace ksa {
@@ -70,6 +70,24 @@ TEST_P(BpeOracleTest, IdsAreTheLibrarys) {
     EXPECT_EQ(Encoded(*tokens, texts[i]),
               special == expected.at("special").end() ? plain : IdsOf(special->get<std::string>()))
         << file << ": with special tokens, text " << i << ": " << texts[i].substr(0, 100);
+  }
+}
+
+TEST(BpeWordsTest, AreTheLibrarys) {
+  const std::vector<std::string> texts = Texts();
+  const json& expressions = Cases().at("words");
+  ASSERT_GE(expressions.size(), 10U);
+  RegexState state;
+  for (const auto& [pattern, expected] : expressions.items()) {
+    const SplitRegex regex(pattern, "test");
+    ASSERT_EQ(expected.size(), texts.size());
+    for (size_t i = 0; i < texts.size(); ++i) {
+      std::vector<int32_t> bytes;
+      regex.ForEachPart(
+          texts[i], state, [&](std::string_view word) { bytes.push_back(static_cast<int32_t>(word.size())); });
+      EXPECT_EQ(bytes, IdsOf(expected.at(i).get<std::string>()))
+          << pattern << ": text " << i << ": " << texts[i].substr(0, 100);
+    }
   }
 }
 

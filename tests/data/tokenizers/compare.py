@@ -94,12 +94,12 @@ def report(name, texts, want, seconds, got, own_seconds):
 
 
 def compare(program, ranks, rank_file, json_file, path, scratch):
-    text = pathlib.Path(path).read_text(encoding="utf-8", newline="")
+    text = pathlib.Path(path).read_bytes().decode()
     texts = [text[i:i + DOCUMENT] for i in range(0, len(text), DOCUMENT)]
     folder = scratch / "in"
     folder.mkdir()
     for i, document in enumerate(texts):
-        (folder / f"{i:06d}.txt").write_text(document, encoding="utf-8", newline="")
+        (folder / f"{i:06d}.txt").write_bytes(document.encode())
 
     tokenizer = Tokenizer.from_file(str(json_file))
     tokenizer.encode_special_tokens = True

@@ -9,6 +9,7 @@ import base64
 import itertools
 import json
 import pathlib
+import random
 import unicodedata
 
 import tiktoken
@@ -50,6 +51,13 @@ TEXTS = [[[text, 1]] for text in [
     [["a", 3000]], [[" ", 5000]], [[" ", 777], ["x", 1]], [["\n", 300]], [["\t ", 90]], [["ab", 150], [" the", 50]],
     [["\u4e2d", 150]], [["e\u0301", 90]], [["0", 1000]], [["-", 500]], [["\u0301", 90]], [["summary window ", 40]], [["'s", 60]],
 ]
+
+
+# What expressions tell apart, in all orders: many kinds of space and break, letters of all cases, marks, digits, signs.
+NASTY = list(" \t\n\r\v\f\u0085\u00a0\u1680\u180e\u2003\u2028\u202f\u200b\ufeff\u3000ab'sStTrRlLdDmM\u017fk\u212a\u00df"
+             "1\u0663\u2167\u00bd\u0301\u0903\u20dd-_/.!\u00ab\u20ac\u4e2d\u3042\uac00\u1112\u1161\u01c5\u02b0\u0430\U0001f600")
+random.seed(15)
+TEXTS += [[["".join(random.choice(NASTY) for _ in range(40)), 1]] for _ in range(60)]
 
 
 def text_of(parts):
@@ -143,6 +151,12 @@ def encode(tokenizer, special):
     return [tokenizer.encode(text_of(parts), add_special_tokens=False).ids for parts in TEXTS]
 
 
+def words(pattern):
+    """The bytes of each word of each text."""
+    cut = pre_tokenizers.Split(Regex(pattern), "isolated")
+    return [short([len(word.encode()) for word, _ in cut.pre_tokenize_str(text_of(parts))]) for parts in TEXTS]
+
+
 def rank_file(qwen2):
     """The tokens of a tokenizer as a rank file, and what tiktoken makes of it."""
     letters = {}
@@ -169,7 +183,11 @@ def main():
         tokenizer = Tokenizer.from_str(file)
         expected[f"{name}.json"] = compact(encode(tokenizer, False), encode(tokenizer, True))
     expected["small.tiktoken"] = rank_file(Tokenizer.from_file(str(HERE / "qwen2.json")))
-    cases = {"texts": TEXTS, "expected": expected}
+    gpt2 = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
+    odd = [r"\S+", r"[\S\n]", r"\d+|\D", r"[^\d\s]+$", r"^.", r".+", r"(?<=a)\s|(?<!\s)b", r"(?i:k|s+?)?a".replace("+?", ""),
+           r"\p{Han}|\P{L}|\p{^M}", r"(?>\s+)\S|a?+b", r"\u3042|\x{4E2D}|\x41|\-", r"[\p{Lu}\P{L}]{2,}", r"\v|\f|\t"]
+    expressions = {pattern: words(pattern) for pattern in [gpt2, QWEN2, LLAMA3, O200K, *CODE, r"\p{N}", r"\p{N}+", *odd]}
+    cases = {"texts": TEXTS, "expected": expected, "words": expressions}
     (HERE / "cases.json").write_text(json.dumps(cases, indent=0) + "\n", encoding="utf-8")
 
 
