@@ -1,12 +1,13 @@
 #include "data/loader/dataset.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <optional>
 #include <set>
 #include <span>
+#include <utility>
 
 #include "data/files/streamed_hash.h"
+#include "data/loader/open_source.h"
 #include "data/sampling/document_rows.h"
 #include "data/sampling/sample_order.h"
 #include "data/shards/shard_folder.h"
@@ -14,63 +15,6 @@
 
 namespace ksa {
 namespace {
-
-std::string SourceName(const std::string& name, const std::string& path) {
-  if (!name.empty()) {
-    return name;
-  }
-  const std::filesystem::path clean = std::filesystem::path(path).lexically_normal();
-  return clean.has_filename() ? clean.filename().string() : clean.parent_path().filename().string();
-}
-
-// Throws when the model cannot take the folder's tokens.
-void CheckVocabulary(const ShardFolder& folder, int64_t vocab_size) {
-  for (size_t i = 0; i < folder.shards().size(); ++i) {
-    const TokenShard& shard = folder.shards()[i];
-    const int64_t largest = std::max(shard.info().max_token, shard.info().eos_id);
-    if (largest >= vocab_size) {
-      Fail(ExitCode::kBadData,
-           "{}: holds token {}, but model.vocab_size is {}; it must be at least {}",
-           shard.path(),
-           largest,
-           vocab_size,
-           folder.index().vocab_size);
-    }
-  }
-}
-
-void CheckSameTokenizer(const ShardFolder& first, const ShardFolder& other) {
-  if (first.index().tokenizer_xxh3 != other.index().tokenizer_xxh3) {
-    Fail(ExitCode::kBadData,
-         "{} was made with the tokenizer '{}' ({}), {} with '{}' ({}); all sources of a run must share one",
-         first.path(),
-         first.index().tokenizer,
-         Hex(first.index().tokenizer_xxh3),
-         other.path(),
-         other.index().tokenizer,
-         Hex(other.index().tokenizer_xxh3));
-  }
-}
-
-SourceShape ShapeOf(const ShardFolder& folder, const std::string& name, double weight, int64_t sequence_length) {
-  SourceShape shape{name, weight, {}};
-  int64_t longest = 0;
-  int64_t samples = 0;
-  for (const ShardEntry& entry : folder.index().shards) {
-    shape.shard_samples.push_back(SamplesOfShard(entry.tokens, sequence_length));
-    samples += shape.shard_samples.back();
-    longest = std::max(longest, entry.tokens);
-  }
-  if (samples == 0) {
-    Fail(ExitCode::kBadData,
-         "{}: its longest shard has {} tokens, but a sample of sequence length {} takes {}",
-         folder.path(),
-         longest,
-         sequence_length,
-         sequence_length + 1);
-  }
-  return shape;
-}
 
 // The arrays of the batch, of the size for `count` samples; memory is kept from call to call.
 void Resize(Batch& batch, int64_t first, int64_t count, const DatasetConfig& config) {
@@ -152,16 +96,15 @@ void Dataset::Impl::OpenTrain() {
   std::vector<SourceShape> shapes;
   std::set<std::string> names;
   for (const TrainSource& source : config.train) {
-    train.emplace_back(source.path);
-    const ShardFolder& folder = train.back();
-    CheckVocabulary(folder, config.vocab_size);
-    CheckSameTokenizer(train.front(), folder);
-    const std::string name = SourceName(source.name, source.path);
+    OpenedSource opened = OpenSource(source, config, train.empty() ? nullptr : &train.front());
+    const std::string& name = opened.shape.name;
     if (!names.insert(name).second) {
       Fail(ExitCode::kConfig, "data.train: two sources are called '{}'; give one of them another name", name);
     }
-    shapes.push_back(ShapeOf(folder, name, source.weight, config.sequence_length));
-    train_info.push_back({name, source.path, 0, 0, folder.index().tokens(), folder.index().documents()});
+    const ShardIndex& index = opened.folder.index();
+    train_info.push_back({name, source.path, 0, 0, index.tokens(), index.documents()});
+    train.push_back(std::move(opened.folder));
+    shapes.push_back(std::move(opened.shape));
   }
   if (shapes.empty()) {
     return;
@@ -176,22 +119,17 @@ void Dataset::Impl::OpenTrain() {
 void Dataset::Impl::OpenValidation() {
   std::set<std::string> names;
   for (const ValidationSource& source : config.validation) {
-    validation.emplace_back(source.path);
-    const ShardFolder& folder = validation.back();
-    CheckVocabulary(folder, config.vocab_size);
-    CheckSameTokenizer(first_folder(), folder);
-    const std::string name = SourceName(source.name, source.path);
+    const bool is_first = train.empty() && validation.empty();
+    OpenedSource opened = OpenSource(source, config, is_first ? nullptr : &first_folder());
+    const std::string& name = opened.shape.name;
     if (!names.insert(name).second) {
       Fail(ExitCode::kConfig, "data.validation: two sources are called '{}'; give one of them another name", name);
     }
-    const SourceShape shape = ShapeOf(folder, name, 1, config.sequence_length);
-    validation_orders.emplace_back(config.seed, std::span(&shape, 1));
-    validation_info.push_back({name,
-                               source.path,
-                               0,
-                               validation_orders.back().samples(0),
-                               folder.index().tokens(),
-                               folder.index().documents()});
+    validation_orders.emplace_back(config.seed, std::span(&opened.shape, 1));
+    const ShardIndex& index = opened.folder.index();
+    validation_info.push_back(
+        {name, source.path, 0, validation_orders.back().samples(0), index.tokens(), index.documents()});
+    validation.push_back(std::move(opened.folder));
   }
 }
 
@@ -294,12 +232,19 @@ void Dataset::MakeBatch(int64_t first, int64_t count, Batch& batch) const {
   }
 }
 
-void Dataset::MakeValidationBatch(size_t source, int64_t first, int64_t count, Batch& batch) const {
+void Dataset::MakeValidationBatch(
+    size_t source, const EvenSamples& samples, int64_t first, int64_t count, Batch& batch) const {
   KSA_CHECK(source < impl_->validation.size(), "validation source {} of {}", source, impl_->validation.size());
+  KSA_CHECK(samples.there == impl_->validation_info[source].samples && first + count <= samples.taken,
+            "samples {} to {} of {}, spread over {}",
+            first,
+            first + count,
+            samples.taken,
+            samples.there);
   Resize(batch, first, count, impl_->config);
   Impl::Scratch scratch;
   for (int64_t i = 0; i < count; ++i) {
-    const SampleLocation at = impl_->validation_orders[source].Plain(0, first + i);
+    const SampleLocation at = impl_->validation_orders[source].Plain(0, samples.At(first + i));
     const TokenShard& shard = impl_->validation[source].shards()[static_cast<size_t>(at.shard)];
     impl_->FillSample(shard, at.shard_sample, i, batch, scratch);
   }
@@ -343,10 +288,6 @@ int64_t Dataset::CheckedBytes() const {
     }
   }
   return bytes;
-}
-
-int64_t ValidationSamples(int64_t samples, int64_t batches, int64_t global_batch_size) {
-  return std::min(samples, batches * global_batch_size);
 }
 
 }  // namespace ksa

@@ -98,12 +98,12 @@ void Eval(const EvalOptions& options) {
   }
   Evaluator evaluator(loaded.runtime(), loaded.model(), dataset, options.micro_batch_size);
   const int64_t all = dataset.validation_sources()[0].samples;
-  const int64_t samples = options.samples > 0 ? std::min(options.samples, all) : all;
+  const EvenSamples samples = TakeEvenly(options.samples > 0 ? options.samples : all, all);
   const EvaluationSums sums = *evaluator.Run(0, samples, loaded.mix());  // nobody interrupts it
   fmt::print("{}\n{}: {} of {} samples of {} tokens\n",
              loaded.checkpoint().path,
              options.data,
-             samples,
+             samples.taken,
              all,
              data.sequence_length);
   PrintTable(sums);
@@ -123,7 +123,7 @@ void AddEvalCommand(CLI::App& app) {
   command->add_option("--data", options->data, "shard folder, made with the run's tokenizer")
       ->required()
       ->type_name("DIR");
-  command->add_option("--samples", options->samples, "read only the first N samples")
+  command->add_option("--samples", options->samples, "read only N samples, spread evenly; default: all")
       ->type_name("N")
       ->check(WholeNumber(1));
   command->add_option("--sequence-length", options->sequence_length, "tokens a sample; default: the run's")

@@ -95,8 +95,8 @@ struct CheckpointConfig {
 };
 
 struct EvaluationConfig {
-  int64_t interval = 0;  // updates; 0: off
-  int32_t batches = 8;   // global batches a validation source
+  int64_t interval = 0;                // updates; 0: off
+  std::optional<int32_t> batches = 8;  // global batches a validation source; none: all of it
 
   friend bool operator==(const EvaluationConfig&, const EvaluationConfig&) = default;
 };

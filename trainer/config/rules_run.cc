@@ -9,6 +9,24 @@
 namespace ksa {
 namespace {
 
+template <typename Source>
+void CheckNames(const RuleCheck& check, const std::string& list, const std::vector<Source>& sources) {
+  if (!check.given.Usable({list})) {
+    return;
+  }
+  for (size_t i = 0; i < sources.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) {
+      if (sources[i].name == sources[j].name) {
+        check.problems.Add(
+            check.given.PlaceOf({list}),
+            fmt::format("{}[{}].name", list, i),
+            fmt::format("{} is the name of source {} too; give each a name of its own", Quoted(sources[i].name), j));
+        break;
+      }
+    }
+  }
+}
+
 void CheckSources(const RuleCheck& check) {
   const DataConfig& data = check.draft.config.data;
   if (check.given.Usable({"data.train"})) {
@@ -24,20 +42,8 @@ void CheckSources(const RuleCheck& check) {
       check.Fail({"data.train"}, message.starts_with(prefix) ? message.substr(prefix.size()) : message);
     }
   }
-  if (check.given.Usable({"data.validation"})) {
-    for (size_t i = 0; i < data.validation.size(); ++i) {
-      for (size_t j = 0; j < i; ++j) {
-        if (data.validation[i].name == data.validation[j].name) {
-          check.problems.Add(
-              check.given.PlaceOf({"data.validation"}),
-              fmt::format("data.validation[{}].name", i),
-              fmt::format(
-                  "{} is the name of source {} too; give each a name of its own", Quoted(data.validation[i].name), j));
-          break;
-        }
-      }
-    }
-  }
+  CheckNames(check, "data.train", data.train);
+  CheckNames(check, "data.validation", data.validation);
 }
 
 void CheckDevice(const RuleCheck& check) {

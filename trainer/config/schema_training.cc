@@ -198,12 +198,13 @@ std::vector<Key> EvaluationKeys() {
                        "updates between validations; 0: off",
                        kFree,
                        [](Draft& d) -> int64_t& { return d.config.evaluation.interval; }),
-      MakeKey<int32_t>("evaluation.batches",
-                       Count(),
-                       "8",
-                       "global batches of every validation source",
-                       kFree,
-                       [](Draft& d) -> int32_t& { return d.config.evaluation.batches; }),
+      MakeKey<std::optional<int32_t>>(
+          "evaluation.batches",
+          OptionalCodec(Count(), "all"),
+          "8",
+          "global batches of every validation source, spread evenly over it; all: the whole source",
+          kFree,
+          [](Draft& d) -> std::optional<int32_t>& { return d.config.evaluation.batches; }),
   };
 }
 

@@ -75,9 +75,9 @@ MemoryPlan PlanMemory(const Config& config, int ranks, int rank) {
   for (const int64_t update : UpdatesToPlan(config)) {
     state.updater.Run(BlankBatch(config, samples), update, config.optimizer.lr);
     if (config.evaluation.interval > 0) {
-      EvaluationSums sums(config.training.sequence_length);
+      EvaluationSums sums(config.training.sequence_length, config.training.micro_batch_size);
       BatchEvaluator(runtime, state.model)
-          .Add(BlankBatch(config, config.training.micro_batch_size), AnnealMix(config.model, update), sums);
+          .Add(BlankBatch(config, config.training.micro_batch_size), 0, AnnealMix(config.model, update), sums);
     }
   }
   MemoryPlan plan = {

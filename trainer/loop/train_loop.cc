@@ -30,6 +30,11 @@ int64_t LastUpdateOf(const Config& config) {
   return std::min(config.training.max_steps, config.training.hard_stop.value_or(config.training.max_steps));
 }
 
+std::optional<int64_t> ValidationSamples(const Config& config) {
+  const std::optional<int32_t>& batches = config.evaluation.batches;
+  return batches ? std::optional(int64_t{*batches} * config.training.global_batch_size) : std::nullopt;
+}
+
 TrainLoop::TrainLoop(const CommittedRun& run, const WallLimit& wall)
     : run_(run),
       requests_(run.runtime.world(), &run.folder, wall),
@@ -101,14 +106,15 @@ bool TrainLoop::Validate(Wish& wish, StepReport& report) {
     wish = requests_.Agree();
     return wish.stop != StopCause::kNone;
   };
-  auto losses = evaluator_.RunAll(run_.config.evaluation.batches,
-                                  run_.config.training.global_batch_size,
-                                  AnnealMix(run_.config.model, done_),
-                                  interrupted);
-  if (losses) {
-    report.validation_loss = std::move(*losses);
+  auto results = evaluator_.RunAll(ValidationSamples(run_.config), AnnealMix(run_.config.model, done_), interrupted);
+  if (!results) {
+    return false;
   }
-  return losses.has_value();
+  for (const ValidationResult& result : *results) {
+    report.validation_loss[result.name] = result.loss;
+  }
+  report.validation = std::move(*results);
+  return true;
 }
 
 bool TrainLoop::RunOneUpdate(Wish& wish) {

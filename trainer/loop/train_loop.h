@@ -34,6 +34,9 @@ struct RunEnd {
 // Update after which a run ends: max_steps, or an earlier hard_stop.
 [[nodiscard]] int64_t LastUpdateOf(const Config& config);
 
+// Samples that a validation reads of a source that has so many; none: all of them (evaluation.batches: all).
+[[nodiscard]] std::optional<int64_t> ValidationSamples(const Config& config);
+
 // What a start has opened and decided. All of it outlives the loop.
 struct CommittedRun {
   const Config& config;

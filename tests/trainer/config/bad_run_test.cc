@@ -25,6 +25,8 @@ TEST(BadConfig, Data) {
        "t.yaml:2:26: data.train[0].wieght: unknown key; did you mean 'weight'?"},
       {"data: {train: [{path: a, path: b}]}\n",
        "t.yaml:2:26: data.train[0].path: duplicate key, first given on line 2; keep one of the two"},
+      {"data: {train: [{path: a/x}, {path: b, name: y}, {path: b/x/}]}\n",
+       "t.yaml:2:15: data.train[2].name: 'x' is the name of source 0 too; give each a name of its own"},
       {"data: {validation: [{path: a/x}, {path: b/x}]}\n",
        "t.yaml:2:20: data.validation[1].name: 'x' is the name of source 0 too; give each a name of its own"},
       {"data: {validation: [{path: a, weight: 1}]}\n",
@@ -138,6 +140,8 @@ TEST(BadConfig, Rest) {
        "t.yaml:2:28: checkpoint.allow_change[0]: no resume may change training.precision; start a new run instead"},
       {"evaluation: {interval: -1}\n", "t.yaml:2:24: evaluation.interval: must be at least 0, got -1"},
       {"evaluation: {batches: 0}\n", "t.yaml:2:23: evaluation.batches: must be at least 1, got 0"},
+      {"evaluation: {batches: every}\n",
+       "t.yaml:2:23: evaluation.batches: expected integer >= 1 or all, got the text 'every'"},
       {"logging: {interval: 0}\n", "t.yaml:2:21: logging.interval: must be at least 1, got 0"},
       {"logging: {tensorboard: no}\n", "t.yaml:2:24: logging.tensorboard: expected true or false, got 'no'"},
   });

@@ -97,6 +97,7 @@ TEST(LoadConfig, Boundaries) {
            "parallel: {zero: 0, data: 8, sequence_parallel: false}\n",
            "checkpoint: {interval: 1, keep_last: 2, async: false}\n",
            "evaluation: {interval: 0, batches: 1}\n",
+           "evaluation: {batches: all}\n",
            "data: {train: [{path: a, weight: 2046}, {path: b, weight: 1}]}\n",
        }) {
     EXPECT_NO_THROW(static_cast<void>(LoadBase(snippet))) << snippet;

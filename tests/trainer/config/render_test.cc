@@ -39,7 +39,7 @@ constexpr const char* kEverything =
     "schedule: {kind: cosine, warmup_steps: 11, decay_steps: 13, decay: sqrt}\n"
     "parallel: {data: 4, zero: 0, sequence_parallel: false}\n"
     "checkpoint: {interval: 5, keep_last: 9, resume: never, load: 'none', retries: 0, allow_change: [optimizer.lr]}\n"
-    "evaluation: {interval: 6, batches: 4}\n"
+    "evaluation: {interval: 6, batches: all}\n"
     "logging: {interval: 2, tensorboard: false}\n";
 
 // Keys whose one other value is refused for now, or beside the rest of kEverything.
