@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "data/loader/dataset.h"
 #include "trainer/checkpoint/checked.h"
@@ -54,6 +55,7 @@ class Trainer {
   void LogRanks();
   [[nodiscard]] RunEnd RunOneInMemory(const UpdateSpan& span);
   [[nodiscard]] RunEnd RunUpdates();
+  void ExportLast();
   void Finish(const RunEnd& end) noexcept;
 
   Config config_;
@@ -67,6 +69,7 @@ class Trainer {
   std::unique_ptr<RunFolder> folder_;    // none in a dry run
   std::unique_ptr<RunRecords> records_;  // rank 0, once the start is committed
   std::unique_ptr<TrainLoop> loop_;
+  std::vector<std::string> load_notes_;           // what checkpoint.load made and left unused
   std::optional<CheckpointOrigin> resumed_from_;  // for manifests
   int64_t done_ = 0;                              // updates that were done before this attempt
 };
