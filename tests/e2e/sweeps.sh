@@ -3,12 +3,13 @@
 source "$(dirname "$0")/lib.sh"
 make_corpus
 sweep=configs/ablate/chunk_size.yaml
-# What the lines of docs/ablation.md leave to the quickstart's size and corpus. Two updates of the 200 of the schedule.
+# What the lines leave to the quickstart's size and corpus. Two updates of the 200 of the schedule.
 small=(--set training.hard_stop=2 --set training.sequence_length=128 --set model.num_hidden_layers=2
        --set model.hidden_size=32 --set model.intermediate_size=32 --set model.num_attention_heads=2
        --set evaluation.batches=1 --set run.device=cpu --set run.threads=1
        --set "data.train=[{path: $work/corpus/train}]" --set "data.validation=[{path: $work/corpus/validation}]")
-documented() { grep -qF -- "$1" docs/ablation.md || fail "docs/ablation.md does not show: $1"; }
+{ cat docs/ablation.md; "$KSA" ablate --help; } >"$work/shown"
+documented() { grep -qF -- "$1" "$work/shown" || fail "neither docs/ablation.md nor the help shows: $1"; }
 
 # ablate FOLDER ARGUMENTS...: the shipped sweep, its cells in FOLDER.
 ablate() {
@@ -19,7 +20,7 @@ ablate() {
 }
 done_cells() { grep -c ',done,' "$work/$1/table.csv"; }
 
-documented "ksa ablate $sweep --set training.max_steps=200 "
+documented "ksa ablate $sweep --set training.max_steps=200"
 expect_exit 0 ablate short --set training.max_steps=200
 [ "$(done_cells short)" -eq 4 ] || fail "not every cell is done"
 grep -q 'warmup_steps: 10' "$work/short/full/config.resolved.yaml" || fail "the warm-up is not 5% of 200"
