@@ -91,6 +91,8 @@ class ExternalTokenizer : public Tokenizer {
 
   [[nodiscard]] bool CutsAnywhere() const override { return true; }
 
+  [[nodiscard]] bool SpellsText() const override { return false; }
+
   [[nodiscard]] int64_t vocab_size() const override { return vocab_size_; }
 
   [[nodiscard]] int64_t eos_id() const override { return eos_id_; }

@@ -55,6 +55,7 @@ struct SaveOptions {
   std::function<void(const std::string&)> warn;
   // What this process knows to be good already, so that pruning need not read it again. Null: it reads everything.
   CheckedCheckpoints* checked = nullptr;
+  int64_t keep_every = 0;  // checkpoints of steps that it divides stay for good; 0: none (PruneOptions)
 };
 
 // Error(kIo) when a checkpoint of `bytes` finds no room on the disk of `folder`, which need not exist yet. What killed

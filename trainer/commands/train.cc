@@ -16,6 +16,7 @@
 #include "trainer/commands/set_option.h"
 #include "trainer/config/load.h"
 #include "trainer/loop/memory_plan.h"
+#include "trainer/loop/micro_batch_size.h"
 #include "trainer/loop/ranks.h"
 #include "trainer/loop/trainer.h"
 #include "trainer/run/exit_deadline.h"
@@ -75,12 +76,14 @@ void SayEnd(const RunEnd& end, Communicator& world, const std::string& host, Log
 }
 
 // On a GPU memory is planned first, so that a run that does not fit ends here and not in the middle of a step.
-ExitCode TrainOnDevice(const Config& config,
+ExitCode TrainOnDevice(Config& config,
                        const TrainOptions& options,
                        Communicator& world,
                        const RankPlace& place,
                        Watchdog& watchdog,
                        Logger& logger) {
+  const int64_t free_bytes = FreeBytes(config.run.device, place.local_rank, place.local_size);
+  const std::string micro_batch = ResolveMicroBatch(config, world, free_bytes);
   RuntimeOptions runtime_options = {.mesh = MeshOf(config.parallel, world.size()),
                                     .sequence_parallel = config.parallel.sequence_parallel,
                                     .ordinal = place.local_rank,
@@ -90,6 +93,7 @@ ExitCode TrainOnDevice(const Config& config,
   TrainerOptions trainer_options = {.dry_run = options.dry_run,
                                     .trace = options.trace,
                                     .memory_table = "",
+                                    .micro_batch = micro_batch,
                                     .host = place.host,
                                     .invocation = options.invocation,
                                     .begin = options.begin};

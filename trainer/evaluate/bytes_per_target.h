@@ -17,7 +17,4 @@ namespace ksa {
                                                    const EvenSamples& samples,
                                                    const Tokenizer& tokenizer);
 
-// Whether a tokenizer turns text into ids and back.
-[[nodiscard]] bool KnowsText(const Tokenizer& tokenizer);
-
 }  // namespace ksa

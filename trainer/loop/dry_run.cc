@@ -29,8 +29,8 @@ int64_t TimesDue(int64_t done, int64_t last, int64_t interval) {
 
 // Seconds of one validation, from some samples of each source.
 double TimeValidation(const Config& config, Runtime& runtime, const Dataset& dataset, KsaModel& model, double mix) {
-  Evaluator evaluator(runtime, model, dataset, config.training.micro_batch_size);
-  const int64_t a_pass = int64_t{config.training.micro_batch_size} * runtime.mesh().shape().data;
+  Evaluator evaluator(runtime, model, dataset, *config.training.micro_batch_size);
+  const int64_t a_pass = int64_t{*config.training.micro_batch_size} * runtime.mesh().shape().data;
   double seconds = 0;
   for (size_t i = 0; i < dataset.validation_sources().size(); ++i) {
     const int64_t there = dataset.validation_sources()[i].samples;

@@ -43,10 +43,10 @@ std::vector<std::string> NextCommands(const Config& config, const Invocation& in
     return commands;
   }
   const std::string& program = invocation.arguments.front();
-  for (const ValidationSource& source : config.data.validation) {
-    commands.push_back(ShellLine({program, "eval", config.run.dir, "--data", source.path}));
+  if (!config.data.validation.empty()) {
+    commands.push_back(ShellLine({program, "eval", config.run.dir}));
   }
-  if (end.knows_text) {
+  if (end.spells_text) {
     commands.push_back(ShellLine({program, "generate", config.run.dir, "--prompt", "The", "--max-tokens", "200"}));
   }
   return commands;

@@ -13,7 +13,7 @@ struct EndState {
   bool stopped = false;       // by a request; the run goes on when it is started again
   bool at_hard_stop = false;  // training.hard_stop has ended it, before max_steps
   bool has_checkpoint = false;
-  bool knows_text = false;  // the run's tokenizer turns text into ids and back
+  bool spells_text = false;  // the run's tokenizer turns text into ids and back
   int ranks = 1;
 };
 

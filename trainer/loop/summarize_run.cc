@@ -93,7 +93,7 @@ RunSummary SummarizeRun(const SummaryInput& input) {
                               {.stopped = input.stopped,
                                .at_hard_stop = input.updates < input.config.training.max_steps && !input.stopped,
                                .has_checkpoint = !figures.checkpoint.empty(),
-                               .knows_text = KnowsText(*tokenizer),
+                               .spells_text = tokenizer->SpellsText(),
                                .ranks = input.ranks});
   return summary;
 }

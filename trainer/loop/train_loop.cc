@@ -42,7 +42,7 @@ std::optional<int64_t> ValidationSamples(const Config& config) {
 TrainLoop::TrainLoop(const CommittedRun& run, const WallLimit& wall)
     : run_(run),
       requests_(run.runtime.world(), &run.folder, wall),
-      evaluator_(run.runtime, run.state.model, run.dataset, run.config.training.micro_batch_size),
+      evaluator_(run.runtime, run.state.model, run.dataset, *run.config.training.micro_batch_size),
       saver_(run.config.checkpoint.retries,
              {.save = [this](int64_t update) { return Save(update); },
               .info = [this](const std::string& line) { run_.logger.Info(line); },
@@ -184,6 +184,7 @@ std::string TrainLoop::Save(int64_t update) {
   SaveOptions options;
   options.folder = run_.folder.paths().Checkpoints();
   options.keep_last = run_.config.checkpoint.keep_last;
+  options.keep_every = run_.config.checkpoint.keep_every;
   options.tokenizer_file = run_.folder.paths().TokenizerCopy(run_.dataset.TokenizerPath());
   options.before_commit = [this] { run_.records->Sync(); };
   options.warn = [this](const std::string& line) { run_.logger.Warn(line); };

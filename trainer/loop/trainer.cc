@@ -13,6 +13,7 @@
 #include "trainer/loop/dry_run.h"
 #include "trainer/loop/end_summary.h"
 #include "trainer/loop/ranks.h"
+#include "trainer/loop/schedule_jump.h"
 #include "trainer/loop/summarize_run.h"
 #include "trainer/loop/summary.h"
 #include "trainer/observe/log_header.h"
@@ -93,6 +94,12 @@ Start Trainer::Decide() {
       .fingerprint = dataset_->Fingerprint(),
       .check_tokenizer = [this](const Checkpoint& checkpoint) { return CheckTokenizer(checkpoint, *dataset_); }};
   Start start = DecideStart(config_, facts, paths_, world, &checked_);
+  if (start.checkpoint) {
+    std::string jump = OnRankZero(world, [&] { return ScheduleJump(config_, *start.checkpoint); });
+    if (!jump.empty()) {
+      start.warnings.push_back(std::move(jump));
+    }
+  }
   if (folder_ != nullptr && start.step() < LastUpdateOf(config_)) {
     OnLeader(world,
              [&] { CheckRoomForCheckpoint(paths_.Checkpoints(), CheckpointBytes(state_->store), folder_->run_id()); });
@@ -177,6 +184,9 @@ void Trainer::Announce(const Start& start) {
   }
   if (runtime_.world().size() > 1) {
     LogRanks();
+  }
+  if (!options_.micro_batch.empty()) {
+    logger_.Info(options_.micro_batch);
   }
   if (!options_.memory_table.empty()) {
     logger_.Info("device memory, planned:\n" + options_.memory_table);

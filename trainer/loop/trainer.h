@@ -31,6 +31,7 @@ struct TrainerOptions {
   std::optional<std::string>
       trace;                 // write a trace of one update to this file: the third, or the last if there are fewer
   std::string memory_table;  // of the plan for a GPU; logged with the summary
+  std::string micro_batch;   // what training.micro_batch_size: auto took; likewise
   std::string host = "localhost";                                                  // that this rank runs on
   Invocation invocation;                                                           // for the log's header
   std::chrono::steady_clock::time_point begin = std::chrono::steady_clock::now();  // of the program

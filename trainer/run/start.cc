@@ -165,6 +165,7 @@ class Decision {
           "changed since the checkpoint: {}: {} -> {}", difference.key, difference.old_value, difference.new_value));
     }
     CheckResume(differences);
+    NoteOtherValidation(checkpoint);
     if (meta.data_fingerprint != facts_.fingerprint) {
       Fail(
           ExitCode::kConfig,
@@ -178,6 +179,18 @@ class Decision {
       start_.resumed_from = meta.resumed_from;
     }
     start_.checkpoint = checkpoint;
+  }
+
+  // Programs that did not know checkpoint.keep_every validated on the first samples of every source. Said once: the
+  // next checkpoint has the key.
+  void NoteOtherValidation(const Checkpoint& checkpoint) {
+    const bool validates = config_.evaluation.interval > 0 && !config_.data.validation.empty();
+    if (validates && checkpoint.manifest.meta.configuration.find("keep_every:") == std::string::npos) {
+      start_.notes.push_back(
+          fmt::format("validation: up to update {} it read the first samples of every source, now it reads samples "
+                      "spread evenly over each; losses before and after do not compare",
+                      checkpoint.manifest.meta.step));
+    }
   }
 
   void TakeWeights(const std::string& path) {

@@ -41,8 +41,6 @@ TEST(BytesPerTarget, ImportedTokensHaveNoText) {
   const std::unique_ptr<Tokenizer> external = MakeExternalTokenizer("other", 257, kEnd);
   WriteShards(folder / "s", {TestDocuments{{1, 2, 3, kEnd}, {5, 6, 7, 8, kEnd}}}, *external);
   const Dataset dataset(ConfigOf(folder / "s"));
-  EXPECT_FALSE(KnowsText(*external));
-  EXPECT_TRUE(KnowsText(*MakeByteTokenizer()));
   EXPECT_EQ(BytesPerTarget(dataset, 0, TakeEvenly(2, 2), *external), std::nullopt);
 }
 

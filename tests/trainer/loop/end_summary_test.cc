@@ -91,11 +91,10 @@ Config ExampleConfig() {
 const Invocation kInvocation = {.version = "1", .arguments = {"build/ksa", "train", "my books.yaml", "--set", "a=1"}};
 
 TEST(NextCommands, OfARunThatIsDone) {
-  EXPECT_EQ(NextCommands(ExampleConfig(), kInvocation, {.has_checkpoint = true, .knows_text = true}),
-            (std::vector<std::string>{"build/ksa eval 'runs/my books' --data corpus/a",
-                                      "build/ksa eval 'runs/my books' --data corpus/b",
+  EXPECT_EQ(NextCommands(ExampleConfig(), kInvocation, {.has_checkpoint = true, .spells_text = true}),
+            (std::vector<std::string>{"build/ksa eval 'runs/my books'",
                                       "build/ksa generate 'runs/my books' --prompt The --max-tokens 200"}));
-  EXPECT_TRUE(NextCommands(ExampleConfig(), kInvocation, {.knows_text = true}).empty());
+  EXPECT_TRUE(NextCommands(ExampleConfig(), kInvocation, {.spells_text = true}).empty());
 }
 
 TEST(NextCommands, OfARunThatGoesOn) {
