@@ -18,6 +18,9 @@ enum class DeviceChoice : int { kAuto, kCpu, kCuda };
 enum class ScheduleKind : int { kWsd, kCosine, kConstant };
 enum class DecayShape : int { kLinear, kSqrt };
 
+// How checkpoint.load makes parameters that its source lacks: from others of the source, or with initial values.
+enum class NewParameters : int { kCopy, kInit };
+
 struct RunConfig {
   std::string name;
   std::string dir;  // run folder, relative to the working directory
@@ -88,9 +91,11 @@ struct CheckpointConfig {
   int64_t keep_every = 0;  // updates; checkpoints of its multiples stay for good; 0: none
   bool async = false;
   std::string resume = "auto";      // "auto", "never" or the path of a checkpoint
-  std::optional<std::string> load;  // path of a checkpoint whose weights alone are taken
+  std::optional<std::string> load;  // a checkpoint or Hugging Face folder whose weights are taken
+  NewParameters new_parameters = NewParameters::kCopy;
   std::vector<std::string> allow_change;
-  int32_t retries = 5;  // further tries of a save that failed
+  int32_t retries = 5;     // further tries of a save that failed
+  bool export_hf = false;  // a Hugging Face folder beside the last checkpoint
 
   friend bool operator==(const CheckpointConfig&, const CheckpointConfig&) = default;
 };

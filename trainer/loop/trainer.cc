@@ -5,11 +5,14 @@
 #include <thread>
 #include <utility>
 
+#include "data/files/paths.h"
 #include "data/files/posix_file.h"
 #include "data/shards/bus_guard.h"
 #include "trainer/checkpoint/agree.h"
 #include "trainer/checkpoint/run_tokenizer.h"
 #include "trainer/config/load.h"
+#include "trainer/interop/export_hf.h"
+#include "trainer/interop/load_weights.h"
 #include "trainer/loop/dry_run.h"
 #include "trainer/loop/end_summary.h"
 #include "trainer/loop/ranks.h"
@@ -72,10 +75,37 @@ RunEnd Trainer::RunAll() {
     resumed_from_ = start.resumed_from;
     checkpoint_ = start.checkpoint ? start.checkpoint->path : "";
   }
-  return RunUpdates();
+  RunEnd end = RunUpdates();
+  if (end.code == ExitCode::kDone && !end.failed && config_.checkpoint.export_hf && !options_.dry_run) {
+    ExportLast();
+  }
+  return end;
+}
+
+// A folder of the last checkpoint. A start of a run that is complete finds it there.
+void Trainer::ExportLast() {
+  OnLeader(runtime_.world(), [&] {
+    runtime_.Enter(Phase::kCheckpoint);
+    const Checkpoint checkpoint = OpenCheckpoint(paths_.Checkpoints());
+    const std::string folder =
+        fmt::format("{}/export_hf/{}", paths_.folder(), CheckpointFolderName(checkpoint.manifest.meta.step));
+    if (Exists(folder)) {
+      return;
+    }
+    const ExportReport report = ExportHf(checkpoint, folder, {});
+    for (const std::string& note : report.notes) {
+      logger_.Info("checkpoint.export_hf: " + note);
+    }
+    logger_.Info(fmt::format("exported {} ({} of weights)", folder, FormatBytes(report.bytes)));
+  });
 }
 
 void Trainer::Open() {
+  if (config_.checkpoint.export_hf) {
+    if (const std::vector<std::string> problems = LayoutProblems(config_.model, HfLayout::kOwn); !problems.empty()) {
+      Fail(ExitCode::kConfig, "checkpoint.export_hf: {}", problems.front());
+    }
+  }
   dataset_ = std::make_unique<Dataset>(DatasetConfigOf(config_));
   CheckSameOnAllRanks(
       runtime_.world(), options_.host, {{"the fingerprint of the training data", dataset_->Fingerprint()}});
@@ -92,7 +122,15 @@ Start Trainer::Decide() {
   CheckTokenizerName(dataset_->TokenizerPath());
   const DataFacts facts = {
       .fingerprint = dataset_->Fingerprint(),
-      .check_tokenizer = [this](const Checkpoint& checkpoint) { return CheckTokenizer(checkpoint, *dataset_); }};
+      .check_tokenizer = [this](const Checkpoint& checkpoint) { return CheckTokenizer(checkpoint, *dataset_); },
+      .check_folder =
+          [this](const std::string& path) {
+            const FolderTokenizer found = OpenTokenizerOfFolder(path);
+            if (found.tokenizer != nullptr) {
+              CheckTokenizerOf(path, found.path, *found.tokenizer, *dataset_);
+            }
+            return found.tokenizer != nullptr;
+          }};
   Start start = DecideStart(config_, facts, paths_, world, &checked_);
   if (start.checkpoint) {
     std::string jump = OnRankZero(world, [&] { return ScheduleJump(config_, *start.checkpoint); });
@@ -117,9 +155,15 @@ void Trainer::LoadState(const Start& start) {
     if (!start.checkpoint) {
       state_->store.Initialize(config_.run.seed, stream);
     }
-    if (const Checkpoint* source = start.source()) {
-      runtime_.Enter(Phase::kLoad);
-      LoadInto(state_->store, *source, start.checkpoint ? LoadParts::kWeightsAndMoments : LoadParts::kWeights, stream);
+    runtime_.Enter(Phase::kLoad);
+    const AdaptOptions adapt = {
+        .new_parameters = config_.checkpoint.new_parameters, .seed = config_.run.seed, .threads = stream.threads};
+    if (start.checkpoint) {
+      LoadInto(state_->store, *start.checkpoint, LoadParts::kWeightsAndMoments, stream);
+    } else if (start.weights) {
+      load_notes_ = LoadFromCheckpoint(state_->store, *start.weights, adapt, stream);
+    } else if (start.folder) {
+      load_notes_ = LoadFromFolder(state_->store, config_.model, *start.folder, adapt, stream);
     }
     return std::string();
   });
@@ -178,6 +222,11 @@ void Trainer::Announce(const Start& start) {
     logger_.Info(fmt::format("resumed from {}: {} updates done", start.checkpoint->path, start.step()));
   } else if (start.weights) {
     logger_.Info(fmt::format("weights of {}", start.weights->path));
+  } else if (start.folder) {
+    logger_.Info(fmt::format("weights of {}", *start.folder));
+  }
+  for (const std::string& note : load_notes_) {
+    logger_.Info(note);
   }
   for (const std::string& line : StartSummary(config_, state_->store, *dataset_, runtime_)) {
     logger_.Info(line);

@@ -7,6 +7,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "data/loader/dataset.h"
 #include "trainer/checkpoint/checked.h"
@@ -59,6 +60,7 @@ class Trainer {
   void LogRanks();
   [[nodiscard]] RunEnd RunInMemory(const UpdateSpan& span);
   [[nodiscard]] RunEnd RunUpdates();
+  void ExportLast();
   void Summarize(const RunEnd& end);
   void Finish(const RunEnd& end) noexcept;
 
@@ -73,6 +75,7 @@ class Trainer {
   std::unique_ptr<RunFolder> folder_;    // none in a dry run
   std::unique_ptr<RunRecords> records_;  // rank 0, once the start is committed
   std::unique_ptr<TrainLoop> loop_;
+  std::vector<std::string> load_notes_;           // what checkpoint.load made and left unused
   std::optional<CheckpointOrigin> resumed_from_;  // for manifests
   int64_t done_ = 0;                              // updates that were done before this attempt
   std::string checkpoint_;                        // that it began from; empty: none

@@ -10,6 +10,7 @@
 #include "trainer/checkpoint/agree.h"
 #include "trainer/checkpoint/folder.h"
 #include "trainer/config/load.h"
+#include "trainer/interop/hf_folder.h"
 
 namespace ksa {
 namespace {
@@ -194,6 +195,14 @@ class Decision {
   }
 
   void TakeWeights(const std::string& path) {
+    if (OnRankZeroIsTrue(world_, [&] { return IsHfFolder(path); })) {
+      if (!OnRankZeroIsTrue(world_, [&] { return facts_.check_folder(path); })) {
+        start_.warnings.push_back(
+            fmt::format("checkpoint.load: the tokenizer of {} is not there to compare with the data's", path));
+      }
+      start_.folder = path;
+      return;
+    }
     Checkpoint source = OpenCheckpoint(path, world_, Collect());
     if (!OnRankZeroIsTrue(world_, [&] { return facts_.check_tokenizer(source); })) {
       start_.warnings.push_back(
