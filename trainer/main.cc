@@ -24,6 +24,7 @@
 #include "trainer/commands/data_commands.h"
 #include "trainer/commands/eval.h"
 #include "trainer/commands/generate.h"
+#include "trainer/commands/plan.h"
 #include "trainer/commands/train.h"
 #include "trainer/observe/invocation.h"
 #include "trainer/run/stop_signal.h"
@@ -56,6 +57,7 @@ ksa::CommandResult Run(int argc, char** argv, ksa::Invocation& invocation) {
   app.require_subcommand(1);
   ksa::AddTrainCommand(app, invocation, result);
   ksa::AddCheckCommand(app);
+  ksa::AddPlanCommand(app);
   ksa::AddDataCommands(app);
   ksa::AddCkptCommand(app);
   ksa::AddCompareCommand(app);
