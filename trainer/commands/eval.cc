@@ -17,6 +17,7 @@
 #include "trainer/commands/eval_sources.h"
 #include "trainer/commands/number_option.h"
 #include "trainer/commands/session.h"
+#include "trainer/evaluate/cache_line.h"
 #include "trainer/evaluate/position_bands.h"
 #include "trainer/evaluate/target_bytes.h"
 #include "trainer/evaluate/validation.h"
@@ -147,6 +148,7 @@ void Eval(const EvalOptions& options) {
     Print(source, samples, opened, measured.back());
     PrintBands(loaded.config().model, measured.back().sums);
   }
+  fmt::print("\n{}\n", RenderKvCache(loaded.config().model, opened.sequence_length));
   if (json.has_value()) {
     WriteJson(*json, opened, measured);
   }
