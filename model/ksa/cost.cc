@@ -41,11 +41,13 @@ ForwardFlops CountForwardFlops(const ModelConfig& config, const SummaryLayout& l
   const int64_t summary_rows = CountLiveSummaries(layout, config.MinKsaWindow()).rows;
   ForwardFlops flops;
   for (int32_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    const RowCost cost = config.layers[static_cast<size_t>(layer)]->CostOfRow(config);
+    const Mixer& mixer = *config.layers[static_cast<size_t>(layer)];
+    const RowCost cost = mixer.CostOfRow(config);
     const int64_t pairs = CountLayerPairs(config, layout, layer).Total();
     const int64_t row = cost.RowFlops() + mlp;
     flops.attention += static_cast<double>(cost.pair_flops) * static_cast<double>(pairs);
-    flops.linear += static_cast<double>(row * text_rows);
+    flops.linear += static_cast<double>(row * text_rows + cost.text_flops * text_rows +
+                                        cost.pooled_flops * mixer.CountPooledRows(layout));
     if (SummariesAreQueries(config, layer)) {
       flops.summary_linear += static_cast<double>(row * summary_rows);
     } else if (layer == config.LastKsaLayer()) {

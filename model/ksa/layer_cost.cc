@@ -78,7 +78,9 @@ LayerCost CostOfLayer(const ModelConfig& share,
   const auto moved = [&](double elements) { return elements * static_cast<double>(element_bytes) / figures.row_bytes; };
   LayerCost cost;
   const auto products = [&](double n, int64_t flops) { return n * static_cast<double>(flops) / figures.product_flops; };
-  cost.key_products = products(keys, row.key_flops);
+  const auto pooled = static_cast<double>(share.layers[static_cast<size_t>(layer)]->CountPooledRows(layout));
+  cost.key_products = products(keys, row.key_flops) + products(static_cast<double>(rows.text), row.text_flops) +
+                      products(pooled, row.pooled_flops);
   cost.query_product = products(queries, row.query_flops);
   cost.out_product = products(queries, row.out_flops);
   cost.gate_up_products = product(queries, 2.0 * i);

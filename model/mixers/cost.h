@@ -23,6 +23,9 @@ struct RowCost {
   int64_t query_flops = 0;  // of what it reads others with
   int64_t out_flops = 0;    // behind the mixing
   int64_t pair_flops = 0;   // of a visible pair
+  // Of what text rows alone go through, and of what those of chunks that are pooled do (Mixer::CountPooledRows).
+  int64_t text_flops = 0;
+  int64_t pooled_flops = 0;
   // Elements of keys and of queries that are normed and rotated row by row.
   int64_t key_columns = 0;
   int64_t query_columns = 0;

@@ -125,12 +125,18 @@ class Mixer {
                                                 int ranks,
                                                 int rank) const = 0;
 
+  // Empty, or the kind or key for which there are no kernels of a GPU yet.
+  [[nodiscard]] virtual std::string GpuProblem() const { return {}; }
+
   // What decoding keeps after `tokens` tokens of a sequence.
   [[nodiscard]] virtual CacheSize CacheAt(const ModelConfig& config, int64_t tokens, DType dtype) const = 0;
 
   // Arithmetic of a row, and pairs of text queries; of summary queries model/ksa/cost.h knows.
   [[nodiscard]] virtual RowCost CostOfRow(const ModelConfig& config) const = 0;
   [[nodiscard]] virtual PairCount CountTextPairs(const SummaryLayout& layout) const = 0;
+
+  // Text rows of a layout that are pooled into something that stands for their chunks.
+  [[nodiscard]] virtual int64_t CountPooledRows(const SummaryLayout& /*layout*/) const { return 0; }
 };
 
 // The chunk size that a kind asks of the layout, and the key that says it.
@@ -167,8 +173,18 @@ class MixerKind {
   // The chunks that its layers need; none: any.
   [[nodiscard]] virtual std::optional<ChunkKey> Chunk(const ModelConfig& /*config*/) const { return std::nullopt; }
 
+  // Tokens of text that its layers see, where a chunk size and a number of chunks decide: an ablation over the chunk
+  // size holds it constant. Of layers that don't override it.
+  [[nodiscard]] virtual std::optional<int64_t> TextWindow(const ModelConfig& /*config*/) const { return std::nullopt; }
+
   // The rules between its keys that are broken.
   [[nodiscard]] virtual std::vector<MixerProblem> Problems(const MixerDraft& /*draft*/) const { return {}; }
+
+  // What is allowed but surely not meant, a line each; of a model in use with sequences of this length.
+  [[nodiscard]] virtual std::vector<std::string> Warnings(const ModelConfig& /*config*/,
+                                                          int32_t /*sequence_length*/) const {
+    return {};
+  }
 };
 
 }  // namespace ksa

@@ -68,19 +68,19 @@ void CheckLayer(const MixerKind& kind, ModelConfig model, std::vector<std::strin
   const LayerSpec layer = found == nullptr ? kind.MakeLayer(model, {}) : *found;
   model.layers = {layer};
   model.num_hidden_layers = 1;
-  int64_t products = 0;  // multiply-adds of a text row
+  int64_t products = 0;  // multiply-adds of a text row, with all that decays: matrices and taps
   for (const ParameterSpec& spec : ParameterSpecs(model)) {
     const bool of_mixer = spec.first_layer == 0 && spec.kind == ParameterKind::kAttention;
-    products += of_mixer && spec.shape.rank() == 2 ? spec.shape.size() : 0;
+    products += of_mixer && spec.decays ? spec.shape.size() : 0;
   }
   if (products == 0) {
     missing.push_back("it declares no matrix of kind kAttention");
   }
-  if (layer->CostOfRow(model).RowFlops() != 2 * products) {
-    missing.push_back(
-        fmt::format("its cost: a row takes {} operations in products with its matrices, CostOfRow says {}",
-                    2 * products,
-                    layer->CostOfRow(model).RowFlops()));
+  const RowCost cost = layer->CostOfRow(model);
+  const int64_t flops = cost.RowFlops() + cost.text_flops + cost.pooled_flops;
+  if (flops != 2 * products) {
+    missing.push_back(fmt::format(
+        "its cost: a row takes {} operations in products with its matrices, CostOfRow says {}", 2 * products, flops));
   }
   if (layer->CacheAt(model, 200, DType::kBF16).bytes < layer->CacheAt(model, 100, DType::kBF16).bytes) {
     missing.push_back("its cache shrinks");

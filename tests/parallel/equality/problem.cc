@@ -31,6 +31,11 @@ std::vector<LayerSpec> LayersOf(ModelKind kind) {
       return {SwaLayer(5), SwaLayer(21)};
     case ModelKind::kFull:
       return {full, full};
+    case ModelKind::kOptions:
+      return {KsaLayer(2, {.rope = RopeUse::kNone, .short_conv = 4}),
+              FullLayer({.short_conv = 11}),
+              SwaLayer(7, {.rope = RopeUse::kNone}),
+              KsaLayer(1, {.short_conv = 2})};
   }
   return {};
 }
@@ -129,7 +134,8 @@ std::string RunLayout::ToString() const {
 }
 
 const char* NameOf(ModelKind kind) {
-  constexpr std::array<const char*, 6> kNames = {"ksa", "attend", "bypass", "sca", "swa", "full"};
+  constexpr std::array<const char*, kModelKinds.size()> kNames = {
+      "ksa", "attend", "bypass", "sca", "swa", "full", "options"};
   return kNames.at(static_cast<size_t>(kind));
 }
 
@@ -149,12 +155,12 @@ Problem MakeProblem(ModelKind kind, int bundle, int64_t tensor_ranks) {
   config.rope_theta = 100.0;
   config.rms_norm_eps = 1e-5;
   config.initializer_range.fan_in = true;
-  config.layers = LayersOf(kind);
-  config.num_hidden_layers = static_cast<int32_t>(config.layers.size());
   config.ksa.chunk_size = kChunk;
   config.mixers.Of<ScaConfig>().chunk_size = kChunk;
   config.ksa.full_layers = kind == ModelKind::kBypass ? FullLayers::kBypass : FullLayers::kAttend;
   ApplyBundle(config, bundle);
+  config.layers = LayersOf(kind);
+  config.num_hidden_layers = static_cast<int32_t>(config.layers.size());
   return problem;
 }
 
