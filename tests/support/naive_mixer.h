@@ -48,6 +48,9 @@ struct NaiveMixer {
 // Those that are softmax attention with a window: ksa, full, swa, sca.
 [[nodiscard]] std::vector<NaiveMixer> NaiveAttentionMixers();
 
+// hca, in naive_hca.cc.
+[[nodiscard]] NaiveMixer NaiveHcaMixer();
+
 // q, k or v of a text row, convolved, before norm and rotation: what the layer's `part` projection gives. Rotated as
 // its position says: the same, then normed (by head) and rotated.
 [[nodiscard]] NaiveVector NaiveProduct(const NaiveLayer& layer, const std::string& part, const NaiveRow& row);

@@ -25,7 +25,9 @@ constexpr const char* kFewCases[] = {"ksa, windows differ",
                                      "hybrid, bypass first",
                                      "documents, hybrid, m 2, everything own",
                                      "swa, sca, full",
-                                     "short_conv, ksa, m 2, GQA, everything own"};
+                                     "short_conv, ksa, m 2, GQA, everything own",
+                                     "hca, overlap, rope none, short_conv",
+                                     "documents, hca, short_conv"};
 
 // Enough chunks for every slice, of two ranks more than windows are wide, and a short last one.
 ModelCase LongEnough(ModelCase c, int ranks) {
@@ -205,7 +207,9 @@ TEST(ContextParallelTest, DocumentsDoNotSeeEachOther) {
   for (const char* name : {"documents, ksa",
                            "documents, hybrid, m 2, everything own",
                            "documents, full and swa",
-                           "documents, short_conv"}) {
+                           "documents, short_conv",
+                           "documents, hca, short_conv",
+                           "documents, hca, overlap"}) {
     const ModelCase c = FindCase(name);
     for (const int ranks : {2, 3}) {
       if (!HasASliceForAll(c, ranks)) {

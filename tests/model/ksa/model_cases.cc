@@ -5,6 +5,7 @@
 #include <random>
 
 #include "model/mixers/full/full.h"
+#include "model/mixers/hca/hca.h"
 #include "model/mixers/ksa/ksa.h"
 #include "model/mixers/sca/sca.h"
 #include "model/mixers/swa/swa.h"
@@ -196,6 +197,52 @@ void AddConvCases(std::vector<ModelCase>& cases) {
   cases.push_back(c);
 }
 
+// What layers of hca and the settings of their model agree on.
+ModelCase HcaCase(const std::string& name, const std::vector<LayerSpec>& layers, const HcaConfig& hca) {
+  ModelCase c = Case(name, layers);
+  c.config.mixers.Of<HcaConfig>() = hca;
+  c.config.mixers.Of<ScaConfig>().chunk_size = hca.chunk_size;
+  return c;
+}
+
+void AddHcaCases(std::vector<ModelCase>& cases) {
+  constexpr HcaVisibility kOverlap = HcaVisibility::kOverlap;
+  const LayerSpec hca0 = HcaLayer(0);
+  const LayerSpec hca1 = HcaLayer(1);
+  cases.push_back(HcaCase("hca", {hca1, hca0}, {.chunk_size = 3}));
+  ModelCase c =
+      HcaCase("hca, GQA, separate gates, windows differ, with full, swa and sca",
+              {HcaLayer(3), kFull, hca0, kSwa, kSca},
+              {.chunk_size = 3, .compressed_positions = SummaryPositions::kChunkStart, .gate = HcaGate::kSeparate});
+  c.config.num_attention_heads = 4;
+  c.sequences = 2;
+  cases.push_back(c);
+  c = HcaCase(
+      "hca, the text's keys, no norms",
+      {hca1, hca1},
+      {.chunk_size = 4, .compressed_positions = SummaryPositions::kZero, .independent_kv = false, .value_norm = false});
+  c.config.qk_norm = false;
+  cases.push_back(c);
+  c = HcaCase("hca, overlap, rope none, short_conv",
+              {HcaLayer(1, kOverlap, Conv(4, RopeUse::kNone)), HcaLayer(0, kOverlap, Conv(2))},
+              {.chunk_size = 3, .visibility = kOverlap, .independent_kv = false, .gate = HcaGate::kSeparate});
+  c.sequences = 2;
+  cases.push_back(c);
+  cases.push_back(HcaCase("hca, chunks of one token", {HcaLayer(2), HcaLayer(0)}, {.chunk_size = 1}));
+  c = HcaCase("hca, no entry is live", {hca1, HcaLayer(5)}, {.chunk_size = 8});
+  c.tokens = 7;
+  cases.push_back(c);
+  for (const bool overlap : {false, true}) {
+    c = HcaCase(overlap ? "documents, hca, overlap" : "documents, hca, short_conv",
+                overlap ? std::vector{HcaLayer(0, kOverlap), HcaLayer(1, kOverlap)}
+                        : std::vector{HcaLayer(0, HcaVisibility::kDisjoint, Conv(3)), kFull, hca0},
+                {.chunk_size = 3, .visibility = overlap ? kOverlap : HcaVisibility::kDisjoint});
+    c.documents = {5, 7, 4, 9, 1};
+    c.sequences = 2;
+    cases.push_back(c);
+  }
+}
+
 // Chunks of 3: two chunks of 5 tokens, three of 7, two of 4 and one of 1. With w = 0 and 1 some summaries are live in
 // the longer ones.
 void AddDocumentCases(std::vector<ModelCase>& cases) {
@@ -232,6 +279,7 @@ std::vector<ModelCase> ModelCases() {
   AddCasesWithoutMlp(cases);
   AddRopeCases(cases);
   AddConvCases(cases);
+  AddHcaCases(cases);
   AddDocumentCases(cases);
   for (ModelCase& c : cases) {
     // The last document's padding, and a chunk of padding behind it.

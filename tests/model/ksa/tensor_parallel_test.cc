@@ -32,7 +32,8 @@ constexpr const char* kFewCases[] = {"ksa, m 2, GQA, everything own",
                                      "ksa, nothing own, tied",
                                      "hybrid, bypass first",
                                      "anneal 0.3, everything own",
-                                     "short_conv, ksa, m 2, GQA, everything own"};
+                                     "short_conv, ksa, m 2, GQA, everything own",
+                                     "hca, overlap, rope none, short_conv"};
 
 // Nothing divides: 97 ids (99 where summaries are ids), 6 or 10 columns, 7 of the MLP, and rows as they come.
 ModelCase WithHeads(ModelCase c, const Heads& heads) {

@@ -41,14 +41,15 @@ struct RunLayout {
 [[nodiscard]] std::string NameOf(const MeshShape& mesh);
 
 // kOptions: layers of several kinds with options of their own (model/mixers/attention/options.h).
-enum class ModelKind : int { kKsa, kAttend, kBypass, kSca, kSwa, kFull, kOptions };
-inline constexpr std::array<ModelKind, 7> kModelKinds = {ModelKind::kKsa,
+enum class ModelKind : int { kKsa, kAttend, kBypass, kSca, kSwa, kFull, kOptions, kHca };
+inline constexpr std::array<ModelKind, 8> kModelKinds = {ModelKind::kKsa,
                                                          ModelKind::kAttend,
                                                          ModelKind::kBypass,
                                                          ModelKind::kSca,
                                                          ModelKind::kSwa,
                                                          ModelKind::kFull,
-                                                         ModelKind::kOptions};
+                                                         ModelKind::kOptions,
+                                                         ModelKind::kHca};
 
 [[nodiscard]] const char* NameOf(ModelKind kind);
 

@@ -28,6 +28,9 @@ constexpr const char* kEverything =
     "      anneal: {start_step: 3, end_step: 50}\n"
     "    swa: {window: 33}\n"
     "    sca: {chunk_size: 4, window_chunks: 1}\n"
+    "    hca: {chunk_size: 5, window_chunks: 3, compressed_positions: zero, visibility: overlap, independent_kv: "
+    "false,\n"
+    "      gate: separate, value_norm: false}\n"
     "data:\n"
     "  train: [{path: /a/b, weight: 0.1, name: none}, {path: 'c, d', weight: 0.2, name: \"é\\\\\\x01\"}]\n"
     "  validation: [{path: v/w}, {path: -u, name: 'null'}]\n"
@@ -104,8 +107,8 @@ TEST(RenderConfig, ShortestPattern) {
   EXPECT_EQ(pattern("[ksa, full, full]", 4), "[ksa, full, full]");
   EXPECT_EQ(pattern("[ksa, {kind: ksa, window_chunks: 7}]", 2), "[ksa, {kind: ksa, window_chunks: 7}]");
   EXPECT_EQ(pattern("[full, {kind: full, rope: default, short_conv: 0}]", 2), "[full]");
-  EXPECT_EQ(pattern("[{kind: full, rope: none}, {kind: ksa, short_conv: 4, window_chunks: 2}]", 2),
-            "[{kind: full, rope: none}, {kind: ksa, window_chunks: 2, short_conv: 4}]");
+  EXPECT_EQ(pattern("[{kind: full, rope: none}, {kind: hca, short_conv: 4, window_chunks: 2}]", 2),
+            "[{kind: full, rope: none}, {kind: hca, window_chunks: 2, short_conv: 4}]");
 }
 
 TEST(RenderConfig, OriginsAreCommentsOfValidYaml) {
