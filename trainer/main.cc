@@ -18,13 +18,16 @@
 #include "trainer/commands/bench.h"
 #include "trainer/commands/check.h"
 #include "trainer/commands/ckpt.h"
+#include "trainer/commands/color_option.h"
 #include "trainer/commands/command_result.h"
 #include "trainer/commands/compare.h"
 #include "trainer/commands/data_commands.h"
 #include "trainer/commands/eval.h"
 #include "trainer/commands/generate.h"
 #include "trainer/commands/train.h"
+#include "trainer/observe/invocation.h"
 #include "trainer/run/stop_signal.h"
+#include "trainer/version.h"
 
 namespace {
 
@@ -45,13 +48,13 @@ void RefuseTilde(int argc, char** argv) {
 }
 
 // Exit codes: docs/exit-codes.md.
-ksa::CommandResult Run(int argc, char** argv) {
+ksa::CommandResult Run(int argc, char** argv, ksa::Invocation& invocation) {
   RefuseTilde(argc, argv);
   ksa::CommandResult result;
   CLI::App app{"Native pretraining of Kwai Summary Attention language models", "ksa"};
-  app.set_version_flag("--version", KSA_VERSION);
+  app.set_version_flag("--version", "ksa " + invocation.version);
   app.require_subcommand(1);
-  ksa::AddTrainCommand(app, result);
+  ksa::AddTrainCommand(app, invocation, result);
   ksa::AddCheckCommand(app);
   ksa::AddDataCommands(app);
   ksa::AddCkptCommand(app);
@@ -60,6 +63,7 @@ ksa::CommandResult Run(int argc, char** argv) {
   ksa::AddBenchCommand(app);
   ksa::AddEvalCommand(app);
   ksa::AddGenerateCommand(app);
+  ksa::AddColorOption(app, invocation.color);
   try {
     std::vector<std::string> arguments = ksa::ArgumentsOf(argc, argv);
     std::reverse(arguments.begin(), arguments.end());  // the parser takes them from the back
@@ -83,9 +87,9 @@ void CheckPrinted(const ksa::CommandResult& result) {
   ksa::FailFile(ksa::FileUse::kWrite, errno, "standard output", "cannot be written");
 }
 
-ksa::CommandResult RunAndCheck(int argc, char** argv) {
+ksa::CommandResult RunAndCheck(int argc, char** argv, ksa::Invocation& invocation) {
   try {
-    const ksa::CommandResult result = Run(argc, argv);
+    const ksa::CommandResult result = Run(argc, argv, invocation);
     CheckPrinted(result);
     return result;
   } catch (const std::system_error& error) {  // what fmt throws where printing fails
@@ -114,12 +118,13 @@ int main(int argc, char** argv) {
   if (argc > 1 && (std::string_view(argv[1]) == "train" || std::string_view(argv[1]) == "ablate")) {
     ksa::CatchStopSignals();
   }
+  ksa::Invocation invocation = {.version = ksa::ProgramVersion(), .arguments = {argv, argv + argc}};
   try {
     ksa::CommandResult result;
-    ksa::ThrowAsErrors([&] { result = RunAndCheck(argc, argv); });
+    ksa::ThrowAsErrors([&] { result = RunAndCheck(argc, argv, invocation); });
     return End(static_cast<int>(result.code));
   } catch (const ksa::Error& error) {
-    fmt::print(stderr, "ksa: {}\n", error.what());
+    ksa::PrintError(error.what(), invocation.color);
     return End(static_cast<int>(error.code()));
   }
 }

@@ -1,102 +1,20 @@
 #include "data/loader/dataset.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <optional>
 #include <set>
 #include <span>
+#include <utility>
 
 #include "data/files/streamed_hash.h"
-#include "data/sampling/document_rows.h"
+#include "data/loader/batch_rows.h"
+#include "data/loader/open_source.h"
 #include "data/sampling/sample_order.h"
 #include "data/shards/shard_folder.h"
 #include "kernels/core/error.h"
 
 namespace ksa {
 namespace {
-
-std::string SourceName(const std::string& name, const std::string& path) {
-  if (!name.empty()) {
-    return name;
-  }
-  const std::filesystem::path clean = std::filesystem::path(path).lexically_normal();
-  return clean.has_filename() ? clean.filename().string() : clean.parent_path().filename().string();
-}
-
-// Throws when the model cannot take the folder's tokens.
-void CheckVocabulary(const ShardFolder& folder, int64_t vocab_size) {
-  for (size_t i = 0; i < folder.shards().size(); ++i) {
-    const TokenShard& shard = folder.shards()[i];
-    const int64_t largest = std::max(shard.info().max_token, shard.info().eos_id);
-    if (largest >= vocab_size) {
-      Fail(ExitCode::kBadData,
-           "{}: holds token {}, but model.vocab_size is {}; it must be at least {}",
-           shard.path(),
-           largest,
-           vocab_size,
-           folder.index().vocab_size);
-    }
-  }
-}
-
-void CheckSameTokenizer(const ShardFolder& first, const ShardFolder& other) {
-  if (first.index().tokenizer_xxh3 != other.index().tokenizer_xxh3) {
-    Fail(ExitCode::kBadData,
-         "{} was made with the tokenizer '{}' ({}), {} with '{}' ({}); all sources of a run must share one",
-         first.path(),
-         first.index().tokenizer,
-         Hex(first.index().tokenizer_xxh3),
-         other.path(),
-         other.index().tokenizer,
-         Hex(other.index().tokenizer_xxh3));
-  }
-}
-
-SourceShape ShapeOf(const ShardFolder& folder, const std::string& name, double weight, int64_t sequence_length) {
-  SourceShape shape{name, weight, {}};
-  int64_t longest = 0;
-  int64_t samples = 0;
-  for (const ShardEntry& entry : folder.index().shards) {
-    shape.shard_samples.push_back(SamplesOfShard(entry.tokens, sequence_length));
-    samples += shape.shard_samples.back();
-    longest = std::max(longest, entry.tokens);
-  }
-  if (samples == 0) {
-    Fail(ExitCode::kBadData,
-         "{}: its longest shard has {} tokens, but a sample of sequence length {} takes {}",
-         folder.path(),
-         longest,
-         sequence_length,
-         sequence_length + 1);
-  }
-  return shape;
-}
-
-// The arrays of the batch, of the size for `count` samples; memory is kept from call to call.
-void Resize(Batch& batch, int64_t first, int64_t count, const DatasetConfig& config) {
-  batch.first_sample = first;
-  batch.samples = static_cast<int32_t>(count);
-  batch.sequence_length = config.sequence_length;
-  batch.chunks = (config.sequence_length + config.chunk_size - 1) / config.chunk_size;
-  const auto rows = static_cast<size_t>(count) * static_cast<size_t>(config.sequence_length);
-  batch.inputs.resize(rows);
-  batch.targets.resize(rows);
-  const size_t chunks = config.document_mask ? static_cast<size_t>(count) * static_cast<size_t>(batch.chunks) : 0;
-  batch.document_first_chunk.resize(chunks);
-  batch.chunk_tokens.resize(chunks);
-  batch.target_count = 0;
-  batch.dropped_tokens = 0;
-  batch.corrupt_samples = 0;
-}
-
-// The part of an array that belongs to sample `index`.
-std::span<int32_t> Part(std::vector<int32_t>& array, int64_t index, int32_t length) {
-  if (array.empty()) {
-    return {};
-  }
-  return std::span(array).subspan(static_cast<size_t>(index) * static_cast<size_t>(length),
-                                  static_cast<size_t>(length));
-}
 
 // Positions in (0, T] of the window of T+1 tokens from `first` at which a document starts.
 void FindDocumentStarts(const TokenShard& shard, int64_t first, int64_t length, std::vector<int64_t>& starts) {
@@ -152,16 +70,15 @@ void Dataset::Impl::OpenTrain() {
   std::vector<SourceShape> shapes;
   std::set<std::string> names;
   for (const TrainSource& source : config.train) {
-    train.emplace_back(source.path);
-    const ShardFolder& folder = train.back();
-    CheckVocabulary(folder, config.vocab_size);
-    CheckSameTokenizer(train.front(), folder);
-    const std::string name = SourceName(source.name, source.path);
+    OpenedSource opened = OpenSource(source, config, train.empty() ? nullptr : &train.front());
+    const std::string& name = opened.shape.name;
     if (!names.insert(name).second) {
       Fail(ExitCode::kConfig, "data.train: two sources are called '{}'; give one of them another name", name);
     }
-    shapes.push_back(ShapeOf(folder, name, source.weight, config.sequence_length));
-    train_info.push_back({name, source.path, 0, 0, folder.index().tokens(), folder.index().documents()});
+    const ShardIndex& index = opened.folder.index();
+    train_info.push_back({name, source.path, 0, 0, index.tokens(), index.documents()});
+    train.push_back(std::move(opened.folder));
+    shapes.push_back(std::move(opened.shape));
   }
   if (shapes.empty()) {
     return;
@@ -176,22 +93,17 @@ void Dataset::Impl::OpenTrain() {
 void Dataset::Impl::OpenValidation() {
   std::set<std::string> names;
   for (const ValidationSource& source : config.validation) {
-    validation.emplace_back(source.path);
-    const ShardFolder& folder = validation.back();
-    CheckVocabulary(folder, config.vocab_size);
-    CheckSameTokenizer(first_folder(), folder);
-    const std::string name = SourceName(source.name, source.path);
+    const bool is_first = train.empty() && validation.empty();
+    OpenedSource opened = OpenSource(source, config, is_first ? nullptr : &first_folder());
+    const std::string& name = opened.shape.name;
     if (!names.insert(name).second) {
       Fail(ExitCode::kConfig, "data.validation: two sources are called '{}'; give one of them another name", name);
     }
-    const SourceShape shape = ShapeOf(folder, name, 1, config.sequence_length);
-    validation_orders.emplace_back(config.seed, std::span(&shape, 1));
-    validation_info.push_back({name,
-                               source.path,
-                               0,
-                               validation_orders.back().samples(0),
-                               folder.index().tokens(),
-                               folder.index().documents()});
+    validation_orders.emplace_back(config.seed, std::span(&opened.shape, 1));
+    const ShardIndex& index = opened.folder.index();
+    validation_info.push_back(
+        {name, source.path, 0, validation_orders.back().samples(0), index.tokens(), index.documents()});
+    validation.push_back(std::move(opened.folder));
   }
 }
 
@@ -225,12 +137,6 @@ void Dataset::Impl::FillSample(
     const TokenShard& shard, int64_t shard_sample, int64_t index, Batch& batch, Scratch& scratch) const {
   const int32_t length = config.sequence_length;
   const int64_t first = shard_sample * length;
-  const std::span<int32_t> inputs = Part(batch.inputs, index, length);
-  const std::span<int32_t> targets = Part(batch.targets, index, length);
-  const DocumentRows rows{inputs,
-                          targets,
-                          Part(batch.document_first_chunk, index, batch.chunks),
-                          Part(batch.chunk_tokens, index, batch.chunks)};
   scratch.starts.clear();
   scratch.window.resize(static_cast<size_t>(length) + 1);
   const bool good = SampleIsGood(shard, first);
@@ -240,20 +146,15 @@ void Dataset::Impl::FillSample(
     std::fill(scratch.window.begin(), scratch.window.end(), 0);
     ++batch.corrupt_samples;
   }
-  if (config.document_mask) {
-    if (good) {
-      FindDocumentStarts(shard, first, length, scratch.starts);
-    }
-    const FillResult filled = FillDocumentRows(scratch.window, scratch.starts, config.chunk_size, rows);
-    batch.target_count += good ? filled.targets : 0;
-    batch.dropped_tokens += filled.dropped;
-  } else {
-    std::copy(scratch.window.begin(), scratch.window.end() - 1, inputs.begin());
-    std::copy(scratch.window.begin() + 1, scratch.window.end(), targets.begin());
-    batch.target_count += good ? length : 0;
+  if (config.document_mask && good) {
+    FindDocumentStarts(shard, first, length, scratch.starts);
   }
-  if (!good) {
-    std::fill(targets.begin(), targets.end(), Batch::kNoTarget);
+  const FillResult filled = FillRows(scratch.window, scratch.starts, config, index, batch);
+  batch.dropped_tokens += filled.dropped;
+  if (good) {
+    batch.target_count += filled.targets;
+  } else {
+    std::ranges::fill(TargetsOf(batch, index), Batch::kNoTarget);
   }
 }
 
@@ -285,7 +186,7 @@ int64_t Dataset::TokensPerEpoch() const {
 
 void Dataset::MakeBatch(int64_t first, int64_t count, Batch& batch) const {
   KSA_CHECK(impl_->order.has_value(), "a dataset without training sources has no training batch");
-  Resize(batch, first, count, impl_->config);
+  ResizeBatch(first, count, impl_->config, batch);
   Impl::Scratch scratch;
   for (int64_t i = 0; i < count; ++i) {
     const SampleLocation at = impl_->order->At(first + i);
@@ -294,12 +195,19 @@ void Dataset::MakeBatch(int64_t first, int64_t count, Batch& batch) const {
   }
 }
 
-void Dataset::MakeValidationBatch(size_t source, int64_t first, int64_t count, Batch& batch) const {
+void Dataset::MakeValidationBatch(
+    size_t source, const EvenSamples& samples, int64_t first, int64_t count, Batch& batch) const {
   KSA_CHECK(source < impl_->validation.size(), "validation source {} of {}", source, impl_->validation.size());
-  Resize(batch, first, count, impl_->config);
+  KSA_CHECK(samples.there == impl_->validation_info[source].samples && first + count <= samples.taken,
+            "samples {} to {} of {}, spread over {}",
+            first,
+            first + count,
+            samples.taken,
+            samples.there);
+  ResizeBatch(first, count, impl_->config, batch);
   Impl::Scratch scratch;
   for (int64_t i = 0; i < count; ++i) {
-    const SampleLocation at = impl_->validation_orders[source].Plain(0, first + i);
+    const SampleLocation at = impl_->validation_orders[source].Plain(0, samples.At(first + i));
     const TokenShard& shard = impl_->validation[source].shards()[static_cast<size_t>(at.shard)];
     impl_->FillSample(shard, at.shard_sample, i, batch, scratch);
   }
@@ -343,10 +251,6 @@ int64_t Dataset::CheckedBytes() const {
     }
   }
   return bytes;
-}
-
-int64_t ValidationSamples(int64_t samples, int64_t batches, int64_t global_batch_size) {
-  return std::min(samples, batches * global_batch_size);
 }
 
 }  // namespace ksa

@@ -16,6 +16,7 @@
 #include "data/files/paths.h"
 #include "kernels/core/error.h"
 #include "parallel/comm/launcher.h"
+#include "trainer/commands/set_option.h"
 #include "trainer/config/sweep.h"
 #include "trainer/evaluate/child_process.h"
 #include "trainer/evaluate/sweep_table.h"
@@ -216,10 +217,7 @@ void AddAblateCommand(CLI::App& app, CommandResult& result) {
   const auto options = std::make_shared<AblateOptions>();
   CLI::App* command = app.add_subcommand("ablate", "Train every cell of a sweep, then print one table");
   command->add_option("sweep", options->sweep, "sweep file (YAML)")->required()->type_name("SWEEP");
-  command->add_option("--set", options->sets, "replace a value in every cell: key=value, as often as needed")
-      ->type_name("KEY=VALUE")
-      ->expected(1)
-      ->take_all();
+  AddSetOption(*command, options->sets, "replace a value in every cell: key=value, as often as needed");
   command->add_option("--launcher", options->launcher, "what starts a cell on several ranks, such as \"mpirun -np 2\"")
       ->type_name("COMMAND");
   command->add_flag("--list", options->list, "print the cells and which of them are done; run nothing");

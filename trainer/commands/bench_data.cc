@@ -183,8 +183,7 @@ void AddBenchDataCommand(CLI::App& bench) {
   command->add_option("--input", options->input, "a text file, some tens of MB; documents are lines")
       ->required()
       ->type_name("FILE");
-  command->add_option("--tokenizer", options->tokenizers, "`byte` and files of SentencePiece models")
-      ->capture_default_str();
+  command->add_option("--tokenizer", options->tokenizers, "`byte` and files of tokenizers")->capture_default_str();
   command->add_option("--sequence-length", options->sequence_length, "T of the samples that are loaded")
       ->check(CLI::Range(1, 1 << 24))
       ->capture_default_str();

@@ -32,8 +32,10 @@ void AddDataImportCommand(CLI::App& data) {
                                                        {"raw", ImportFormat::kRaw}};
   command->add_option("--format", options->format, "auto (default), llmc, nanogpt, megatron or raw")
       ->transform(CLI::CheckedTransformer(formats));
-  CLI::Option* tokenizer = command->add_option(
-      "--tokenizer", options->tokenizer, "What made the tokens: `byte`, or the file of a SentencePiece model");
+  CLI::Option* tokenizer =
+      command->add_option("--tokenizer",
+                          options->tokenizer,
+                          "What made the tokens: `byte`, a SentencePiece model, a tokenizer.json or a .tiktoken file");
   command->add_option("--vocab-size", options->vocab_size, "Without --tokenizer: size of the vocabulary")
       ->excludes(tokenizer);
   command->add_option("--eos-id", options->eos_id, "Without --tokenizer: token that ends a document")

@@ -18,6 +18,7 @@ constexpr const char* kExamples = R"(Examples:
   ksa data tokenize --input book.txt --output shards/book --tokenizer byte
   ksa data tokenize --input a.txt b.txt --output shards/ab --tokenizer byte --documents blank-line --validation-fraction 0.01
   ksa data tokenize --input web.jsonl --jsonl-field text --output shards/web --tokenizer bpe.model --shards 16 --threads 8
+  ksa data tokenize --input web.jsonl --jsonl-field text --output shards/qwen --tokenizer Qwen3-0.6B/tokenizer.json
 
 Documents are lines unless --documents says otherwise. With --validation-fraction, DIR/train and DIR/validation are the
 shard folders, else DIR is. The output appears when everything is written, or not at all.
@@ -50,7 +51,10 @@ void AddDataTokenizeCommand(CLI::App& data) {
   options->threads = AvailableCores(1);
   command->add_option("--input", options->inputs, "Text files, or folders of them")->required()->expected(1, -1);
   command->add_option("--output", options->output, "Folder to make; it must not exist, or be empty")->required();
-  command->add_option("--tokenizer", options->tokenizer, "`byte`, or the file of a SentencePiece model")->required();
+  command
+      ->add_option(
+          "--tokenizer", options->tokenizer, "`byte`, a SentencePiece model, a tokenizer.json or a .tiktoken file")
+      ->required();
   const std::map<std::string, Documents> kinds = {
       {"line", Documents::kLine}, {"file", Documents::kFile}, {"blank-line", Documents::kBlankLine}};
   CLI::Option* documents = command->add_option("--documents", options->encode.documents, "line, file or blank-line")
@@ -63,6 +67,10 @@ void AddDataTokenizeCommand(CLI::App& data) {
                                                        {"replace", InvalidUtf8::kReplace}};
   command->add_option("--invalid-utf8", options->encode.invalid_utf8, "error (default), or replace by U+FFFD")
       ->transform(CLI::CheckedTransformer(policies));
+  command->add_flag(
+      "--special-tokens",
+      [options](int64_t) { options->special_tokens = SpecialTokens::kTokens; },
+      "The text of a special token (<|endoftext|>) becomes that token instead of text");
   command->add_option("--shards", options->shards, "Shards of the training part, at most")->capture_default_str();
   command->add_option("--threads", options->threads, "Tokenizing threads")
       ->capture_default_str()

@@ -10,6 +10,24 @@
 namespace ksa {
 namespace {
 
+template <typename Source>
+void CheckNames(const RuleCheck& check, const std::string& list, const std::vector<Source>& sources) {
+  if (!check.given.Usable({list})) {
+    return;
+  }
+  for (size_t i = 0; i < sources.size(); ++i) {
+    for (size_t j = 0; j < i; ++j) {
+      if (sources[i].name == sources[j].name) {
+        check.problems.Add(
+            check.given.PlaceOf({list}),
+            fmt::format("{}[{}].name", list, i),
+            fmt::format("{} is the name of source {} too; give each a name of its own", Quoted(sources[i].name), j));
+        break;
+      }
+    }
+  }
+}
+
 void CheckSources(const RuleCheck& check) {
   const DataConfig& data = check.draft.config.data;
   if (check.given.Usable({"data.train"})) {
@@ -25,20 +43,8 @@ void CheckSources(const RuleCheck& check) {
       check.Fail({"data.train"}, message.starts_with(prefix) ? message.substr(prefix.size()) : message);
     }
   }
-  if (check.given.Usable({"data.validation"})) {
-    for (size_t i = 0; i < data.validation.size(); ++i) {
-      for (size_t j = 0; j < i; ++j) {
-        if (data.validation[i].name == data.validation[j].name) {
-          check.problems.Add(
-              check.given.PlaceOf({"data.validation"}),
-              fmt::format("data.validation[{}].name", i),
-              fmt::format(
-                  "{} is the name of source {} too; give each a name of its own", Quoted(data.validation[i].name), j));
-          break;
-        }
-      }
-    }
-  }
+  CheckNames(check, "data.train", data.train);
+  CheckNames(check, "data.validation", data.validation);
 }
 
 void CheckDevice(const RuleCheck& check) {
@@ -66,14 +72,17 @@ void CheckBatch(const RuleCheck& check) {
   if (!check.given.Usable({"training.global_batch_size", "training.micro_batch_size"})) {
     return;
   }
-  const int64_t micro = config.training.micro_batch_size;
+  const std::optional<int32_t>& micro = config.training.micro_batch_size;
   const int64_t ranks = check.given.Usable({"parallel.data"}) ? config.parallel.data.value_or(1) : 1;
-  if (config.training.global_batch_size % (micro * ranks) != 0) {
+  if (config.training.global_batch_size % (micro.value_or(1) * ranks) != 0) {
+    const std::string size = micro ? fmt::format("micro_batch_size {}", *micro) : "";
+    const std::string data = ranks > 1 ? fmt::format("{} data ranks", ranks) : "";
     check.Fail({"training.global_batch_size"},
-               fmt::format("{} is not a multiple of micro_batch_size {}{}; change one of them",
+               fmt::format("{} is not a multiple of {}{}{}; change one of them",
                            config.training.global_batch_size,
-                           micro,
-                           ranks > 1 ? fmt::format(" x {} data ranks", ranks) : ""));
+                           size,
+                           micro && ranks > 1 ? " x " : "",
+                           data));
   }
 }
 

@@ -1,8 +1,7 @@
 // The keys of `run`, `data` and `training`.
-#include <filesystem>
-
 #include <fmt/core.h>
 
+#include "data/loader/open_source.h"
 #include "kernels/core/threads.h"
 #include "trainer/config/schema.h"
 
@@ -46,15 +45,6 @@ Codec<std::string> NameCodec() {
   return codec;
 }
 
-// The last folder of a path: the default name of a source.
-std::string FolderName(const std::string& path) {
-  std::filesystem::path folder = std::filesystem::path(path).lexically_normal();
-  if (!folder.has_filename()) {
-    folder = folder.parent_path();
-  }
-  return folder.filename().empty() ? path : folder.filename().string();
-}
-
 // Reads {path, name} and what `more` adds, then fills in the name.
 template <typename Source>
 bool ReadSource(const YamlNode& node, const Reporter& reporter, Source& out, std::vector<ItemField> more) {
@@ -71,7 +61,7 @@ bool ReadSource(const YamlNode& node, const Reporter& reporter, Source& out, std
     return reporter.Fail(node.place, "needs a path: the folder of the token shards");
   }
   if (out.name.empty()) {
-    out.name = FolderName(out.path);
+    out.name = SourceName("", out.path);
   }
   return true;
 }
@@ -219,12 +209,13 @@ std::vector<Key> TrainingKeys() {
                        "sequences an update; a multiple of micro_batch_size x data ranks",
                        kRefused,
                        [](Draft& d) -> int32_t& { return d.config.training.global_batch_size; }),
-      MakeKey<int32_t>("training.micro_batch_size",
-                       Count(),
-                       "1",
-                       "sequences that a rank computes at once",
-                       kFree,
-                       [](Draft& d) -> int32_t& { return d.config.training.micro_batch_size; }),
+      MakeKey<std::optional<int32_t>>(
+          "training.micro_batch_size",
+          OptionalCodec(Count(), "auto"),
+          "1",
+          "sequences that a rank computes at once; auto: the most of its share that divide it and fit into memory",
+          kFree,
+          [](Draft& d) -> std::optional<int32_t>& { return d.config.training.micro_batch_size; }),
       MakeKey<std::optional<int64_t>>("training.max_steps",
                                       updates,
                                       "none",

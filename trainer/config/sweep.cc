@@ -5,7 +5,6 @@
 #include <filesystem>
 #include <map>
 #include <set>
-#include <sstream>
 #include <utility>
 
 #include <fmt/core.h>
@@ -15,9 +14,11 @@
 #include "data/files/paths.h"
 #include "kernels/core/error.h"
 #include "model/mixers/registry.h"
+#include "trainer/config/cell_report.h"
 #include "trainer/config/codec.h"
 #include "trainer/config/load.h"
 #include "trainer/config/read_file.h"
+#include "trainer/config/schema.h"
 #include "trainer/config/sweep_draft.h"
 
 namespace ksa {
@@ -155,12 +156,11 @@ std::string FindBase(const SweepDraft& draft, const std::string& path, Problems&
   return "";
 }
 
-// Loads every cell; a line of a report that several cells share is said once, with the first of them.
+// Loads every cell, and reports what is wrong with all of them.
 void LoadCells(Sweep& sweep, const std::vector<CellPlan>& plans, const std::vector<std::string>& common_sets) {
-  std::set<std::string> reported;
-  std::string report;
+  CellReport report;
   for (const CellPlan& plan : plans) {
-    SweepCell cell{plan.label, common_sets, {}, plan.axes, plan.group, plan.repetition};
+    SweepCell cell{plan.label, common_sets, {}, plan.axes, plan.group, plan.repetition, {}};
     for (const Override& item : plan.overrides) {
       cell.sets.push_back(item.key + "=" + item.value);
     }
@@ -168,19 +168,16 @@ void LoadCells(Sweep& sweep, const std::vector<CellPlan>& plans, const std::vect
     cell.sets.push_back("run.name=" + ScalarText(sweep.name + "-" + folder));
     cell.sets.push_back("run.dir=" + ScalarText((std::filesystem::path(sweep.dir) / folder).string()));
     try {
-      cell.config = LoadConfig(sweep.base, cell.sets).config;
+      LoadedConfig loaded = LoadConfig(sweep.base, cell.sets);
+      cell.config = std::move(loaded.config);
+      cell.warnings = std::move(loaded.warnings);
     } catch (const Error& error) {
-      std::istringstream lines{std::string(error.what())};
-      for (std::string line; std::getline(lines, line);) {
-        if (reported.insert(line).second) {
-          report += fmt::format("{}cell {}: {}", report.empty() ? "" : "\n", plan.label, line);
-        }
-      }
+      report.Add(plan.label, error.what());
     }
     sweep.cells.push_back(std::move(cell));
   }
   if (!report.empty()) {
-    throw Error(ExitCode::kConfig, report);
+    throw Error(ExitCode::kConfig, report.Text(plans.size()));
   }
 }
 
@@ -216,6 +213,16 @@ std::string CellFolderName(const std::string& label) {
   }
   const std::string hash = fmt::format("-{:016x}", XXH3_64bits(label.data(), label.size()));
   return label.substr(0, kLongestFolderName - hash.size()) + hash;
+}
+
+bool IsSweepFile(const std::string& path) {
+  Problems ignored;
+  const YamlNode root = ParseYaml(ReadConfigFile(path), ignored.AddFile(path), "", ignored);
+  const auto names = [&](auto&& is) {
+    return std::any_of(root.entries.begin(), root.entries.end(), [&](const YamlEntry& entry) { return is(entry.key); });
+  };
+  return names([](const std::string& key) { return IsSweepKey(key); }) &&
+         !names([](const std::string& key) { return IsKnownPath(key); });
 }
 
 Sweep LoadSweep(const std::string& path, const std::vector<std::string>& common_sets) {

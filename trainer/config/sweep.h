@@ -12,12 +12,13 @@ namespace ksa {
 
 // One run of a sweep.
 struct SweepCell {
-  std::string label;              // what people read: "seed=1,chunk_size=4,window_chunks=16", "seed=1,full"
-  std::vector<std::string> sets;  // "key=value" on top of the base, run.name and run.dir included
-  Config config;                  // the base with `sets`; its run.dir is dir/CellFolderName(label)
-  std::string axes;               // the label's part of the axes: cells of equal axes are compared with each other
-  std::string group;              // the label without the keys of mean_over: cells of one group are repetitions
-  std::string repetition;         // the label's part of the keys of mean_over
+  std::string label;                  // what people read: "seed=1,chunk_size=4,window_chunks=16", "seed=1,full"
+  std::vector<std::string> sets;      // "key=value" on top of the base, run.name and run.dir included
+  Config config;                      // the base with `sets`; its run.dir is dir/CellFolderName(label)
+  std::string axes;                   // the label's part of the axes: cells of equal axes are compared with each other
+  std::string group;                  // the label without the keys of mean_over: cells of one group are repetitions
+  std::string repetition;             // the label's part of the keys of mean_over
+  std::vector<std::string> warnings;  // about `config`
 };
 
 struct Sweep {
@@ -32,6 +33,9 @@ struct Sweep {
 
 // The label as one part of a path: itself, or its first bytes and a hash of it where it is longer than 200 bytes.
 [[nodiscard]] std::string CellFolderName(const std::string& label);
+
+// Whether a file is a sweep, as far as its first keys tell, and no run configuration. Error(kMissingInput), kIo.
+[[nodiscard]] bool IsSweepFile(const std::string& path);
 
 // Reads the file (docs/configuration.md, sweeps) and the configuration of every cell. `base` is looked for beside the
 // sweep file, then from the working directory. `common_sets` apply to every cell, before its own values.

@@ -126,6 +126,10 @@ void CheckMeanOver(const SweepDraft& draft, const Reporter& reporter) {
 
 }  // namespace
 
+bool IsSweepKey(const std::string& key) {
+  return key == "base" || key == "axes" || key == "zip" || key == "variants";
+}
+
 SweepDraft ReadSweepDraft(const YamlNode& root, Problems& problems) {
   SweepDraft draft;
   const Codec<std::string> text = TextCodec();

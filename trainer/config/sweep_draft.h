@@ -42,6 +42,9 @@ struct SweepDraft {
   std::optional<int64_t> kv_length;
 };
 
+// Whether a file with this key at its top is a sweep: run configurations have other keys.
+[[nodiscard]] bool IsSweepKey(const std::string& key);
+
 // Reads {name, dir, base, axes, zip, variants, mean_over, kv_length}; every mistake goes to `problems`.
 [[nodiscard]] SweepDraft ReadSweepDraft(const YamlNode& root, Problems& problems);
 

@@ -204,4 +204,9 @@ const AttentionOptions& OptionsOf(const Mixer& mixer) {
   return AttentionOf(mixer).options();
 }
 
+bool HasDefaultOptions(const Mixer& mixer) {
+  const auto* attention = dynamic_cast<const AttentionMixer*>(&mixer);
+  return attention == nullptr || attention->options() == AttentionOptions();
+}
+
 }  // namespace ksa

@@ -131,4 +131,7 @@ class AttentionMixer : public Mixer {
 [[nodiscard]] const AttentionWindow& WindowOf(const Mixer& mixer);
 [[nodiscard]] const AttentionOptions& OptionsOf(const Mixer& mixer);
 
+// Whether every option of a layer stands at its default; so of a layer that has none.
+[[nodiscard]] bool HasDefaultOptions(const Mixer& mixer);
+
 }  // namespace ksa

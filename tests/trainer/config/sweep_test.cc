@@ -5,6 +5,7 @@
 
 #include "model/mixers/swa/swa.h"
 #include "tests/trainer/config/support.h"
+#include "trainer/config/cell_report.h"
 
 namespace ksa {
 namespace {
@@ -36,6 +37,29 @@ std::vector<std::string> Labels(const Sweep& sweep) {
     labels.push_back(cell.label);
   }
   return labels;
+}
+
+TEST(CellReport, SaysOnceWhatSeveralCellsShare) {
+  CellReport report;
+  EXPECT_TRUE(report.empty());
+  report.Add("a", "all\nonly a\ntwice in a\ntwice in a");
+  report.Add("b", "b and c\nall");
+  report.Add("c", "all\nb and c");
+  EXPECT_EQ(report.Text(3), "every cell: all\ncell a: only a\ncell a: twice in a\ncell b and 1 more: b and c");
+  EXPECT_EQ(report.Lines(4).front(), "cell a and 2 more: all");
+  CellReport one;
+  one.Add("a", "all");
+  EXPECT_EQ(one.Text(1), "cell a: all") << "a sweep of one cell";
+}
+
+TEST(SweepFile, IsToldFromARunConfiguration) {
+  const testing::TemporaryFolder folder;
+  EXPECT_TRUE(IsSweepFile(folder.Write("s.yaml", "name: s\nbase: base.yaml\naxes: {run.seed: [1]}\n")));
+  EXPECT_TRUE(IsSweepFile(folder.Write("half.yaml", "base: base.yaml\nzip: 3\n"))) << "with mistakes as well";
+  EXPECT_FALSE(IsSweepFile(folder.Write("run.yaml", testing::kBase)));
+  EXPECT_FALSE(IsSweepFile(folder.Write("stray.yaml", testing::kBase + std::string("base: x\n"))));
+  EXPECT_FALSE(IsSweepFile(folder.Write("empty.yaml", "")));
+  EXPECT_FALSE(IsSweepFile(folder.Write("broken.yaml", "{[")));
 }
 
 TEST_F(SweepTest, ProductOfAxesAndRows) {
@@ -181,13 +205,13 @@ TEST_F(SweepTest, MistakesOfCells) {
   EXPECT_EQ(
       Report("name: s\nbase: base.yaml\naxes: {model.attention.ksa.chunk_size: [4, 0]}\n"
              "variants: {odd: {model.head_dim: 7}}\n"),
-      "cell chunk_size=4,odd: --set 'model.head_dim=7': model.head_dim: must be even (RoPE turns pairs), got 7\n"
+      "every cell: --set 'model.head_dim=7': model.head_dim: must be even (RoPE turns pairs), got 7\n"
       "cell chunk_size=0,odd: --set 'model.attention.ksa.chunk_size=0': model.attention.ksa.chunk_size: must be at "
       "least 1, got 0");
   // A mistake of the base is told once.
   static_cast<void>(folder_.Write("bad.yaml", std::string(testing::kBase) + "logging: {interval: 0}\n"));
   EXPECT_EQ(Report("name: s\nbase: bad.yaml\naxes: {run.seed: [1, 2, 3]}\n"),
-            "cell seed=1: bad.yaml:6:21: logging.interval: must be at least 1, got 0");
+            "every cell: bad.yaml:6:21: logging.interval: must be at least 1, got 0");
 }
 
 }  // namespace
