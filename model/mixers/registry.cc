@@ -3,6 +3,7 @@
 #include <array>
 
 #include "model/mixers/full/full.h"
+#include "model/mixers/hca/hca.h"
 #include "model/mixers/ksa/ksa.h"
 #include "model/mixers/sca/sca.h"
 #include "model/mixers/swa/swa.h"
@@ -10,11 +11,12 @@
 namespace ksa {
 
 std::span<const MixerKind* const> MixerKinds() {
-  static const std::array<const MixerKind*, 4> kKinds = {
+  static const std::array<const MixerKind*, 5> kKinds = {
       &KsaKind(),
       &FullKind(),
       &SwaKind(),
       &ScaKind(),
+      &HcaKind(),
   };
   return kKinds;
 }

@@ -29,11 +29,30 @@ void Rotate(const ModelConfig& config, NaiveVector& x, size_t begin, int32_t pos
   }
 }
 
-// `part` is q, k or v; own: with the summaries' own projection, and their own norm if they have one.
-NaiveVector Projected(const NaiveLayer& layer, const std::string& part, const NaiveVector& normed, bool own) {
+// `part` is q, k or v; own: with the summaries' own projection.
+NaiveVector Product(const NaiveLayer& layer, const std::string& part, const NaiveVector& normed, bool own) {
+  return NaiveMultiply(layer.get("self_attn." + part + (own ? "_proj_summary.weight" : "_proj.weight")), normed);
+}
+
+// y, a product of the text row, and the taps of this row and of those before it in the text.
+void Convolve(const NaiveLayer& layer, const std::string& part, const NaiveRow& row, NaiveVector& y) {
+  const int32_t taps = OptionsOf(layer.spec).short_conv;
+  if (taps == 0 || row.is_summary) {
+    return;
+  }
+  const Parameter& weight = layer.get("self_attn." + part + "_conv1d.weight");
+  for (int32_t j = 0; j < taps && j <= row.index; ++j) {
+    const NaiveRow& earlier = *layer.rows[static_cast<size_t>(row.index - j)];  // text comes first, in order
+    const NaiveVector x = Product(layer, part, earlier.normed, false);
+    for (size_t c = 0; c < y.size(); ++c) {
+      y[c] += weight.value.As<double>()[c * static_cast<size_t>(taps) + static_cast<size_t>(taps - 1 - j)] * x[c];
+    }
+  }
+}
+
+// With q/k norms; own: the summaries' own, if there are any.
+void NormHeads(const NaiveLayer& layer, const std::string& part, bool own, NaiveVector& y) {
   const ModelConfig& config = layer.config;
-  NaiveVector y =
-      NaiveMultiply(layer.get("self_attn." + part + (own ? "_proj_summary.weight" : "_proj.weight")), normed);
   if (config.qk_norm && part != "v") {
     const bool own_norm = own && config.ksa.independent.qk_norm;
     const Parameter& weight = layer.get("self_attn." + part + (own_norm ? "_norm_summary.weight" : "_norm.weight"));
@@ -41,18 +60,21 @@ NaiveVector Projected(const NaiveLayer& layer, const std::string& part, const Na
       NaiveNormalize(y, head, weight, config.rms_norm_eps);
     }
   }
-  return y;
 }
 
 NaiveVector Project(const NaiveLayer& layer, const std::string& part, const NaiveRow& row) {
-  NaiveVector y = Projected(layer, part, row.normed, false);
+  NaiveVector y = Product(layer, part, row.normed, false);
+  Convolve(layer, part, row, y);
+  NormHeads(layer, part, false, y);
   if (row.is_summary && layer.config.ksa.independent.qkv) {
-    const NaiveVector own = Projected(layer, part, row.normed, true);
+    NaiveVector own = Product(layer, part, row.normed, true);
+    NormHeads(layer, part, true, own);
     for (size_t i = 0; i < y.size(); ++i) {
       y[i] = layer.mix * own[i] + (1.0 - layer.mix) * y[i];
     }
   }
-  for (size_t head = 0; part != "v" && head < y.size(); head += static_cast<size_t>(layer.config.head_dim)) {
+  const bool rotates = part != "v" && OptionsOf(layer.spec).rope == RopeUse::kDefault;
+  for (size_t head = 0; rotates && head < y.size(); head += static_cast<size_t>(layer.config.head_dim)) {
     Rotate(layer.config, y, head, row.position);
   }
   return y;
@@ -141,6 +163,20 @@ void Attention(const NaiveLayer& layer) {
 }
 
 }  // namespace
+
+NaiveVector NaiveProduct(const NaiveLayer& layer, const std::string& part, const NaiveRow& row) {
+  NaiveVector y = Product(layer, part, row.normed, false);
+  Convolve(layer, part, row, y);
+  return y;
+}
+
+NaiveVector NaiveProject(const NaiveLayer& layer, const std::string& part, const NaiveRow& row) {
+  return Project(layer, part, row);
+}
+
+void NaiveRotate(const ModelConfig& config, NaiveVector& x, size_t begin, int32_t position) {
+  Rotate(config, x, begin, position);
+}
 
 std::vector<NaiveMixer> NaiveAttentionMixers() {
   return {{"ksa", Always, Attention<KsaSees>},

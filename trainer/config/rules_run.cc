@@ -4,6 +4,7 @@
 
 #include "data/sampling/sample_order.h"
 #include "kernels/core/error.h"
+#include "model/mixers/registry.h"
 #include "trainer/config/rules.h"
 
 namespace ksa {
@@ -53,6 +54,13 @@ void CheckDevice(const RuleCheck& check) {
   }
   if (config.run.device == DeviceChoice::kCuda && !BuildHasCuda()) {
     check.Fail({"run.device"}, "this program was built without CUDA; use cpu or auto, or build the preset 'cuda'");
+  }
+  if (config.run.device == DeviceChoice::kCuda &&
+      check.given.Usable({"model.attention.pattern", "model.num_hidden_layers"})) {
+    const std::string problem = ResolveDefaults(check.draft).model.GpuProblem();
+    if (!problem.empty()) {
+      check.Fail({"run.device"}, problem);
+    }
   }
   if (config.run.device == DeviceChoice::kCuda && config.training.precision == DType::kF64) {
     check.Fail({"training.precision"}, "fp64 runs on the CPU only; use bf16 or fp32, or run.device: cpu");
@@ -196,21 +204,7 @@ void CheckRunRules(const Draft& draft, const Given& given, Problems& problems) {
 }
 
 std::vector<std::string> Warnings(const Config& config) {
-  std::vector<std::string> warnings;
-  const ModelConfig& model = config.model;
-  const int32_t sequence = config.training.sequence_length;
-  const int32_t chunk = model.ChunkSize();
-  const int32_t chunks = (sequence + chunk - 1) / chunk;
-  if (model.HasSummaryRows() && LiveChunks(chunks, model.MinKsaWindow()) == 0) {
-    warnings.push_back(fmt::format(
-        "model.attention: no summary is live: a sequence of {} tokens has {} chunks of {}, and the smallest "
-        "window_chunks of the ksa layers is {}, so text sees all text before it and no summary; use a "
-        "smaller window_chunks or chunk_size, or longer sequences",
-        sequence,
-        chunks,
-        chunk,
-        model.MinKsaWindow()));
-  }
+  std::vector<std::string> warnings = MixerWarnings(config.model, config.training.sequence_length);
   if (config.evaluation.interval > 0 && config.data.validation.empty()) {
     warnings.push_back("evaluation.interval: nothing is validated, because data.validation names no source");
   }

@@ -9,6 +9,7 @@
 #include "model/ksa/cost.h"
 #include "trainer/config/load.h"
 #include "trainer/config/rules.h"
+#include "trainer/loop/micro_batch_size.h"
 #include "trainer/step/training_state.h"
 
 namespace ksa {

@@ -14,13 +14,13 @@ constexpr const char* kEverything =
     "run: {name: 'a: \"b\" #c', dir: 'x y/[z]', seed: 18446744073709551615, device: cpu, deterministic: false, "
     "threads: 7, max_wall_minutes: 90.5}\n"
     "model:\n"
-    "  vocab_size: 300\n  hidden_size: 48\n  intermediate_size: 96\n  num_hidden_layers: 6\n"
+    "  vocab_size: 300\n  hidden_size: 48\n  intermediate_size: 96\n  num_hidden_layers: 7\n"
     "  num_attention_heads: 6\n  num_key_value_heads: 2\n  head_dim: 10\n  rope_theta: 123456.789\n"
     "  rms_norm_eps: 1.25e-5\n  qk_norm: false\n  tie_word_embeddings: true\n  initializer_range: fan_in\n"
     "  max_position_embeddings: 4096\n"
     "  attention:\n"
     "    pattern: [ksa, {kind: ksa, window_chunks: 9}, swa, {kind: swa, window: 5}, sca, {kind: sca, window_chunks: "
-    "0}]\n"
+    "0, rope: default}, {kind: full, short_conv: 0}]\n    rope: none\n    short_conv: 7\n"
     "    ksa:\n"
     "      chunk_size: 4\n      summary_tokens: 3\n      window_chunks: 2\n      text_positions: inner_chunk\n"
     "      summary_positions: zero\n      full_layers: bypass\n"
@@ -28,6 +28,9 @@ constexpr const char* kEverything =
     "      anneal: {start_step: 3, end_step: 50}\n"
     "    swa: {window: 33}\n"
     "    sca: {chunk_size: 4, window_chunks: 1}\n"
+    "    hca: {chunk_size: 5, window_chunks: 3, compressed_positions: zero, visibility: overlap, independent_kv: "
+    "false,\n"
+    "      gate: separate, value_norm: false}\n"
     "data:\n"
     "  train: [{path: /a/b, weight: 0.1, name: none}, {path: 'c, d', weight: 0.2, name: \"é\\\\\\x01\"}]\n"
     "  validation: [{path: v/w}, {path: -u, name: 'null'}]\n"
@@ -111,6 +114,9 @@ TEST(RenderConfig, ShortestPattern) {
   EXPECT_EQ(pattern("[{kind: ksa, window_chunks: 128}, {kind: full}]", 4), "[ksa, full]");
   EXPECT_EQ(pattern("[ksa, full, full]", 4), "[ksa, full, full]");
   EXPECT_EQ(pattern("[ksa, {kind: ksa, window_chunks: 7}]", 2), "[ksa, {kind: ksa, window_chunks: 7}]");
+  EXPECT_EQ(pattern("[full, {kind: full, rope: default, short_conv: 0}]", 2), "[full]");
+  EXPECT_EQ(pattern("[{kind: full, rope: none}, {kind: hca, short_conv: 4, window_chunks: 2}]", 2),
+            "[{kind: full, rope: none}, {kind: hca, window_chunks: 2, short_conv: 4}]");
 }
 
 TEST(RenderConfig, OriginsAreCommentsOfValidYaml) {

@@ -45,6 +45,20 @@ TEST(ResolveDevice, DefaultsFollowTheDevice) {
   EXPECT_EQ(config.training.precision, DType::kBF16);
 }
 
+TEST(ResolveDevice, RefusesAGpuForLayersWithoutKernels) {
+  const std::string what = " has no kernels for GPUs yet; set run.device: cpu (--device cpu)";
+  Config config = LoadBase({"model.attention.pattern=[full, {kind: ksa, short_conv: 4}]"});
+  config.run.device = DeviceChoice::kCuda;
+  EXPECT_EQ(MessageOf([&] { ResolveDevice(config, true); }),
+            "run.device: layer 1 (ksa) needs model.attention.short_conv, which" + what);
+  config.run.device = DeviceChoice::kCpu;
+  ResolveDevice(config, true);
+  EXPECT_EQ(config.run.device, DeviceChoice::kCpu);
+  config = LoadBase({"model.attention.pattern=[full, {kind: ksa, rope: none}]"});
+  config.run.device = DeviceChoice::kCuda;
+  ResolveDevice(config, true);
+}
+
 TEST(CheckAgainstRanks, FillsInTheDataRanks) {
   for (const int ranks : {1, 2, 4, 8}) {
     Config config = LoadBase();

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "model/mixers/full/full.h"
+#include "model/mixers/hca/hca.h"
 #include "model/mixers/ksa/ksa.h"
 #include "model/mixers/sca/sca.h"
 #include "model/mixers/swa/swa.h"
@@ -14,11 +15,12 @@
 namespace ksa {
 
 std::span<const MixerKind* const> MixerKinds() {
-  static const std::array<const MixerKind*, 5> kKinds = {
+  static const std::array<const MixerKind*, 6> kKinds = {
       &KsaKind(),
       &FullKind(),
       &SwaKind(),
       &ScaKind(),
+      &HcaKind(),
       &testing::PointwiseKind(),
   };
   return kKinds;
@@ -42,6 +44,7 @@ bool WhereTheyAttend(const ModelConfig& config) {
 
 std::vector<NaiveMixer> NaiveMixers() {
   std::vector<NaiveMixer> mixers = NaiveAttentionMixers();
+  mixers.push_back(NaiveHcaMixer());
   mixers.push_back({"pointwise", WhereTheyAttend, NaivePointwise});
   return mixers;
 }
