@@ -8,6 +8,7 @@
 #include "data/files/json.h"
 #include "data/files/paths.h"
 #include "data/files/posix_file.h"
+#include "data/tokenizers/foreign_tokenizer.h"
 #include "kernels/core/error.h"
 
 namespace ksa {
@@ -77,8 +78,9 @@ class ExternalTokenizer : public Tokenizer {
 
   void Encode(std::string_view, std::vector<int32_t>&) const override {
     Fail(ExitCode::kBadData,
-         "these tokens were imported without their tokenizer '{}': no text can be turned into them here",
-         name_);
+         "these tokens were imported without their tokenizer ('{}', {} tokens): text cannot be turned into them here",
+         name_,
+         vocab_size_);
   }
 
   [[nodiscard]] std::string Decode(std::span<const int32_t> ids) const override {
@@ -90,6 +92,8 @@ class ExternalTokenizer : public Tokenizer {
   }
 
   [[nodiscard]] bool CutsAnywhere() const override { return true; }
+
+  [[nodiscard]] bool SpellsText() const override { return false; }
 
   [[nodiscard]] int64_t vocab_size() const override { return vocab_size_; }
 
@@ -162,6 +166,14 @@ std::unique_ptr<Tokenizer> OpenTokenizer(const std::string& what) {
          NameOf(kind));
   }
   std::string contents = ReadSmallFile(what);
+  if (const std::string foreign = DescribeForeignTokenizer(contents); !foreign.empty()) {
+    Fail(
+        ExitCode::kBadData,
+        "{}: {}, which cannot be read yet. Train a SentencePiece model instead (ksa data train-tokenizer), or make the "
+        "ids elsewhere and bring them in with ksa data import --vocab-size N --eos-id E",
+        what,
+        foreign);
+  }
   try {
     if (contents.starts_with("{")) {
       return FromDescriptor(what, contents);

@@ -37,6 +37,9 @@ class Tokenizer {
   // Whether a text and its two halves, cut at any character, have the same ids; else it may only be cut at white space.
   [[nodiscard]] virtual bool CutsAnywhere() const = 0;
 
+  // Whether ids have a text at all: not those of an external tokenizer, which Decode writes as numbers.
+  [[nodiscard]] virtual bool SpellsText() const { return true; }
+
   [[nodiscard]] virtual int64_t vocab_size() const = 0;
   [[nodiscard]] virtual int64_t eos_id() const = 0;
   [[nodiscard]] virtual std::string name() const = 0;

@@ -223,7 +223,7 @@ void Verify(const CkptOptions& options) {
 }  // namespace
 
 void AddCkptCommand(CLI::App& app) {
-  CLI::App* group = app.add_subcommand("ckpt", "List, inspect and verify checkpoints");
+  CLI::App* group = app.add_subcommand("ckpt", "Checkpoints of a run");
   group->require_subcommand(1);
   const auto options = std::make_shared<CkptOptions>();
 
