@@ -17,6 +17,7 @@
 #include "trainer/commands/bench.h"
 #include "trainer/commands/check.h"
 #include "trainer/commands/ckpt.h"
+#include "trainer/commands/color_option.h"
 #include "trainer/commands/command_line.h"
 #include "trainer/commands/command_result.h"
 #include "trainer/commands/compare.h"
@@ -25,7 +26,9 @@
 #include "trainer/commands/eval.h"
 #include "trainer/commands/generate.h"
 #include "trainer/commands/train.h"
+#include "trainer/observe/invocation.h"
 #include "trainer/run/stop_signal.h"
+#include "trainer/version.h"
 
 namespace {
 
@@ -55,16 +58,16 @@ constexpr const char* kFirstSteps = R"(From text to a model:
 docs/exit-codes.md.)";
 
 // Exit codes: docs/exit-codes.md.
-ksa::CommandResult Run(int argc, char** argv) {
+ksa::CommandResult Run(int argc, char** argv, ksa::Invocation& invocation) {
   RefuseTilde(argc, argv);
   ksa::CommandResult result;
   CLI::App app{"Pretrains language models with Kwai Summary Attention", "ksa"};
   ksa::PrepareCommandLine(app);
-  app.set_version_flag("--version", KSA_VERSION, "print the version");
+  app.set_version_flag("--version", "ksa " + invocation.version, "print the version");
   app.require_subcommand(1);
   ksa::AddDataCommands(app);
   ksa::AddCheckCommand(app);
-  ksa::AddTrainCommand(app, result);
+  ksa::AddTrainCommand(app, invocation, result);
   ksa::AddAblateCommand(app, result);
   ksa::AddEvalCommand(app);
   ksa::AddGenerateCommand(app);
@@ -72,6 +75,7 @@ ksa::CommandResult Run(int argc, char** argv) {
   ksa::AddCkptCommand(app);
   ksa::AddBenchCommand(app);
   ksa::AddCompletionCommand(app);
+  ksa::AddColorOption(app, invocation.color);
   ksa::GroupCommands(app, "Before training", {"data", "check"});
   ksa::GroupCommands(app, "Training", {"train", "ablate"});
   ksa::GroupCommands(app, "Results", {"eval", "generate", "compare", "ckpt"});
@@ -94,9 +98,9 @@ void CheckPrinted(const ksa::CommandResult& result) {
   ksa::FailFile(ksa::FileUse::kWrite, errno, "standard output", "cannot be written");
 }
 
-ksa::CommandResult RunAndCheck(int argc, char** argv) {
+ksa::CommandResult RunAndCheck(int argc, char** argv, ksa::Invocation& invocation) {
   try {
-    const ksa::CommandResult result = Run(argc, argv);
+    const ksa::CommandResult result = Run(argc, argv, invocation);
     CheckPrinted(result);
     return result;
   } catch (const std::system_error& error) {  // what fmt throws where printing fails
@@ -125,12 +129,13 @@ int main(int argc, char** argv) {
   if (argc > 1 && (std::string_view(argv[1]) == "train" || std::string_view(argv[1]) == "ablate")) {
     ksa::CatchStopSignals();
   }
+  ksa::Invocation invocation = {.version = ksa::ProgramVersion(), .arguments = {argv, argv + argc}};
   try {
     ksa::CommandResult result;
-    ksa::ThrowAsErrors([&] { result = RunAndCheck(argc, argv); });
+    ksa::ThrowAsErrors([&] { result = RunAndCheck(argc, argv, invocation); });
     return End(static_cast<int>(result.code));
   } catch (const ksa::Error& error) {
-    fmt::print(stderr, "ksa: {}\n", error.what());
+    ksa::PrintError(error.what(), invocation.color);
     return End(static_cast<int>(error.code()));
   }
 }

@@ -11,7 +11,7 @@ namespace ksa {
 struct Batch {
   static constexpr int32_t kNoTarget = -1;
 
-  int64_t first_sample = 0;  // number of the first sample: in the run, or in the validation source
+  int64_t first_sample = 0;  // number of the first sample: in the run, or among those that a validation takes
   int32_t samples = 0;       // n
   int32_t sequence_length = 0;
   int32_t chunks = 0;  // C

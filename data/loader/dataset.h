@@ -11,6 +11,7 @@
 
 #include "data/loader/batch.h"
 #include "data/loader/data_config.h"
+#include "data/sampling/even_samples.h"
 
 namespace ksa {
 
@@ -45,8 +46,9 @@ class Dataset {
   // tokens when it is first touched; Error kBadData under OnCorrupt::kAbort.
   void MakeBatch(int64_t first, int64_t count, Batch& batch) const;
 
-  // Samples [first, first + count) of a validation source, in plain order; first + count <= its samples.
-  void MakeValidationBatch(size_t source, int64_t first, int64_t count, Batch& batch) const;
+  // Samples [first, first + count) of those that `samples` takes of a validation source, which holds samples.there in
+  // plain order; first + count <= samples.taken. Errors as MakeBatch.
+  void MakeValidationBatch(size_t source, const EvenSamples& samples, int64_t first, int64_t count, Batch& batch) const;
 
   // 16 hexadecimal digits over the contents (counts, hashes, tokenizer, order) of the training sources; not over paths.
   [[nodiscard]] std::string Fingerprint() const;
@@ -63,8 +65,5 @@ class Dataset {
   struct Impl;
   std::unique_ptr<Impl> impl_;
 };
-
-// Samples that validation reads of a source of `samples`: min(batches · global_batch_size, samples).
-[[nodiscard]] int64_t ValidationSamples(int64_t samples, int64_t batches, int64_t global_batch_size);
 
 }  // namespace ksa

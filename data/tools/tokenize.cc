@@ -193,7 +193,7 @@ TokenizeSummary TokenizeText(const TokenizeOptions& options) {
   if (bytes == 0) {
     Fail(ExitCode::kBadData, "{}: empty; there is no text to tokenize", options.inputs.front());
   }
-  const std::unique_ptr<Tokenizer> tokenizer = OpenTokenizer(options.tokenizer);
+  const std::unique_ptr<Tokenizer> tokenizer = OpenTokenizer(options.tokenizer, options.special_tokens);
   StagedFolder output(options.output);
   DocumentWriter writer(options, output, *tokenizer, bytes);
   CheckSpace(options, files, bytes, *tokenizer, output.staging());

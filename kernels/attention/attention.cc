@@ -34,11 +34,27 @@ void CheckShared(const ArgumentCheck& check, const Args& args) {
                       .key_rows = args.k.rows()});
   check.Tensor("q", args.q, dtype, args.q.shape);
   check.Tensor("k", args.k, dtype, {args.k.rows(), groups, args.q.shape[2]});
-  check.Tensor("v", args.v, dtype, args.k.shape);
-  check.Tensor("out", args.out, dtype, args.q.shape);
+  check.Rank("v", args.v, 3);
+  check.Tensor("v", args.v, dtype, {args.k.rows(), groups, args.v.shape[2]});
+  check.Tensor("out", args.out, dtype, {args.q.rows(), heads, args.v.shape[2]});
+  KSA_CHECK(args.v.shape[2] > 0 && args.scale >= 0.0,
+            "attention: values of {} columns a head, scale {}; expected at least one, and no negative number",
+            args.v.shape[2],
+            args.scale);
   check.Tensor("lse", args.lse, AccumulationType(dtype), {args.q.rows(), heads});
   KSA_CHECK(args.allocator == nullptr || args.allocator->device() == args.q.device,
             "attention: the scratch allocator is of another device than q");
+}
+
+template <typename Args>
+void CheckOnGpu(const Args& args) {
+  KSA_CHECK(
+      args.v.shape[2] == args.q.shape[2] && args.scale == 0.0,
+      "attention on GPUs takes values as wide as keys ({}) and the scale of that width, got {} and scale {}; run it "
+      "on the CPU",
+      args.q.shape[2],
+      args.v.shape[2],
+      args.scale);
 }
 
 template <typename Args>
@@ -67,6 +83,7 @@ void AttentionForward(const AttentionForwardArgs& args, const Stream& stream) {
   CheckShared(check, args);
   RunOp("AttentionForward", stream, {args.q.shape, args.k.shape}, [&] {
     if (!stream.device.IsCpu()) {
+      CheckOnGpu(args);
       KSA_CUDA_OR_FAIL("AttentionForward",
                        stream,
                        cuda_attention::Forward(args, RequireScratch("AttentionForward", args.allocator), stream));
@@ -84,12 +101,13 @@ void AttentionForward(const AttentionForwardArgs& args, const Stream& stream) {
 void AttentionBackward(const AttentionBackwardArgs& args, const Stream& stream) {
   const ArgumentCheck check("AttentionBackward", stream);
   CheckShared(check, args);
-  check.Tensor("dout", args.dout, args.q.dtype, args.q.shape);
+  check.Tensor("dout", args.dout, args.q.dtype, args.out.shape);
   check.Tensor("dq", args.dq, args.q.dtype, args.q.shape);
   check.Tensor("dk", args.dk, args.q.dtype, args.k.shape);
-  check.Tensor("dv", args.dv, args.q.dtype, args.k.shape);
+  check.Tensor("dv", args.dv, args.q.dtype, args.v.shape);
   RunOp("AttentionBackward", stream, {args.q.shape, args.k.shape}, [&] {
     if (!stream.device.IsCpu()) {
+      CheckOnGpu(args);
       KSA_CUDA_OR_FAIL("AttentionBackward",
                        stream,
                        cuda_attention::Backward(args, RequireScratch("AttentionBackward", args.allocator), stream));

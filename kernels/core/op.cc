@@ -59,7 +59,9 @@ void RunOp(const char* op,
   }
   const Marks marks(op, stream);
   if (stream.device.IsCpu()) {
-    body();
+    if (!stream.dry) {
+      body();
+    }
     return;
   }
   try {

@@ -21,6 +21,8 @@ class ContextKeys {
   std::unique_ptr<ContextText> text;
   KeyPair summaries;           // gradients that summary queries left
   bool has_gradients = false;  // backward of the attention has run
+
+  [[nodiscard]] int value_dim() const { return ValueDim(k.value, v.value, spec.head_dim); }
 };
 
 namespace {
@@ -57,13 +59,14 @@ struct SummaryRows {
 
 Tensor SummaryForward(const ExecContext& cx, const Var& q, const ContextKeys& keys, const Tensor& out) {
   const int e = keys.spec.head_dim;
+  const int c = keys.value_dim();
   const SummaryRows rows(keys.spec, q.rows());
   Tensor lse = cx.Empty({rows.count, q.cols() / e}, AccumulationType(q.value.dtype()));
   if (rows.count > 0) {
     AttentionForward({.q = rows.Of(q.value, e),
                       .k = Heads(keys.k.value, e),
-                      .v = Heads(keys.v.value, e),
-                      .out = rows.Of(out, e),
+                      .v = Heads(keys.v.value, c),
+                      .out = rows.Of(out, c),
                       .lse = lse,
                       .layout = keys.spec.local,
                       .window = keys.spec.window,
@@ -129,6 +132,7 @@ class ContextAttentionNode final : public Node {
  private:
   void SummaryBackward(const ExecContext& cx, const Tensor& dout, const Tensor& dq) {
     const int e = keys_->spec.head_dim;
+    const int c = keys_->value_dim();
     const SummaryRows rows(keys_->spec, q_.rows());
     if (rows.count == 0) {
       return;
@@ -138,13 +142,13 @@ class ContextAttentionNode final : public Node {
     left.v = cx.Empty(keys_->v.value.shape(), keys_->v.value.dtype());
     AttentionBackward({.q = rows.Of(q_.value, e),
                        .k = Heads(keys_->k.value, e),
-                       .v = Heads(keys_->v.value, e),
-                       .out = rows.Of(out_.value, e),
+                       .v = Heads(keys_->v.value, c),
+                       .out = rows.Of(out_.value, c),
                        .lse = kept_.summary_lse,
-                       .dout = rows.Of(dout, e),
+                       .dout = rows.Of(dout, c),
                        .dq = rows.Of(dq, e),
                        .dk = Heads(left.k, e),
-                       .dv = Heads(left.v, e),
+                       .dv = Heads(left.v, c),
                        .layout = keys_->spec.local,
                        .window = keys_->spec.window,
                        .allocator = cx.allocator,
@@ -168,7 +172,7 @@ Kept Run(const ExecContext& cx, const Var& q, ContextKeys& keys) {
     keys.text->StartReplay(cx, result.out.Rows(0, text_rows));
     return result;
   }
-  result.out = cx.Empty(q.value.shape(), q.value.dtype());
+  result.out = cx.Empty(OutputShape(q.value, keys.spec.head_dim, keys.value_dim()), q.value.dtype());
   // Needs nothing that travels.
   result.summary_lse = SummaryForward(cx, q, keys, result.out);
   result.text_lse = keys.text->Forward(cx, q.value.Rows(0, text_rows), result.out.Rows(0, text_rows));

@@ -25,8 +25,9 @@ class TextByKeys final : public ContextText {
 
   void StartKeys(const ExecContext& cx, const KeyPair& keys) override {
     for (size_t b = 0; b < rows_.plan().buffers.size(); ++b) {
-      const Shape shape = {rows_.sequences() * rows_.BufferRows(b), keys.k.cols()};
-      buffers_.push_back({cx.Empty(shape, keys.k.dtype()), cx.Empty(shape, keys.v.dtype())});
+      const int64_t rows = rows_.sequences() * rows_.BufferRows(b);
+      buffers_.push_back(
+          {cx.Empty({rows, keys.k.cols()}, keys.k.dtype()), cx.Empty({rows, keys.v.cols()}, keys.v.dtype())});
     }
     std::vector<Message> sends;
     std::vector<Message> receives;
@@ -42,12 +43,13 @@ class TextByKeys final : public ContextText {
   [[nodiscard]] Tensor Forward(const ExecContext& cx, const TensorView& q, const TensorView& out) override {
     Arrive(cx);
     const int e = rows_.spec().head_dim;
+    const int c = ValueDim(buffers_[0].k, buffers_[0].v, e);
     Tensor lse = cx.Empty({q.rows(), q.cols() / e}, AccumulationType(q.dtype));
     for (const KeysCall& call : rows_.calls()) {
       AttentionForward({.q = Heads(rows_.Queries(q, call), e),
                         .k = Heads(rows_.BufferKeys(buffers_[call.buffer].k, call), e),
-                        .v = Heads(rows_.BufferKeys(buffers_[call.buffer].v, call), e),
-                        .out = Heads(rows_.Queries(out, call), e),
+                        .v = Heads(rows_.BufferKeys(buffers_[call.buffer].v, call), c),
+                        .out = Heads(rows_.Queries(out, call), c),
                         .lse = rows_.Queries(lse, call),
                         .layout = rows_.LayoutOf(call),
                         .window = rows_.spec().window,
@@ -135,17 +137,19 @@ class TextByKeys final : public ContextText {
   [[nodiscard]] KeyPair Backward(const ExecContext& cx, const ContextTextBackward& args, const KeysCall& call) const {
     const int e = rows_.spec().head_dim;
     const KeyPair& buffer = buffers_[call.buffer];
-    const Shape shape = {rows_.KeysOf(call), buffer.k.cols()};
-    KeyPair gradients = {cx.Empty(shape, buffer.k.dtype()), cx.Empty(shape, buffer.v.dtype())};
+    const int c = ValueDim(buffer.k, buffer.v, e);
+    const int64_t rows = rows_.KeysOf(call);
+    KeyPair gradients = {cx.Empty({rows, buffer.k.cols()}, buffer.k.dtype()),
+                         cx.Empty({rows, buffer.v.cols()}, buffer.v.dtype())};
     AttentionBackward({.q = Heads(rows_.Queries(args.q, call), e),
                        .k = Heads(rows_.BufferKeys(buffer.k, call), e),
-                       .v = Heads(rows_.BufferKeys(buffer.v, call), e),
-                       .out = Heads(rows_.Queries(args.out, call), e),
+                       .v = Heads(rows_.BufferKeys(buffer.v, call), c),
+                       .out = Heads(rows_.Queries(args.out, call), c),
                        .lse = rows_.Queries(args.lse, call),
-                       .dout = Heads(rows_.Queries(args.dout, call), e),
+                       .dout = Heads(rows_.Queries(args.dout, call), c),
                        .dq = Heads(rows_.Queries(args.dq, call), e),
                        .dk = Heads(gradients.k, e),
-                       .dv = Heads(gradients.v, e),
+                       .dv = Heads(gradients.v, c),
                        .layout = rows_.LayoutOf(call),
                        .window = rows_.spec().window,
                        .allocator = cx.allocator},

@@ -131,25 +131,35 @@ TEST_F(LoaderTest, DocumentMaskFillsRowsByTheRule) {
   EXPECT_GT(dropped, 0);
 }
 
-TEST_F(LoaderTest, ValidationIsInPlainOrder) {
+// However many are taken, against the windows of the whole source in plain order.
+TEST_F(LoaderTest, ValidationTakesSamplesSpreadOverThePlainOrder) {
   const Dataset dataset(Config());
   ASSERT_EQ(dataset.validation_sources().size(), 1U);
   const SourceInfo& info = dataset.validation_sources()[0];
   EXPECT_EQ(info.name, "held out");
   const ShardFolder folder(folder_ / "v");
-  Batch batch;
-  dataset.MakeValidationBatch(0, 0, info.samples, batch);
-  int64_t sample = 0;
+  std::vector<std::vector<int32_t>> windows;
   for (const TokenShard& shard : folder.shards()) {
     const std::vector<int32_t> tokens = TokensOf(shard);
-    for (int64_t j = 0; j < (shard.tokens() - 1) / 21; ++j, ++sample) {
-      EXPECT_EQ(Slice(batch.inputs, sample * 21, 21), Slice(tokens, j * 21, 21));
-      EXPECT_EQ(Slice(batch.targets, sample * 21, 21), Slice(tokens, j * 21 + 1, 21));
+    for (int64_t j = 0; j < (shard.tokens() - 1) / 21; ++j) {
+      windows.push_back(Slice(tokens, j * 21, 22));
     }
   }
-  EXPECT_EQ(sample, info.samples);
-  EXPECT_EQ(ValidationSamples(info.samples, 2, 3), 6);
-  EXPECT_EQ(ValidationSamples(5, 2, 3), 5);
+  ASSERT_EQ(static_cast<int64_t>(windows.size()), info.samples);
+  ASSERT_GT(info.samples, 20);
+  Batch batch;
+  for (const int64_t taken : {int64_t{1}, int64_t{2}, int64_t{7}, info.samples / 2, info.samples - 1, info.samples}) {
+    const EvenSamples samples = TakeEvenly(taken, info.samples);
+    for (int64_t first = 0; first < taken; first += 3) {
+      const int64_t count = std::min<int64_t>(3, taken - first);
+      dataset.MakeValidationBatch(0, samples, first, count, batch);
+      for (int64_t i = 0; i < count; ++i) {
+        const std::vector<int32_t>& window = windows[static_cast<size_t>((first + i) * info.samples / taken)];
+        EXPECT_EQ(Slice(batch.inputs, i * 21, 21), Slice(window, 0, 21)) << first + i << " of " << taken;
+        EXPECT_EQ(Slice(batch.targets, i * 21, 21), Slice(window, 1, 21)) << first + i << " of " << taken;
+      }
+    }
+  }
 }
 
 TEST_F(LoaderTest, SaysWhatItHolds) {
@@ -240,7 +250,7 @@ TEST_P(LoaderCorrupt, AbortNamesTheBlockAndSkipGivesNoTargets) {
     config.document_mask = mask;
     config.chunk_size = 8;
     const Dataset dataset(config);
-    dataset.MakeValidationBatch(0, 0, samples, batch);
+    dataset.MakeValidationBatch(0, TakeEvenly(samples, samples), 0, samples, batch);
     // Sample j takes tokens j·1000 to (j + 1)·1000. From 2^20 on a block is bad, or a leaf: samples 1048 to 1056.
     const int64_t good = GetParam() ? 1048 : samples - 9;
     EXPECT_EQ(batch.corrupt_samples, samples - good);

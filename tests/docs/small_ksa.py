@@ -113,6 +113,23 @@ def small_run(arguments, batch):
     return own[:1] + sets + own[1:]
 
 
+def small_sweep(path):
+    """A sweep of fewer cells in the store; what it is based on is named from the root."""
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    small = text
+    for pattern, replacement in table.SMALL_SWEEP:
+        small = re.sub(pattern, replacement, small)
+    if small == text:
+        return path
+    base = lambda found: "base: " + os.path.abspath(os.path.join(os.path.dirname(path), found.group(1)))
+    small = re.sub(r"^base: *(\S+)", base, small, flags=re.M)
+    target = os.path.join(os.environ["KSA_DOCS_STORE"], os.path.basename(path))
+    with open(target, "w", encoding="utf-8") as file:
+        file.write(small)
+    return target
+
+
 def with_small_options(command, arguments):
     arguments = list(arguments)
     for option, value in table.SMALL_OPTION_VALUES.get(command, {}).items():
@@ -140,6 +157,8 @@ def prepare(command, arguments):
         arguments = [word for assignment in table.SMALL_MODEL for word in ("--set", assignment)] + arguments
     if command in (("train",), ("ablate",)):
         arguments = small_run(arguments, check_as_documented(arguments[0], arguments))
+    if command == ("ablate",):
+        arguments[0] = small_sweep(arguments[0])
     return with_small_options(command, arguments)
 
 

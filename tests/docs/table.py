@@ -57,6 +57,9 @@ SMALL_OPTIONS = {
     ("bench", "data"): {"--seconds": "0.1"},
 }
 
+# What becomes of a sweep's text: one seed says as much about a command as three.
+SMALL_SWEEP = [(r"run\.seed: \[(\d+)(, *\d+)+\]", r"run.seed: [\1]")]
+
 # What replaces the value of an option, where it is long.
 SMALL_OPTION_VALUES = {
     ("data", "train-tokenizer"): {"--vocab-size": "400"},

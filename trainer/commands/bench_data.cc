@@ -184,7 +184,7 @@ void AddBenchDataCommand(CLI::App& bench) {
   command->add_option("--input", options->input, "a text file, some tens of MB; documents are lines")
       ->required()
       ->type_name("FILE");
-  command->add_option("--tokenizer", options->tokenizers, "bytes, or SentencePiece models")
+  command->add_option("--tokenizer", options->tokenizers, "bytes, or files of tokenizers")
       ->type_name("byte|FILE")
       ->default_str("byte");
   command->add_option("--sequence-length", options->sequence_length, "T of the samples that are loaded")

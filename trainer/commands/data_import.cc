@@ -39,7 +39,7 @@ void AddDataImportCommand(CLI::App& data) {
       ->default_str("auto")
       ->group("Token files");
   CLI::Option* tokenizer =
-      command->add_option("--tokenizer", options->tokenizer, "what made the tokens: bytes, or a SentencePiece model")
+      command->add_option("--tokenizer", options->tokenizer, "what made the tokens, as in data tokenize")
           ->type_name("byte|FILE")
           ->group("Vocabulary");
   command->add_option("--vocab-size", options->vocab_size, "without --tokenizer: size of the vocabulary")

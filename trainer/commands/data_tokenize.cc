@@ -19,6 +19,7 @@ constexpr const char* kExamples = R"(Examples:
   ksa data tokenize --input book.txt --output shards/book --tokenizer byte
   ksa data tokenize --input a.txt b.txt --output shards/ab --tokenizer byte --documents blank-line --validation-fraction 0.01
   ksa data tokenize --input web.jsonl --jsonl-field text --output shards/web --tokenizer bpe.model --shards 16 --threads 8
+  ksa data tokenize --input web.jsonl --jsonl-field text --output shards/qwen --tokenizer Qwen3-0.6B/tokenizer.json
 
 Documents are lines unless --documents says otherwise. With --validation-fraction, DIR/train and DIR/validation are the
 shard folders, else DIR is. The output appears when everything is written, or not at all.
@@ -68,9 +69,15 @@ void AddDataTokenizeCommand(CLI::App& data) {
       ->transform(Choice<InvalidUtf8>({{"error", InvalidUtf8::kError}, {"replace", InvalidUtf8::kReplace}}))
       ->default_str("error")
       ->group("Text");
-  command->add_option("--tokenizer", options->tokenizer, "bytes, or a SentencePiece model")
+  command->add_option("--tokenizer", options->tokenizer, "bytes; a SentencePiece model, tokenizer.json, .tiktoken")
       ->required()
       ->type_name("byte|FILE")
+      ->group("Tokens");
+  command
+      ->add_flag(
+          "--special-tokens",
+          [options](int64_t) { options->special_tokens = SpecialTokens::kTokens; },
+          "the text of a special token (<|endoftext|>) becomes that token instead of text")
       ->group("Tokens");
   command->add_option("--output", options->output, "folder to make; it must not exist, or be empty")
       ->required()

@@ -26,8 +26,9 @@ struct GenerateOptions {
   DeviceOption device;
 };
 
-// Logits after the last of `ids`, over the ids of text alone. The whole context is computed again for every token.
-std::vector<double> NextLogits(LoadedModel& loaded, const std::vector<int32_t>& ids) {
+// Logits after the last of `ids`, over the first `vocabulary` ids: those of text that the tokenizer knows. The whole
+// context is computed again for every token.
+std::vector<double> NextLogits(LoadedModel& loaded, const std::vector<int32_t>& ids, int64_t vocabulary) {
   const ExecContext cx = loaded.runtime().Context();
   const auto length = static_cast<int32_t>(ids.size());
   const Tensor tokens = cx.Empty({length}, DType::kI32);
@@ -38,7 +39,7 @@ std::vector<double> NextLogits(LoadedModel& loaded, const std::vector<int32_t>& 
   const HostCopy row(logits, cx.stream);
   std::vector<double> wide(static_cast<size_t>(logits.size()));
   Copy(row.view(), {wide.data(), DType::kF64, {}, {logits.size()}}, {});
-  wide.resize(static_cast<size_t>(loaded.config().model.vocab_size));
+  wide.resize(static_cast<size_t>(vocabulary));
   return wide;
 }
 
@@ -71,7 +72,8 @@ void Generate(const GenerateOptions& options) {
     // Beyond the model's positions only the last ones are context.
     const size_t context = std::min(ids.size(), longest);
     const std::vector<int32_t> window(ids.end() - static_cast<std::ptrdiff_t>(context), ids.end());
-    const int32_t next = SampleToken(NextLogits(loaded, window), options.sampling, static_cast<uint64_t>(step));
+    const int32_t next =
+        SampleToken(NextLogits(loaded, window, tokenizer->vocab_size()), options.sampling, static_cast<uint64_t>(step));
     if (next == tokenizer->eos_id()) {
       break;
     }

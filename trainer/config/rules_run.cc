@@ -64,14 +64,17 @@ void CheckBatch(const RuleCheck& check) {
   if (!check.given.Usable({"training.global_batch_size", "training.micro_batch_size"})) {
     return;
   }
-  const int64_t micro = config.training.micro_batch_size;
+  const std::optional<int32_t>& micro = config.training.micro_batch_size;
   const int64_t ranks = check.given.Usable({"parallel.data"}) ? config.parallel.data.value_or(1) : 1;
-  if (config.training.global_batch_size % (micro * ranks) != 0) {
+  if (config.training.global_batch_size % (micro.value_or(1) * ranks) != 0) {
+    const std::string size = micro ? fmt::format("micro_batch_size {}", *micro) : "";
+    const std::string data = ranks > 1 ? fmt::format("{} data ranks", ranks) : "";
     check.Fail({"training.global_batch_size"},
-               fmt::format("{} is not a multiple of micro_batch_size {}{}; change one of them",
+               fmt::format("{} is not a multiple of {}{}{}; change one of them",
                            config.training.global_batch_size,
-                           micro,
-                           ranks > 1 ? fmt::format(" x {} data ranks", ranks) : ""));
+                           size,
+                           micro && ranks > 1 ? " x " : "",
+                           data));
   }
 }
 

@@ -3,30 +3,17 @@
 
 #include <cstdint>
 #include <functional>
-#include <map>
 #include <optional>
-#include <string>
 #include <vector>
 
 #include "data/loader/dataset.h"
 #include "model/ksa/model.h"
+#include "trainer/evaluate/evaluation_sums.h"
+#include "trainer/observe/validation_result.h"
 #include "trainer/step/micro_batch.h"
 #include "trainer/step/runtime.h"
 
 namespace ksa {
-
-// Sums over one source; the same on every rank.
-struct EvaluationSums {
-  explicit EvaluationSums(int32_t sequence_length)
-      : position_loss(static_cast<size_t>(sequence_length)), position_targets(position_loss.size()) {}
-
-  double loss = 0.0;  // natural logarithm, summed over targets
-  int64_t targets = 0;
-  std::vector<double> position_loss;     // [T]: by row of the sequence
-  std::vector<double> position_targets;  // [T]
-
-  [[nodiscard]] double MeanLoss() const { return targets > 0 ? loss / static_cast<double>(targets) : 0.0; }
-};
 
 // Forward passes without gradients, a batch at a time.
 class BatchEvaluator {
@@ -34,8 +21,9 @@ class BatchEvaluator {
   // Both must outlive it.
   BatchEvaluator(Runtime& runtime, KsaModel& model) : runtime_(runtime), model_(model) {}
 
-  // Adds the losses of this rank's batch to `sums`, which are for its sequence length. `mix`: AnnealMix.
-  void Add(const Batch& batch, double mix, EvaluationSums& sums);
+  // Adds the losses of this rank's batch to `sums`, which are for its sequence length. Its first sample is number
+  // `first` of those of `sums`. `mix`: AnnealMix.
+  void Add(const Batch& batch, int64_t first, double mix, EvaluationSums& sums);
 
  private:
   Runtime& runtime_;
@@ -51,17 +39,15 @@ class Evaluator {
   // Asked before every forward pass, by all ranks the same number of times; true on one must be true on all.
   using Interrupted = std::function<bool()>;
 
-  // The first `samples` samples of validation source `source`, spread over the data ranks. `mix`: AnnealMix. None when
-  // it was interrupted.
+  // `samples` of validation source `source`, shared by the data ranks. `mix`: AnnealMix. None when it was interrupted.
   [[nodiscard]] std::optional<EvaluationSums> Run(size_t source,
-                                                  int64_t samples,
+                                                  const EvenSamples& samples,
                                                   double mix,
                                                   const Interrupted& interrupted = {});
 
-  // Mean loss of every validation source by name: of each its first min(batches · global_batch_size, N) samples. None
-  // when it was interrupted.
-  [[nodiscard]] std::optional<std::map<std::string, double>> RunAll(int64_t batches,
-                                                                    int64_t global_batch_size,
+  // Every validation source, in order: of each min(wanted, N) samples, all N where `wanted` is none. None when it was
+  // interrupted.
+  [[nodiscard]] std::optional<std::vector<ValidationResult>> RunAll(std::optional<int64_t> wanted,
                                                                     double mix,
                                                                     const Interrupted& interrupted = {});
 

@@ -15,6 +15,9 @@ namespace {
 // The driver loads kernels and libraries' code at their first use.
 constexpr int64_t kCodeBytes = int64_t{512} << 20;
 
+// A process on the CPU before it takes any memory for tensors: code, MPI, buffers.
+constexpr int64_t kHostProcessBytes = int64_t{128} << 20;
+
 // What NCCL takes for a group of several ranks when the group is made: buffers and its kernels' code.
 constexpr int64_t kNcclGroupBytes = int64_t{384} << 20;
 
@@ -62,8 +65,9 @@ std::vector<int64_t> UpdatesToPlan(const Config& config) {
 MemoryPlan PlanMemory(const Config& config, int ranks, int rank) {
   const std::unique_ptr<Communicator> world = MakeDryCommunicator(ranks, rank);
   const MeshShape mesh = MeshOf(config.parallel, ranks);
+  const bool cpu = config.run.device == DeviceChoice::kCpu;
   Runtime runtime(*world,
-                  {.device = DeviceKind::kCuda,
+                  {.device = cpu ? DeviceKind::kCpu : DeviceKind::kCuda,
                    .mesh = mesh,
                    .sequence_parallel = config.parallel.sequence_parallel,
                    .deterministic = config.run.deterministic,
@@ -75,9 +79,9 @@ MemoryPlan PlanMemory(const Config& config, int ranks, int rank) {
   for (const int64_t update : UpdatesToPlan(config)) {
     state.updater.Run(BlankBatch(config, samples), update, config.optimizer.lr);
     if (config.evaluation.interval > 0) {
-      EvaluationSums sums(config.training.sequence_length);
+      EvaluationSums sums(config.training.sequence_length, *config.training.micro_batch_size);
       BatchEvaluator(runtime, state.model)
-          .Add(BlankBatch(config, config.training.micro_batch_size), AnnealMix(config.model, update), sums);
+          .Add(BlankBatch(config, *config.training.micro_batch_size), 0, AnnealMix(config.model, update), sums);
     }
   }
   MemoryPlan plan = {
@@ -85,7 +89,8 @@ MemoryPlan PlanMemory(const Config& config, int ranks, int rank) {
       .gradients = state.store.grads().bytes(),
       .master_weights = state.store.has_separate_master() ? state.store.exp_avg().bytes() : 0,
       .moments = 2 * state.store.exp_avg().bytes(),
-      .libraries = kCodeBytes + GpuStream::kWorkspaceBytes + NcclBytes(runtime.mesh(), state.store.replicas())};
+      .libraries = cpu ? kHostProcessBytes
+                       : kCodeBytes + GpuStream::kWorkspaceBytes + NcclBytes(runtime.mesh(), state.store.replicas())};
   const int64_t peak = runtime.allocator().use().peak;
   plan.activations = peak - plan.weights - plan.gradients - plan.master_weights - plan.moments;
   plan.unused = runtime.arena()->extent() - peak;
@@ -114,7 +119,8 @@ void CheckFits(const MemoryPlan& plan, const GpuInfo& gpu) {
     return;
   }
   Fail(ExitCode::kOutOfMemory,
-       "the run needs {} of device memory, {} has {} free of {}\n{}\nlower training.micro_batch_size or "
+       "the run needs {} of device memory, {} has {} free of {}\n{}\nlower training.micro_batch_size (auto: what fits) "
+       "or "
        "training.sequence_length, set training.recompute: block, or spread the optimizer state over more data ranks "
        "(parallel.zero: 1)",
        FormatBytes(plan.Total()),

@@ -6,6 +6,9 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
+
+#include "trainer/observe/validation_result.h"
 
 namespace ksa {
 
@@ -17,6 +20,7 @@ struct StepReport {
   double grad_norm = 0;   // global, before clipping
   double lr = 0;
   std::map<std::string, double> validation_loss;  // by source; empty when this update was not followed by validation
+  std::vector<ValidationResult> validation;       // the same in full, in the order of the sources; no file keeps it
 
   double step_ms = 0;  // wall time of the update (mean over the updates since the last report)
   double tokens_per_second = 0;

@@ -65,7 +65,7 @@ TEST(LoadConfig, Defaults) {
   EXPECT_EQ(config.schedule.warmup_steps, 0);
   EXPECT_EQ(config.schedule.decay_steps, 10);
   EXPECT_EQ(config.parallel, (ParallelConfig{1, 1, {}, false, 1}));
-  EXPECT_EQ(config.checkpoint, (CheckpointConfig{1000, 2, false, "auto", {}, {}}));
+  EXPECT_EQ(config.checkpoint, (CheckpointConfig{1000, 2, 0, false, "auto", {}, {}}));
   EXPECT_EQ(config.evaluation, (EvaluationConfig{0, 8}));
   EXPECT_EQ(config.logging, (LoggingConfig{1, true}));
 }
@@ -97,6 +97,7 @@ TEST(LoadConfig, Boundaries) {
            "parallel: {zero: 0, data: 8, sequence_parallel: false}\n",
            "checkpoint: {interval: 1, keep_last: 2, async: false}\n",
            "evaluation: {interval: 0, batches: 1}\n",
+           "evaluation: {batches: all}\n",
            "data: {train: [{path: a, weight: 2046}, {path: b, weight: 1}]}\n",
        }) {
     EXPECT_NO_THROW(static_cast<void>(LoadBase(snippet))) << snippet;

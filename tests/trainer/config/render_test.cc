@@ -38,8 +38,9 @@ constexpr const char* kEverything =
     "  clip_grad_norm: 0.3}\n"
     "schedule: {kind: cosine, warmup_steps: 11, decay_steps: 13, decay: sqrt}\n"
     "parallel: {data: 4, zero: 0, sequence_parallel: false}\n"
-    "checkpoint: {interval: 5, keep_last: 9, resume: never, load: 'none', retries: 0, allow_change: [optimizer.lr]}\n"
-    "evaluation: {interval: 6, batches: 4}\n"
+    "checkpoint: {interval: 5, keep_last: 9, keep_every: 10, resume: never, load: 'none', retries: 0, allow_change: "
+    "[optimizer.lr]}\n"
+    "evaluation: {interval: 6, batches: all}\n"
     "logging: {interval: 2, tensorboard: false}\n";
 
 // Keys whose one other value is refused for now, or beside the rest of kEverything.
@@ -68,6 +69,13 @@ TEST(RenderConfig, EverythingSurvives) {
   EXPECT_EQ(again.config, config) << text;
   EXPECT_EQ(RenderConfig(again.config), text);
   EXPECT_EQ(again.origins.size(), Schema().size()) << "complete";
+}
+
+TEST(RenderConfig, WhatAStartIsStillToDecideStaysOpen) {
+  const Config config = ParseConfig(testing::kBase, "t.yaml", {"training.micro_batch_size=auto"}).config;
+  EXPECT_FALSE(config.training.micro_batch_size.has_value());
+  EXPECT_NE(RenderConfig(config).find("micro_batch_size: auto"), std::string::npos) << RenderConfig(config);
+  EXPECT_EQ(ParseConfig(RenderConfig(config), "t.yaml").config, config);
 }
 
 TEST(RenderConfig, DefaultsSurvive) {

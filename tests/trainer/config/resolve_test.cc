@@ -73,6 +73,9 @@ TEST(CheckAgainstRanks, Mistakes) {
   EXPECT_EQ(RanksReport(3, {}),
             "training.global_batch_size: 8 is not a multiple of micro_batch_size 1 x 3 data ranks; change one of them; "
             "meshes of 3 ranks (data x context x tensor): 1 x 3 x 1");
+  EXPECT_EQ(RanksReport(3, {"training.micro_batch_size=auto"}),
+            "training.global_batch_size: 8 is not a multiple of 3 data ranks; change one of them; "
+            "meshes of 3 ranks (data x context x tensor): 1 x 3 x 1");
   EXPECT_EQ(RanksReport(2, {"training.micro_batch_size=8"}),
             "training.global_batch_size: 8 is not a multiple of micro_batch_size 8 x 2 data ranks; change one of them; "
             "meshes of 2 ranks (data x context x tensor): 1 x 2 x 1, 1 x 1 x 2");

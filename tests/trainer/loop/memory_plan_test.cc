@@ -79,12 +79,12 @@ TEST_F(MemoryPlanTest, ValidationBetweenUpdatesStaysWithinThePlan) {
   Runtime runtime(*self, {.device = DeviceKind::kCuda, .dry = true});
   TrainingState state(config.model, config.training, config.optimizer, {}, runtime);
   const Dataset dataset(DatasetConfigOf(config));
-  Evaluator evaluator(runtime, state.model, dataset, config.training.micro_batch_size);
+  Evaluator evaluator(runtime, state.model, dataset, *config.training.micro_batch_size);
   const Batch batch = BatchOf(config);
   state.updater.Run(batch, 1, 1e-3);
   const int64_t held = runtime.allocator().use().current;
   for (int64_t update = 2; update <= 4; ++update) {
-    static_cast<void>(evaluator.RunAll(3, 1, 1.0));  // two samples, and one alone
+    static_cast<void>(evaluator.RunAll(3, 1.0));  // two samples, and one alone
     EXPECT_EQ(runtime.allocator().use().current, held);
     state.updater.Run(batch, update, 1e-3);
     EXPECT_LE(runtime.arena()->extent(), plan.ArenaBytes());
