@@ -43,12 +43,13 @@ class TextByKeys final : public ContextText {
   [[nodiscard]] Tensor Forward(const ExecContext& cx, const TensorView& q, const TensorView& out) override {
     Arrive(cx);
     const int e = rows_.spec().head_dim;
-    const int c = ValueDim(buffers_[0].k, buffers_[0].v, e);
+    const int c = ValueDimOf(buffers_[0]);
     Tensor lse = cx.Empty({q.rows(), q.cols() / e}, AccumulationType(q.dtype));
     for (const KeysCall& call : rows_.calls()) {
+      const Expanded keys = ExpandedOf(cx, call);
       AttentionForward({.q = Heads(rows_.Queries(q, call), e),
-                        .k = Heads(rows_.BufferKeys(buffers_[call.buffer].k, call), e),
-                        .v = Heads(rows_.BufferKeys(buffers_[call.buffer].v, call), c),
+                        .k = Heads(keys.views.k, e),
+                        .v = Heads(keys.views.v, c),
                         .out = Heads(rows_.Queries(out, call), c),
                         .lse = rows_.Queries(lse, call),
                         .layout = rows_.LayoutOf(call),
@@ -137,13 +138,14 @@ class TextByKeys final : public ContextText {
   [[nodiscard]] KeyPair Backward(const ExecContext& cx, const ContextTextBackward& args, const KeysCall& call) const {
     const int e = rows_.spec().head_dim;
     const KeyPair& buffer = buffers_[call.buffer];
-    const int c = ValueDim(buffer.k, buffer.v, e);
+    const int c = ValueDimOf(buffer);
+    const Expanded keys = ExpandedOf(cx, call);
     const int64_t rows = rows_.KeysOf(call);
-    KeyPair gradients = {cx.Empty({rows, buffer.k.cols()}, buffer.k.dtype()),
-                         cx.Empty({rows, buffer.v.cols()}, buffer.v.dtype())};
+    KeyPair gradients = {cx.Empty({rows, keys.views.k.cols()}, buffer.k.dtype()),
+                         cx.Empty({rows, keys.views.v.cols()}, buffer.v.dtype())};
     AttentionBackward({.q = Heads(rows_.Queries(args.q, call), e),
-                       .k = Heads(rows_.BufferKeys(buffer.k, call), e),
-                       .v = Heads(rows_.BufferKeys(buffer.v, call), c),
+                       .k = Heads(keys.views.k, e),
+                       .v = Heads(keys.views.v, c),
                        .out = Heads(rows_.Queries(args.out, call), c),
                        .lse = rows_.Queries(args.lse, call),
                        .dout = Heads(rows_.Queries(args.dout, call), c),
@@ -154,7 +156,34 @@ class TextByKeys final : public ContextText {
                        .window = rows_.spec().window,
                        .allocator = cx.allocator},
                       cx.stream);
-    return gradients;
+    const KeyExpander* expander = rows_.spec().expander.get();
+    return expander == nullptr ? gradients : expander->Backward(cx, Arrived(call), gradients);
+  }
+
+  // The keys and values of a call, and what holds them where they were expanded from what arrived.
+  struct Expanded {
+    KeyPair held;
+    KeyViews views;
+  };
+
+  [[nodiscard]] KeyViews Arrived(const KeysCall& call) const {
+    const KeyPair& buffer = buffers_[call.buffer];
+    return {rows_.BufferKeys(buffer.k, call), rows_.BufferKeys(buffer.v, call)};
+  }
+
+  [[nodiscard]] Expanded ExpandedOf(const ExecContext& cx, const KeysCall& call) const {
+    const KeyExpander* expander = rows_.spec().expander.get();
+    if (expander == nullptr) {
+      return {{}, Arrived(call)};
+    }
+    Expanded keys = {expander->Expand(cx, Arrived(call)), {}};
+    keys.views = {keys.held.k, keys.held.v};
+    return keys;
+  }
+
+  [[nodiscard]] int ValueDimOf(const KeyPair& buffer) const {
+    const KeyExpander* expander = rows_.spec().expander.get();
+    return expander == nullptr ? ValueDim(buffer.k, buffer.v, rows_.spec().head_dim) : expander->value_dim();
   }
 
   KeyRows rows_;

@@ -16,6 +16,22 @@
 namespace ksa::testing {
 namespace {
 
+constexpr const char* kMlaFormat = "latent attention";  // of files that name none
+
+// What a file says it is, or what its configuration says where it does not.
+std::string FormatOf(const H5Reader& file) {
+  if (file.HasAttribute("/", "format")) {
+    return file.TextAttribute("/", "format");
+  }
+  std::string object = "/";
+  if (!file.HasAttribute(object, "config")) {
+    object += file.Children("/").front();
+  }
+  const bool is_latent = file.HasAttribute(object, "config") &&
+                         file.TextAttribute(object, "config").find("kv_lora_rank") != std::string::npos;
+  return is_latent ? kMlaFormat : "none";
+}
+
 // Every part of a file in one type at one place.
 void RunParts(const H5Reader& file, const std::string& format, const GoldenRun& run, Report& report) {
   if (format == "ksa-golden-1" || format == "ksa-golden-2") {
@@ -27,6 +43,8 @@ void RunParts(const H5Reader& file, const std::string& format, const GoldenRun& 
     RunAttentionFile(file, run, report);
   } else if (format == "ksa-golden-pool-1") {
     RunPoolFile(file, run, report);
+  } else if (format == kMlaFormat) {
+    RunMlaFile(file, run, report);
   } else if (format == "ksa-golden-layer-1") {
     RunLayerFile(file, run, report);
   } else {
@@ -79,6 +97,9 @@ std::vector<Precision> PrecisionsOf(const std::string& format, const Place& plac
 // What of a file there are no kernels for on a GPU yet; empty: nothing.
 std::string GpuProblemOf(const H5Reader& file, const std::string& format) {
   static const std::set<std::string> kOfHca = {"ksa-golden-attention-2", "ksa-golden-layer-1", "ksa-golden-pool-1"};
+  if (format == kMlaFormat) {
+    return "projections of latents, which have no kernels for GPUs yet";
+  }
   if (kOfHca.count(format) > 0) {
     return "hca, which has no kernels for GPUs yet";
   }
@@ -91,11 +112,12 @@ std::string GpuProblemOf(const H5Reader& file, const std::string& format) {
 
 FileResult Run(const std::string& path, const Place& place) {
   const H5Reader file(path);
-  const std::string format = file.TextAttribute("/", "format");
+  const std::string format = FormatOf(file);
   if (file.HasAttribute("/", "distill")) {
     return {Verdict::kSkip, "self-distillation, which the model does not have yet"};
   }
-  static const std::set<std::string> kFormats = {"ksa-golden-1",
+  static const std::set<std::string> kFormats = {kMlaFormat,
+                                                 "ksa-golden-1",
                                                  "ksa-golden-2",
                                                  "ksa-golden-attention-1",
                                                  "ksa-golden-attention-2",

@@ -50,6 +50,7 @@ void RunModelFile(const H5Reader& file, const std::string& variant, const Golden
 void RunTrainFile(const H5Reader& file, int32_t micro_batch_size, const GoldenRun& run, Report& report);
 void RunAttentionFile(const H5Reader& file, const GoldenRun& run, Report& report);
 void RunPoolFile(const H5Reader& file, const GoldenRun& run, Report& report);
+void RunMlaFile(const H5Reader& file, const GoldenRun& run, Report& report);
 void RunLayerFile(const H5Reader& file, const GoldenRun& run, Report& report);
 
 // What tests/golden/README.md finds fair: of what a forward pass computes, and of gradients.

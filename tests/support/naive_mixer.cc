@@ -3,19 +3,13 @@
 #include <cmath>
 
 #include "model/mixers/attention/attention_mixer.h"
+#include "model/mixers/mla/mla.h"
 
 namespace ksa::testing {
 namespace {
 
 // Whether a row sees another one.
 using Sees = bool (*)(const Mixer& spec, const NaiveRow& query, const NaiveRow& key);
-
-// A row with what it reads others with, and what others read of it.
-struct Attending {
-  NaiveVector q;
-  NaiveVector k;
-  NaiveVector v;
-};
 
 void Rotate(const ModelConfig& config, NaiveVector& x, size_t begin, int32_t position) {
   const size_t half = static_cast<size_t>(config.head_dim / 2);
@@ -80,30 +74,47 @@ NaiveVector Project(const NaiveLayer& layer, const std::string& part, const Naiv
   return y;
 }
 
-NaiveVector Attend(const NaiveLayer& layer, Sees sees, size_t query, const std::vector<Attending>& rows) {
-  const size_t e = static_cast<size_t>(layer.config.head_dim);
-  const size_t share = static_cast<size_t>(layer.config.num_attention_heads / layer.config.num_key_value_heads);
+// Columns of a head of keys and of values, and the query heads that share one.
+struct HeadShape {
+  size_t key = 0;
+  size_t value = 0;
+  size_t share = 1;
+};
+
+HeadShape ShapeOf(const NaiveLayer& layer) {
+  const ModelConfig& config = layer.config;
+  if (ProjectionOf(layer.spec) == Projection::kMla) {
+    const MlaConfig& mla = config.mixers.Of<MlaConfig>();
+    return {static_cast<size_t>(mla.key_dim()), static_cast<size_t>(mla.v_head_dim), 1};
+  }
+  const auto e = static_cast<size_t>(config.head_dim);
+  return {e, e, static_cast<size_t>(config.num_attention_heads / config.num_key_value_heads)};
+}
+
+NaiveVector Attend(const NaiveLayer& layer, Sees sees, size_t query, const std::vector<NaiveAttending>& rows) {
+  const HeadShape shape = ShapeOf(layer);
   const NaiveVector& q = rows[query].q;
-  NaiveVector out(q.size(), 0.0);
-  for (size_t h = 0; h < q.size() / e; ++h) {
-    const size_t g = h / share;
+  const size_t heads = q.size() / shape.key;
+  NaiveVector out(heads * shape.value, 0.0);
+  for (size_t h = 0; h < heads; ++h) {
+    const size_t g = h / shape.share;
     double total = 0.0;
     for (size_t j = 0; j < rows.size(); ++j) {
       if (!sees(layer.spec, *layer.rows[query], *layer.rows[j])) {
         continue;
       }
       double score = 0.0;
-      for (size_t i = 0; i < e; ++i) {
-        score += q[h * e + i] * rows[j].k[g * e + i];
+      for (size_t i = 0; i < shape.key; ++i) {
+        score += q[h * shape.key + i] * rows[j].k[g * shape.key + i];
       }
-      const double weight = std::exp(score / std::sqrt(static_cast<double>(e)));
+      const double weight = std::exp(score / std::sqrt(static_cast<double>(shape.key)));
       total += weight;
-      for (size_t i = 0; i < e; ++i) {
-        out[h * e + i] += weight * rows[j].v[g * e + i];
+      for (size_t i = 0; i < shape.value; ++i) {
+        out[h * shape.value + i] += weight * rows[j].v[g * shape.value + i];
       }
     }
-    for (size_t i = 0; i < e; ++i) {
-      out[h * e + i] /= total;
+    for (size_t i = 0; i < shape.value; ++i) {
+      out[h * shape.value + i] /= total;
     }
   }
   return out;
@@ -111,9 +122,13 @@ NaiveVector Attend(const NaiveLayer& layer, Sees sees, size_t query, const std::
 
 // Softmax over all keys that a row sees, with projections, norms and rotation as docs/ksa.md has them.
 void AttendWith(const NaiveLayer& layer, Sees sees) {
-  std::vector<Attending> rows;
+  std::vector<NaiveAttending> rows;
   for (const NaiveRow* row : layer.rows) {
-    rows.push_back({Project(layer, "q", *row), Project(layer, "k", *row), Project(layer, "v", *row)});
+    if (ProjectionOf(layer.spec) == Projection::kMla) {
+      rows.push_back(NaiveLatentRow(layer, *row));
+    } else {
+      rows.push_back({Project(layer, "q", *row), Project(layer, "k", *row), Project(layer, "v", *row)});
+    }
   }
   for (size_t i = 0; i < rows.size(); ++i) {
     layer.rows[i]->mixed = NaiveMultiply(layer.get("self_attn.o_proj.weight"), Attend(layer, sees, i, rows));
@@ -182,7 +197,8 @@ std::vector<NaiveMixer> NaiveAttentionMixers() {
   return {{"ksa", Always, Attention<KsaSees>},
           {"full", WhereTheyAttend, Attention<FullSees>},
           {"swa", WhereTheyAttend, Attention<SwaSees>},
-          {"sca", WhereTheyAttend, Attention<ScaSees>}};
+          {"sca", WhereTheyAttend, Attention<ScaSees>},
+          {"mla", WhereTheyAttend, Attention<FullSees>}};
 }
 
 std::optional<NaiveMixer> FindNaiveMixer(std::string_view kind) {

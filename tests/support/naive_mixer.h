@@ -48,6 +48,16 @@ struct NaiveMixer {
 // Those that are softmax attention with a window: ksa, full, swa, sca.
 [[nodiscard]] std::vector<NaiveMixer> NaiveAttentionMixers();
 
+// A row with what it reads others with, and what others read of it.
+struct NaiveAttending {
+  NaiveVector q;
+  NaiveVector k;
+  NaiveVector v;
+};
+
+// Of a layer with latents, in naive_mla.cc: keys and values of every head.
+[[nodiscard]] NaiveAttending NaiveLatentRow(const NaiveLayer& layer, const NaiveRow& row);
+
 // hca, in naive_hca.cc.
 [[nodiscard]] NaiveMixer NaiveHcaMixer();
 

@@ -5,13 +5,14 @@
 #include <fmt/core.h>
 
 #include "model/mixers/attention/options.h"
+#include "model/mixers/mla/mla.h"
 #include "trainer/config/schema.h"
 
 namespace ksa {
 namespace {
 
 // Kinds that are planned.
-constexpr std::array<const char*, 2> kPlanned = {"gdn", "mla"};
+constexpr std::array<const char*, 1> kPlanned = {"gdn"};
 
 // A codec whose values are one alternative of KeyValue; `none` is monostate.
 template <typename T>
@@ -240,6 +241,7 @@ std::vector<Key> AttentionKeys() {
   for (const MixerKey& key : AttentionOptionKeys()) {
     keys.push_back(KeyOf(key));
   }
+  keys.push_back(KeyOf(ProjectionKey()));
   for (const MixerKind* kind : MixerKinds()) {
     for (const MixerKey& key : kind->Keys()) {
       keys.push_back(KeyOf(key));

@@ -147,8 +147,9 @@ const char* NameOf(HfLayout layout) {
 std::vector<std::string> LayoutProblems(const ModelConfig& model, HfLayout layout) {
   for (size_t i = 0; i < model.layers.size(); ++i) {
     if (!HasDefaultOptions(*model.layers[i])) {
-      return {
-          fmt::format("model.attention: layer {} has rope: none or a short_conv, which no exported model computes", i)};
+      return {fmt::format(
+          "model.attention: layer {} has rope: none, a short_conv or projection: mla, which no exported model computes",
+          i)};
     }
   }
   if (layout == HfLayout::kQwen3) {

@@ -5,6 +5,7 @@
 #include <fmt/core.h>
 
 #include "kernels/core/error.h"
+#include "model/mixers/mla/mla.h"
 
 namespace ksa {
 namespace {
@@ -150,6 +151,21 @@ LayerSpec MakeAttentionLayer(const MixerKind& kind, const AttentionWindow& windo
   return LayerSpec(std::make_shared<AttentionMixer>(kind, window, options));
 }
 
+LayerSpec MakeAttentionLayer(const MixerKind& kind,
+                             const AttentionWindow& window,
+                             const ModelConfig& config,
+                             const EntryValues& entry) {
+  ModelConfig layer;
+  layer.mixers.Of<MlaConfig>().projection = config.mixers.Of<MlaConfig>().projection;
+  const MixerKey key = ProjectionKey();
+  if (const auto given = entry.find(key.path); given != entry.end()) {
+    key.set(layer, given->second);
+  }
+  const AttentionOptions options = OptionsOf(config, entry);
+  return layer.mixers.Of<MlaConfig>().projection == Projection::kMla ? WithMla(kind, window, options)
+                                                                     : MakeAttentionLayer(kind, window, options);
+}
+
 namespace {
 
 const AttentionMixer& AttentionOf(const Mixer& mixer) {
@@ -170,7 +186,8 @@ const AttentionOptions& OptionsOf(const Mixer& mixer) {
 
 bool HasDefaultOptions(const Mixer& mixer) {
   const auto* attention = dynamic_cast<const AttentionMixer*>(&mixer);
-  return attention == nullptr || attention->options() == AttentionOptions();
+  return attention == nullptr ||
+         (attention->options() == AttentionOptions() && ProjectionOf(mixer) == Projection::kGqa);
 }
 
 }  // namespace ksa

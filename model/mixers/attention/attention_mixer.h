@@ -121,6 +121,12 @@ class AttentionMixer : public Mixer {
                                            const AttentionWindow& window,
                                            const AttentionOptions& options);
 
+// The same where the entry of the pattern decides of the options, and whether projections are of latents.
+[[nodiscard]] LayerSpec MakeAttentionLayer(const MixerKind& kind,
+                                           const AttentionWindow& window,
+                                           const ModelConfig& config,
+                                           const EntryValues& entry);
+
 // What text sees in a layer of one of these kinds, and its options; an Error(kInternal) for any other.
 [[nodiscard]] const AttentionWindow& WindowOf(const Mixer& mixer);
 [[nodiscard]] const AttentionOptions& OptionsOf(const Mixer& mixer);

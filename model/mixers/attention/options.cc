@@ -1,7 +1,10 @@
 #include "model/mixers/attention/options.h"
 
+#include <algorithm>
+
 #include "kernels/short_conv/short_conv.h"
 #include "model/mixers/attention/attention_mixer.h"
+#include "model/mixers/mla/mla.h"
 
 namespace ksa {
 
@@ -27,6 +30,12 @@ std::vector<EntryField> WithAttentionFields(std::vector<EntryField> own) {
   return own;
 }
 
+std::vector<EntryField> WithProjection(std::vector<EntryField> own) {
+  const MixerKey key = ProjectionKey();
+  own.push_back({key.path, key.type});
+  return own;
+}
+
 AttentionOptions OptionsOf(const ModelConfig& config, const EntryValues& entry) {
   ModelConfig layer;
   layer.attention = config.attention;
@@ -41,7 +50,14 @@ AttentionOptions OptionsOf(const ModelConfig& config, const EntryValues& entry) 
 EntryValues WithAttentionEntry(const ModelConfig& config, const Mixer& mixer, EntryValues own) {
   ModelConfig layer;
   layer.attention = OptionsOf(mixer);
-  for (const MixerKey& key : AttentionOptionKeys()) {
+  layer.mixers.Of<MlaConfig>().projection = ProjectionOf(mixer);
+  std::vector<MixerKey> keys = AttentionOptionKeys();
+  const std::vector<EntryField> fields = mixer.kind().EntryFields();
+  const MixerKey projection = ProjectionKey();
+  if (std::any_of(fields.begin(), fields.end(), [&](const auto& field) { return field.name == projection.path; })) {
+    keys.push_back(projection);
+  }
+  for (const MixerKey& key : keys) {
     if (const KeyValue value = key.get(layer); value != key.get(config)) {
       own[key.path] = value;
     }

@@ -26,7 +26,9 @@ struct AttentionOptions {
 
 // The keys that say them for all layers, and the fields of an entry of the pattern, behind those of the kind's own.
 [[nodiscard]] std::vector<MixerKey> AttentionOptionKeys();
+// WithProjection: of kinds whose layers may be of latents (model/mixers/mla).
 [[nodiscard]] std::vector<EntryField> WithAttentionFields(std::vector<EntryField> own);
+[[nodiscard]] std::vector<EntryField> WithProjection(std::vector<EntryField> own);
 
 // Of a layer with this entry.
 [[nodiscard]] AttentionOptions OptionsOf(const ModelConfig& config, const EntryValues& entry);

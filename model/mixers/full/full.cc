@@ -11,10 +11,10 @@ class Full final : public MixerKind {
 
   [[nodiscard]] std::string_view doc() const override { return "all text before it"; }
 
-  [[nodiscard]] std::vector<EntryField> EntryFields() const override { return WithAttentionFields({}); }
+  [[nodiscard]] std::vector<EntryField> EntryFields() const override { return WithProjection(WithAttentionFields({})); }
 
   [[nodiscard]] LayerSpec MakeLayer(const ModelConfig& config, const EntryValues& entry) const override {
-    return FullLayer(OptionsOf(config, entry));
+    return MakeAttentionLayer(*this, AttentionWindow::Full(), config, entry);
   }
 
   [[nodiscard]] EntryValues EntryOf(const ModelConfig& config, const Mixer& mixer) const override {

@@ -114,11 +114,12 @@ class Ksa final : public MixerKind {
   }
 
   [[nodiscard]] std::vector<EntryField> EntryFields() const override {
-    return WithAttentionFields({{kWindow, KeyType::Integer(0)}});
+    return WithProjection(WithAttentionFields({{kWindow, KeyType::Integer(0)}}));
   }
 
   [[nodiscard]] LayerSpec MakeLayer(const ModelConfig& config, const EntryValues& entry) const override {
-    return KsaLayer(NumberOf(entry, kWindow).value_or(config.ksa.window_chunks), OptionsOf(config, entry));
+    const int32_t window = NumberOf(entry, kWindow).value_or(config.ksa.window_chunks);
+    return MakeAttentionLayer(*this, AttentionWindow::Ksa(window), config, entry);
   }
 
   [[nodiscard]] EntryValues EntryOf(const ModelConfig& config, const Mixer& mixer) const override {

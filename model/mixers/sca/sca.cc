@@ -31,12 +31,13 @@ class Sca final : public MixerKind {
   }
 
   [[nodiscard]] std::vector<EntryField> EntryFields() const override {
-    return WithAttentionFields({{kWindow, KeyType::Integer(0)}});
+    return WithProjection(WithAttentionFields({{kWindow, KeyType::Integer(0)}}));
   }
 
   [[nodiscard]] LayerSpec MakeLayer(const ModelConfig& config, const EntryValues& entry) const override {
     const int32_t window = config.mixers.Of<ScaConfig>().window_chunks.value_or(0);
-    return ScaLayer(NumberOf(entry, kWindow).value_or(window), OptionsOf(config, entry));
+    return MakeAttentionLayer(
+        *this, AttentionWindow::SlidingChunks(NumberOf(entry, kWindow).value_or(window)), config, entry);
   }
 
   [[nodiscard]] EntryValues EntryOf(const ModelConfig& config, const Mixer& mixer) const override {

@@ -27,12 +27,13 @@ class Swa final : public MixerKind {
   }
 
   [[nodiscard]] std::vector<EntryField> EntryFields() const override {
-    return WithAttentionFields({{kWindow, KeyType::Integer(1)}});
+    return WithProjection(WithAttentionFields({{kWindow, KeyType::Integer(1)}}));
   }
 
   [[nodiscard]] LayerSpec MakeLayer(const ModelConfig& config, const EntryValues& entry) const override {
     const int32_t window = config.mixers.Of<SwaConfig>().window.value_or(0);
-    return SwaLayer(NumberOf(entry, kWindow).value_or(window), OptionsOf(config, entry));
+    return MakeAttentionLayer(
+        *this, AttentionWindow::SlidingTokens(NumberOf(entry, kWindow).value_or(window)), config, entry);
   }
 
   [[nodiscard]] EntryValues EntryOf(const ModelConfig& config, const Mixer& mixer) const override {

@@ -27,7 +27,9 @@ constexpr const char* kFewCases[] = {"ksa, windows differ",
                                      "swa, sca, full",
                                      "short_conv, ksa, m 2, GQA, everything own",
                                      "hca, overlap, rope none, short_conv",
-                                     "documents, hca, short_conv"};
+                                     "documents, hca, short_conv",
+                                     "ksa of latents, everything own, m 2, annealed",
+                                     "documents, latents, short_conv"};
 
 // Enough chunks for every slice, of two ranks more than windows are wide, and a short last one.
 ModelCase LongEnough(ModelCase c, int ranks) {

@@ -7,6 +7,7 @@
 #include "model/mixers/full/full.h"
 #include "model/mixers/hca/hca.h"
 #include "model/mixers/ksa/ksa.h"
+#include "model/mixers/mla/mla.h"
 #include "model/mixers/sca/sca.h"
 #include "model/mixers/swa/swa.h"
 #include "model/ops/collectives.h"
@@ -243,6 +244,48 @@ void AddHcaCases(std::vector<ModelCase>& cases) {
   }
 }
 
+// Heads of 3 + 2 columns of keys and 5 of values.
+ModelCase MlaCase(const std::string& name, const std::vector<LayerSpec>& layers, std::optional<int32_t> q_lora_rank) {
+  ModelCase c = Case(name, layers);
+  c.config.mixers.Of<MlaConfig>() = {
+      .q_lora_rank = q_lora_rank, .kv_lora_rank = 7, .qk_nope_head_dim = 3, .qk_rope_head_dim = 2, .v_head_dim = 5};
+  return c;
+}
+
+LayerSpec LatentKsa(int32_t window, const AttentionOptions& options = {}) {
+  return WithMla(KsaKind(), AttentionWindow::Ksa(window), options);
+}
+
+void AddMlaCases(std::vector<ModelCase>& cases) {
+  const LayerSpec swa = WithMla(SwaKind(), AttentionWindow::SlidingTokens(4));
+  const LayerSpec sca = WithMla(ScaKind(), AttentionWindow::SlidingChunks(1));
+  const LayerSpec full = WithMla(FullKind(), AttentionWindow::Full());
+  cases.push_back(MlaCase("mla", {MlaLayer(), MlaLayer()}, std::nullopt));
+  ModelCase c = MlaCase("mla, query latents, with full, swa and sca", {MlaLayer(), kFull, swa, sca}, 6);
+  c.sequences = 2;
+  cases.push_back(c);
+  c = MlaCase("ksa of latents, everything own, m 2, annealed", {LatentKsa(1), full, LatentKsa(0)}, 6);
+  c.config.ksa.independent = kAllOwn;
+  c.config.ksa.summary_tokens = 2;
+  c.mix = 0.3;
+  cases.push_back(c);
+  c = MlaCase("ksa of latents, own qkv, annealed", {LatentKsa(1), kKsa1, LatentKsa(0)}, std::nullopt);
+  c.mix = 0.7;
+  cases.push_back(c);
+  cases.push_back(MlaCase("ksa of latents", {LatentKsa(1), MlaLayer(), LatentKsa(0)}, std::nullopt));
+  c = MlaCase("ksa of latents, nothing own", {LatentKsa(1), LatentKsa(0)}, 6);
+  c.config.ksa.independent = kNothingOwn;
+  c.sequences = 2;
+  cases.push_back(c);
+  c = MlaCase(
+      "ksa of latents, short_conv, rope none", {LatentKsa(1, Conv(3)), LatentKsa(0, Conv(4, RopeUse::kNone))}, 6);
+  cases.push_back(c);
+  c = MlaCase("documents, latents, short_conv", {LatentKsa(0), MlaLayer(Conv(3)), swa, LatentKsa(0)}, std::nullopt);
+  c.documents = {5, 7, 4, 1};
+  c.sequences = 2;
+  cases.push_back(c);
+}
+
 // Chunks of 3: two chunks of 5 tokens, three of 7, two of 4 and one of 1. With w = 0 and 1 some summaries are live in
 // the longer ones.
 void AddDocumentCases(std::vector<ModelCase>& cases) {
@@ -280,6 +323,7 @@ std::vector<ModelCase> ModelCases() {
   AddRopeCases(cases);
   AddConvCases(cases);
   AddHcaCases(cases);
+  AddMlaCases(cases);
   AddDocumentCases(cases);
   for (ModelCase& c : cases) {
     // The last document's padding, and a chunk of padding behind it.

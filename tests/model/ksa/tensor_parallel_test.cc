@@ -33,7 +33,9 @@ constexpr const char* kFewCases[] = {"ksa, m 2, GQA, everything own",
                                      "hybrid, bypass first",
                                      "anneal 0.3, everything own",
                                      "short_conv, ksa, m 2, GQA, everything own",
-                                     "hca, overlap, rope none, short_conv"};
+                                     "hca, overlap, rope none, short_conv",
+                                     "ksa of latents, everything own, m 2, annealed",
+                                     "documents, latents, short_conv"};
 
 // Nothing divides: 97 ids (99 where summaries are ids), 6 or 10 columns, 7 of the MLP, and rows as they come.
 ModelCase WithHeads(ModelCase c, const Heads& heads) {

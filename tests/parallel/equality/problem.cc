@@ -8,6 +8,7 @@
 #include "model/mixers/full/full.h"
 #include "model/mixers/hca/hca.h"
 #include "model/mixers/ksa/ksa.h"
+#include "model/mixers/mla/mla.h"
 #include "model/mixers/sca/sca.h"
 #include "model/mixers/swa/swa.h"
 
@@ -39,6 +40,11 @@ std::vector<LayerSpec> LayersOf(ModelKind kind, HcaVisibility seen) {
               KsaLayer(1, {.short_conv = 2})};
     case ModelKind::kHca:
       return {HcaLayer(2, seen), full, HcaLayer(0, seen, {.short_conv = 3}), HcaLayer(1, seen)};
+    case ModelKind::kMla:
+      return {WithMla(KsaKind(), AttentionWindow::Ksa(2)),
+              MlaLayer(),
+              WithMla(SwaKind(), AttentionWindow::SlidingTokens(9)),
+              WithMla(KsaKind(), AttentionWindow::Ksa(1), {.short_conv = 3})};
   }
   return {};
 }
@@ -51,6 +57,7 @@ void ApplyBundle(ModelConfig& config, int bundle) {
     config.ksa.independent = {.embedding = true, .qkv = true, .norm = true, .qk_norm = true};
     config.ksa.text_positions = TextPositions::kInnerChunk;
     hca.gate = HcaGate::kSeparate;
+    config.mixers.Of<MlaConfig>().q_lora_rank = 9;
     hca.value_norm = false;
   } else if (bundle == 2) {
     config.ksa.independent = {.embedding = false, .qkv = false, .norm = false, .qk_norm = false};
@@ -144,7 +151,7 @@ std::string RunLayout::ToString() const {
 
 const char* NameOf(ModelKind kind) {
   constexpr std::array<const char*, kModelKinds.size()> kNames = {
-      "ksa", "attend", "bypass", "sca", "swa", "full", "options", "hca"};
+      "ksa", "attend", "bypass", "sca", "swa", "full", "options", "hca", "mla"};
   return kNames.at(static_cast<size_t>(kind));
 }
 
@@ -167,6 +174,7 @@ Problem MakeProblem(ModelKind kind, int bundle, int64_t tensor_ranks) {
   config.ksa.chunk_size = kChunk;
   config.mixers.Of<ScaConfig>().chunk_size = kChunk;
   config.mixers.Of<HcaConfig>().chunk_size = kChunk;
+  config.mixers.Of<MlaConfig>() = {.kv_lora_rank = 10, .qk_nope_head_dim = 3, .qk_rope_head_dim = 4, .v_head_dim = 5};
   config.ksa.full_layers = kind == ModelKind::kBypass ? FullLayers::kBypass : FullLayers::kAttend;
   ApplyBundle(config, bundle);
   config.layers = LayersOf(kind, config.mixers.Of<HcaConfig>().visibility);

@@ -41,15 +41,16 @@ struct RunLayout {
 [[nodiscard]] std::string NameOf(const MeshShape& mesh);
 
 // kOptions: layers of several kinds with options of their own (model/mixers/attention/options.h).
-enum class ModelKind : int { kKsa, kAttend, kBypass, kSca, kSwa, kFull, kOptions, kHca };
-inline constexpr std::array<ModelKind, 8> kModelKinds = {ModelKind::kKsa,
+enum class ModelKind : int { kKsa, kAttend, kBypass, kSca, kSwa, kFull, kOptions, kHca, kMla };
+inline constexpr std::array<ModelKind, 9> kModelKinds = {ModelKind::kKsa,
                                                          ModelKind::kAttend,
                                                          ModelKind::kBypass,
                                                          ModelKind::kSca,
                                                          ModelKind::kSwa,
                                                          ModelKind::kFull,
                                                          ModelKind::kOptions,
-                                                         ModelKind::kHca};
+                                                         ModelKind::kHca,
+                                                         ModelKind::kMla};
 
 [[nodiscard]] const char* NameOf(ModelKind kind);
 

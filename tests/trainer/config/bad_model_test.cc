@@ -34,6 +34,36 @@ TEST(BadConfig, Model) {
   });
 }
 
+TEST(BadConfig, Mla) {
+  testing::ExpectReports({
+      {"model: {attention: {projection: mqa}}\n",
+       "t.yaml:2:33: model.attention.projection: expected one of gqa, mla, got 'mqa'"},
+      {"model: {attention: {pattern: [{kind: hca, projection: mla}]}}\n",
+       "t.yaml:2:55: model.attention.pattern[0].projection: a hca layer has no projection; it takes window_chunks, "
+       "rope, "
+       "short_conv"},
+      {"model: {attention: {pattern: [{kind: mla, projection: gqa}]}}\n",
+       "t.yaml:2:55: model.attention.pattern[0].projection: a mla layer has no projection; it takes rope, short_conv"},
+      {"model: {attention: {pattern: [{kind: mla, window: 3}]}}\n",
+       "t.yaml:2:51: model.attention.pattern[0].window: a mla layer has no window; it takes rope, short_conv"},
+      {"model: {attention: {pattern: [hca, full], projection: mla}}\n",
+       "t.yaml:2:55: model.attention.projection: mla, but hca layers pool keys and values of their own; say it in the "
+       "entries of other kinds"},
+      {"model: {attention: {pattern: [mla], mla: {qk_rope_head_dim: 7}}}\n",
+       "t.yaml:2:61: model.attention.mla.qk_rope_head_dim: must be even (RoPE turns pairs), got 7"},
+      {"model: {attention: {pattern: [mla], mla: {qk_nope_head_dim: 1000}}}\n",
+       "t.yaml:2:61: model.attention.mla.qk_nope_head_dim: heads of 1064 and 128 columns, but at most 1024 are taken; "
+       "use "
+       "less"},
+      {"model: {attention: {pattern: [mla], mla: {q_lora_rank: 0}}}\n",
+       "t.yaml:2:56: model.attention.mla.q_lora_rank: must be at least 1, got 0"},
+      {"model: {attention: {pattern: [mla], mla: {kv_lora_rank: none}}}\n",
+       "t.yaml:2:57: model.attention.mla.kv_lora_rank: expected a whole number in plain digits, as in 8, got 'none'"},
+      {"model: {attention: {pattern: [mla]}}\nparallel: {tensor: 3}\n",
+       "t.yaml:3:20: parallel.tensor: 3 does not divide num_attention_heads 4; this model takes 1, 2, 4"},
+  });
+}
+
 TEST(BadConfig, Hca) {
   testing::ExpectReports({
       {"model: {attention: {pattern: [ksa, hca]}}\n",
@@ -73,29 +103,31 @@ TEST(BadConfig, Hca) {
 TEST(BadConfig, Attention) {
   testing::ExpectReports({
       {"model: {attention: {pattern: ksa}}\n",
-       "t.yaml:2:30: model.attention.pattern: expected a list of layer kinds (ksa, full, swa, sca, hca), got 'ksa'"},
+       "t.yaml:2:30: model.attention.pattern: expected a list of layer kinds (ksa, full, swa, sca, hca, mla), got "
+       "'ksa'"},
       {"model: {attention: {pattern: []}}\n",
-       "t.yaml:2:30: model.attention.pattern: names no layer kind; list at least one of ksa, full, swa, sca, hca"},
+       "t.yaml:2:30: model.attention.pattern: names no layer kind; list at least one of ksa, full, swa, sca, hca, mla"},
       {"model: {attention: {pattern: [ksa, fall]}}\n",
-       "t.yaml:2:36: model.attention.pattern[1]: expected one of ksa, full, swa, sca, hca, got 'fall'; did you mean "
+       "t.yaml:2:36: model.attention.pattern[1]: expected one of ksa, full, swa, sca, hca, mla, got 'fall'; did you "
+       "mean "
        "'full'?"},
       {"model: {attention: {pattern: [gdn]}}\n",
-       "t.yaml:2:31: model.attention.pattern[0]: layers of kind gdn are not supported yet; use ksa, full, swa, sca or "
-       "hca"},
-      {"model: {attention: {pattern: [ksa, {kind: mla}]}}\n",
-       "t.yaml:2:43: model.attention.pattern[1].kind: layers of kind mla are not supported yet; use ksa, full, swa, "
-       "sca "
-       "or hca"},
+       "t.yaml:2:31: model.attention.pattern[0]: layers of kind gdn are not supported yet; use ksa, full, swa, sca, "
+       "hca or mla"},
+      {"model: {attention: {pattern: [ksa, {kind: gdn}]}}\n",
+       "t.yaml:2:43: model.attention.pattern[1].kind: layers of kind gdn are not supported yet; use ksa, full, swa, "
+       "sca, hca or mla"},
       {"model: {attention: {pattern: [{window_chunks: 3}]}}\n",
-       "t.yaml:2:31: model.attention.pattern[0]: needs a kind: ksa, full, swa, sca or hca"},
+       "t.yaml:2:31: model.attention.pattern[0]: needs a kind: ksa, full, swa, sca, hca or mla"},
       {"model: {attention: {pattern: [{kind: ksa, window: 3}]}}\n",
        "t.yaml:2:51: model.attention.pattern[0].window: a ksa layer has no window; it takes window_chunks, rope, "
-       "short_conv"},
+       "short_conv, projection"},
       {"model: {attention: {pattern: [{kind: full, window_chunks: 3}]}}\n",
        "t.yaml:2:59: model.attention.pattern[0].window_chunks: a full layer has no window_chunks; it takes rope, "
-       "short_conv"},
+       "short_conv, projection"},
       {"model: {attention: {pattern: [{kind: full, window: 3}]}}\n",
-       "t.yaml:2:52: model.attention.pattern[0].window: a full layer has no window; it takes rope, short_conv"},
+       "t.yaml:2:52: model.attention.pattern[0].window: a full layer has no window; it takes rope, short_conv, "
+       "projection"},
       {"model: {attention: {pattern: [{kind: ksa, windows: 3}]}}\n",
        "t.yaml:2:43: model.attention.pattern[0].windows: unknown key; did you mean 'window'?"},
       {"model: {attention: {pattern: [{kind: ksa, window_chunks: -1}]}}\n",
@@ -104,7 +136,7 @@ TEST(BadConfig, Attention) {
        "t.yaml:2:51: model.attention.pattern[0].window: must be at least 1, got 0"},
       {"model: {attention: {pattern: [[ksa]]}}\n",
        "t.yaml:2:31: model.attention.pattern[0]: expected a mapping of kind, window_chunks, rope, "
-       "short_conv, window, got a list"},
+       "short_conv, projection, window, got a list"},
       {"model: {attention: {pattern: [swa]}}\n",
        "t.yaml:2:30: model.attention.swa.window: required, because the pattern has swa layers; give it"},
       {"model: {attention: {pattern: [swa], swa: {window: 0}}}\n",

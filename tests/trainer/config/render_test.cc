@@ -20,7 +20,7 @@ constexpr const char* kEverything =
     "  max_position_embeddings: 4096\n"
     "  attention:\n"
     "    pattern: [ksa, {kind: ksa, window_chunks: 9}, swa, {kind: swa, window: 5}, sca, {kind: sca, window_chunks: "
-    "0, rope: default}, {kind: full, short_conv: 0}]\n    rope: none\n    short_conv: 7\n"
+    "0, rope: default}, {kind: full, short_conv: 0}]\n    rope: none\n    short_conv: 7\n    projection: mla\n"
     "    ksa:\n"
     "      chunk_size: 4\n      summary_tokens: 3\n      window_chunks: 2\n      text_positions: inner_chunk\n"
     "      summary_positions: zero\n      full_layers: bypass\n"
@@ -31,6 +31,7 @@ constexpr const char* kEverything =
     "    hca: {chunk_size: 5, window_chunks: 3, compressed_positions: zero, visibility: overlap, independent_kv: "
     "false,\n"
     "      gate: separate, value_norm: false}\n"
+    "    mla: {q_lora_rank: 9, kv_lora_rank: 10, qk_nope_head_dim: 11, qk_rope_head_dim: 12, v_head_dim: 13}\n"
     "data:\n"
     "  train: [{path: /a/b, weight: 0.1, name: none}, {path: 'c, d', weight: 0.2, name: \"é\\\\\\x01\"}]\n"
     "  validation: [{path: v/w}, {path: -u, name: 'null'}]\n"
@@ -115,6 +116,8 @@ TEST(RenderConfig, ShortestPattern) {
   EXPECT_EQ(pattern("[ksa, full, full]", 4), "[ksa, full, full]");
   EXPECT_EQ(pattern("[ksa, {kind: ksa, window_chunks: 7}]", 2), "[ksa, {kind: ksa, window_chunks: 7}]");
   EXPECT_EQ(pattern("[full, {kind: full, rope: default, short_conv: 0}]", 2), "[full]");
+  EXPECT_EQ(pattern("[{kind: full, projection: mla}, mla, {kind: swa, window: 3, projection: gqa}]", 3),
+            "[{kind: full, projection: mla}, mla, {kind: swa, window: 3}]");
   EXPECT_EQ(pattern("[{kind: full, rope: none}, {kind: hca, short_conv: 4, window_chunks: 2}]", 2),
             "[{kind: full, rope: none}, {kind: hca, window_chunks: 2, short_conv: 4}]");
 }

@@ -54,6 +54,14 @@ TEST(ResolveDevice, RefusesAGpuForLayersWithoutKernels) {
   config.run.device = DeviceChoice::kCpu;
   ResolveDevice(config, true);
   EXPECT_EQ(config.run.device, DeviceChoice::kCpu);
+  for (const auto& [pattern, says] :
+       {std::pair("[full, hca]", "layer 1 (hca) needs the pooling of chunks"),
+        std::pair("[full, mla]", "layer 1 (mla) needs projection: mla"),
+        std::pair("[{kind: ksa, projection: mla}]", "layer 0 (ksa) needs projection: mla")}) {
+    config = LoadBase({std::string("model.attention.pattern=") + pattern});
+    config.run.device = DeviceChoice::kCuda;
+    EXPECT_EQ(MessageOf([&] { ResolveDevice(config, true); }), std::string("run.device: ") + says + ", which" + what);
+  }
   config = LoadBase({"model.attention.pattern=[full, {kind: ksa, rope: none}]"});
   config.run.device = DeviceChoice::kCuda;
   ResolveDevice(config, true);

@@ -95,8 +95,9 @@ TEST(HfConfig, LayoutsRefuseWhatTheyCannotSayByKey) {
        "independent.embedding"},
       {HfLayout::kReleased, "pattern: [ksa]", "qk_norm: false,", "model.qk_norm"},
       {HfLayout::kOwn, "pattern: [hca]", "", "layer 0 is hca"},
+      {HfLayout::kOwn, "pattern: [ksa, {kind: ksa, projection: mla}]", "", "layer 1 has"},
       {HfLayout::kOwn, "pattern: [full, {kind: ksa, rope: none}]", "", "layer 1 has rope: none"},
-      {HfLayout::kQwen3, "pattern: [full], short_conv: 4", "", "layer 0 has rope: none or a short_conv"},
+      {HfLayout::kQwen3, "pattern: [full], short_conv: 4", "", "layer 0 has rope: none, a short_conv"},
       {HfLayout::kReleased, "pattern: [ksa], rope: none", "", "layer 0 has rope: none"}};
   for (const auto& [layout, attention, more, says] : cases) {
     const std::vector<std::string> problems = LayoutProblems(Model(attention, more), layout);

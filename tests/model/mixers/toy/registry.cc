@@ -7,6 +7,7 @@
 #include "model/mixers/full/full.h"
 #include "model/mixers/hca/hca.h"
 #include "model/mixers/ksa/ksa.h"
+#include "model/mixers/mla/mla.h"
 #include "model/mixers/sca/sca.h"
 #include "model/mixers/swa/swa.h"
 #include "tests/model/mixers/toy/pointwise.h"
@@ -15,12 +16,13 @@
 namespace ksa {
 
 std::span<const MixerKind* const> MixerKinds() {
-  static const std::array<const MixerKind*, 6> kKinds = {
+  static const std::array<const MixerKind*, 7> kKinds = {
       &KsaKind(),
       &FullKind(),
       &SwaKind(),
       &ScaKind(),
       &HcaKind(),
+      &MlaKind(),
       &testing::PointwiseKind(),
   };
   return kKinds;
