@@ -38,8 +38,13 @@ void CheckShared(const ArgumentCheck& check, const Args& args) {
                       .key_rows = args.k.rows()});
   check.Tensor("q", args.q, dtype, args.q.shape);
   check.Tensor("k", args.k, dtype, {args.k.rows(), groups, args.q.shape[2]});
-  check.Tensor("v", args.v, dtype, args.k.shape);
-  check.Tensor("out", args.out, dtype, args.q.shape);
+  check.Rank("v", args.v, 3);
+  check.Tensor("v", args.v, dtype, {args.k.rows(), groups, args.v.shape[2]});
+  check.Tensor("out", args.out, dtype, {args.q.rows(), heads, args.v.shape[2]});
+  KSA_CHECK(args.v.shape[2] > 0 && args.scale >= 0.0,
+            "attention: values of {} columns a head, scale {}; expected at least one, and no negative number",
+            args.v.shape[2],
+            args.scale);
   check.Tensor("lse", args.lse, AccumulationType(dtype), {args.q.rows(), heads});
   KSA_CHECK(args.allocator == nullptr || args.allocator->device() == args.q.device,
             "attention: the scratch allocator is of another device than q");
@@ -62,6 +67,17 @@ OpWork WorkOf(const Args& args, bool backward) {
     work.text_queries = args.layout.query_rows();
   }
   return work;
+}
+
+template <typename Args>
+void CheckOnGpu(const Args& args) {
+  KSA_CHECK(
+      args.v.shape[2] == args.q.shape[2] && args.scale == 0.0,
+      "attention on GPUs takes values as wide as keys ({}) and the scale of that width, got {} and scale {}; run it "
+      "on the CPU",
+      args.q.shape[2],
+      args.v.shape[2],
+      args.scale);
 }
 
 template <typename Args>
@@ -116,6 +132,7 @@ void AttentionForward(const AttentionForwardArgs& args, const Stream& stream) {
   const auto work = [&] { return WorkOf(args, false); };
   RunOp("AttentionForward", stream, {args.q.shape, args.k.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
+      CheckOnGpu(args);
       ForwardOnDevice(args, stream);
       return;
     }
@@ -131,10 +148,10 @@ void AttentionForward(const AttentionForwardArgs& args, const Stream& stream) {
 void AttentionBackward(const AttentionBackwardArgs& args, const Stream& stream) {
   const ArgumentCheck check("AttentionBackward", stream);
   CheckShared(check, args);
-  check.Tensor("dout", args.dout, args.q.dtype, args.q.shape);
+  check.Tensor("dout", args.dout, args.q.dtype, args.out.shape);
   check.Tensor("dq", args.dq, args.q.dtype, args.q.shape);
   check.Tensor("dk", args.dk, args.q.dtype, args.k.shape);
-  check.Tensor("dv", args.dv, args.q.dtype, args.k.shape);
+  check.Tensor("dv", args.dv, args.q.dtype, args.v.shape);
   const auto work = [&] {
     OpWork backward = WorkOf(args, true);
     backward.bytes += MovedBy(backward.kind, {args.dout, args.dq, args.dk, args.dv}).bytes;
@@ -142,6 +159,7 @@ void AttentionBackward(const AttentionBackwardArgs& args, const Stream& stream) 
   };
   RunOp("AttentionBackward", stream, {args.q.shape, args.k.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
+      CheckOnGpu(args);
       BackwardOnDevice(args, stream);
       return;
     }

@@ -44,7 +44,8 @@ PairCount CountTextPairs(const SummaryLayout& layout, const AttentionWindow& win
       const int64_t in_window = std::min<int64_t>(before, window.chunks);
       pairs.text += SumOfMinima(in_window * k + begin, tokens, window.tokens);
       if (window.summaries) {
-        pairs.summary += tokens * (before - in_window) * layout.summary_tokens;
+        const int64_t own = window.overlap && end == k && tokens > 0 ? 1 : 0;  // seen by the last token
+        pairs.summary += (tokens * (before - (window.overlap ? 0 : in_window)) + own) * layout.summary_tokens;
       }
     }
   }

@@ -65,7 +65,9 @@ void RunUncounted(const char* op,
   }
   const Marks marks(op, stream);
   if (stream.device.IsCpu()) {
-    body();
+    if (!stream.dry) {
+      body();
+    }
     return;
   }
   try {

@@ -101,6 +101,9 @@ class Mixer {
   // Empty, or why the layer cannot be divided among `ranks` tensor ranks.
   [[nodiscard]] virtual std::string TensorProblem(const ModelConfig& config, int32_t ranks) const = 0;
 
+  // Empty, or the kind or key for which there are no kernels of a GPU yet.
+  [[nodiscard]] virtual std::string GpuProblem() const { return {}; }
+
   // What decoding keeps after `tokens` tokens of a sequence.
   [[nodiscard]] virtual CacheSize CacheAt(const ModelConfig& config, int64_t tokens, DType dtype) const = 0;
 };
@@ -139,8 +142,18 @@ class MixerKind {
   // The chunks that its layers need; none: any.
   [[nodiscard]] virtual std::optional<ChunkKey> Chunk(const ModelConfig& /*config*/) const { return std::nullopt; }
 
+  // Tokens of text that its layers see, where a chunk size and a number of chunks decide: an ablation over the chunk
+  // size holds it constant. Of layers that don't override it.
+  [[nodiscard]] virtual std::optional<int64_t> TextWindow(const ModelConfig& /*config*/) const { return std::nullopt; }
+
   // The rules between its keys that are broken.
   [[nodiscard]] virtual std::vector<MixerProblem> Problems(const MixerDraft& /*draft*/) const { return {}; }
+
+  // What is allowed but surely not meant, a line each; of a model in use with sequences of this length.
+  [[nodiscard]] virtual std::vector<std::string> Warnings(const ModelConfig& /*config*/,
+                                                          int32_t /*sequence_length*/) const {
+    return {};
+  }
 };
 
 }  // namespace ksa

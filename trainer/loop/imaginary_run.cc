@@ -13,6 +13,9 @@ namespace {
 // The driver loads kernels and libraries' code at their first use.
 constexpr int64_t kCodeBytes = int64_t{512} << 20;
 
+// A process on the CPU before it takes any memory for tensors: code, MPI, buffers.
+constexpr int64_t kHostProcessBytes = int64_t{128} << 20;
+
 // What NCCL takes for a group of several ranks when the group is made: buffers and its kernels' code.
 constexpr int64_t kNcclGroupBytes = int64_t{384} << 20;
 
@@ -71,13 +74,14 @@ Tensor TakeRest(
   return Tensor::Empty({rest * (2 * rows + documents)}, DType::kI32, allocator);
 }
 
-MemoryPlan MemoryOf(Runtime& runtime, const ParameterStore& store) {
+MemoryPlan MemoryOf(Runtime& runtime, const ParameterStore& store, bool on_cpu) {
   MemoryPlan plan = {
       .weights = store.weights().bytes(),
       .gradients = store.grads().bytes(),
       .master_weights = store.has_separate_master() ? store.exp_avg().bytes() : 0,
       .moments = 2 * store.exp_avg().bytes(),
-      .libraries = kCodeBytes + GpuStream::kWorkspaceBytes + NcclBytes(runtime.mesh(), store.replicas())};
+      .libraries = on_cpu ? kHostProcessBytes
+                          : kCodeBytes + GpuStream::kWorkspaceBytes + NcclBytes(runtime.mesh(), store.replicas())};
   const int64_t peak = runtime.allocator().use().peak;
   plan.activations = peak - plan.weights - plan.gradients - plan.master_weights - plan.moments;
   plan.unused = runtime.arena()->extent() - peak;
@@ -94,7 +98,7 @@ ImaginaryRun Imagine(const Config& config, const ImaginaryRank& place) {
   const std::unique_ptr<Communicator> world = MakeDryCommunicator(place.ranks, place.rank);
   world->SetObserver(run.log.get());
   Runtime runtime(*world,
-                  {.device = DeviceKind::kCuda,
+                  {.device = place.on_cpu ? DeviceKind::kCpu : DeviceKind::kCuda,
                    .mesh = run.mesh,
                    .sequence_parallel = config.parallel.sequence_parallel,
                    .threads = 1,
@@ -105,7 +109,7 @@ ImaginaryRun Imagine(const Config& config, const ImaginaryRank& place) {
   state.store.Initialize(config.run.seed, runtime.stream());
   run.replicas = state.store.replicas();
   const int64_t samples = config.training.global_batch_size / run.mesh.data;
-  const int64_t micro_batch = config.training.micro_batch_size;
+  const int64_t micro_batch = *config.training.micro_batch_size;
   run.micro_batches = (samples + micro_batch - 1) / micro_batch;
   const bool few = place.three_micro_batches && samples % micro_batch == 0;
   const Batch batch = BlankBatch(config, few ? std::min(samples, 3 * micro_batch) : samples);
@@ -115,12 +119,12 @@ ImaginaryRun Imagine(const Config& config, const ImaginaryRank& place) {
     state.updater.Run(batch, update, config.optimizer.lr);
     run.log->Stop();
     if (config.evaluation.interval > 0) {
-      EvaluationSums sums(config.training.sequence_length, config.training.micro_batch_size);
+      EvaluationSums sums(config.training.sequence_length, micro_batch);
       BatchEvaluator(runtime, state.model)
-          .Add(BlankBatch(config, config.training.micro_batch_size), 0, AnnealMix(config.model, update), sums);
+          .Add(BlankBatch(config, micro_batch), 0, AnnealMix(config.model, update), sums);
     }
   }
-  run.memory = MemoryOf(runtime, state.store);
+  run.memory = MemoryOf(runtime, state.store, place.on_cpu);
   return run;
 }
 

@@ -18,6 +18,7 @@ struct ImaginaryRank {
   // Of updates with many micro-batches three are run, for all between the first and the last are alike; memory is then
   // as good as exact, up to the rounding of one block. Else all are run.
   bool three_micro_batches = false;
+  bool on_cpu = false;  // else on a GPU
 };
 
 // What it did and took.
@@ -36,7 +37,7 @@ struct ImaginaryRun {
   }
 };
 
-// `config` has a precision and has been checked for this number of ranks.
+// `config` has a precision and a micro-batch size and has been checked for this number of ranks.
 [[nodiscard]] ImaginaryRun Imagine(const Config& config, const ImaginaryRank& place = {});
 
 }  // namespace ksa

@@ -6,7 +6,7 @@
 namespace ksa {
 
 MemoryPlan PlanMemory(const Config& config, int ranks, int rank) {
-  return Imagine(config, {.ranks = ranks, .rank = rank}).memory;
+  return Imagine(config, {.ranks = ranks, .rank = rank, .on_cpu = config.run.device == DeviceChoice::kCpu}).memory;
 }
 
 std::array<MemoryPlan::Segment, 7> MemoryPlan::Segments() const {
@@ -37,7 +37,8 @@ void CheckFits(const MemoryPlan& plan, const GpuInfo& gpu) {
     return;
   }
   Fail(ExitCode::kOutOfMemory,
-       "the run needs {} of device memory, {} has {} free of {}\n{}\nlower training.micro_batch_size or "
+       "the run needs {} of device memory, {} has {} free of {}\n{}\nlower training.micro_batch_size (auto: what fits) "
+       "or "
        "training.sequence_length, set training.recompute: block, or spread the optimizer state over more data ranks "
        "(parallel.zero: 1)",
        FormatBytes(plan.Total()),

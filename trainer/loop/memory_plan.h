@@ -1,5 +1,5 @@
-// What a run will take of a GPU's memory, found by running one update on imaginary memory: the same code, the same
-// requests in the same order, no GPU needed.
+// What a run will take of a GPU's memory, or a rank on the CPU of its host's, found by running one update on imaginary
+// memory: the same code, the same requests in the same order, no GPU needed.
 #pragma once
 
 #include <array>
@@ -38,7 +38,7 @@ struct MemoryPlan {
   [[nodiscard]] std::string Table() const;  // a line a segment, and the sum
 };
 
-// Of rank `rank` of `ranks`.
+// Of rank `rank` of `ranks`, on the CPU where run.device says so, else on a GPU.
 [[nodiscard]] MemoryPlan PlanMemory(const Config& config, int ranks = 1, int rank = 0);
 
 // Error(kOutOfMemory) with the table and what to change, when the plan does not fit into the GPU's free memory.

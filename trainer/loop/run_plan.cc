@@ -9,6 +9,7 @@
 #include "model/ksa/cost.h"
 #include "trainer/config/load.h"
 #include "trainer/config/rules.h"
+#include "trainer/loop/micro_batch_size.h"
 #include "trainer/step/training_state.h"
 
 namespace ksa {
@@ -84,6 +85,26 @@ std::optional<MeshPlan> Known(const std::vector<MeshPlan>& plans, const Config& 
   return std::nullopt;
 }
 
+// With a micro-batch size where it is open (auto): the largest that fits on every rank.
+Config WithMicroBatch(const Config& open, const KnownDevice& device, int ranks) {
+  Config config = open;
+  if (config.training.micro_batch_size) {
+    return config;
+  }
+  const MeshShape mesh = MeshOf(config.parallel, ranks);
+  const auto fits = [&](int32_t size) {
+    config.training.micro_batch_size = size;
+    const std::vector<int> run = RanksToRun(mesh);
+    return std::all_of(run.begin(), run.end(), [&](int rank) {
+      const ImaginaryRun one = Imagine(config, {.ranks = ranks, .rank = rank, .three_micro_batches = true});
+      return one.memory.Total() <= device.memory_bytes;
+    });
+  };
+  config.training.micro_batch_size =
+      LargestMicroBatch(static_cast<int32_t>(config.training.global_batch_size / mesh.data), fits);
+  return config;
+}
+
 TableCell Milliseconds(const MeshPlan& plan, double seconds) {
   return plan.seconds ? TableCell(1e3 * seconds) : TableCell();
 }
@@ -116,8 +137,9 @@ std::vector<int> RanksToRun(const MeshShape& mesh) {
   return ranks;
 }
 
-MeshPlan PlanMesh(const Config& config, const KnownDevice& device, int ranks, double forward_flops) {
-  MeshPlan plan = {.mesh = MeshOf(config.parallel, ranks), .recompute = config.training.recompute};
+MeshPlan PlanMesh(const Config& open, const KnownDevice& device, int ranks, double forward_flops) {
+  MeshPlan plan = {.mesh = MeshOf(open.parallel, ranks), .recompute = open.training.recompute};
+  const Config config = WithMicroBatch(open, device, ranks);
   double slowest = -1.0;
   for (const int rank : RanksToRun(plan.mesh)) {
     const ImaginaryRun run = Imagine(config, {.ranks = ranks, .rank = rank, .three_micro_batches = true});

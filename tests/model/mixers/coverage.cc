@@ -69,10 +69,10 @@ void CheckLayer(const MixerKind& kind, ModelConfig model, std::vector<std::strin
   const LayerSpec layer = found == nullptr ? kind.MakeLayer(model, {}) : *found;
   model.layers = {layer};
   model.num_hidden_layers = 1;
-  int64_t products = 0;  // multiply-adds of a text row
+  int64_t products = 0;  // multiply-adds of a text row, with all that decays: matrices and taps
   for (const ParameterSpec& spec : ParameterSpecs(model)) {
     const bool of_mixer = spec.first_layer == 0 && spec.kind == ParameterKind::kAttention;
-    products += of_mixer && spec.shape.rank() == 2 ? spec.shape.size() : 0;
+    products += of_mixer && spec.decays ? spec.shape.size() : 0;
   }
   if (products == 0) {
     missing.push_back("it declares no matrix of kind kAttention");

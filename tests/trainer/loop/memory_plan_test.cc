@@ -70,7 +70,7 @@ TEST(MemoryPlan, ValidationBetweenUpdatesStaysWithinThePlan) {
   Runtime runtime(*self, {.device = DeviceKind::kCuda, .dry = true});
   TrainingState state(config.model, config.training, config.optimizer, {}, runtime);
   const Dataset dataset(DatasetConfigOf(config));
-  Evaluator evaluator(runtime, state.model, dataset, config.training.micro_batch_size);
+  Evaluator evaluator(runtime, state.model, dataset, *config.training.micro_batch_size);
   const Batch batch = BatchOf(config);
   state.updater.Run(batch, 1, 1e-3);
   const int64_t held = runtime.allocator().use().current;
