@@ -1,6 +1,5 @@
 #include "model/ksa/work_log.h"
 
-#include <algorithm>
 #include <string_view>
 
 #include "kernels/core/error.h"
@@ -68,10 +67,16 @@ void WorkLog::Moves(const Communicator& group, const CommTransfer& transfer) {
                      .sent = transfer.sent,
                      .received = transfer.received,
                      .first_part = parts_.size()};
+  constexpr size_t kNone = SIZE_MAX;
+  std::vector<size_t> part_of_peer(transfer.kind == CollectiveKind::kExchange ? static_cast<size_t>(group.size()) : 0,
+                                   kNone);
   const auto part_of = [&](int peer) -> ExchangePart& {
-    const auto begin = parts_.begin() + static_cast<std::ptrdiff_t>(event.first_part);
-    const auto found = std::find_if(begin, parts_.end(), [&](const ExchangePart& part) { return part.peer == peer; });
-    return found == parts_.end() ? parts_.emplace_back(ExchangePart{.peer = peer}) : *found;
+    size_t& part = part_of_peer[static_cast<size_t>(peer)];
+    if (part == kNone) {
+      part = parts_.size();
+      parts_.push_back({.peer = peer});
+    }
+    return parts_[part];
   };
   for (const Message& message : transfer.sends) {
     if (message.peer != group.rank()) {

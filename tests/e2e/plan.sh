@@ -16,7 +16,7 @@ grep -q '"epochs": null' "$work/plan.json" || fail "epochs of data that is not t
 # What a mesh is not made for is said, and the best one taken.
 expect_exit 0 "$KSA" plan "$large" --ranks 48
 expect_output "planned on the best mesh"
-expect_exit 78 "$KSA" plan "$large" --ranks 47 --set training.global_batch_size=1
+expect_exit 78 "$KSA" plan "$large" --ranks 1000003  # a prime: no mesh at all
 expect_exit 78 "$KSA" plan "$large" --device H9000
 expect_output "there are no figures of a 'H9000'; there are of H200, H100"
 expect_exit 64 "$KSA" plan "$large" --ranks 0

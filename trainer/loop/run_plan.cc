@@ -72,6 +72,19 @@ std::vector<MeshPlan> BestMeshes(const Config& config, const KnownDevice& device
   return plans;
 }
 
+// The configured mesh, where the search has run it as configured.
+std::optional<MeshPlan> Known(const std::vector<MeshPlan>& plans, const Config& config, int ranks) {
+  const MeshShape mesh = MeshOf(config.parallel, ranks);
+  const bool searched =
+      OnMesh(config, mesh, config.training.recompute).parallel.sequence_parallel == config.parallel.sequence_parallel;
+  for (const MeshPlan& plan : plans) {
+    if (searched && plan.mesh == mesh && plan.recompute == config.training.recompute) {
+      return plan;
+    }
+  }
+  return std::nullopt;
+}
+
 // With a micro-batch size where it is open (auto): the largest that fits on every rank.
 Config WithMicroBatch(const Config& open, const KnownDevice& device, int ranks) {
   Config config = open;
@@ -169,11 +182,14 @@ RunPlan PlanRun(const Config& config, const KnownDevice& device, const PlanReque
   plan.checkpoint_bytes = 3 * plan.parameters * SizeOf(AccumulationType(*training.precision));
   const double forward_flops = plan.forward_flops_per_token * static_cast<double>(plan.tokens_per_update);
   plan.problem = fmt::format("{}", fmt::join(WhyNotMesh(config, request.ranks), "\n"));
-  if (plan.problem.empty()) {
-    plan.here = PlanMesh(config, device, request.ranks, forward_flops);
-  }
   if (request.search) {
     plan.best = BestMeshes(config, device, request.ranks, forward_flops);
+  }
+  if (plan.problem.empty()) {
+    plan.here = Known(plan.best, config, request.ranks);
+    if (!plan.here) {
+      plan.here = PlanMesh(config, device, request.ranks, forward_flops);
+    }
   }
   return plan;
 }
