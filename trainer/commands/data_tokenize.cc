@@ -49,7 +49,9 @@ void AddDataTokenizeCommand(CLI::App& data) {
   CLI::App* command = data.add_subcommand("tokenize", "Turn UTF-8 text or JSONL into token shards");
   const auto options = std::make_shared<TokenizeOptions>();
   options->threads = AvailableCores(1);
-  command->add_option("--input", options->inputs, "Text files, or folders of them")->required()->expected(1, -1);
+  command->add_option("--input", options->inputs, "Text files, also compressed (gzip, zstd), or folders of them")
+      ->required()
+      ->expected(1, -1);
   command->add_option("--output", options->output, "Folder to make; it must not exist, or be empty")->required();
   command
       ->add_option(
