@@ -17,8 +17,8 @@ struct Beginning {
 using namespace std::string_view_literals;
 
 constexpr std::array<Beginning, 13> kBeginnings = {{
-    {"\x1f\x8b\x08"sv, {"compressed (gzip)", "unpack it first: gzip -dk {}"}},
-    {"\x28\xb5\x2f\xfd"sv, {"compressed (zstd)", "unpack it first: zstd -dk {}"}},
+    {"\x1f\x8b\x08"sv, {"compressed (gzip)", "unpack it first: gzip -dk {}", true}},
+    {"\x28\xb5\x2f\xfd"sv, {"compressed (zstd)", "unpack it first: zstd -dk {}", true}},
     {"\xfd"
      "7zXZ\0"sv,
      {"compressed (xz)", "unpack it first: xz -dk {}"}},

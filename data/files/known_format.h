@@ -8,8 +8,9 @@
 namespace ksa {
 
 struct KnownFormat {
-  std::string_view name;  // "compressed (gzip)", "an HDF5 file, perhaps a token shard already"
-  std::string_view cure;  // what makes text or tokens of it, with {} for the file; empty: nothing that is known
+  std::string_view name;     // "compressed (gzip)", "an HDF5 file, perhaps a token shard already"
+  std::string_view cure;     // what makes text or tokens of it, with {} for the file; empty: nothing that is known
+  bool is_unpacked = false;  // where text is read: it is taken as the text that was compressed
 };
 
 // By the first bytes of a file; none: nothing that is known here. Text and plain integers never begin like these.

@@ -26,7 +26,7 @@ struct TokenizeOptions {
 
 struct TokenizeSummary {
   InputFiles inputs;
-  int64_t bytes = 0;  // of text
+  int64_t bytes = 0;  // of text, unpacked
   int64_t train_documents = 0;
   int64_t train_tokens = 0;
   int64_t validation_documents = 0;

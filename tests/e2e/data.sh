@@ -43,17 +43,17 @@ ln -s loop loop
 expect_exit 66 tokenize --input loop --output looped
 
 # What is no text is called by its name, with the way to its text.
-gzip -c text.txt >text.txt.gz
-expect_exit 65 tokenize --input text.txt.gz --output never
-expect_output "text.txt.gz: compressed (gzip), not text; unpack it first: gzip -dk text.txt.gz"
+python3 -c "import lzma; open('text.txt.xz', 'wb').write(lzma.compress(open('text.txt', 'rb').read()))"
+expect_exit 65 tokenize --input text.txt.xz --output never
+expect_output "text.txt.xz: compressed (xz), not text; unpack it first: xz -dk text.txt.xz"
 mkdir mixed
-cp text.txt text.txt.gz mixed
+cp text.txt text.txt.xz mixed
 expect_exit 65 tokenize --input mixed --output never
-expect_exit 65 "$KSA" data train-tokenizer --input text.txt.gz --output never.model
+expect_exit 65 "$KSA" data train-tokenizer --input text.txt.xz --output never.model
 expect_exit 65 tokenize --input nested/nested-00000-of-00001.h5 --output never
 expect_output "an HDF5 file, perhaps a token shard already"
-expect_exit 66 "$KSA" data inspect text.txt.gz
-expect_output "text.txt.gz: no folder of token shards (a regular file is there); \`ksa data tokenize"
+expect_exit 66 "$KSA" data inspect text.txt.xz
+expect_output "text.txt.xz: no folder of token shards (a regular file is there); \`ksa data tokenize"
 [ ! -e never ] && [ ! -e never.model ] || fail "a refused input left something"
 
 # Tokens without a tokenizer.

@@ -50,7 +50,7 @@ void AddDataTokenizeCommand(CLI::App& data) {
   CLI::App* command = data.add_subcommand("tokenize", "Turn UTF-8 text or JSONL into token shards");
   const auto options = std::make_shared<TokenizeOptions>();
   options->threads = AvailableCores(1);
-  command->add_option("--input", options->inputs, "text files, or folders of them")
+  command->add_option("--input", options->inputs, "text files, also compressed (gzip, zstd), or folders of them")
       ->required()
       ->expected(1, -1)
       ->type_name("PATH")
