@@ -1,5 +1,4 @@
 // The `ksa` program: one sub-command a file under trainer/commands.
-#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -19,11 +18,14 @@
 #include "trainer/commands/check.h"
 #include "trainer/commands/ckpt.h"
 #include "trainer/commands/color_option.h"
+#include "trainer/commands/command_line.h"
 #include "trainer/commands/command_result.h"
 #include "trainer/commands/compare.h"
+#include "trainer/commands/completion.h"
 #include "trainer/commands/data_commands.h"
 #include "trainer/commands/eval.h"
 #include "trainer/commands/generate.h"
+#include "trainer/commands/plan.h"
 #include "trainer/commands/train.h"
 #include "trainer/observe/invocation.h"
 #include "trainer/run/stop_signal.h"
@@ -47,30 +49,41 @@ void RefuseTilde(int argc, char** argv) {
   }
 }
 
+constexpr const char* kFirstSteps = R"(From text to a model:
+  ksa data tokenize --input books/*.txt --output runs/corpus/books --tokenizer byte --documents file --validation-fraction 0.01
+  ksa check books.yaml
+  ksa train books.yaml
+  ksa generate runs/books --prompt "Once"
+
+`ksa COMMAND --help` shows what a command takes, with examples. The guide: docs/user-guide.md; exit codes:
+docs/exit-codes.md.)";
+
 // Exit codes: docs/exit-codes.md.
 ksa::CommandResult Run(int argc, char** argv, ksa::Invocation& invocation) {
   RefuseTilde(argc, argv);
   ksa::CommandResult result;
-  CLI::App app{"Native pretraining of Kwai Summary Attention language models", "ksa"};
-  app.set_version_flag("--version", "ksa " + invocation.version);
+  CLI::App app{"Pretrains language models with Kwai Summary Attention", "ksa"};
+  ksa::PrepareCommandLine(app);
+  app.set_version_flag("--version", "ksa " + invocation.version, "print the version");
   app.require_subcommand(1);
-  ksa::AddTrainCommand(app, invocation, result);
-  ksa::AddCheckCommand(app);
   ksa::AddDataCommands(app);
-  ksa::AddCkptCommand(app);
-  ksa::AddCompareCommand(app);
+  ksa::AddCheckCommand(app);
+  ksa::AddPlanCommand(app);
+  ksa::AddTrainCommand(app, invocation, result);
   ksa::AddAblateCommand(app, result);
-  ksa::AddBenchCommand(app);
   ksa::AddEvalCommand(app);
   ksa::AddGenerateCommand(app);
+  ksa::AddCompareCommand(app);
+  ksa::AddCkptCommand(app);
+  ksa::AddBenchCommand(app);
+  ksa::AddCompletionCommand(app);
   ksa::AddColorOption(app, invocation.color);
-  try {
-    std::vector<std::string> arguments = ksa::ArgumentsOf(argc, argv);
-    std::reverse(arguments.begin(), arguments.end());  // the parser takes them from the back
-    app.parse(std::move(arguments));
-  } catch (const CLI::ParseError& error) {
-    result.code = app.exit(error) == 0 ? ksa::ExitCode::kDone : ksa::ExitCode::kUsage;
-  }
+  ksa::GroupCommands(app, "Before training", {"data", "check", "plan"});
+  ksa::GroupCommands(app, "Training", {"train", "ablate"});
+  ksa::GroupCommands(app, "Results", {"eval", "generate", "compare", "ckpt"});
+  ksa::GroupCommands(app, "This machine", {"bench", "completion"});
+  app.footer(kFirstSteps);
+  ksa::ParseCommandLine(app, ksa::ArgumentsOf(argc, argv));
   return result;
 }
 

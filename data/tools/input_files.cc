@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "data/files/known_format.h"
 #include "data/files/paths.h"
 #include "kernels/core/error.h"
 
@@ -79,6 +80,15 @@ InputFiles ListInputFiles(const std::vector<std::string>& paths) {
          found.left_out.size());
   }
   return found;
+}
+
+void CheckIsText(const std::vector<std::string>& files) {
+  for (const std::string& file : files) {
+    if (const std::optional<KnownFormat> format = FormatOfFile(file)) {
+      const std::string cure = CureFor(*format, file);
+      Fail(ExitCode::kBadData, "{}: {}, not text{}", file, format->name, cure.empty() ? "" : "; " + cure);
+    }
+  }
 }
 
 void CheckJsonField(const std::vector<std::string>& files, const std::string& jsonl_field) {

@@ -121,10 +121,11 @@ class DocumentWriter {
 };
 
 void CheckOptions(const TokenizeOptions& options) {
-  if (options.shards < 1 || options.shards > 99999 || options.threads < 1 || options.threads > kMaxThreads) {
+  if (options.shards < 1 || options.shards > kMostShards || options.threads < 1 || options.threads > kMaxThreads) {
     Fail(ExitCode::kUsage,
-         "--shards {} must be 1 to 99999 and --threads {} must be 1 to {}",
+         "--shards {} must be 1 to {} and --threads {} must be 1 to {}",
          options.shards,
+         kMostShards,
          options.threads,
          kMaxThreads);
   }
@@ -186,6 +187,7 @@ TokenizeSummary TokenizeText(const TokenizeOptions& options) {
   TokenizeSummary summary;
   summary.inputs = ListInputFiles(options.inputs);
   const std::vector<std::string>& files = summary.inputs.files;
+  CheckIsText(files);
   CheckJsonField(files, options.encode.jsonl_field);
   const int64_t bytes = TotalBytes(files);
   if (bytes == 0) {

@@ -4,6 +4,7 @@
 #include "kernels/core/dispatch.h"
 #include "kernels/core/error.h"
 #include "kernels/core/op.h"
+#include "kernels/core/tensor_work.h"
 #include "kernels/latent/latent_heads_backends.h"
 
 namespace ksa {
@@ -44,9 +45,11 @@ void RotateTails(const RotateTailsArgs& args, const Stream& stream) {
             "RotateTails: the table ends at {}, a sequence has {} tokens; fill a longer table",
             args.table.rows(),
             args.layout.total());
-  RunOp("RotateTails", stream, {args.x.shape}, [&] {
+  const auto work = [&] { return MovedBy(WorkKind::kRows, {args.x, args.y}); };
+  RunOp("RotateTails", stream, {args.x.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
-      FailDevice("RotateTails", stream.device);
+      KSA_CUDA_OR_FAIL("RotateTails", stream, FailDevice("RotateTails", stream.device));
+      return;
     }
     DispatchFloating(args.x.dtype, [&](auto element) { cpu::RotateTails<decltype(element)>(args, stream); });
   });
@@ -54,9 +57,11 @@ void RotateTails(const RotateTailsArgs& args, const Stream& stream) {
 
 void LatentHeadsForward(const LatentHeadsForwardArgs& args, const Stream& stream) {
   CheckHeads(ArgumentCheck("LatentHeadsForward", stream), args.k, args.v, args.kv, args.rope);
-  RunOp("LatentHeadsForward", stream, {args.k.shape}, [&] {
+  const auto work = [&] { return MovedBy(WorkKind::kRows, {args.kv, args.rope, args.k, args.v}); };
+  RunOp("LatentHeadsForward", stream, {args.k.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
-      FailDevice("LatentHeadsForward", stream.device);
+      KSA_CUDA_OR_FAIL("LatentHeadsForward", stream, FailDevice("LatentHeadsForward", stream.device));
+      return;
     }
     DispatchFloating(args.k.dtype, [&](auto element) { cpu::LatentHeadsForward<decltype(element)>(args, stream); });
   });
@@ -64,9 +69,11 @@ void LatentHeadsForward(const LatentHeadsForwardArgs& args, const Stream& stream
 
 void LatentHeadsBackward(const LatentHeadsBackwardArgs& args, const Stream& stream) {
   CheckHeads(ArgumentCheck("LatentHeadsBackward", stream), args.dk, args.dv, args.dkv, args.drope);
-  RunOp("LatentHeadsBackward", stream, {args.dk.shape}, [&] {
+  const auto work = [&] { return MovedBy(WorkKind::kRows, {args.dk, args.dv, args.dkv, args.drope}); };
+  RunOp("LatentHeadsBackward", stream, {args.dk.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
-      FailDevice("LatentHeadsBackward", stream.device);
+      KSA_CUDA_OR_FAIL("LatentHeadsBackward", stream, FailDevice("LatentHeadsBackward", stream.device));
+      return;
     }
     DispatchFloating(args.dk.dtype, [&](auto element) { cpu::LatentHeadsBackward<decltype(element)>(args, stream); });
   });

@@ -4,6 +4,7 @@
 #include "kernels/core/dispatch.h"
 #include "kernels/core/error.h"
 #include "kernels/core/op.h"
+#include "kernels/core/tensor_work.h"
 #include "kernels/pool/chunk_pool_backends.h"
 
 namespace ksa {
@@ -44,9 +45,11 @@ void ChunkPoolForward(const ChunkPoolForwardArgs& args, const Stream& stream) {
   for (size_t i = 0; i < args.x.size() && !args.x[i].empty(); ++i) {
     check.Tensor("y", args.y[i], args.gate.dtype, {args.layout.summary_rows(), args.gate.cols()});
   }
-  RunOp("ChunkPoolForward", stream, {args.gate.shape}, [&] {
+  const auto work = [&] { return MovedBy(WorkKind::kRows, {args.gate, args.x[0], args.x[1], args.y[0], args.y[1]}); };
+  RunOp("ChunkPoolForward", stream, {args.gate.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
-      FailDevice("ChunkPoolForward", stream.device);
+      KSA_CUDA_OR_FAIL("ChunkPoolForward", stream, FailDevice("ChunkPoolForward", stream.device));
+      return;
     }
     DispatchFloating(args.gate.dtype, [&](auto element) { cpu::ChunkPoolForward<decltype(element)>(args, stream); });
   });
@@ -61,9 +64,13 @@ void ChunkPoolBackward(const ChunkPoolBackwardArgs& args, const Stream& stream) 
   }
   check.Tensor("dgate", args.dgate, args.gate.dtype, args.gate.shape);
   check.Tensor("dbias", args.dbias, AccumulationType(args.gate.dtype), args.bias.shape);
-  RunOp("ChunkPoolBackward", stream, {args.gate.shape}, [&] {
+  const auto work = [&] {
+    return MovedBy(WorkKind::kRows, {args.gate, args.x[0], args.x[1], args.dx[0], args.dx[1], args.dgate});
+  };
+  RunOp("ChunkPoolBackward", stream, {args.gate.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
-      FailDevice("ChunkPoolBackward", stream.device);
+      KSA_CUDA_OR_FAIL("ChunkPoolBackward", stream, FailDevice("ChunkPoolBackward", stream.device));
+      return;
     }
     DispatchFloating(args.gate.dtype, [&](auto element) { cpu::ChunkPoolBackward<decltype(element)>(args, stream); });
   });

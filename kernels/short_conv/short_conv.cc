@@ -1,9 +1,12 @@
 #include "kernels/short_conv/short_conv.h"
 
+#include <initializer_list>
+
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/core/error.h"
 #include "kernels/core/op.h"
+#include "kernels/core/tensor_work.h"
 #include "kernels/short_conv/conv_rows.h"
 #include "kernels/short_conv/short_conv_backends.h"
 
@@ -35,18 +38,34 @@ void CheckCall(const ArgumentCheck& check, const Args& args) {
   }
 }
 
+// `factor`: operations for each element and tap.
+template <typename Args>
+OpWork WorkOf(const Args& args, std::initializer_list<TensorView> moved, int64_t factor) {
+  OpWork work = MovedBy(WorkKind::kRows, moved);
+  work.useful = work.done = factor * args.layout.text_rows() * args.weight.size();
+  return work;
+}
+
 }  // namespace
 
 void ShortConvForward(const ShortConvForwardArgs& args, const Stream& stream) {
   const ArgumentCheck check("ShortConvForward", stream);
   CheckCall(check, args);
   check.Tensor("y", args.y, args.x.dtype, args.x.shape);
-  RunOp("ShortConvForward", stream, {args.x.shape}, [&] {
-    if (!stream.device.IsCpu()) {
-      FailDevice("ShortConvForward", stream.device);
-    }
-    DispatchFloating(args.x.dtype, [&](auto element) { cpu::ShortConvForward<decltype(element)>(args, stream); });
-  });
+  RunOp(
+      "ShortConvForward",
+      stream,
+      {args.x.shape},
+      [&] {
+        return WorkOf(args, {args.x, args.y}, 2);
+      },
+      [&] {
+        if (!stream.device.IsCpu()) {
+          KSA_CUDA_OR_FAIL("ShortConvForward", stream, FailDevice("ShortConvForward", stream.device));
+          return;
+        }
+        DispatchFloating(args.x.dtype, [&](auto element) { cpu::ShortConvForward<decltype(element)>(args, stream); });
+      });
 }
 
 void ShortConvBackward(const ShortConvBackwardArgs& args, const Stream& stream) {
@@ -58,12 +77,20 @@ void ShortConvBackward(const ShortConvBackwardArgs& args, const Stream& stream) 
     check.Tensor("dhalo", args.dhalo, args.x.dtype, args.halo.shape);
   }
   check.Tensor("dweight", args.dweight, AccumulationType(args.x.dtype), args.weight.shape);
-  RunOp("ShortConvBackward", stream, {args.x.shape}, [&] {
-    if (!stream.device.IsCpu()) {
-      FailDevice("ShortConvBackward", stream.device);
-    }
-    DispatchFloating(args.x.dtype, [&](auto element) { cpu::ShortConvBackward<decltype(element)>(args, stream); });
-  });
+  RunOp(
+      "ShortConvBackward",
+      stream,
+      {args.x.shape},
+      [&] {
+        return WorkOf(args, {args.dy, args.x, args.dx}, 4);
+      },
+      [&] {
+        if (!stream.device.IsCpu()) {
+          KSA_CUDA_OR_FAIL("ShortConvBackward", stream, FailDevice("ShortConvBackward", stream.device));
+          return;
+        }
+        DispatchFloating(args.x.dtype, [&](auto element) { cpu::ShortConvBackward<decltype(element)>(args, stream); });
+      });
 }
 
 }  // namespace ksa

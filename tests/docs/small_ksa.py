@@ -25,6 +25,7 @@ POSITIONAL_INPUTS = {("data", "inspect"): 1, ("data", "verify"): 99, ("ckpt", "l
                      ("ckpt", "verify"): 1, ("eval",): 1, ("generate",): 1, ("compare",): 99, ("train",): 1,
                      ("check",): 1, ("ablate",): 1}
 INPUT_OPTIONS = ("--input", "--data", "--validation", "--text")
+SHARD_OPTIONS = ("--data", "--validation")
 FLAGS = re.compile(r"--(dry-run|print|no-data|data|list|table|assert-equal|config|resume|special-tokens|help)$")
 
 
@@ -32,6 +33,10 @@ def command_of(arguments):
     """("train",) or ("data", "tokenize")."""
     words = 2 if arguments[0] in ("data", "ckpt", "bench") else 1
     return tuple(arguments[:words])
+
+
+def option_before(arguments, index):
+    return next((a for a in reversed(arguments[:index]) if a.startswith("--")), None)
 
 
 def is_flag(command, option):
@@ -144,8 +149,12 @@ def prepare(command, arguments):
     """One rank at a time: they all ask for the same inputs."""
     arguments = list(arguments)
     for index in reversed(inputs_of(command, arguments)):
+        if option_before(arguments, index) in SHARD_OPTIONS:
+            make_data(arguments[index])
         MAKER.ensure(arguments[index])
         arguments[index:index + 1] = expanded(arguments[index])
+    if command in table.TAKES_MODEL:
+        arguments = [word for assignment in table.SMALL_MODEL for word in ("--set", assignment)] + arguments
     if command in (("train",), ("ablate",)):
         arguments = small_run(arguments, check_as_documented(arguments[0], arguments))
     if command == ("ablate",):

@@ -14,6 +14,7 @@ NOT_RUN = [
     (r"(mpirun -np \d+ )?ksa bench .*--device cuda", "needs a GPU; e2e.gpu_commands"),
     (r"(cmake|ninja|ctest|bash \.ci/run)\b", "a build of its own"),
     (r"tail -f", "does not end"),
+    (r"ksa completion \w+ > ~/", "writes into the home folder; e2e.completion"),
     (r"tensorboard ", "does not end; e2e.tensorboard reads the events"),
 ]
 
@@ -35,6 +36,10 @@ SMALL_RUN = [
     "checkpoint.interval=6",
     "evaluation.batches=1",
 ]
+
+# The same for commands that take a model alone.
+SMALL_MODEL = [assignment for assignment in SMALL_RUN if assignment.startswith("model.")]
+TAKES_MODEL = [("bench", "step")]
 
 # What replaces a value that a command gives itself, where it is long.
 SMALL_VALUES = {

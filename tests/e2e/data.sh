@@ -42,6 +42,29 @@ expect_exit 66 tokenize --input "$(printf 'x%.0s' $(seq 300))" --output long
 ln -s loop loop
 expect_exit 66 tokenize --input loop --output looped
 
+# What is no text is called by its name, with the way to its text.
+gzip -c text.txt >text.txt.gz
+expect_exit 65 tokenize --input text.txt.gz --output never
+expect_output "text.txt.gz: compressed (gzip), not text; unpack it first: gzip -dk text.txt.gz"
+mkdir mixed
+cp text.txt text.txt.gz mixed
+expect_exit 65 tokenize --input mixed --output never
+expect_exit 65 "$KSA" data train-tokenizer --input text.txt.gz --output never.model
+expect_exit 65 tokenize --input nested/nested-00000-of-00001.h5 --output never
+expect_output "an HDF5 file, perhaps a token shard already"
+expect_exit 66 "$KSA" data inspect text.txt.gz
+expect_output "text.txt.gz: no folder of token shards (a regular file is there); \`ksa data tokenize"
+[ ! -e never ] && [ ! -e never.model ] || fail "a refused input left something"
+
+# Tokens without a tokenizer.
+python3 -c "import struct; open('$work/ids.bin', 'wb').write(struct.pack('<3001H', *([i * i % 200 for i in range(3000)] + [200])))"
+expect_exit 0 "$KSA" data import --input ids.bin --output ids --vocab-size 201 --eos-id 200 --name numbers
+expect_output "generate"
+(cd "$OLDPWD" && expect_exit 0 train spelled configs/test/ksa.yaml --set "data.train=[{path: $work/ids}]" --set data.validation=[])
+expect_exit 65 "$KSA" generate spelled --prompt "Once"
+expect_output "spelled: its data was imported without a tokenizer ('numbers', 201 tokens)"
+expect_exit 0 "$KSA" eval spelled --data ids
+
 # Outputs: an empty folder, a link to one, the working directory; what is known at the start is said at the start.
 mkdir empty here
 expect_exit 0 tokenize --input text.txt --output empty

@@ -224,8 +224,7 @@ void Verify(const CkptOptions& options) {
 }  // namespace
 
 void AddCkptCommand(CLI::App& app) {
-  CLI::App* group =
-      app.add_subcommand("ckpt", "List, inspect, verify, compare and average checkpoints; Hugging Face folders");
+  CLI::App* group = app.add_subcommand("ckpt", "Checkpoints and Hugging Face folders");
   group->require_subcommand(1);
   const auto options = std::make_shared<CkptOptions>();
 

@@ -49,6 +49,17 @@ void Generate(const GenerateOptions& options) {
   }
   LoadedModel loaded(options.checkpoint, options.device);
   const std::unique_ptr<Tokenizer> tokenizer = loaded.OpenRunTokenizer();
+  if (!tokenizer->SpellsText()) {
+    Fail(ExitCode::kBadData,
+         "{}: its data was imported without a tokenizer ('{}', {} tokens), so that no prompt can be spelled in its "
+         "tokens "
+         "and none of them has a text. `ksa eval` measures such a model; to have text, import the tokens with "
+         "--tokenizer "
+         "FILE and train on that",
+         options.checkpoint,
+         tokenizer->name(),
+         tokenizer->vocab_size());
+  }
   std::vector<int32_t> ids;
   tokenizer->Encode(options.prompt, ids);
   const size_t prompt = ids.size();
@@ -85,11 +96,16 @@ void AddGenerateCommand(CLI::App& app) {
       ->check(WholeNumber(0));
   command->add_option("--temperature", options->sampling.temperature, "0: always the likeliest token")
       ->capture_default_str()
+      ->group("Sampling")
       ->check(FiniteNumber(0));
   command->add_option("--top-k", options->sampling.top_k, "sample among the K likeliest tokens; 0: all")
       ->capture_default_str()
+      ->group("Sampling")
       ->check(WholeNumber(0));
-  command->add_option("--seed", options->sampling.seed, "of the random choices")->capture_default_str();
+  command->add_option("--seed", options->sampling.seed, "of the random choices")
+      ->check(WholeNumber(0))
+      ->capture_default_str()
+      ->group("Sampling");
   AddDeviceOption(*command, options->device);
   command->footer(
       "Examples:\n"

@@ -76,19 +76,14 @@ void SayEnd(const RunEnd& end, Communicator& world, const std::string& host, Log
 }
 
 // On a GPU memory is planned first, so that a run that does not fit ends here and not in the middle of a step.
-<<<<<<< HEAD
-ExitCode TrainOnDevice(const Config& config,
+ExitCode TrainOnDevice(Config& config,
                        const TrainOptions& options,
                        Communicator& world,
                        const RankPlace& place,
                        Watchdog& watchdog,
                        Logger& logger) {
-=======
-ExitCode TrainOnDevice(
-    Config& config, const TrainOptions& options, Communicator& world, const RankPlace& place, Watchdog& watchdog) {
   const int64_t free_bytes = FreeBytes(config.run.device, place.local_rank, place.local_size);
   const std::string micro_batch = ResolveMicroBatch(config, world, free_bytes);
->>>>>>> evals
   RuntimeOptions runtime_options = {.mesh = MeshOf(config.parallel, world.size()),
                                     .sequence_parallel = config.parallel.sequence_parallel,
                                     .ordinal = place.local_rank,

@@ -3,8 +3,6 @@
 #include <algorithm>
 #include <string>
 
-#include "model/mixers/attention/pairs.h"
-
 namespace ksa {
 namespace {
 
@@ -77,12 +75,6 @@ std::unique_ptr<BoundMixer> HcaMixer::Bind(const ModelConfig& config,
       SetupOf(config, parameters, ropes), compressor, SettingsOf(config).compressed_positions);
 }
 
-ContextPlan HcaMixer::PlanContext(const ModelConfig& share, const SummaryLayout& whole, int ranks, int rank) const {
-  return {.way = ContextPlan::Way::kKeys,
-          .keys = PlanKeys(WithEntries(whole, window(), {}), window(), ranks, rank),
-          .key_columns = KeyColumns(share)};
-}
-
 // The text of the window, an entry for every chunk that has ended, and of the open one what will be pooled: its rows of
 // the compressor's products, and where the text's own keys are pooled those before norm and rotation.
 CacheSize HcaMixer::CacheAt(const ModelConfig& config, int64_t tokens, DType dtype) const {
@@ -94,21 +86,6 @@ CacheSize HcaMixer::CacheAt(const ModelConfig& config, int64_t tokens, DType dty
   cache.entries += entries;
   cache.bytes += (2 * entries + columns * open) * KeyColumns(config) * SizeOf(dtype);
   return cache;
-}
-
-RowCost HcaMixer::CostOfRow(const ModelConfig& config) const {
-  RowCost cost = AttentionMixer::CostOfRow(config);
-  cost.pooled_flops = 2 * config.hidden_size * Matrices(SettingsOf(config)) * KeyColumns(config);
-  return cost;
-}
-
-int64_t HcaMixer::CountPooledRows(const SummaryLayout& layout) const {
-  const SummaryLayout with = WithEntries(layout, window(), {});
-  return int64_t{1} * with.sequences * with.live_chunks * with.chunk_size;
-}
-
-PairCount HcaMixer::CountTextPairs(const SummaryLayout& layout) const {
-  return ksa::CountTextPairs(WithEntries(layout, window(), {}), window());
 }
 
 }  // namespace ksa

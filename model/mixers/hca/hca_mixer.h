@@ -61,14 +61,7 @@ class HcaMixer final : public AttentionMixer {
   [[nodiscard]] std::unique_ptr<BoundMixer> Bind(const ModelConfig& config,
                                                  const LayerParameters& parameters,
                                                  RopeTables& ropes) const override;
-  [[nodiscard]] ContextPlan PlanContext(const ModelConfig& share,
-                                        const SummaryLayout& whole,
-                                        int ranks,
-                                        int rank) const override;
   [[nodiscard]] CacheSize CacheAt(const ModelConfig& config, int64_t tokens, DType dtype) const override;
-  [[nodiscard]] RowCost CostOfRow(const ModelConfig& config) const override;
-  [[nodiscard]] int64_t CountPooledRows(const SummaryLayout& layout) const override;
-  [[nodiscard]] PairCount CountTextPairs(const SummaryLayout& layout) const override;
 
   [[nodiscard]] std::string GpuProblem() const override { return "the pooling of chunks"; }
 };

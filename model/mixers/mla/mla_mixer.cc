@@ -109,14 +109,6 @@ std::string MlaMixer::TensorProblem(const ModelConfig& config, int32_t ranks) co
              : fmt::format("{} does not divide num_attention_heads {}", ranks, config.num_attention_heads);
 }
 
-// Latents and rotary parts travel, row by row, whatever the number of heads.
-ContextPlan MlaMixer::PlanContext(const ModelConfig& share, const SummaryLayout& whole, int ranks, int rank) const {
-  const MlaConfig& mla = SettingsOf(share);
-  return {.way = ContextPlan::Way::kKeys,
-          .keys = PlanKeys(whole, window(), ranks, rank),
-          .key_columns = (mla.kv_lora_rank + mla.qk_rope_head_dim) / 2};
-}
-
 // Entries as in any layer with this window; each is a latent with its rotary part.
 CacheSize MlaMixer::CacheAt(const ModelConfig& config, int64_t tokens, DType dtype) const {
   const MlaConfig& mla = SettingsOf(config);
@@ -128,23 +120,6 @@ CacheSize MlaMixer::CacheAt(const ModelConfig& config, int64_t tokens, DType dty
     cache.bytes += rows * (Heads(config) * mla.key_dim() + entry) * SizeOf(dtype);
   }
   return cache;
-}
-
-RowCost MlaMixer::CostOfRow(const ModelConfig& config) const {
-  const MlaConfig& mla = SettingsOf(config);
-  const int64_t d = config.hidden_size;
-  const int64_t latent = mla.kv_lora_rank + mla.qk_rope_head_dim;
-  const int64_t q = Heads(config) * mla.key_dim();
-  const int64_t kv = Heads(config) * (mla.qk_nope_head_dim + mla.v_head_dim);
-  const int64_t values = Heads(config) * mla.v_head_dim;
-  const int64_t lora = mla.q_lora_rank.value_or(0);
-  return {.key_flops = 2 * (d * latent + mla.kv_lora_rank * kv),
-          .query_flops = 2 * (lora > 0 ? lora * (d + q) : d * q),
-          .out_flops = 2 * d * values,
-          .pair_flops = 2 * (q + values),
-          .text_flops = 2 * options().short_conv * (q + latent),
-          .key_columns = latent,
-          .query_columns = q};
 }
 
 }  // namespace ksa

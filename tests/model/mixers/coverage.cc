@@ -7,6 +7,7 @@
 
 #include <fmt/core.h>
 
+#include "model/ksa/cost.h"
 #include "model/ksa/parameters.h"
 #include "tests/model/ksa/model_cases.h"
 #include "tests/parallel/equality/problem.h"
@@ -76,11 +77,15 @@ void CheckLayer(const MixerKind& kind, ModelConfig model, std::vector<std::strin
   if (products == 0) {
     missing.push_back("it declares no matrix of kind kAttention");
   }
-  const RowCost cost = layer->CostOfRow(model);
-  const int64_t flops = cost.RowFlops() + cost.text_flops + cost.pooled_flops;
-  if (flops != 2 * products) {
-    missing.push_back(fmt::format(
-        "its cost: a row takes {} operations in products with its matrices, CostOfRow says {}", 2 * products, flops));
+  model.intermediate_size = 0;
+  // All rows but those of the last chunks, which nothing may stand for.
+  constexpr int32_t kTokens = 400;
+  const double counted = CountForwardFlops(model, MakeLayout(model, 1, kTokens)).linear / kTokens;
+  if (counted < 0.9 * 2.0 * static_cast<double>(products)) {
+    missing.push_back(
+        fmt::format("its cost: a row takes {} operations in products with its matrices, its operations say {}",
+                    2 * products,
+                    counted));
   }
   if (layer->CacheAt(model, 200, DType::kBF16).bytes < layer->CacheAt(model, 100, DType::kBF16).bytes) {
     missing.push_back("its cache shrinks");
