@@ -132,7 +132,9 @@ void AttentionForward(const AttentionForwardArgs& args, const Stream& stream) {
   const auto work = [&] { return WorkOf(args, false); };
   RunOp("AttentionForward", stream, {args.q.shape, args.k.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
-      CheckOnGpu(args);
+      if (!stream.dry) {
+        CheckOnGpu(args);
+      }
       ForwardOnDevice(args, stream);
       return;
     }
@@ -159,7 +161,9 @@ void AttentionBackward(const AttentionBackwardArgs& args, const Stream& stream) 
   };
   RunOp("AttentionBackward", stream, {args.q.shape, args.k.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
-      CheckOnGpu(args);
+      if (!stream.dry) {
+        CheckOnGpu(args);
+      }
       BackwardOnDevice(args, stream);
       return;
     }

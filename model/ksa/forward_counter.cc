@@ -51,19 +51,21 @@ ForwardCounter::Sums ForwardCounter::Run(const SummaryLayout& layout, int64_t su
 }
 
 // All but attention is the same for every row of its kind: what a text row takes is known from a pass over one, and
-// what is left of this pass is the summaries'.
+// what is left of this pass is the summaries', or where there are none that of rows which are pooled.
 ForwardFlops ForwardCounter::Count(const SummaryLayout& layout) {
   const int64_t text = CountTextTokens(layout);
   const LiveSummaries live = CountLiveSummaries(layout, config_.MinKsaWindow());
   const Sums sums = Run(layout, live.pairs);
-  const int64_t of_summaries = sums.products - layout.text_rows() * row_.products;
+  const int64_t rest = sums.products - layout.text_rows() * row_.products;
   ForwardFlops flops;
   flops.linear = static_cast<double>(row_.products * text);
   flops.head = static_cast<double>(row_.head * text);
   flops.attention = static_cast<double>(sums.attention);
   flops.text_pairs = static_cast<double>(sums.text_pairs);
   if (layout.summary_rows() > 0) {
-    flops.summary_linear = static_cast<double>(of_summaries / layout.summary_rows() * live.rows);
+    flops.summary_linear = static_cast<double>(rest / layout.summary_rows() * live.rows);
+  } else {
+    flops.linear += static_cast<double>(rest);
   }
   return flops;
 }
