@@ -113,6 +113,68 @@ void AddOwn(const ModelConfig& model, const HfFacts& facts, ordered_json& json) 
   json["use_cache"] = false;
 }
 
+// What the layouts know of each kind of layer: these keys, and these values of entries. A setting that another key or
+// value makes would be lost in silence.
+constexpr std::string_view kKnownKeys[] = {"ksa.chunk_size",
+                                           "ksa.summary_tokens",
+                                           "ksa.window_chunks",
+                                           "ksa.text_positions",
+                                           "ksa.summary_positions",
+                                           "ksa.full_layers",
+                                           "ksa.independent.embedding",
+                                           "ksa.independent.qkv",
+                                           "ksa.independent.norm",
+                                           "ksa.independent.qk_norm",
+                                           "ksa.anneal.start_step",
+                                           "ksa.anneal.end_step",
+                                           "swa.window",
+                                           "sca.chunk_size",
+                                           "sca.window_chunks"};
+constexpr std::string_view kKnownValues[] = {"window_chunks", "window"};
+
+template <typename List>
+bool Holds(const List& list, std::string_view name) {
+  return std::find(std::begin(list), std::end(list), name) != std::end(list);
+}
+
+std::string TextOf(const KeyValue& value) {
+  const ordered_json json = JsonOf(value);
+  return json.is_string() ? json.get<std::string>() : json.is_null() ? "none" : json.dump();
+}
+
+std::vector<std::string> UnknownSettings(const ModelConfig& model) {
+  std::vector<std::string> problems;
+  std::vector<std::string> used;
+  for (const LayerSpec& layer : model.layers) {
+    for (const auto& [name, value] : layer->kind().EntryOf(model, *layer)) {
+      if (!Holds(kKnownValues, name)) {
+        problems.push_back(fmt::format("model.attention.pattern: {}: {}; no layout has it", name, TextOf(value)));
+      }
+    }
+    used.push_back(KindOf(layer));
+  }
+  for (const MixerKind* kind : MixerKinds()) {
+    for (const MixerKey& key : Holds(used, kind->name()) ? kind->Keys() : std::vector<MixerKey>()) {
+      const std::string value = TextOf(key.get(model));
+      if (!Holds(kKnownKeys, key.path) && value != key.default_text) {
+        problems.push_back(fmt::format("{}: {}; no layout has it", FullPath(key.path), value));
+      }
+    }
+  }
+  return problems;
+}
+
+std::vector<std::string> OwnProblems(const ModelConfig& model) {
+  for (size_t i = 0; i < model.layers.size(); ++i) {
+    const std::string kind = KindOf(model.layers[i]);
+    if (kind != "ksa" && kind != "full" && kind != "swa" && kind != "sca") {
+      return {fmt::format(
+          "model.attention.pattern: layer {} is {}; modeling_ksa.py computes ksa, full, swa and sca layers", i, kind)};
+    }
+  }
+  return {};
+}
+
 std::vector<std::string> Qwen3Problems(const ModelConfig& model) {
   std::vector<std::string> problems;
   std::optional<int32_t> window;
@@ -152,19 +214,11 @@ std::vector<std::string> LayoutProblems(const ModelConfig& model, HfLayout layou
           i)};
     }
   }
-  if (layout == HfLayout::kQwen3) {
-    return Qwen3Problems(model);
-  }
-  if (layout == HfLayout::kReleased) {
-    return ReleasedProblems(model);
-  }
-  std::vector<std::string> problems;
-  for (size_t i = 0; i < model.layers.size() && problems.empty(); ++i) {
-    const std::string kind = KindOf(model.layers[i]);
-    if (kind != "ksa" && kind != "full" && kind != "swa" && kind != "sca") {
-      problems.push_back(fmt::format(
-          "model.attention.pattern: layer {} is {}; modeling_ksa.py computes ksa, full, swa and sca layers", i, kind));
-    }
+  std::vector<std::string> problems = layout == HfLayout::kQwen3      ? Qwen3Problems(model)
+                                      : layout == HfLayout::kReleased ? ReleasedProblems(model)
+                                                                      : OwnProblems(model);
+  if (problems.empty()) {
+    problems = UnknownSettings(model);
   }
   return problems;
 }

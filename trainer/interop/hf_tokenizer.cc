@@ -102,8 +102,8 @@ ExportedTokenizer ExportTokenizer(const Tokenizer& tokenizer, int64_t max_length
   }
   if (tokenizer.file_name() != "tokenizer.json") {
     return {{{tokenizer.file_name(), tokenizer.file_contents()}},
-            {fmt::format("{} is shipped as it is, without a tokenizer.json: no conversion gives equal ids for every "
-                         "text. Encode with the file itself, or give transformers the ids",
+            {fmt::format("{} is shipped as it is: the folder has no tokenizer.json, which transformers would load by "
+                         "itself. Encode with the file, or give transformers the ids",
                          tokenizer.file_name())}};
   }
   const nlohmann::json root = nlohmann::json::parse(tokenizer.file_contents(), nullptr, false);
