@@ -25,6 +25,7 @@
 #include "trainer/commands/data_commands.h"
 #include "trainer/commands/eval.h"
 #include "trainer/commands/generate.h"
+#include "trainer/commands/plan.h"
 #include "trainer/commands/train.h"
 #include "trainer/observe/invocation.h"
 #include "trainer/run/stop_signal.h"
@@ -67,6 +68,7 @@ ksa::CommandResult Run(int argc, char** argv, ksa::Invocation& invocation) {
   app.require_subcommand(1);
   ksa::AddDataCommands(app);
   ksa::AddCheckCommand(app);
+  ksa::AddPlanCommand(app);
   ksa::AddTrainCommand(app, invocation, result);
   ksa::AddAblateCommand(app, result);
   ksa::AddEvalCommand(app);
@@ -76,7 +78,7 @@ ksa::CommandResult Run(int argc, char** argv, ksa::Invocation& invocation) {
   ksa::AddBenchCommand(app);
   ksa::AddCompletionCommand(app);
   ksa::AddColorOption(app, invocation.color);
-  ksa::GroupCommands(app, "Before training", {"data", "check"});
+  ksa::GroupCommands(app, "Before training", {"data", "check", "plan"});
   ksa::GroupCommands(app, "Training", {"train", "ablate"});
   ksa::GroupCommands(app, "Results", {"eval", "generate", "compare", "ckpt"});
   ksa::GroupCommands(app, "This machine", {"bench", "completion"});

@@ -19,7 +19,7 @@ struct LinePart {
 };
 
 // "[#####.....] part | part": a bar that is filled to the share `done` (0 to 1), and the parts, in at most `width`
-// columns. The bar goes before any part does.
+// columns. The bar takes the room that the parts leave, if that is enough for one.
 [[nodiscard]] std::string FormatBar(double done, const std::vector<LinePart>& parts, int width);
 
 // The line itself. What cannot be printed is lost. One at a time on a terminal.

@@ -3,12 +3,16 @@
 #include "kernels/attention/check.h"
 #include "kernels/attention/cpu/attention.h"
 #include "kernels/attention/cuda_paths.h"
+#include "kernels/attention/dry.h"
+#include "kernels/attention/pairs.h"
+#include "kernels/attention/query_rows.h"
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/core/error.h"
 #include "kernels/core/host_allocator.h"
 #include "kernels/core/op.h"
 #include "kernels/core/parallel.h"
+#include "kernels/core/tensor_work.h"
 
 namespace ksa {
 namespace {
@@ -46,6 +50,25 @@ void CheckShared(const ArgumentCheck& check, const Args& args) {
             "attention: the scratch allocator is of another device than q");
 }
 
+// Forward multiplies each pair twice, backward five times, one of these again what forward did. Keys are read once; of
+// summary queries alone those of their chunks, which the rows themselves are as many as.
+template <typename Args>
+OpWork WorkOf(const Args& args, bool backward) {
+  const int64_t pair = args.q.shape[1] * (args.q.shape[2] + args.v.shape[2]);  // multiply-adds
+  const PairCount text = args.text_queries ? CountTextPairs(args.layout, args.window) : PairCount();
+  OpWork work = MovedBy(WorkKind::kRows, {args.q, args.k, args.v, args.out, args.lse});
+  work.text_pairs = text.Total();
+  work.summary_pairs = QueryRowsOf(args).summaries > 0 ? CountSummaryPairs(args.layout) : 0;
+  const int64_t pairs = work.text_pairs + work.summary_pairs;
+  work.useful = (backward ? 4 : 2) * pair * pairs;
+  work.done = (backward ? 5 : 2) * pair * pairs;
+  if (args.text_queries) {
+    work.kind = backward ? WorkKind::kAttentionBackward : WorkKind::kAttentionForward;
+    work.text_queries = args.layout.query_rows();
+  }
+  return work;
+}
+
 template <typename Args>
 void CheckOnGpu(const Args& args) {
   KSA_CHECK(
@@ -60,6 +83,31 @@ void CheckOnGpu(const Args& args) {
 template <typename Args>
 void CheckOnCpu(const Args& args) {
   KSA_CHECK(args.path == AttentionPath::kAuto, "attention on the CPU has one implementation; its path is kAuto");
+}
+
+// A build with CUDA runs its paths on dry streams too: which they are, they know.
+void ForwardOnDevice(const AttentionForwardArgs& args, const Stream& stream) {
+  Allocator& scratch = RequireScratch("AttentionForward", args.allocator);
+#ifdef KSA_HAVE_CUDA
+  cuda_attention::Forward(args, scratch, stream);
+#else
+  if (!stream.dry) {
+    FailDevice("AttentionForward", stream.device);
+  }
+  dry_attention::Forward(args, scratch, stream);
+#endif
+}
+
+void BackwardOnDevice(const AttentionBackwardArgs& args, const Stream& stream) {
+  Allocator& scratch = RequireScratch("AttentionBackward", args.allocator);
+#ifdef KSA_HAVE_CUDA
+  cuda_attention::Backward(args, scratch, stream);
+#else
+  if (!stream.dry) {
+    FailDevice("AttentionBackward", stream.device);
+  }
+  dry_attention::Backward(args, scratch, stream);
+#endif
 }
 
 }  // namespace
@@ -81,12 +129,11 @@ bool AttentionPathIsBuilt(AttentionPath path) {
 void AttentionForward(const AttentionForwardArgs& args, const Stream& stream) {
   const ArgumentCheck check("AttentionForward", stream);
   CheckShared(check, args);
-  RunOp("AttentionForward", stream, {args.q.shape, args.k.shape}, [&] {
+  const auto work = [&] { return WorkOf(args, false); };
+  RunOp("AttentionForward", stream, {args.q.shape, args.k.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
       CheckOnGpu(args);
-      KSA_CUDA_OR_FAIL("AttentionForward",
-                       stream,
-                       cuda_attention::Forward(args, RequireScratch("AttentionForward", args.allocator), stream));
+      ForwardOnDevice(args, stream);
       return;
     }
     CheckOnCpu(args);
@@ -105,12 +152,15 @@ void AttentionBackward(const AttentionBackwardArgs& args, const Stream& stream) 
   check.Tensor("dq", args.dq, args.q.dtype, args.q.shape);
   check.Tensor("dk", args.dk, args.q.dtype, args.k.shape);
   check.Tensor("dv", args.dv, args.q.dtype, args.v.shape);
-  RunOp("AttentionBackward", stream, {args.q.shape, args.k.shape}, [&] {
+  const auto work = [&] {
+    OpWork backward = WorkOf(args, true);
+    backward.bytes += MovedBy(backward.kind, {args.dout, args.dq, args.dk, args.dv}).bytes;
+    return backward;
+  };
+  RunOp("AttentionBackward", stream, {args.q.shape, args.k.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
       CheckOnGpu(args);
-      KSA_CUDA_OR_FAIL("AttentionBackward",
-                       stream,
-                       cuda_attention::Backward(args, RequireScratch("AttentionBackward", args.allocator), stream));
+      BackwardOnDevice(args, stream);
       return;
     }
     CheckOnCpu(args);

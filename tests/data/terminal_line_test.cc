@@ -14,7 +14,7 @@ namespace {
 
 const std::vector<LinePart> kParts = {{" 50%", 0}, {"caf\xc3\xa9", 2}, {"", 1}, {"eta 5 s", 1}};
 
-TEST(FormatBar, LeavesOutTheBarThenWholeParts) {
+TEST(FormatBar, LeavesOutWholeParts) {
   const std::vector<std::pair<int, std::string>> expected = {
       {200, "[" + std::string(20, '#') + std::string(20, '.') + "]  50% | caf\xc3\xa9 | eta 5 s"},
       {32, "[####....]  50% | caf\xc3\xa9 | eta 5 s"},

@@ -30,13 +30,13 @@ try() {
 expect_exit 0 train run "$config" "${two[@]}" --set training.hard_stop=10
 line "validation +10/20 \| validation $number \+- $number nats a token \| $number bits \| perplexity $perplexity \| 8 of [0-9]+ samples"
 line "validation +10/20 \| more       $number \+- $number nats a token \| $number bits \| perplexity $perplexity \| 8 of [0-9]+ samples"
-line "run test_ksa: 10 of 20 updates, 1\.9K tokens in [0-9]+s, $number?K? tokens a second|run test_ksa: 10 of 20 updates, .*"
+line "run test_ksa: 10 of 20 updates, 1\.9K tokens in [0-9]+s, [0-9.]+K? tok/s"
 line "checkpoint $work/run/checkpoints/step_00000010"
 commands >"$work/commands"
 [ "$(wc -l <"$work/commands")" -eq 3 ] || fail "$(cat "$work/commands"): not three commands"
 expect_exit 0 bash -c "$(head -n 1 "$work/commands")"
 line "training loss $number nats a token, mean of the last 10 updates"
-line "run test_ksa: 20 of 20 updates, 3\.8K tokens in [0-9]+s of 2 starts, .* tokens a second"
+line "run test_ksa: 20 of 20 updates, 3\.8K tokens in [0-9]+s of 2 starts, .* tok/s"
 line "of more: 8 of [0-9]+ samples"
 try 2
 

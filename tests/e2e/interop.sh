@@ -41,7 +41,7 @@ expect_output "made summary_embedding.weight: around the mean"
 expect_exit 0 train from_checkpoint configs/test/ksa.yaml "${short[@]}" --set "checkpoint.load=$work/full"
 expect_exit 0 "$KSA" compare "$work/adapted" "$work/from_checkpoint" --assert-equal
 expect_exit 0 train_ranks 2 two_ranks configs/test/ksa.yaml "${short[@]}" --set "checkpoint.load=$work/hf" --set parallel.tensor=2
-same_metrics "$work/adapted" "$work/two_ranks"
+expect_exit 0 "$KSA" compare "$work/adapted" "$work/two_ranks" --rtol 5e-4 # the bound of weights after few updates
 expect_exit 0 train fresh configs/test/ksa.yaml "${short[@]}" --set "checkpoint.load=$work/hf" \
   --set checkpoint.new_parameters=init
 expect_output "made summary_embedding.weight: initial values"

@@ -35,7 +35,7 @@ took moved 2
 expect_exit 78 train_ranks 3 uneven "$config" "${auto[@]}"
 expect_output "4 is not a multiple of 3 data ranks"
 
-# As the help and the README say, but for the corpus and the size.
+# As the help and the README say, but for the corpus and the size: the quickstart's batch divides on two ranks.
 expect_exit 0 train_ranks 2 quickstart configs/train/quickstart.yaml --set training.hard_stop=1 \
   --set training.sequence_length=64 --set model.num_hidden_layers=2 --set model.hidden_size=32 \
   --set model.intermediate_size=32 --set model.num_attention_heads=2 --set evaluation.interval=0

@@ -52,9 +52,9 @@ def logits(folder, checkpoint, kind):
     own = json.load(open(f"{folder}/config.json"))["model_type"] == "ksa"
     model = AutoModelForCausalLM.from_pretrained(folder, trust_remote_code=own, dtype=torch.float32).eval()
     texts = ["Kwai Summary Attention: what the mechanism is, ünd nötig", "a chunk of text"]
-    sequences = [list(text.encode())[:48] for text in texts]
+    sequences = [list(text.encode())[:40] for text in texts]
     if os.path.exists(f"{folder}/tokenizer.json"):
-        tokenizer = AutoTokenizer.from_pretrained(folder)
+        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=own)
         odd = ["", " ", "\n\n  a\tb", "ünd\u2581<s>\u0000\U0001f600", "x" * 999]
         for text in texts + odd:
             assert tokenizer(text)["input_ids"] == list(text.encode()), text

@@ -11,8 +11,8 @@
 #include <fmt/core.h>
 
 #include "kernels/attention/attention.h"
+#include "kernels/attention/pairs.h"
 #include "kernels/core/gpu.h"
-#include "model/mixers/attention/pairs.h"
 #include "trainer/commands/attention_paths.h"
 #include "trainer/commands/attention_shape.h"
 #include "trainer/commands/bench.h"

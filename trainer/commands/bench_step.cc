@@ -105,28 +105,19 @@ Batch RandomBatch(const ModelConfig& model, int64_t first, int32_t samples, int3
 }
 
 // What `ksa train` would say about the mesh of a run of this length on these ranks, one problem an entry.
-std::vector<std::string> WhyNotMesh(const StepOptions& options, int32_t length, int ranks) {
+std::vector<std::string> ProblemsOfMesh(const StepOptions& options, int32_t length, int ranks) {
   Config config;
   config.model = LoadModelConfig(options.model, length, options.sets);
   config.parallel = options.parallel;
   // The micro-batches are a data rank's, so no number of data ranks is wrong: a batch that every one of them divides.
   config.training = {.sequence_length = length, .global_batch_size = ranks};
-  const Draft draft = ToDraft(config);
-  Problems broken;
-  Given given;
-  given.sections["parallel"].source = broken.AddFile("command line");
-  CheckMeshRules({draft, given, broken});
-  std::vector<std::string> problems = MeshProblems(config, ranks);
-  if (!broken.empty()) {
-    problems.insert(problems.begin(), broken.Report());
-  }
-  return problems;
+  return WhyNotMesh(config, ranks);
 }
 
 // Of all lengths before the first one runs. Error(kUsage): here options give the mesh, not a file.
 void CheckMeshes(const StepOptions& options, int ranks) {
   for (const int32_t length : options.sequence_lengths) {
-    if (const std::vector<std::string> problems = WhyNotMesh(options, length, ranks); !problems.empty()) {
+    if (const std::vector<std::string> problems = ProblemsOfMesh(options, length, ranks); !problems.empty()) {
       Fail(ExitCode::kUsage, "{}", fmt::join(problems, "\n"));
     }
   }

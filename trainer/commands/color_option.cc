@@ -10,7 +10,10 @@ void AddColorOption(CLI::App& app, ColorChoice& color) {
       {"auto", ColorChoice::kAuto}, {"always", ColorChoice::kAlways}, {"never", ColorChoice::kNever}};
   app.add_option_function<std::string>(
          "--color",
-         [&color](const std::string& word) { color = kChoices.at(word); },
+         [&color](const std::string& word) {
+           color = kChoices.at(word);
+           HandColorDown(color);
+         },
          "colours: auto (on a terminal, unless NO_COLOR is set), always, never")
       ->type_name("WHEN")
       ->check(CLI::IsMember(kChoices));

@@ -160,4 +160,17 @@ std::vector<std::string> MeshProblems(const Config& config, int ranks) {
   return {};
 }
 
+std::vector<std::string> WhyNotMesh(const Config& config, int ranks) {
+  const Draft draft = ToDraft(config);
+  Problems broken;
+  Given given;
+  given.sections["parallel"].source = broken.AddFile("this mesh");
+  CheckMeshRules({draft, given, broken});
+  std::vector<std::string> problems = MeshProblems(config, ranks);
+  if (!broken.empty()) {
+    problems.insert(problems.begin(), broken.Report());
+  }
+  return problems;
+}
+
 }  // namespace ksa

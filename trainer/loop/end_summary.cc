@@ -59,7 +59,7 @@ std::string Headline(const RunSummary& summary) {
       FormatCount(static_cast<double>(summary.tokens)),
       FormatDuration(summary.seconds),
       summary.starts > 1 ? fmt::format(" of {} starts", summary.starts) : "",
-      summary.tokens_per_second ? fmt::format(", {} tokens a second", FormatCount(*summary.tokens_per_second)) : "");
+      summary.tokens_per_second ? fmt::format(", {} tok/s", FormatCount(*summary.tokens_per_second)) : "");
 }
 
 std::string TrainingLoss(const RunSummary& summary) {

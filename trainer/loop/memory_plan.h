@@ -2,6 +2,7 @@
 // memory: the same code, the same requests in the same order, no GPU needed.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 
@@ -25,6 +26,14 @@ struct MemoryPlan {
   }
 
   [[nodiscard]] int64_t Total() const { return ArenaBytes() + libraries; }
+
+  struct Segment {
+    const char* key;   // "master_weights"
+    const char* name;  // for people
+    int64_t bytes;
+  };
+
+  [[nodiscard]] std::array<Segment, 7> Segments() const;
 
   [[nodiscard]] std::string Table() const;  // a line a segment, and the sum
 };

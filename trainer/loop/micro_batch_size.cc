@@ -48,16 +48,6 @@ int64_t PlannedBytes(Config config, int32_t size, const Communicator& world) {
   return PlanMemory(config, world.size(), world.rank()).Total();
 }
 
-// The largest divisor of `share` that fits here, 1 where none does.
-int32_t LargestFitting(const Config& config, int32_t share, const Communicator& world, int64_t free_bytes) {
-  for (int32_t size = share; size > 1; --size) {
-    if (share % size == 0 && PlannedBytes(config, size, world) <= free_bytes) {
-      return size;
-    }
-  }
-  return 1;
-}
-
 }  // namespace
 
 int64_t FreeBytes(DeviceChoice device, int ordinal, int local_size) {
@@ -65,6 +55,15 @@ int64_t FreeBytes(DeviceChoice device, int ordinal, int local_size) {
     return QueryGpu(ordinal).free_bytes;
   }
   return static_cast<int64_t>(kHostPart * static_cast<double>(FreeHostBytes())) / std::max(1, local_size);
+}
+
+int32_t LargestMicroBatch(int32_t share, const std::function<bool(int32_t size)>& fits) {
+  for (int32_t size = share; size > 1; --size) {
+    if (share % size == 0 && fits(size)) {
+      return size;
+    }
+  }
+  return 1;
 }
 
 std::string ResolveMicroBatch(Config& config, Communicator& world, int64_t free_bytes) {
@@ -79,8 +78,8 @@ std::string ResolveMicroBatch(Config& config, Communicator& world, int64_t free_
   }
   // What is smaller than the largest that fits on a rank fits there as well.
   int32_t size = share;
-  for (const std::string& fitting :
-       OnAllRanks(world, [&] { return std::to_string(LargestFitting(config, share, world, free_bytes)); })) {
+  const auto fits = [&](int32_t candidate) { return PlannedBytes(config, candidate, world) <= free_bytes; };
+  for (const std::string& fitting : OnAllRanks(world, [&] { return std::to_string(LargestMicroBatch(share, fits)); })) {
     size = std::min(size, std::stoi(fitting));
   }
   config.training.micro_batch_size = size;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <string>
 
 #include "parallel/comm/communicator.h"
@@ -12,6 +13,9 @@ namespace ksa {
 // Memory that this rank may plan with, in bytes: of GPU `ordinal`, or on the CPU its part of what is free, `local_size`
 // ranks being on this host.
 [[nodiscard]] int64_t FreeBytes(DeviceChoice device, int ordinal, int local_size);
+
+// The largest divisor of a data rank's `share` of the global batch that `fits`; 1 where none does, without asking.
+[[nodiscard]] int32_t LargestMicroBatch(int32_t share, const std::function<bool(int32_t size)>& fits);
 
 // Fills in training.micro_batch_size where it is open: with what the run folder's configuration says, when it is of the
 // same device, mesh and recomputation; else with the largest divisor of a data rank's share of the global batch whose

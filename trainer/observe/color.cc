@@ -40,7 +40,20 @@ bool UsesColor(ColorChoice choice, int descriptor) {
   if (choice != ColorChoice::kAuto) {
     return choice == ColorChoice::kAlways;
   }
-  return Environment("NO_COLOR").empty() && Environment("TERM") != "dumb" && isatty(descriptor) == 1;
+  if (!Environment("NO_COLOR").empty()) {
+    return false;
+  }
+  const std::string_view forced = Environment("CLICOLOR_FORCE");
+  return (!forced.empty() && forced != "0") || (Environment("TERM") != "dumb" && isatty(descriptor) == 1);
+}
+
+void HandColorDown(ColorChoice choice) {
+  if (choice == ColorChoice::kNever) {
+    setenv("NO_COLOR", "1", 1);
+  } else if (choice == ColorChoice::kAlways) {
+    unsetenv("NO_COLOR");
+    setenv("CLICOLOR_FORCE", "1", 1);
+  }
 }
 
 std::string Paint(Style style, std::string_view text, bool color) {

@@ -8,9 +8,12 @@ namespace ksa {
 
 enum class ColorChoice : int { kAuto, kAlways, kNever };
 
-// Whether what goes to this descriptor (STDOUT_FILENO, STDERR_FILENO) is coloured. `auto`: where it is a terminal that
-// knows colours (TERM is not `dumb`) and the environment has no NO_COLOR (no-color.org).
+// Whether what goes to this descriptor (STDOUT_FILENO, STDERR_FILENO) is coloured. `auto`: where the environment has no
+// NO_COLOR (no-color.org), and has CLICOLOR_FORCE or it is a terminal that knows colours (TERM is not `dumb`).
 [[nodiscard]] bool UsesColor(ColorChoice choice, int descriptor);
+
+// Puts a choice into the environment, for the programs that this one starts.
+void HandColorDown(ColorChoice choice);
 
 enum class Style : int {
   kPlain,

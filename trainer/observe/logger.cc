@@ -29,7 +29,7 @@ bool IsTerminal() {
 
 // mpirun gives ranks a terminal of its own as stdout, whatever its output really is, but a pipe as stderr.
 bool ColorsStdout(ColorChoice color) {
-  return UsesColor(color, STDOUT_FILENO) && (color == ColorChoice::kAlways || IsTerminal());
+  return UsesColor(color, STDOUT_FILENO) && UsesColor(color, STDERR_FILENO);
 }
 
 }  // namespace

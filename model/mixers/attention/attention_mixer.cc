@@ -5,7 +5,6 @@
 #include <fmt/core.h>
 
 #include "kernels/core/error.h"
-#include "model/mixers/attention/pairs.h"
 
 namespace ksa {
 namespace {
@@ -101,24 +100,6 @@ std::string AttentionMixer::TensorProblem(const ModelConfig& config, int32_t ran
   return {};
 }
 
-// As model/ops/context_attention does where nobody asks for a method.
-ContextPlan AttentionMixer::PlanContext(const ModelConfig& share,
-                                        const SummaryLayout& whole,
-                                        int ranks,
-                                        int rank) const {
-  const int32_t heads = share.num_attention_heads;
-  const int32_t kv_heads = share.num_key_value_heads;
-  ContextPlan plan = {.way = ContextPlan::Way::kKeys, .key_columns = Columns(share, kv_heads)};
-  if (IsFullAttention() && heads % ranks == 0 && kv_heads % ranks == 0) {
-    plan.way = ContextPlan::Way::kHeads;
-    plan.query_columns = Columns(share, heads);
-    plan.in_halves = heads / ranks % 2 == 0 && kv_heads / ranks % 2 == 0;
-  } else {
-    plan.keys = PlanKeys(whole, window_, ranks, rank);
-  }
-  return plan;
-}
-
 // The text of the window and of the query's own chunk, and where text sees them the summaries of all finished chunks;
 // an entry is a key and a value of every key/value head.
 CacheSize AttentionMixer::CacheAt(const ModelConfig& config, int64_t tokens, DType dtype) const {
@@ -131,22 +112,6 @@ CacheSize AttentionMixer::CacheAt(const ModelConfig& config, int64_t tokens, DTy
   }
   cache.bytes = cache.entries * 2 * Columns(config, config.num_key_value_heads) * SizeOf(dtype);
   return cache;
-}
-
-RowCost AttentionMixer::CostOfRow(const ModelConfig& config) const {
-  const int64_t d = config.hidden_size;
-  const int64_t q = Columns(config, config.num_attention_heads);
-  const int64_t kv = Columns(config, config.num_key_value_heads);
-  return {.key_flops = 4 * d * kv,
-          .query_flops = 2 * d * q,
-          .out_flops = 2 * d * q,
-          .pair_flops = 4 * q,
-          .key_columns = kv,
-          .query_columns = q};
-}
-
-PairCount AttentionMixer::CountTextPairs(const SummaryLayout& layout) const {
-  return ksa::CountTextPairs(layout, window_);
 }
 
 LayerSpec MakeAttentionLayer(const MixerKind& kind, const AttentionWindow& window) {

@@ -78,13 +78,7 @@ class AttentionMixer final : public Mixer {
                                                  const LayerParameters& parameters,
                                                  RopeTables& ropes) const override;
   [[nodiscard]] std::string TensorProblem(const ModelConfig& config, int32_t ranks) const override;
-  [[nodiscard]] ContextPlan PlanContext(const ModelConfig& share,
-                                        const SummaryLayout& whole,
-                                        int ranks,
-                                        int rank) const override;
   [[nodiscard]] CacheSize CacheAt(const ModelConfig& config, int64_t tokens, DType dtype) const override;
-  [[nodiscard]] RowCost CostOfRow(const ModelConfig& config) const override;
-  [[nodiscard]] PairCount CountTextPairs(const SummaryLayout& layout) const override;
 
  private:
   const MixerKind& kind_;

@@ -203,7 +203,7 @@ TEST(HfConfig, MutationsNeverDoHarm) {
   int refused = 0;
   for (int round = 0; round < 3000; ++round) {
     std::string text = goods[below(3)];
-    for (size_t changes = 1 + below(3); changes > 0; --changes) {
+    for (size_t changes = 1 + below(3); changes > 0 && !text.empty(); --changes) {
       const size_t at = below(text.size());
       switch (below(4)) {
         case 0:

@@ -37,7 +37,7 @@ std::string TextOf(const RunSummary& summary) {
 TEST(EndSummary, WithoutValidation) {
   EXPECT_EQ(TextOf(Example()),
             "\n"
-            "run books: 2000 of 2000 updates, 2.0M tokens in 4m32s of 2 starts, 7.5K tokens a second\n"
+            "run books: 2000 of 2000 updates, 2.0M tokens in 4m32s of 2 starts, 7.5K tok/s\n"
             "training loss 1.6240 nats a token, mean of the last 100 updates\n"
             "checkpoint runs/books/checkpoints/step_00002000\n"
             "next:\n"

@@ -18,12 +18,14 @@ class Color : public ::testing::Test {
     ASSERT_EQ(openpty(&master_, &terminal_, nullptr, nullptr, nullptr), 0);
     setenv("TERM", "xterm", 1);
     unsetenv("NO_COLOR");
+    unsetenv("CLICOLOR_FORCE");
   }
 
   void TearDown() override {
     close(terminal_);
     close(master_);
     unsetenv("NO_COLOR");
+    unsetenv("CLICOLOR_FORCE");
   }
 
   int master_ = -1;
@@ -47,6 +49,22 @@ TEST_F(Color, HonoursNoColorUnlessItIsAskedFor) {
   EXPECT_TRUE(UsesColor(ColorChoice::kAlways, terminal_));
   setenv("NO_COLOR", "", 1);  // no-color.org: present and not empty
   EXPECT_TRUE(UsesColor(ColorChoice::kAuto, terminal_));
+}
+
+// A choice of the command line reaches programs that are started, through the environment.
+TEST_F(Color, IsHandedDown) {
+  int ends[2] = {};
+  ASSERT_EQ(pipe(ends), 0);
+  HandColorDown(ColorChoice::kNever);
+  EXPECT_FALSE(UsesColor(ColorChoice::kAuto, terminal_));
+  HandColorDown(ColorChoice::kAlways);
+  EXPECT_TRUE(UsesColor(ColorChoice::kAuto, ends[1]));
+  HandColorDown(ColorChoice::kAuto);
+  EXPECT_TRUE(UsesColor(ColorChoice::kAuto, ends[1]));
+  setenv("CLICOLOR_FORCE", "0", 1);
+  EXPECT_FALSE(UsesColor(ColorChoice::kAuto, ends[1]));
+  close(ends[0]);
+  close(ends[1]);
 }
 
 TEST_F(Color, IsNotForADumbTerminal) {

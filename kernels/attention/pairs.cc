@@ -1,4 +1,4 @@
-#include "model/mixers/attention/pairs.h"
+#include "kernels/attention/pairs.h"
 
 #include <algorithm>
 
@@ -31,16 +31,34 @@ void ForEachChunk(const SummaryLayout& layout, const Function& function) {
 }  // namespace
 
 PairCount CountTextPairs(const SummaryLayout& layout, const AttentionWindow& window) {
+  const Range queries = layout.Queries();
+  const int32_t k = layout.chunk_size;
   PairCount pairs;
-  ForEachChunk(layout, [&](int32_t sequence, int32_t chunk) {
-    const int64_t tokens = layout.ChunkTokens(sequence, chunk);
-    const int64_t before = chunk - layout.DocumentChunk(sequence, chunk);
-    const int64_t in_window = std::min<int64_t>(before, window.chunks);
-    pairs.text += SumOfMinima(in_window * layout.chunk_size, tokens, window.tokens);
-    if (window.summaries) {
-      pairs.summary += tokens * (before - in_window) * layout.summary_tokens;
+  for (int32_t sequence = 0; sequence < layout.sequences; ++sequence) {
+    for (int32_t place = queries.begin / k; place * k < queries.end; ++place) {
+      const int32_t chunk = layout.ChunkAt(place);
+      const int64_t begin = std::max(0, queries.begin - place * k);  // of the chunk's tokens
+      const int64_t end = std::min(layout.ChunkTokens(sequence, chunk), queries.end - place * k);
+      const int64_t tokens = std::max<int64_t>(0, end - begin);
+      const int64_t before = chunk - layout.DocumentChunk(sequence, chunk);
+      const int64_t in_window = std::min<int64_t>(before, window.chunks);
+      pairs.text += SumOfMinima(in_window * k + begin, tokens, window.tokens);
+      if (window.summaries) {
+        pairs.summary += tokens * (before - in_window) * layout.summary_tokens;
+      }
     }
-  });
+  }
+  return pairs;
+}
+
+int64_t CountSummaryPairs(const SummaryLayout& layout) {
+  const int64_t m = layout.summary_tokens;
+  int64_t pairs = 0;
+  for (int32_t sequence = 0; sequence < layout.sequences; ++sequence) {
+    for (int32_t place = 0; place < layout.live_chunks; ++place) {
+      pairs += m * layout.ChunkTokens(sequence, layout.ChunkAt(place)) + m * (m + 1) / 2;
+    }
+  }
   return pairs;
 }
 

@@ -5,12 +5,25 @@
 #include <cstdint>
 
 #include "kernels/core/summary_layout.h"
-#include "model/mixers/cost.h"
 
 namespace ksa {
 
-// Of text queries.
+// Visible (query, key) pairs, summed over the sequences of a layout.
+struct PairCount {
+  int64_t text = 0;           // text query, text key
+  int64_t summary = 0;        // text query, summary key
+  int64_t summary_query = 0;  // query of a summary, any key
+
+  [[nodiscard]] int64_t OfTextQueries() const { return text + summary; }
+
+  [[nodiscard]] int64_t Total() const { return text + summary + summary_query; }
+};
+
+// Of the text rows that are queries (layout.Queries()).
 [[nodiscard]] PairCount CountTextPairs(const SummaryLayout& layout, const AttentionWindow& window);
+
+// Of all summary rows of the layout: what they see as queries.
+[[nodiscard]] int64_t CountSummaryPairs(const SummaryLayout& layout);
 
 // Summaries that some text can see where the smallest window is `window_chunks`, and what they see as queries. In
 // packed documents these are fewer than the layout has rows.
