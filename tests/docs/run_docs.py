@@ -27,7 +27,7 @@ import table  # noqa: E402
 
 OURS = re.compile(r"\s*((until|while|if|time|nohup)\s+)?([A-Z_]+=\S*\s+)*"
                   r"(ksa(\s|$)|launch/|mpirun\s|sbatch\s|\S*/ksa\s)")
-SECONDS_A_BLOCK = 150
+SECONDS_A_BLOCK = 400
 
 
 @dataclasses.dataclass

@@ -14,6 +14,7 @@ NOT_RUN = [
     (r"(mpirun -np \d+ )?ksa bench .*--device cuda", "needs a GPU; e2e.gpu_commands"),
     (r"(cmake|ninja|ctest|bash \.ci/run)\b", "a build of its own"),
     (r"tail -f", "does not end"),
+    (r"ksa ckpt (diff|average|export-hf|import-hf)", "needs trained runs and folders of others; e2e.interop"),
     (r"ksa completion \w+ > ~/", "writes into the home folder; e2e.completion"),
     (r"tensorboard ", "does not end; e2e.tensorboard reads the events"),
 ]

@@ -13,7 +13,7 @@ namespace ksa {
 namespace {
 
 constexpr const char* kExamples = R"(Examples:
-  ksa data inspect shards/book                 # a folder that holds train and validation
+  ksa data inspect shards/book      # a folder that holds train and validation
   ksa data inspect shards/book/train --document 17
   ksa data inspect shards/a --validation shards/b/validation
 
