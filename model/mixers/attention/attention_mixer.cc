@@ -1,6 +1,7 @@
 #include "model/mixers/attention/attention_mixer.h"
 
 #include <algorithm>
+#include <typeinfo>
 
 #include <fmt/core.h>
 
@@ -42,7 +43,7 @@ int KeyReplicas(const ModelConfig& config, int tensor_ranks) {
 }
 
 bool AttentionMixer::Equals(const Mixer& other) const {
-  return window_ == WindowOf(other) && options_ == OptionsOf(other);
+  return typeid(*this) == typeid(other) && window_ == WindowOf(other) && options_ == OptionsOf(other);
 }
 
 std::optional<int32_t> AttentionMixer::SummaryWindow() const {

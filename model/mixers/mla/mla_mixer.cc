@@ -33,10 +33,6 @@ void AddShared(const std::string& name, const Shape& shape, ParameterKind kind, 
 
 }  // namespace
 
-bool MlaMixer::Equals(const Mixer& other) const {
-  return dynamic_cast<const MlaMixer*>(&other) != nullptr && AttentionMixer::Equals(other);
-}
-
 void MlaMixer::AddParameters(const ModelConfig& config, bool own, ParameterList& list) const {
   const MlaConfig& mla = SettingsOf(config);
   const int64_t d = config.hidden_size;

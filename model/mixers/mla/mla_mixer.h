@@ -64,7 +64,6 @@ class MlaMixer final : public AttentionMixer {
  public:
   using AttentionMixer::AttentionMixer;
 
-  [[nodiscard]] bool Equals(const Mixer& other) const override;
   void AddParameters(const ModelConfig& config, bool own, ParameterList& list) const override;
   [[nodiscard]] std::unique_ptr<BoundMixer> Bind(const ModelConfig& config,
                                                  const LayerParameters& parameters,

@@ -42,7 +42,8 @@ constexpr const char* kEverything =
     "  clip_grad_norm: 0.3}\n"
     "schedule: {kind: cosine, warmup_steps: 11, decay_steps: 13, decay: sqrt}\n"
     "parallel: {data: 4, zero: 0, sequence_parallel: false}\n"
-    "checkpoint: {interval: 5, keep_last: 9, keep_every: 10, resume: never, load: 'none', retries: 0, allow_change: "
+    "checkpoint: {interval: 5, keep_last: 9, keep_every: 10, resume: never, load: 'none', retries: 0, "
+    "new_parameters: init, export_hf: true, allow_change: "
     "[optimizer.lr]}\n"
     "evaluation: {interval: 6, batches: all}\n"
     "logging: {interval: 2, tensorboard: false}\n";
