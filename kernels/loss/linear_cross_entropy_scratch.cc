@@ -12,16 +12,19 @@ constexpr int64_t kRowStep = 128;
 
 }  // namespace
 
-int64_t CrossEntropyChunk(const LinearCrossEntropyArgs& args) {
-  const int64_t n = args.x.rows();
+int64_t CrossEntropyChunk(int64_t n, int64_t vocabulary) {
   if (n == 0) {
     return 0;
   }
-  const int64_t row_bytes = 4 * LongestPartOf(args);
+  const int64_t row_bytes = 4 * vocabulary;
   const int64_t fit = std::clamp(kLogitBytes / row_bytes / kRowStep * kRowStep, kRowStep, kMostRows);
   const int64_t chunks = (n + fit - 1) / fit;
   const int64_t rows = (n + chunks - 1) / chunks;
   return std::min(n, (rows + kRowStep - 1) / kRowStep * kRowStep);
+}
+
+int64_t CrossEntropyChunk(const LinearCrossEntropyArgs& args) {
+  return CrossEntropyChunk(args.x.rows(), LongestPartOf(args));
 }
 
 CrossEntropyScratch TakeCrossEntropyScratch(const LinearCrossEntropyArgs& args) {

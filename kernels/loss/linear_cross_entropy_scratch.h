@@ -12,7 +12,8 @@
 
 namespace ksa {
 
-// Rows of a chunk; 0 without rows.
+// Rows of a chunk, of n rows and a vocabulary (its longest part) of so many; 0 without rows.
+[[nodiscard]] int64_t CrossEntropyChunk(int64_t n, int64_t vocabulary);
 [[nodiscard]] int64_t CrossEntropyChunk(const LinearCrossEntropyArgs& args);
 
 // Of one call, for chunks of CrossEntropyChunk rows.
