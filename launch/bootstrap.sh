@@ -19,6 +19,8 @@ packages=(
   libopenblas-openmp-dev           # matrix products; the pthread build is slow inside parallel regions
   libhdf5-dev libxxhash-dev        # token shards, checkpoints
   libsentencepiece-dev             # tokenizers
+  zlib1g-dev libzstd-dev           # compressed text
+  libpcre2-dev libutf8proc-dev     # words and normal forms of byte-level tokenizers
   libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libfmt-dev
   librandom123-dev                 # Philox
   libgtest-dev

@@ -1,19 +1,24 @@
 #!/usr/bin/env bash
-# From a bare machine to a trained KSA model: packages, build, corpus, tokens, 3-5 minutes of training, a sample.
-# Started again it goes on where it stopped, and does nothing twice.
+# From a bare machine to a trained KSA model: packages, build, corpus, tokens, minutes of training; then samples, the loss
+# beside that of counting, by position, and the size of the cache. Started again it goes on where it stopped, and does
+# nothing twice.
 set -euo pipefail
 launch_folder=$PWD
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 usage() {
   cat <<'EOF'
-usage: launch/quickstart.sh [--text FILE] [--steps N] [--output DIR]
-  --text FILE   train on this UTF-8 text instead of the dictionary in Debian's package dict-gcide
+usage: launch/quickstart.sh [--control] [--text PATH] [--steps N] [--output DIR]
+  --control     also train the same model without summaries (kind sca), and show both by position; doubles the training
+  --text PATH   train on this UTF-8 text instead of the manual pages in Debian's package perl-doc: a folder of long
+                documents, or one file whose paragraphs are the documents
   --steps N     train for N steps instead of the configuration's number; the schedule is scaled to match
-  --output DIR  put the corpus and the run under DIR (default: runs)
+  --output DIR  put the corpus and the runs under DIR (default: runs)
 examples:
   launch/quickstart.sh
-  launch/quickstart.sh --text novel.txt --output runs/novel
+  launch/quickstart.sh --control
+  launch/quickstart.sh --text books --output runs/books
+With KSA=PROGRAM in the environment that program is used, and nothing is installed or built.
 EOF
 }
 
@@ -23,16 +28,15 @@ fail() {
 }
 
 say() {
-  printf '\n== %s\n' "$*"
+  printf '\n== %s   [%d:%02d]\n' "$*" $((SECONDS / 60)) $((SECONDS % 60))
 }
 
-text=""
-steps=""
-output=runs
+text="" steps="" output=runs control=false
 while [ $# -gt 0 ]; do
   case "$1" in
-    -h|--help) usage; exit 0 ;;
-    --text|--steps|--output) [ $# -ge 2 ] || { echo "quickstart: $1 needs a value" >&2; exit 64; } ;;&
+    -h | --help) usage; exit 0 ;;
+    --control) control=true; shift; continue ;;
+    --text | --steps | --output) [ $# -ge 2 ] || { echo "quickstart: $1 needs a value" >&2; exit 64; } ;;&
     --text) text=$(cd "$launch_folder" && realpath -- "$2") ;;
     --steps) steps=$2 ;;
     --output) output=$2 ;;
@@ -40,27 +44,30 @@ while [ $# -gt 0 ]; do
   esac
   shift 2
 done
-[ -z "$text" ] || [ -f "$text" ] || { echo "quickstart: no such file: $text" >&2; exit 66; }
+[ -z "$text" ] || [ -e "$text" ] || { echo "quickstart: no such file or folder: $text" >&2; exit 66; }
 [[ "$steps" =~ ^([1-9][0-9]*)?$ ]] || { echo "quickstart: --steps wants a number, got '$steps'" >&2; exit 64; }
 
 config=configs/train/quickstart.yaml
-ksa=build/release/trainer/ksa
+ksa=${KSA:-build/release/trainer/ksa}
 corpus=$output/corpus/quickstart
 run=$output/quickstart
+control_run=$output/quickstart_control
 
-# fetch_dictionary FILE: the Collaborative International Dictionary of English, 40 MB of text, unpacked from Debian's
-# package without installing it.
-fetch_dictionary() {
-  local work=$1.download archive=/usr/share/dictd/gcide.dict.dz
-  if [ ! -f "$archive" ]; then
-    rm -rf "$work"
-    mkdir -p "$work"
-    download_package "$work" || fail "could not download the package dict-gcide: apt's message is above.
-Without a network, give the quickstart a text of your own, 20 MB or more: launch/quickstart.sh --text FILE"
-    dpkg -x "$work"/dict-gcide_*.deb "$work"
-    archive=$work$archive
+# fetch_manual FOLDER: Perl's manual, a file a page: those of 8 to 200 kB in English, without the long generated lists.
+# The package is taken apart, not installed; where it is installed nothing is downloaded.
+fetch_manual() {
+  local work=$1.download pages
+  rm -rf "$work" "$1.part"
+  mkdir -p "$work" "$1.part"
+  pages=$(dpkg-query --listfiles perl-doc 2>/dev/null | sed -n 's|/perlfunc\.pod$||p') || true
+  if [ -z "$pages" ]; then
+    download_package "$work" || fail "could not download the package perl-doc: apt's message is above.
+Without a network, give the quickstart long documents of your own, 5 MB or more in all: launch/quickstart.sh --text FOLDER"
+    dpkg -x "$work"/perl-doc_*.deb "$work"
+    pages=$work/usr/share/perl
   fi
-  gzip -dc <"$archive" >"$1.part"
+  find -L "$pages" -name '*.pod' -size +8k -size -200k ! -name perlcn.pod ! -name perljp.pod ! -name perlko.pod \
+    ! -name perltw.pod -exec cp {} "$1.part/" \;
   mv "$1.part" "$1"
   rm -rf "$work"
 }
@@ -68,8 +75,8 @@ Without a network, give the quickstart a text of your own, 20 MB or more: launch
 # The package lists of a fresh machine may be empty; root can mend that.
 download_package() {
   local get=(apt-get --quiet -o APT::Sandbox::User=root)
-  (cd "$1" && "${get[@]}" download dict-gcide) && return
-  [ "$(id -u)" -eq 0 ] && "${get[@]}" update && (cd "$1" && "${get[@]}" download dict-gcide)
+  (cd "$1" && "${get[@]}" download perl-doc) && return
+  [ "$(id -u)" -eq 0 ] && "${get[@]}" update && (cd "$1" && "${get[@]}" download perl-doc)
 }
 
 # What the corpus in place was made from must be what is asked for now.
@@ -78,61 +85,123 @@ check_source() {
   if [ -d "$corpus" ] && [ "$(cat "$corpus.source")" != "$source" ]; then
     fail "$corpus was made from: $(cat "$corpus.source")
 and now the text is: $source
-Give --output another folder, or remove $corpus, $corpus.* and $run"
+Give --output another folder, or remove $corpus, $corpus.*, $run and $control_run"
   fi
   mkdir -p "$(dirname "$corpus")"
   printf '%s\n' "$source" >"$corpus.source"
 }
 
-say "packages and build"
-launch/bootstrap.sh
-cmake --preset release >/dev/null
-cmake --build --preset release --parallel "$(nproc)" --target ksa
+make_corpus() {
+  local documents=file
+  if [ -n "$text" ]; then
+    check_source "$text, $(du -sb -- "$text" | cut -f 1) bytes"
+    [ -d "$text" ] || documents=blank-line
+  else
+    check_source "perl-doc"
+    text=$corpus.text
+    [ -d "$text" ] || [ -d "$corpus" ] || fetch_manual "$text"
+  fi
+  if [ -d "$corpus" ]; then  # the folder appears when it is complete, or not at all
+    echo "$corpus is there, and used again"
+  else
+    rm -f "$corpus.inspect.txt"
+    "$ksa" data tokenize --input "$text" --output "$corpus" --tokenizer byte --documents "$documents" \
+      --validation-fraction 0.05 --invalid-utf8 replace
+  fi
+  if [ ! -f "$corpus.inspect.txt" ]; then
+    "$ksa" data inspect "$corpus" >"$corpus.inspect.part"
+    mv "$corpus.inspect.part" "$corpus.inspect.txt"
+  fi
+  tail -n 4 "$corpus.inspect.txt"
+  echo "(more of it: $corpus.inspect.txt)"
+}
+
+# train_into FOLDER ARGUMENTS...
+train_into() {
+  local folder=$1 arguments
+  shift
+  arguments=(--set "run.dir=$folder" --set "data.train=[{path: $corpus/train}]"
+             --set "data.validation=[{path: $corpus/validation}]" "$@")
+  if [ -n "$steps" ]; then
+    arguments+=(--set "training.max_steps=$steps" --set "evaluation.interval=$(((steps + 3) / 4))")
+  fi
+  "$ksa" train "$config" "${arguments[@]}"
+}
+
+# number FILE PATTERN: the first number behind a text at the beginning of a line.
+number() {
+  sed -n "s/^ *$2 *\([0-9.]*\).*/\1/p" "$1" | head -n 1
+}
+
+# by_position FILE [FILE]: loss by position as `ksa eval` prints it, of one run, or of two side by side.
+by_position() {
+  sed -n 's/^\( *[0-9]\{1,\}\) - \([0-9]\{1,\} \)/\1-\2/; /^ *[0-9][-0-9]* .*[0-9]$/p; /^loss [0-9]/p' "$@" | awk -v runs=$# '
+    $1 == "loss" { run++; next }
+    run == 1 { positions[++rows] = $1 }
+    { loss[run, $1] = $(NF - 1) }
+    END {
+      printf (runs == 1 ? "  %-10s %9s\n" : "  %-10s %9s %9s %9s\n"), "positions", "summaries", "none", "gain"
+      for (i = 1; i <= rows; i++) {
+        at = positions[i]
+        printf "  %-10s %9.4f", at, loss[1, at]
+        if (runs == 2) {
+          gain = loss[2, at] - loss[1, at]
+          printf " %9.4f %9.4f  ", loss[2, at], gain
+          for (shown = 0.01; shown <= gain && shown <= 0.3; shown += 0.01) printf "#"
+        }
+        printf "\n"
+      }
+    }'
+}
+
+if [ -z "${KSA:-}" ]; then
+  say "packages and build"
+  launch/bootstrap.sh
+  echo "packages: all there"
+  cmake --preset release >/dev/null
+  cmake --build --preset release --parallel "$(nproc)" --target ksa
+fi
 
 say "corpus"
-if [ -n "$text" ]; then
-  check_source "$text, $(stat -c '%s bytes' -- "$text")"
-else
-  check_source "dict-gcide"
-  text=$corpus.txt
-  [ -f "$text" ] || fetch_dictionary "$text"
-fi
-echo "$text: $(stat -c %s -- "$text") bytes"
-if [ ! -d "$corpus" ]; then  # the folder appears when it is complete, or not at all
-  rm -f "$corpus.inspect.txt"
-  "$ksa" data tokenize --input "$text" --output "$corpus" --tokenizer byte --documents blank-line \
-    --validation-fraction 0.01 --invalid-utf8 replace
-fi
-if [ ! -f "$corpus.inspect.txt" ]; then
-  "$ksa" data inspect "$corpus" >"$corpus.inspect.part"
-  mv "$corpus.inspect.part" "$corpus.inspect.txt"
-fi
-cat "$corpus.inspect.txt"
+make_corpus
 
 say "training (Ctrl-C is safe: start again to go on)"
-arguments=(--set "run.dir=$run" --set "data.train=[{path: $corpus/train}]"
-           --set "data.validation=[{path: $corpus/validation}]")
-if [ -n "$steps" ]; then
-  arguments+=(--set "training.max_steps=$steps" --set "schedule.warmup_steps=$((steps / 20))"
-              --set "schedule.decay_steps=$((steps / 4))" --set "evaluation.interval=$(((steps + 9) / 10))")
+train_into "$run"
+if $control; then
+  say "training the control: the same window, no summaries"
+  train_into "$control_run" --set "model.attention.pattern=[sca]" --set model.attention.sca.chunk_size=8 \
+    --set model.attention.sca.window_chunks=8
 fi
-"$ksa" train "$config" "${arguments[@]}"
 
 say "samples"
-for prompt in "Ocean" "To make" "A kind of"; do
+for prompt in "=head1 DESCRIPTION" "The following " "This function returns "; do
   "$ksa" generate "$run" --prompt "$prompt" --max-tokens 200 --temperature 0.7 --seed 1
-  echo
+  echo "--"
 done
 
 say "result"
-floor=$(sed -n 's/^  bigram *\([0-9.]*\) nats a token$/\1/p' "$corpus.inspect.txt" | tail -n 1)
-loss=$(sed -n 's/.*"validation_loss":{"[^"]*":\([0-9.e+-]*\).*/\1/p' "$run/metrics.jsonl" | tail -n 1)
-awk -v loss="$loss" -v floor="$floor" 'BEGIN {
-  printf "validation loss %.3f nats a token, %.3f %s the bigram floor of %.3f\n", loss,
-    loss < floor ? floor - loss : loss - floor, loss < floor ? "below" : "above", floor
+files=("$run.eval.txt")
+"$ksa" eval "$run" --data "$corpus/validation" >"$run.eval.txt"
+if $control; then
+  files+=("$control_run.eval.txt")
+  "$ksa" eval "$control_run" --data "$corpus/validation" >"$control_run.eval.txt"
+fi
+echo "loss on held-out text, nats a byte:"
+inspect=$corpus.inspect.txt
+awk -v bigram="$(number "$inspect" bigram)" -v ngram="$(number "$inspect" 4-gram)" \
+  -v loss="$(number "$run.eval.txt" loss)" -v none="$($control && number "$control_run.eval.txt" loss)" 'BEGIN {
+  printf "  %-34s %.4f\n  %-34s %.4f\n", "counts of pairs", bigram, "counts of 4-grams, Witten-Bell", ngram
+  if (none != "") printf "  %-34s %.4f\n", "this model without summaries", none
+  printf "  %-34s %.4f, %.3f %s the 4-grams\n", "this model", loss, loss < ngram ? ngram - loss : loss - ngram,
+    loss < ngram ? "below" : "above"
 }'
+printf '\nby position; the text window is 64, behind it there are only summaries:\n'
+by_position "${files[@]}"
+printf '\n%s\n' "$(grep '^KV cache' "$run.eval.txt")"
 cat <<EOF
-run folder:   $run (log.txt, metrics.jsonl, tensorboard/, checkpoints/)
-corpus:       $corpus
-more samples: $ksa generate $run --prompt "Summary"
+
+run folder    $run (log.txt, metrics.jsonl, tensorboard/, checkpoints/)
+corpus        $corpus
+more samples  $ksa generate $run --prompt "Summary"
+go on with    docs/user-guide.md: your own text; $ksa ablate configs/ablate/chunk_size.yaml: what each k costs
 EOF

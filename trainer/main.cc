@@ -1,5 +1,4 @@
 // The `ksa` program: one sub-command a file under trainer/commands.
-#include <algorithm>
 #include <cerrno>
 #include <csignal>
 #include <cstdio>
@@ -18,13 +17,19 @@
 #include "trainer/commands/bench.h"
 #include "trainer/commands/check.h"
 #include "trainer/commands/ckpt.h"
+#include "trainer/commands/color_option.h"
+#include "trainer/commands/command_line.h"
 #include "trainer/commands/command_result.h"
 #include "trainer/commands/compare.h"
+#include "trainer/commands/completion.h"
 #include "trainer/commands/data_commands.h"
 #include "trainer/commands/eval.h"
 #include "trainer/commands/generate.h"
+#include "trainer/commands/plan.h"
 #include "trainer/commands/train.h"
+#include "trainer/observe/invocation.h"
 #include "trainer/run/stop_signal.h"
+#include "trainer/version.h"
 
 namespace {
 
@@ -44,29 +49,41 @@ void RefuseTilde(int argc, char** argv) {
   }
 }
 
+constexpr const char* kFirstSteps = R"(From text to a model:
+  ksa data tokenize --input books/*.txt --output runs/corpus/books --tokenizer byte --documents file --validation-fraction 0.01
+  ksa check books.yaml
+  ksa train books.yaml
+  ksa generate runs/books --prompt "Once"
+
+`ksa COMMAND --help` shows what a command takes, with examples. The guide: docs/user-guide.md; exit codes:
+docs/exit-codes.md.)";
+
 // Exit codes: docs/exit-codes.md.
-ksa::CommandResult Run(int argc, char** argv) {
+ksa::CommandResult Run(int argc, char** argv, ksa::Invocation& invocation) {
   RefuseTilde(argc, argv);
   ksa::CommandResult result;
-  CLI::App app{"Native pretraining of Kwai Summary Attention language models", "ksa"};
-  app.set_version_flag("--version", KSA_VERSION);
+  CLI::App app{"Pretrains language models with Kwai Summary Attention", "ksa"};
+  ksa::PrepareCommandLine(app);
+  app.set_version_flag("--version", "ksa " + invocation.version, "print the version");
   app.require_subcommand(1);
-  ksa::AddTrainCommand(app, result);
-  ksa::AddCheckCommand(app);
   ksa::AddDataCommands(app);
-  ksa::AddCkptCommand(app);
-  ksa::AddCompareCommand(app);
+  ksa::AddCheckCommand(app);
+  ksa::AddPlanCommand(app);
+  ksa::AddTrainCommand(app, invocation, result);
   ksa::AddAblateCommand(app, result);
-  ksa::AddBenchCommand(app);
   ksa::AddEvalCommand(app);
   ksa::AddGenerateCommand(app);
-  try {
-    std::vector<std::string> arguments = ksa::ArgumentsOf(argc, argv);
-    std::reverse(arguments.begin(), arguments.end());  // the parser takes them from the back
-    app.parse(std::move(arguments));
-  } catch (const CLI::ParseError& error) {
-    result.code = app.exit(error) == 0 ? ksa::ExitCode::kDone : ksa::ExitCode::kUsage;
-  }
+  ksa::AddCompareCommand(app);
+  ksa::AddCkptCommand(app);
+  ksa::AddBenchCommand(app);
+  ksa::AddCompletionCommand(app);
+  ksa::AddColorOption(app, invocation.color);
+  ksa::GroupCommands(app, "Before training", {"data", "check", "plan"});
+  ksa::GroupCommands(app, "Training", {"train", "ablate"});
+  ksa::GroupCommands(app, "Results", {"eval", "generate", "compare", "ckpt"});
+  ksa::GroupCommands(app, "This machine", {"bench", "completion"});
+  app.footer(kFirstSteps);
+  ksa::ParseCommandLine(app, ksa::ArgumentsOf(argc, argv));
   return result;
 }
 
@@ -83,9 +100,9 @@ void CheckPrinted(const ksa::CommandResult& result) {
   ksa::FailFile(ksa::FileUse::kWrite, errno, "standard output", "cannot be written");
 }
 
-ksa::CommandResult RunAndCheck(int argc, char** argv) {
+ksa::CommandResult RunAndCheck(int argc, char** argv, ksa::Invocation& invocation) {
   try {
-    const ksa::CommandResult result = Run(argc, argv);
+    const ksa::CommandResult result = Run(argc, argv, invocation);
     CheckPrinted(result);
     return result;
   } catch (const std::system_error& error) {  // what fmt throws where printing fails
@@ -114,12 +131,13 @@ int main(int argc, char** argv) {
   if (argc > 1 && (std::string_view(argv[1]) == "train" || std::string_view(argv[1]) == "ablate")) {
     ksa::CatchStopSignals();
   }
+  ksa::Invocation invocation = {.version = ksa::ProgramVersion(), .arguments = {argv, argv + argc}};
   try {
     ksa::CommandResult result;
-    ksa::ThrowAsErrors([&] { result = RunAndCheck(argc, argv); });
+    ksa::ThrowAsErrors([&] { result = RunAndCheck(argc, argv, invocation); });
     return End(static_cast<int>(result.code));
   } catch (const ksa::Error& error) {
-    fmt::print(stderr, "ksa: {}\n", error.what());
+    ksa::PrintError(error.what(), invocation.color);
     return End(static_cast<int>(error.code()));
   }
 }

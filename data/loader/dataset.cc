@@ -7,40 +7,14 @@
 #include <utility>
 
 #include "data/files/streamed_hash.h"
+#include "data/loader/batch_rows.h"
 #include "data/loader/open_source.h"
-#include "data/sampling/document_rows.h"
 #include "data/sampling/sample_order.h"
 #include "data/shards/shard_folder.h"
 #include "kernels/core/error.h"
 
 namespace ksa {
 namespace {
-
-// The arrays of the batch, of the size for `count` samples; memory is kept from call to call.
-void Resize(Batch& batch, int64_t first, int64_t count, const DatasetConfig& config) {
-  batch.first_sample = first;
-  batch.samples = static_cast<int32_t>(count);
-  batch.sequence_length = config.sequence_length;
-  batch.chunks = (config.sequence_length + config.chunk_size - 1) / config.chunk_size;
-  const auto rows = static_cast<size_t>(count) * static_cast<size_t>(config.sequence_length);
-  batch.inputs.resize(rows);
-  batch.targets.resize(rows);
-  const size_t chunks = config.document_mask ? static_cast<size_t>(count) * static_cast<size_t>(batch.chunks) : 0;
-  batch.document_first_chunk.resize(chunks);
-  batch.chunk_tokens.resize(chunks);
-  batch.target_count = 0;
-  batch.dropped_tokens = 0;
-  batch.corrupt_samples = 0;
-}
-
-// The part of an array that belongs to sample `index`.
-std::span<int32_t> Part(std::vector<int32_t>& array, int64_t index, int32_t length) {
-  if (array.empty()) {
-    return {};
-  }
-  return std::span(array).subspan(static_cast<size_t>(index) * static_cast<size_t>(length),
-                                  static_cast<size_t>(length));
-}
 
 // Positions in (0, T] of the window of T+1 tokens from `first` at which a document starts.
 void FindDocumentStarts(const TokenShard& shard, int64_t first, int64_t length, std::vector<int64_t>& starts) {
@@ -163,12 +137,6 @@ void Dataset::Impl::FillSample(
     const TokenShard& shard, int64_t shard_sample, int64_t index, Batch& batch, Scratch& scratch) const {
   const int32_t length = config.sequence_length;
   const int64_t first = shard_sample * length;
-  const std::span<int32_t> inputs = Part(batch.inputs, index, length);
-  const std::span<int32_t> targets = Part(batch.targets, index, length);
-  const DocumentRows rows{inputs,
-                          targets,
-                          Part(batch.document_first_chunk, index, batch.chunks),
-                          Part(batch.chunk_tokens, index, batch.chunks)};
   scratch.starts.clear();
   scratch.window.resize(static_cast<size_t>(length) + 1);
   const bool good = SampleIsGood(shard, first);
@@ -178,20 +146,15 @@ void Dataset::Impl::FillSample(
     std::fill(scratch.window.begin(), scratch.window.end(), 0);
     ++batch.corrupt_samples;
   }
-  if (config.document_mask) {
-    if (good) {
-      FindDocumentStarts(shard, first, length, scratch.starts);
-    }
-    const FillResult filled = FillDocumentRows(scratch.window, scratch.starts, config.chunk_size, rows);
-    batch.target_count += good ? filled.targets : 0;
-    batch.dropped_tokens += filled.dropped;
-  } else {
-    std::copy(scratch.window.begin(), scratch.window.end() - 1, inputs.begin());
-    std::copy(scratch.window.begin() + 1, scratch.window.end(), targets.begin());
-    batch.target_count += good ? length : 0;
+  if (config.document_mask && good) {
+    FindDocumentStarts(shard, first, length, scratch.starts);
   }
-  if (!good) {
-    std::fill(targets.begin(), targets.end(), Batch::kNoTarget);
+  const FillResult filled = FillRows(scratch.window, scratch.starts, config, index, batch);
+  batch.dropped_tokens += filled.dropped;
+  if (good) {
+    batch.target_count += filled.targets;
+  } else {
+    std::ranges::fill(TargetsOf(batch, index), Batch::kNoTarget);
   }
 }
 
@@ -223,7 +186,7 @@ int64_t Dataset::TokensPerEpoch() const {
 
 void Dataset::MakeBatch(int64_t first, int64_t count, Batch& batch) const {
   KSA_CHECK(impl_->order.has_value(), "a dataset without training sources has no training batch");
-  Resize(batch, first, count, impl_->config);
+  ResizeBatch(first, count, impl_->config, batch);
   Impl::Scratch scratch;
   for (int64_t i = 0; i < count; ++i) {
     const SampleLocation at = impl_->order->At(first + i);
@@ -241,7 +204,7 @@ void Dataset::MakeValidationBatch(
             first + count,
             samples.taken,
             samples.there);
-  Resize(batch, first, count, impl_->config);
+  ResizeBatch(first, count, impl_->config, batch);
   Impl::Scratch scratch;
   for (int64_t i = 0; i < count; ++i) {
     const SampleLocation at = impl_->validation_orders[source].Plain(0, samples.At(first + i));

@@ -1,5 +1,6 @@
 #include "data/shards/bus_guard.h"
 
+#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -28,6 +29,8 @@ struct Registry {
   std::mutex mutex;
   std::deque<Entry> entries;
   std::atomic<Entry*> first{nullptr};
+  std::array<char, 1024> log{};
+  std::atomic<bool> has_log{false};
 };
 
 Registry& TheRegistry() {
@@ -35,8 +38,14 @@ Registry& TheRegistry() {
   return registry;
 }
 
-void WriteText(const char* text) {
-  static_cast<void>(!write(STDERR_FILENO, text, std::strlen(text)));
+void WriteText(int descriptor, const char* text) {
+  static_cast<void>(!write(descriptor, text, std::strlen(text)));
+}
+
+void WriteMessage(int descriptor, const char* begin, const char* path) {
+  WriteText(descriptor, begin);
+  WriteText(descriptor, path);
+  WriteText(descriptor, ": the file was cut short, or cannot be read, while it was in use\n");
 }
 
 // Only async-signal-safe calls.
@@ -44,9 +53,12 @@ void OnBusError(int number, siginfo_t* info, void*) {
   const auto address = reinterpret_cast<uintptr_t>(info->si_addr);
   for (const Entry* entry = TheRegistry().first.load(); entry != nullptr; entry = entry->next.load()) {
     if (entry->begin.load() <= address && address < entry->end.load()) {
-      WriteText("ksa: ");
-      WriteText(entry->path.data());
-      WriteText(": the file was cut short, or cannot be read, while it was in use\n");
+      WriteMessage(STDERR_FILENO, "ksa: ", entry->path.data());
+      const int log =
+          TheRegistry().has_log ? open(TheRegistry().log.data(), O_WRONLY | O_APPEND | O_CLOEXEC | O_NONBLOCK) : -1;
+      if (log >= 0) {
+        WriteMessage(log, "error: ", entry->path.data());
+      }
       _exit(static_cast<int>(ExitCode::kIo));
     }
   }
@@ -89,6 +101,15 @@ size_t GuardMapping(const void* data, size_t bytes, const std::string& path) {
     registry.first = &entry;
   }
   return index;
+}
+
+void SetBusErrorLog(const std::string& path) {
+  Registry& registry = TheRegistry();
+  const std::lock_guard lock(registry.mutex);
+  if (!registry.has_log && path.size() < registry.log.size()) {
+    std::memcpy(registry.log.data(), path.data(), path.size());
+    registry.has_log = true;  // from here on the handler reads it
+  }
 }
 
 void UnguardMapping(size_t guard) {

@@ -11,4 +11,7 @@ namespace ksa {
 
 void UnguardMapping(size_t guard);
 
+// A log to which the handler adds its message, as an error, beside standard error; at most 1023 bytes long. Once.
+void SetBusErrorLog(const std::string& path);
+
 }  // namespace ksa

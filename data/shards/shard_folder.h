@@ -13,6 +13,9 @@
 
 namespace ksa {
 
+// Of a folder: their names number them with five digits.
+inline constexpr int kMostShards = 99999;
+
 // Error kBadData when the folder's tokenizer file is not the one that its shards were made with, kMissingInput, kIo.
 void CheckTokenizerFile(const std::string& folder, const ShardIndex& index);
 

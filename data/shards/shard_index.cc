@@ -148,8 +148,11 @@ std::string ToJson(const ShardIndex& index) {
 
 ShardIndex ReadShardIndex(const std::string& folder) {
   const std::string path = folder + "/" + kIndexFile;
-  if (!IsFolder(folder)) {
-    Fail(ExitCode::kMissingInput, "{}: no such folder of token shards; `ksa data tokenize` makes one", folder);
+  if (const PathKind kind = KindOf(folder); kind != PathKind::kFolder) {
+    Fail(ExitCode::kMissingInput,
+         "{}: no folder of token shards ({} is there); `ksa data tokenize --input TEXT --output DIR` makes one of text",
+         folder,
+         NameOf(kind));
   }
   if (!Exists(path)) {
     Fail(ExitCode::kMissingInput, "{}: no such file, so that {} is not a folder of token shards", path, folder);

@@ -1,6 +1,7 @@
 #include "data/tokenizers/tokenizer.h"
 
 #include <algorithm>
+#include <optional>
 
 #include <nlohmann/json.hpp>
 #include <xxhash.h>
@@ -8,6 +9,9 @@
 #include "data/files/json.h"
 #include "data/files/paths.h"
 #include "data/files/posix_file.h"
+#include "data/tokenizers/bpe_tokenizer.h"
+#include "data/tokenizers/hugging_face.h"
+#include "data/tokenizers/tiktoken_file.h"
 #include "kernels/core/error.h"
 
 namespace ksa {
@@ -91,6 +95,8 @@ class ExternalTokenizer : public Tokenizer {
 
   [[nodiscard]] bool CutsAnywhere() const override { return true; }
 
+  [[nodiscard]] bool SpellsText() const override { return false; }
+
   [[nodiscard]] int64_t vocab_size() const override { return vocab_size_; }
 
   [[nodiscard]] int64_t eos_id() const override { return eos_id_; }
@@ -108,12 +114,16 @@ class ExternalTokenizer : public Tokenizer {
   std::string contents_;
 };
 
-std::unique_ptr<Tokenizer> FromDescriptor(const std::string& path, const std::string& contents) {
-  const nlohmann::json json = ParseJson(contents, path);
-  if (!json.is_object() || json.value("format", "") != "ksa-tokenizer" || json.value("version", 0) != 1) {
+std::string NameFromPath(const std::string& path) {
+  return path.substr(path.rfind('/') + 1);
+}
+
+// Our description of a tokenizer.
+std::unique_ptr<Tokenizer> FromDescriptor(const std::string& path, std::string contents, const nlohmann::json& json) {
+  std::unique_ptr<Tokenizer> tokenizer;
+  if (json.value("version", 0) != 1) {
     Fail(ExitCode::kBadData, "{}: not a tokenizer description of version 1", path);
   }
-  std::unique_ptr<Tokenizer> tokenizer;
   if (json.value("type", "") == "byte") {
     tokenizer = MakeByteTokenizer();
   } else if (json.value("type", "") == "external") {
@@ -124,6 +134,45 @@ std::unique_ptr<Tokenizer> FromDescriptor(const std::string& path, const std::st
     Fail(ExitCode::kBadData, "{}: this tokenizer description was edited or is of an unknown type", path);
   }
   return tokenizer;
+}
+
+constexpr const char* kFormat = "ksa-tokenizer";
+constexpr const char* kHuggingFace = "hugging-face";
+
+// A tokenizer.json that does not tell by itself which token ends a document, with that token around it.
+std::string WithEos(const std::string& contents, const std::string& eos) {
+  return fmt::format(
+      "{{\"format\": \"{}\", \"version\": 1, \"type\": \"{}\", \"eos_token\": {},\n\"tokenizer\": {}}}\n",
+      kFormat,
+      kHuggingFace,
+      nlohmann::json(eos).dump(),
+      contents);
+}
+
+std::unique_ptr<Tokenizer> FromJson(const std::string& path, std::string contents, SpecialTokens special) {
+  const nlohmann::json json = ParseJson(contents, path);
+  const bool ours = json.is_object() && json.value("format", "") == kFormat;
+  if (ours && json.value("type", "") != kHuggingFace) {
+    return FromDescriptor(path, std::move(contents), json);
+  }
+  BpeParts parts;
+  if (ours) {
+    parts = ReadHuggingFace(json.value("tokenizer", nlohmann::json()), path);
+    const std::string eos = json.value("eos_token", "");
+    parts.eos_id = FindToken(parts, eos);
+    if (json.value("version", 0) != 1 || parts.eos_id < 0) {
+      Fail(ExitCode::kBadData, "{}: not a tokenizer description of version 1 with its eos_token '{:.100}'", path, eos);
+    }
+  } else {
+    parts = ReadHuggingFace(json, path);
+    if (const std::optional<std::string> eos = ChooseEos(parts, path); eos.has_value()) {
+      contents = WithEos(contents, *eos);
+    }
+  }
+  parts.name = NameFromPath(path);
+  parts.file_name = "tokenizer.json";
+  parts.contents = std::move(contents);
+  return MakeBpeTokenizer(std::move(parts), special);
 }
 
 }  // namespace
@@ -150,26 +199,56 @@ std::unique_ptr<Tokenizer> MakeExternalTokenizer(const std::string& name, int64_
   return std::make_unique<ExternalTokenizer>(name, vocab_size, eos_id);
 }
 
-std::unique_ptr<Tokenizer> OpenTokenizer(const std::string& what) {
+std::unique_ptr<Tokenizer> MakeHuggingFaceTokenizer(const std::string& path,
+                                                    std::string contents,
+                                                    SpecialTokens special) {
+  try {
+    return FromJson(path, std::move(contents), special);
+  } catch (const nlohmann::json::exception& error) {
+    Fail(ExitCode::kBadData, "{}: not a tokenizer description: {:.300}", path, error.what());
+  }
+}
+
+std::unique_ptr<Tokenizer> MakeRankTokenizer(const std::string& path,
+                                             const std::string& contents,
+                                             SpecialTokens special) {
+  BpeParts parts = ReadRanks(contents, path);
+  parts.name = NameFromPath(path);
+  parts.file_name = "tokenizer.tiktoken";
+  parts.contents = contents;
+  return MakeBpeTokenizer(std::move(parts), special);
+}
+
+std::unique_ptr<Tokenizer> OpenTokenizer(const std::string& what, SpecialTokens special) {
+  const auto without_special = [&](std::unique_ptr<Tokenizer> tokenizer) {
+    if (special == SpecialTokens::kTokens) {
+      Fail(ExitCode::kUsage,
+           "{}: --special-tokens is for tokenizer.json and .tiktoken files; this tokenizer has no special tokens that "
+           "could stand in text",
+           what);
+    }
+    return tokenizer;
+  };
   if (what == "byte") {
-    return MakeByteTokenizer();
+    return without_special(MakeByteTokenizer());
   }
   const PathKind kind = KindOf(what);
   if (kind != PathKind::kFile) {
     Fail(ExitCode::kMissingInput,
-         "{}: no such tokenizer ({} is there); give `byte` or the file of a SentencePiece model",
+         "{}: no such tokenizer ({} is there); give `byte` or the file of one: a SentencePiece model, a "
+         "tokenizer.json, a .tiktoken",
          what,
          NameOf(kind));
   }
-  std::string contents = ReadSmallFile(what);
-  try {
-    if (contents.starts_with("{")) {
-      return FromDescriptor(what, contents);
-    }
-    return MakeSentencePieceTokenizer(what.substr(what.rfind('/') + 1), std::move(contents));
-  } catch (const nlohmann::json::exception& error) {
-    Fail(ExitCode::kBadData, "{}: not a tokenizer description: {}", what, error.what());
+  constexpr int64_t kMostBytes = int64_t{1} << 26;
+  std::string contents = ReadSmallFile(what, kMostBytes);
+  if (contents.starts_with("{") || what.ends_with(".json")) {
+    return MakeHuggingFaceTokenizer(what, std::move(contents), special);
   }
+  if (what.ends_with(".tiktoken") || LooksLikeRanks(contents)) {
+    return MakeRankTokenizer(what, contents, special);
+  }
+  return without_special(MakeSentencePieceTokenizer(NameFromPath(what), std::move(contents)));
 }
 
 }  // namespace ksa

@@ -37,6 +37,9 @@ class Tokenizer {
   // Whether a text and its two halves, cut at any character, have the same ids; else it may only be cut at white space.
   [[nodiscard]] virtual bool CutsAnywhere() const = 0;
 
+  // Whether ids have a text at all: not those of an external tokenizer, which Decode writes as numbers.
+  [[nodiscard]] virtual bool SpellsText() const { return true; }
+
   [[nodiscard]] virtual int64_t vocab_size() const = 0;
   [[nodiscard]] virtual int64_t eos_id() const = 0;
   [[nodiscard]] virtual std::string name() const = 0;
@@ -63,7 +66,28 @@ class Tokenizer {
                                                                int64_t vocab_size,
                                                                int64_t eos_id);
 
-// `byte`, a SentencePiece model, or a tokenizer file out of a shard or run folder. Error kMissingInput, kIo, kBadData.
-[[nodiscard]] std::unique_ptr<Tokenizer> OpenTokenizer(const std::string& what);
+// What the text of a special token (<|endoftext|>) in a text is.
+enum class SpecialTokens : int {
+  kText,    // text like any other
+  kTokens,  // that token
+};
+
+// The tokenizer.json of Hugging Face's tokenizers, byte-level BPE; `path` names it, and is where a
+// tokenizer_config.json is looked for when the file does not tell which token ends a document. Error kBadData: not
+// understood in all it says.
+[[nodiscard]] std::unique_ptr<Tokenizer> MakeHuggingFaceTokenizer(const std::string& path,
+                                                                  std::string contents,
+                                                                  SpecialTokens special = SpecialTokens::kText);
+
+// A rank file (.tiktoken), with Qwen2's words and special tokens. Error kBadData.
+[[nodiscard]] std::unique_ptr<Tokenizer> MakeRankTokenizer(const std::string& path,
+                                                           const std::string& contents,
+                                                           SpecialTokens special = SpecialTokens::kText);
+
+// `byte`, a SentencePiece model, a tokenizer.json, a rank file, or a tokenizer's file out of a shard or run folder; the
+// contents tell which. Error kMissingInput, kIo, kBadData; kUsage when special tokens are asked for and the tokenizer
+// has none that could stand in text.
+[[nodiscard]] std::unique_ptr<Tokenizer> OpenTokenizer(const std::string& what,
+                                                       SpecialTokens special = SpecialTokens::kText);
 
 }  // namespace ksa

@@ -120,8 +120,8 @@ void CutStream(const TokenStream& stream,
 }  // namespace
 
 ImportSummary ImportTokens(const ImportOptions& options) {
-  if (options.shards < 1 || options.shards > 99999) {
-    Fail(ExitCode::kUsage, "--shards {} must be 1 to 99999", options.shards);
+  if (options.shards < 1 || options.shards > kMostShards) {
+    Fail(ExitCode::kUsage, "--shards {} must be 1 to {}", options.shards, kMostShards);
   }
   const std::unique_ptr<Tokenizer> tokenizer = TokenizerOf(options);
   int64_t total = 0;

@@ -22,7 +22,7 @@ struct ImportOptions {
   std::vector<std::string> inputs;  // .bin files, in this order
   std::string output;
   ImportFormat format = ImportFormat::kAuto;
-  std::string tokenizer;       // `byte` or a SentencePiece model; empty: unknown here, described by the next three
+  std::string tokenizer;       // `byte` or the file of one; empty: unknown here, described by the next three
   std::string tokenizer_name;  // e.g. gpt2
   int64_t vocab_size = 0;
   int64_t eos_id = -1;

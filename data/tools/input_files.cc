@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cctype>
 
+#include "data/files/known_format.h"
 #include "data/files/paths.h"
 #include "kernels/core/error.h"
 
@@ -81,6 +82,15 @@ InputFiles ListInputFiles(const std::vector<std::string>& paths) {
   return found;
 }
 
+void CheckIsText(const std::vector<std::string>& files) {
+  for (const std::string& file : files) {
+    if (const std::optional<KnownFormat> format = FormatOfFile(file); format && !format->is_unpacked) {
+      const std::string cure = CureFor(*format, file);
+      Fail(ExitCode::kBadData, "{}: {}, not text{}", file, format->name, cure.empty() ? "" : "; " + cure);
+    }
+  }
+}
+
 void CheckJsonField(const std::vector<std::string>& files, const std::string& jsonl_field) {
   if (!jsonl_field.empty()) {
     return;
@@ -88,6 +98,9 @@ void CheckJsonField(const std::vector<std::string>& files, const std::string& js
   for (const std::string& file : files) {
     std::string name = file;
     std::transform(name.begin(), name.end(), name.begin(), [](unsigned char c) { return std::tolower(c); });
+    if (name.ends_with(".gz") || name.ends_with(".zst")) {
+      name.resize(name.rfind('.'));
+    }
     if (name.ends_with(".jsonl") || name.ends_with(".json") || name.ends_with(".ndjson")) {
       Fail(ExitCode::kUsage, "{}: give --jsonl-field, the name of the field that holds the text", file);
     }

@@ -16,6 +16,9 @@ struct InputFiles {
 // folder above it; kIo for what cannot be read; kBadData when there is no file.
 [[nodiscard]] InputFiles ListInputFiles(const std::vector<std::string>& paths);
 
+// Error kBadData when a file begins as something that is no text, such as what gzip makes, with the way to its text.
+void CheckIsText(const std::vector<std::string>& files);
+
 // Error kUsage when a file is JSON by its name (.jsonl, .json, .ndjson in any case) and no field of it was asked for:
 // its braces and keys would become text.
 void CheckJsonField(const std::vector<std::string>& files, const std::string& jsonl_field);

@@ -7,7 +7,8 @@
 #include <span>
 
 #include "data/tokenizers/tokenizer.h"
-#include "data/tools/pair_counts.h"
+#include "data/tools/ngram_model.h"
+#include "data/tools/pair_table.h"
 #include "kernels/core/error.h"
 
 namespace ksa {
@@ -15,11 +16,11 @@ namespace {
 
 constexpr int64_t kReadTokens = int64_t{1} << 18;
 
-// Calls use(a, b) for neighbouring tokens of the folder's first kEntropyTokens tokens; a is -1 for a shard's first
-// token. Returns how many tokens that were.
+// Calls use(a, b) for neighbouring tokens of the folder's first `limit` tokens; a is -1 for a shard's first token.
+// Returns how many tokens that were. Error kBadData when one of them is not in the vocabulary of `vocab_size`.
 template <typename Use>
-int64_t ForEachPair(const ShardFolder& folder, const Use& use) {
-  int64_t left = kEntropyTokens;
+int64_t ForEachPair(const ShardFolder& folder, int64_t vocab_size, int64_t limit, const Use& use) {
+  int64_t left = limit;
   std::vector<int32_t> tokens;
   for (const TokenShard& shard : folder.shards()) {
     int32_t before = -1;
@@ -28,6 +29,9 @@ int64_t ForEachPair(const ShardFolder& folder, const Use& use) {
       tokens.resize(static_cast<size_t>(std::min(kReadTokens, count - first)));
       shard.Read(first, tokens);
       for (const int32_t token : tokens) {
+        if (token < 0 || token >= vocab_size) {
+          Fail(ExitCode::kBadData, "{}: holds token {}, the vocabulary has {}", folder.path(), token, vocab_size);
+        }
         use(before, token);
         before = token;
       }
@@ -35,7 +39,7 @@ int64_t ForEachPair(const ShardFolder& folder, const Use& use) {
     left -= count;
     shard.Release();
   }
-  return kEntropyTokens - left;
+  return limit - left;
 }
 
 }  // namespace
@@ -91,37 +95,41 @@ CrossEntropy MeasureCrossEntropy(const ShardFolder& train, const ShardFolder& va
   const int64_t vocab_size = train.index().vocab_size;
   std::vector<int64_t> counts(static_cast<size_t>(vocab_size));    // of tokens
   std::vector<int64_t> contexts(static_cast<size_t>(vocab_size));  // of tokens that another follows
-  PairCounts pairs;
-  const auto check = [&](const ShardFolder& folder, int32_t token) {
-    if (token < 0 || token >= vocab_size) {
-      Fail(ExitCode::kBadData, "{}: holds token {}, the vocabulary has {}", folder.path(), token, vocab_size);
-    }
-    return static_cast<size_t>(token);
-  };
+  PairTable pairs;
   CrossEntropy result;
-  result.train_tokens = ForEachPair(train, [&](int32_t a, int32_t b) {
-    ++counts[check(train, b)];
+  result.train_tokens = ForEachPair(train, vocab_size, kEntropyTokens, [&](int32_t a, int32_t b) {
+    ++counts[static_cast<size_t>(b)];
     if (a >= 0) {
       ++contexts[static_cast<size_t>(a)];
-      pairs.Add(a, b);
+      pairs.Count(a, b);
     }
+  });
+  NgramModel ngrams(vocab_size);
+  NgramModel::History history;
+  result.ngram_tokens = ForEachPair(train, vocab_size, kNgramTokens, [&](int32_t a, int32_t b) {
+    history = a >= 0 ? history : NgramModel::History();
+    ngrams.Count(history, b);
   });
   const double total = static_cast<double>(result.train_tokens + vocab_size);
   int64_t measured = 0;
-  result.validation_tokens = ForEachPair(validation, [&](int32_t a, int32_t b) {
-    const double u = static_cast<double>(counts[check(validation, b)] + 1) / total;
+  result.validation_tokens = ForEachPair(validation, vocab_size, kEntropyTokens, [&](int32_t a, int32_t b) {
+    history = a >= 0 ? history : NgramModel::History();
     if (a >= 0) {
-      const double pair = static_cast<double>(pairs.Count(a, b));
+      const double u = static_cast<double>(counts[static_cast<size_t>(b)] + 1) / total;
+      const double pair = static_cast<double>(pairs.Get(a, b));
       result.unigram -= std::log(u);
       result.bigram -= std::log((pair + 5 * u) / (static_cast<double>(contexts[static_cast<size_t>(a)]) + 5));
+      result.ngram -= std::log(ngrams.Probability(history, b));
       ++measured;
     }
+    ngrams.Advance(history, b);
   });
   if (measured == 0) {
     Fail(ExitCode::kBadData, "{}: there is no pair of tokens to measure", validation.path());
   }
   result.unigram /= static_cast<double>(measured);
   result.bigram /= static_cast<double>(measured);
+  result.ngram /= static_cast<double>(measured);
   return result;
 }
 

@@ -5,6 +5,8 @@
 #include <cstdint>
 #include <string>
 
+#include "data/tools/terminal_line.h"
+
 namespace ksa {
 
 class ProgressBar {
@@ -23,6 +25,7 @@ class ProgressBar {
   std::string label_;
   int64_t total_;
   bool visible_;
+  TerminalLine line_;
   Clock::time_point begin_;
   Clock::time_point shown_;
 };

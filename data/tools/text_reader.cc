@@ -39,24 +39,15 @@ bool IsNoObject(std::string_view text) {
 TextReader::TextReader(std::vector<std::string> files, Documents documents, bool cut_at_spaces, size_t piece_bytes)
     : paths_(std::move(files)), documents_(documents), cut_at_spaces_(cut_at_spaces), piece_bytes_(piece_bytes) {}
 
-// Appends up to a piece's bytes of the file.
-void TextReader::ReadMore(std::string& text) {
-  const int64_t position = offset_ + static_cast<int64_t>(text.size());
-  const int64_t bytes = std::min(static_cast<int64_t>(piece_bytes_), file_bytes_ - position);
-  const size_t old = text.size();
-  text.resize(old + static_cast<size_t>(bytes));
-  file_->ReadAt(position, text.data() + old, bytes);
-}
-
 // Makes the next file that is not empty the current one, when the current one is done.
 bool TextReader::OpenFile() {
-  while (offset_ == file_bytes_) {
+  while (!input_.has_value() || (rest_.empty() && input_->AtEnd())) {
     if (next_file_ == paths_.size()) {
       return false;
     }
-    file_ = File::OpenForReading(paths_[next_file_++]);
-    file_bytes_ = file_->Size();
+    input_.emplace(paths_[next_file_++]);
     offset_ = 0;
+    place_ = 0;
     open_ = false;
   }
   return true;
@@ -113,8 +104,8 @@ bool TextReader::Next(TextPiece& piece) {
   rest_.clear();
   size_t searched = 0;
   while (true) {
-    ReadMore(piece.text);
-    if (offset_ + static_cast<int64_t>(piece.text.size()) == file_bytes_) {  // the file's last piece
+    input_->Read(piece.text, piece_bytes_);
+    if (input_->AtEnd()) {  // the file's last piece
       piece.open_end = false;
       break;
     }
@@ -127,8 +118,12 @@ bool TextReader::Next(TextPiece& piece) {
     }
   }
   open_ = piece.open_end;
-  offset_ += static_cast<int64_t>(piece.text.size());
-  total_ += static_cast<int64_t>(piece.text.size());
+  piece.text_bytes = static_cast<int64_t>(piece.text.size());
+  offset_ += piece.text_bytes;
+  const int64_t place = input_->compressed() ? input_->position() : offset_;
+  piece.file_bytes = place - place_;
+  place_ = place;
+  total_ += piece.file_bytes;
   return true;
 }
 

@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "data/files/posix_file.h"
+#include "data/tools/text_input.h"
 
 namespace ksa {
 
@@ -21,8 +21,10 @@ enum class Documents : int {
 
 struct TextPiece {
   size_t file = 0;          // index of the input file
-  int64_t begin = 0;        // byte offset of the text in its file
-  int64_t total_begin = 0;  // bytes of all files before it
+  int64_t begin = 0;        // byte offset of the text in its file, unpacked
+  int64_t total_begin = 0;  // bytes of all files before it, as they lie on the disk
+  int64_t file_bytes = 0;   // bytes on the disk that the text came from, as far as compressed ones belong to a text
+  int64_t text_bytes = 0;   // bytes of the text as it was read
   std::string text;
   bool open_start = false;  // the first document began in an earlier piece
   bool open_end = false;    // the last document goes on in the next piece
@@ -30,7 +32,7 @@ struct TextPiece {
 
 class TextReader {
  public:
-  // `files` must exist. `cut_at_spaces`: prefer to cut a long document before a space.
+  // `files` must exist, plain or compressed (TextInput). `cut_at_spaces`: prefer to cut a long document before a space.
   TextReader(std::vector<std::string> files, Documents documents, bool cut_at_spaces, size_t piece_bytes = kPieceBytes);
 
   // False at the end of the last file.
@@ -49,12 +51,12 @@ class TextReader {
   bool cut_at_spaces_;
   size_t piece_bytes_;
   size_t next_file_ = 0;
-  std::optional<File> file_;
-  int64_t file_bytes_ = 0;
+  std::optional<TextInput> input_;
   bool open_ = false;   // the document at the end of the last piece goes on
   std::string rest_;    // read from the file but not handed out
-  int64_t offset_ = 0;  // of rest_ in the file
-  int64_t total_ = 0;   // bytes handed out of all files
+  int64_t offset_ = 0;  // of rest_ in the text
+  int64_t total_ = 0;   // bytes on the disk that belong to what was handed out
+  int64_t place_ = 0;   // the same of the current file
 };
 
 }  // namespace ksa

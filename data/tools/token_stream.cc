@@ -7,6 +7,7 @@
 #include <string_view>
 #include <utility>
 
+#include "data/files/known_format.h"
 #include "data/files/paths.h"
 #include "kernels/core/error.h"
 
@@ -54,29 +55,14 @@ const LlmcKind* FindLlmcKind(const File& file) {
 
 // Throws when the file begins as one of another format, which nothing else would notice: any bytes are u16.
 void CheckBeginning(const File& file) {
-  static constexpr std::array<std::pair<std::string_view, const char*>, 8> kForeign = {{
-      {"MMIDIDX", "the index of a Megatron file; give the .bin beside it"},
-      {"BIN.TOK\n", "a token file of LLM.Q, which is not read here"},
-      {"\x93NUMPY", "a NumPy array; write its numbers alone (array.tofile) and their type to FILE.bin.meta"},
-      {"\x89HDF", "an HDF5 file, perhaps a token shard already"},
-      {"\x1f\x8b\x08", "compressed (gzip); unpack it first"},
-      {"\x28\xb5\x2f\xfd", "compressed (zstd); unpack it first"},
-      {"PK\x03\x04", "a zip archive; unpack it first"},
-      // 20240522 as an int32.
-      {"\x8a\xd8\x34\x01", "an evaluation file of llm.c, which holds questions and answers"},
-  }};
-  std::array<char, 8> bytes{};
-  const int64_t read = std::min(file.Size(), static_cast<int64_t>(bytes.size()));
-  file.ReadAt(0, bytes.data(), read);
-  const std::string_view beginning(bytes.data(), static_cast<size_t>(read));
-  for (const auto& [magic, what] : kForeign) {
-    if (beginning.starts_with(magic)) {
-      Fail(ExitCode::kBadData,
-           "{}: {}. If it is tokens all the same, say --format nanogpt, or name their type in {}",
-           file.path(),
-           what,
-           MetaPath(file.path()));
-    }
+  if (const std::optional<KnownFormat> format = FormatOfFile(file.path())) {
+    const std::string cure = CureFor(*format, file.path());
+    Fail(ExitCode::kBadData,
+         "{}: {}{}. If it is tokens all the same, say --format nanogpt, or name their type in {}",
+         file.path(),
+         format->name,
+         cure.empty() ? "" : "; " + cure,
+         MetaPath(file.path()));
   }
 }
 

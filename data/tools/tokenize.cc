@@ -57,7 +57,7 @@ class DocumentWriter {
     size_t token_begin = 0;
     for (const EncodedPart& part : encoded.parts) {
       if (!in_document_) {
-        Begin(piece.total_begin + static_cast<int64_t>(part.byte_begin));
+        Begin(PlaceOf(piece, part.byte_begin));
       }
       ShardWriter& shard = folder_->shard();
       shard.Append(std::span(encoded.tokens).subspan(token_begin, part.token_end - token_begin));
@@ -94,6 +94,15 @@ class DocumentWriter {
   }
 
  private:
+  // Where on the disk, of all input, a byte of a piece's text lies.
+  static int64_t PlaceOf(const TextPiece& piece, size_t byte) {
+    if (piece.file_bytes == piece.text_bytes) {
+      return piece.total_begin + static_cast<int64_t>(byte);
+    }
+    const double share = static_cast<double>(byte) / static_cast<double>(piece.text_bytes);
+    return piece.total_begin + static_cast<int64_t>(share * static_cast<double>(piece.file_bytes));
+  }
+
   // Chooses the folder and the shard of the document that begins at this byte of the input.
   void Begin(int64_t byte) {
     if (validation_.has_value() && IsHeldOut(documents_, options_.validation_fraction)) {
@@ -121,10 +130,11 @@ class DocumentWriter {
 };
 
 void CheckOptions(const TokenizeOptions& options) {
-  if (options.shards < 1 || options.shards > 99999 || options.threads < 1 || options.threads > kMaxThreads) {
+  if (options.shards < 1 || options.shards > kMostShards || options.threads < 1 || options.threads > kMaxThreads) {
     Fail(ExitCode::kUsage,
-         "--shards {} must be 1 to 99999 and --threads {} must be 1 to {}",
+         "--shards {} must be 1 to {} and --threads {} must be 1 to {}",
          options.shards,
+         kMostShards,
          options.threads,
          kMaxThreads);
   }
@@ -160,7 +170,7 @@ void CheckSpace(const TokenizeOptions& options,
   for (size_t i = 0; i < files.size(); i += step) {
     TextReader reader({files[i]}, options.encode.documents, !tokenizer.CutsAnywhere());
     if (reader.Next(slot.piece)) {
-      read += static_cast<double>(slot.piece.text.size());
+      read += static_cast<double>(slot.piece.file_bytes);
       EncodePiece(tokenizer, options.encode, slot.piece, slot.encoded);  // what is wrong is reported in its turn
       tokens += static_cast<double>(slot.encoded.tokens.size());
       documents += static_cast<double>(slot.encoded.parts.size());
@@ -186,12 +196,13 @@ TokenizeSummary TokenizeText(const TokenizeOptions& options) {
   TokenizeSummary summary;
   summary.inputs = ListInputFiles(options.inputs);
   const std::vector<std::string>& files = summary.inputs.files;
+  CheckIsText(files);
   CheckJsonField(files, options.encode.jsonl_field);
   const int64_t bytes = TotalBytes(files);
   if (bytes == 0) {
     Fail(ExitCode::kBadData, "{}: empty; there is no text to tokenize", options.inputs.front());
   }
-  const std::unique_ptr<Tokenizer> tokenizer = OpenTokenizer(options.tokenizer);
+  const std::unique_ptr<Tokenizer> tokenizer = OpenTokenizer(options.tokenizer, options.special_tokens);
   StagedFolder output(options.output);
   DocumentWriter writer(options, output, *tokenizer, bytes);
   CheckSpace(options, files, bytes, *tokenizer, output.staging());
@@ -209,11 +220,11 @@ TokenizeSummary TokenizeText(const TokenizeOptions& options) {
     CheckEncoded(files[file], line, slot.piece, slot.encoded);
     line += slot.encoded.lines;
     writer.Write(slot.piece, slot.encoded);
-    progress.Show(slot.piece.total_begin + static_cast<int64_t>(slot.piece.text.size()));
+    summary.bytes += slot.piece.text_bytes;
+    progress.Show(slot.piece.total_begin + slot.piece.file_bytes);
   };
   OrderedPipeline<Slot>::Run(options.threads, stages);
 
-  summary.bytes = bytes;
   writer.Finish(summary);
   output.Commit();
   summary.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();

@@ -14,7 +14,8 @@ namespace ksa {
 struct TokenizeOptions {
   std::vector<std::string> inputs;  // files, or folders of files
   std::string output;
-  std::string tokenizer = "byte";  // or a SentencePiece model's file
+  std::string tokenizer = "byte";                       // or the file of one (OpenTokenizer)
+  SpecialTokens special_tokens = SpecialTokens::kText;  // what their text in the input becomes
   EncodeOptions encode;
   double validation_fraction =
       0;           // of the documents; 0: `output` is one shard folder, else it holds train and validation
@@ -25,7 +26,7 @@ struct TokenizeOptions {
 
 struct TokenizeSummary {
   InputFiles inputs;
-  int64_t bytes = 0;  // of text
+  int64_t bytes = 0;  // of text, unpacked
   int64_t train_documents = 0;
   int64_t train_tokens = 0;
   int64_t validation_documents = 0;
@@ -36,9 +37,10 @@ struct TokenizeSummary {
 
 // The order of the documents is that of the input, whatever the number of threads. Memory does not grow with the input
 // (a line of JSON is held whole). `output` appears when everything is written, or not at all.
-// Error kUsage: options out of range, JSON without a field; kMissingInput; kBadData: not UTF-8, a bad JSON line (file
-// and line named), no document, an empty part; kCannotCreate: `output` exists or may not be made; kIo, also when the
-// disk has no room for the shards as far as that can be told from the beginnings of a few files.
+// Error kUsage: options out of range, JSON without a field, special tokens of a tokenizer that has none; kMissingInput;
+// kBadData: not UTF-8, a bad JSON line (file and line named), no document, an empty part; kCannotCreate: `output`
+// exists or may not be made; kIo, also when the disk has no room for the shards as far as that can be told from the
+// beginnings of a few files.
 [[nodiscard]] TokenizeSummary TokenizeText(const TokenizeOptions& options);
 
 // Whether document `number` (from 0) belongs to the validation part.

@@ -158,6 +158,7 @@ TrainTokenizerSummary TrainTokenizer(const TrainTokenizerOptions& options) {
   }
   TrainTokenizerSummary summary;
   summary.inputs = ListInputFiles(options.inputs);
+  CheckIsText(summary.inputs.files);
   CheckJsonField(summary.inputs.files, options.jsonl_field);
   CheckWritable(options.output);
   LineSource lines(options, summary);

@@ -4,6 +4,7 @@
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/core/op.h"
+#include "kernels/core/tensor_work.h"
 
 namespace ksa {
 
@@ -13,7 +14,8 @@ void SwigluForward(const SwigluForwardArgs& args, const Stream& stream) {
   for (const auto& [name, x] : {std::pair{"gate", &args.gate}, std::pair{"up", &args.up}, std::pair{"y", &args.y}}) {
     check.Tensor(name, *x, args.gate.dtype, args.gate.shape);
   }
-  RunOp("SwigluForward", stream, {args.gate.shape}, [&] {
+  const auto work = [&] { return MovedBy(WorkKind::kRows, {args.gate, args.up, args.y}); };
+  RunOp("SwigluForward", stream, {args.gate.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
       KSA_CUDA_OR_FAIL("SwigluForward", stream, cuda::SwigluForward(args, stream));
       return;
@@ -32,7 +34,8 @@ void SwigluBackward(const SwigluBackwardArgs& args, const Stream& stream) {
                                 std::pair{"dup", &args.dup}}) {
     check.Tensor(name, *x, args.gate.dtype, args.gate.shape);
   }
-  RunOp("SwigluBackward", stream, {args.gate.shape}, [&] {
+  const auto work = [&] { return MovedBy(WorkKind::kRows, {args.dy, args.gate, args.up, args.dgate, args.dup}); };
+  RunOp("SwigluBackward", stream, {args.gate.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
       KSA_CUDA_OR_FAIL("SwigluBackward", stream, cuda::SwigluBackward(args, stream));
       return;

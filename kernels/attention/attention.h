@@ -1,7 +1,8 @@
 // Softmax attention on segregated rows, for every layer kind: ksa, full, swa and sca differ in `window` alone.
 //
-// Shapes: h query heads, g key/value heads (query head i reads key/value head i / (h/g)), e head dim. Softmax is over
-// all visible keys together, scale 1/sqrt(e).
+// Shapes: h query heads, g key/value heads (query head i reads key/value head i / (h/g)), e head dim of queries and
+// keys, c of values, which on the CPU may differ. Softmax is over all visible keys together, scale 1/sqrt(e) unless
+// said otherwise.
 //
 // Rows are numbered as in SummaryLayout; nk and nq depend on which of them a call holds. k and v hold all rows of the
 // layout, or the text rows only (allowed when no query sees a summary). q holds one of
@@ -18,7 +19,7 @@
 // together what one call with all rows does; the sums of their dk and dv over all calls are its dk and dv.
 //
 // Every summary that `window` shows to text queries must have a row:
-// layout.live_chunks >= LiveChunks(layout.total_chunks(), window.chunks).
+// layout.live_chunks >= LiveChunks(layout, window).
 //
 // Only tiles with visible pairs are visited. Scores, softmax and sums are kept in the accumulation type. A row that
 // sees nothing (padding) has output exactly 0 and lse -infinity. No queries (nq = 0) are fine: dk and dv are then 0.
@@ -47,8 +48,8 @@ enum class AttentionPath : int {
 struct AttentionForwardArgs {
   TensorView q;    // [nq, h, e]
   TensorView k;    // [nk, g, e]
-  TensorView v;    // [nk, g, e]
-  TensorView out;  // [nq, h, e] out
+  TensorView v;    // [nk, g, c]
+  TensorView out;  // [nq, h, c] out
   TensorView lse;  // [nq, h] out, accumulation type: log of the sum of exponentials of the scaled scores
   SummaryLayout layout;
   AttentionWindow window;
@@ -56,6 +57,7 @@ struct AttentionForwardArgs {
   Allocator* allocator =
       nullptr;               // of scratch, which is freed before the call returns; null (CPU only): from the system
   bool text_queries = true;  // false: q holds the summary rows alone
+  double scale = 0.0;        // of scores; 0: 1/sqrt(e)
 };
 
 void AttentionForward(const AttentionForwardArgs& args, const Stream& stream);
@@ -64,18 +66,19 @@ void AttentionForward(const AttentionForwardArgs& args, const Stream& stream);
 struct AttentionBackwardArgs {
   TensorView q;     // [nq, h, e]
   TensorView k;     // [nk, g, e]
-  TensorView v;     // [nk, g, e]
-  TensorView out;   // [nq, h, e]
+  TensorView v;     // [nk, g, c]
+  TensorView out;   // [nq, h, c]
   TensorView lse;   // [nq, h]
-  TensorView dout;  // [nq, h, e]
+  TensorView dout;  // [nq, h, c]
   TensorView dq;    // [nq, h, e] out
   TensorView dk;    // [nk, g, e] out; rows that no query of this call sees get 0
-  TensorView dv;    // [nk, g, e] out
+  TensorView dv;    // [nk, g, c] out
   SummaryLayout layout;
   AttentionWindow window;
   AttentionPath path = AttentionPath::kAuto;
   Allocator* allocator = nullptr;  // as in forward
   bool text_queries = true;        // as in forward
+  double scale = 0.0;              // as in forward
 };
 
 void AttentionBackward(const AttentionBackwardArgs& args, const Stream& stream);

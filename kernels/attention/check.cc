@@ -95,7 +95,7 @@ void CheckVisibleSummaries(const AttentionRows& rows) {
   if (!rows.window.summaries || layout.summary_tokens == 0 || layout.Queries().size() == 0) {
     return;
   }
-  const int32_t live = LiveChunks(layout.total_chunks(), rows.window.chunks);
+  const int32_t live = LiveChunks(layout, rows.window);
   KSA_CHECK(layout.live_chunks >= live,
             "attention: text sees the summaries of {} chunks but only {} are live; live_chunks must come from the "
             "smallest window of the model",

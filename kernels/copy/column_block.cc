@@ -49,7 +49,10 @@ void CopyBlock(const ColumnBlock& from, const ColumnBlock& to, const Stream& str
   const ArgumentCheck check("CopyBlock", stream);
   CheckBlock(check, "from", from, from);
   CheckBlock(check, "to", to, from);
-  RunOp("CopyBlock", stream, {from.rows.shape, to.rows.shape}, [&] {
+  const auto work = [&] {
+    return OpWork{.kind = WorkKind::kRows, .bytes = 2 * from.rows.rows() * from.columns * SizeOf(from.rows.dtype)};
+  };
+  RunOp("CopyBlock", stream, {from.rows.shape, to.rows.shape}, work, [&] {
     if (from.rows.rows() * from.columns == 0) {
       return;
     }

@@ -1,9 +1,11 @@
 #include "kernels/copy/elementwise.h"
 
 #include "kernels/copy/copy_backends.h"
+#include "kernels/copy/elementwise_scratch.h"
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/core/op.h"
+#include "kernels/core/tensor_work.h"
 
 namespace ksa {
 
@@ -11,7 +13,8 @@ void Copy(const TensorView& from, const TensorView& to, const Stream& stream) {
   const ArgumentCheck check("Copy", stream);
   check.Elements("from", from, from.dtype, from.size());
   check.Elements("to", to, to.dtype, from.size());
-  RunOp("Copy", stream, {from.shape}, [&] {
+  const auto work = [&] { return MovedBy(WorkKind::kRows, {from, to}); };
+  RunOp("Copy", stream, {from.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
       KSA_CUDA_OR_FAIL("Copy", stream, cuda::Copy(from, to, stream));
       return;
@@ -29,7 +32,8 @@ void Copy(const TensorView& from, const TensorView& to, const Stream& stream) {
 void Zero(const TensorView& x, const Stream& stream) {
   const ArgumentCheck check("Zero", stream);
   check.Elements("x", x, x.dtype, x.size());
-  RunOp("Zero", stream, {x.shape}, [&] {
+  const auto work = [&] { return MovedBy(WorkKind::kRows, {x}); };
+  RunOp("Zero", stream, {x.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
       KSA_CUDA_OR_FAIL("Zero", stream, cuda::Zero(x, stream));
       return;
@@ -44,7 +48,8 @@ void Add(const TensorView& a, const TensorView& b, const TensorView& y, const St
   check.Elements("a", a, a.dtype, a.size());
   check.Elements("b", b, a.dtype, a.size());
   check.Elements("y", y, a.dtype, a.size());
-  RunOp("Add", stream, {a.shape}, [&] {
+  const auto work = [&] { return MovedBy(WorkKind::kRows, {a, b, y}); };
+  RunOp("Add", stream, {a.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
       KSA_CUDA_OR_FAIL("Add", stream, cuda::Add(a, b, y, stream));
       return;
@@ -58,7 +63,8 @@ void Axpby(double a, const TensorView& x, double b, const TensorView& y, const S
   check.Floating("x", x);
   check.Elements("x", x, x.dtype, x.size());
   check.Elements("y", y, x.dtype, x.size());
-  RunOp("Axpby", stream, {x.shape}, [&] {
+  const auto work = [&] { return MovedBy(WorkKind::kRows, {x, y, b == 0.0 ? TensorView() : y}); };
+  RunOp("Axpby", stream, {x.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
       KSA_CUDA_OR_FAIL("Axpby", stream, cuda::Axpby(a, x, b, y, stream));
       return;
@@ -67,16 +73,17 @@ void Axpby(double a, const TensorView& x, double b, const TensorView& y, const S
   });
 }
 
-void SumOfSquares(const TensorView& x,
-                  const TensorView& out,
-                  const Stream& stream,
-                  [[maybe_unused]] Allocator* allocator) {
+void SumOfSquares(const TensorView& x, const TensorView& out, const Stream& stream, Allocator* allocator) {
   const ArgumentCheck check("SumOfSquares", stream);
   check.Floating("x", x);
   check.Elements("x", x, x.dtype, x.size());
   check.Elements("out", out, DType::kF64, 1);
-  RunOp("SumOfSquares", stream, {x.shape}, [&] {
+  const auto work = [&] { return MovedBy(WorkKind::kStream, {x}); };
+  RunOp("SumOfSquares", stream, {x.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
+      if (stream.dry) {
+        static_cast<void>(SumOfSquaresPartials(x, RequireScratch("SumOfSquares", allocator)));
+      }
       KSA_CUDA_OR_FAIL(
           "SumOfSquares", stream, cuda::SumOfSquares(x, out, RequireScratch("SumOfSquares", allocator), stream));
       return;

@@ -1,4 +1,5 @@
 #include "kernels/copy/copy_backends.h"
+#include "kernels/copy/elementwise_scratch.h"
 #include "kernels/core/cuda.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/device/map.cuh"
@@ -119,7 +120,6 @@ struct AxpbyOp {
 
 // One block sums kSquaresChunk elements: thread t its vectors in ascending order, then the threads as BlockSum does.
 constexpr int kSquaresThreads = 256;
-constexpr int64_t kSquaresChunk = 32768;
 
 template <typename T, int N>
 __global__ void __launch_bounds__(kSquaresThreads) SquaresKernel(const T* x, int64_t size, double* partials) {
@@ -230,8 +230,8 @@ void Axpby(double a, const TensorView& x, double b, const TensorView& y, const S
 }
 
 void SumOfSquares(const TensorView& x, const TensorView& out, Allocator& scratch, const Stream& stream) {
-  const int64_t blocks = (x.size() + kSquaresChunk - 1) / kSquaresChunk;
-  const Tensor partials = Tensor::Empty({blocks}, DType::kF64, scratch);
+  const Tensor partials = SumOfSquaresPartials(x, scratch);
+  const int64_t blocks = partials.size();
   const LaunchShape shape = {dim3(static_cast<unsigned>(blocks)), dim3(kSquaresThreads)};
   DispatchGpu(x.dtype, [&](auto element) {
     using T = decltype(element);

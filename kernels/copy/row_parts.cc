@@ -9,6 +9,7 @@
 #include "kernels/core/error.h"
 #include "kernels/core/op.h"
 #include "kernels/core/parallel.h"
+#include "kernels/core/tensor_work.h"
 
 namespace ksa {
 namespace {
@@ -64,7 +65,14 @@ void SumRowParts(std::span<const RowPart> parts, const TensorView& y, const Stre
   for (const RowPart& part : parts) {
     CheckPart(check, part, y);
   }
-  RunOp("SumRowParts", stream, {y.shape}, [&] {
+  const auto work = [&] {
+    OpWork moved = MovedBy(WorkKind::kRows, {y});
+    for (const RowPart& part : parts) {
+      moved.bytes += part.rows.bytes();
+    }
+    return moved;
+  };
+  RunOp("SumRowParts", stream, {y.shape}, work, [&] {
     if (y.size() == 0) {
       return;
     }

@@ -75,6 +75,12 @@ void ArgumentCheck::Floating(std::string_view name, const TensorView& x) const {
   if (x.dtype == DType::kI32) {
     Fail(ExitCode::kInternal, "{}: argument {} should be fp64, fp32 or bf16, it is int32", kernel_, name);
   }
+  if (x.dtype == DType::kF64 && !device_.IsCpu()) {
+    Fail(ExitCode::kInternal,
+         "{}: argument {}: a GPU takes fp32 and bf16, not fp64; fp64 runs on the CPU",
+         kernel_,
+         name);
+  }
 }
 
 void ArgumentCheck::Rank(std::string_view name, const TensorView& x, int rank) const {

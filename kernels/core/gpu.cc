@@ -141,7 +141,7 @@ PinnedMemory::~PinnedMemory() {
 
 void CopyFromHost(const TensorView& from, const TensorView& to, const Stream& stream) {
   CheckPair("CopyFromHost", from, to);
-  if (from.size() == 0 || (stream.dry && !stream.device.IsCpu())) {
+  if (from.size() == 0 || stream.dry) {
     return;
   }
   if (stream.device.IsCpu()) {
@@ -156,12 +156,12 @@ void CopyToHost(const TensorView& from, const TensorView& to, const Stream& stre
   if (from.size() == 0) {
     return;
   }
-  if (stream.device.IsCpu()) {
-    std::memcpy(to.data, from.data, static_cast<size_t>(from.bytes()));
-    return;
-  }
   if (stream.dry) {
     std::memset(to.data, 0, static_cast<size_t>(to.bytes()));
+    return;
+  }
+  if (stream.device.IsCpu()) {
+    std::memcpy(to.data, from.data, static_cast<size_t>(from.bytes()));
     return;
   }
   KSA_CUDA_OR_FAIL("CopyToHost", stream, cuda::QueueCopy(from.data, to.data, from.bytes(), stream));
@@ -169,7 +169,7 @@ void CopyToHost(const TensorView& from, const TensorView& to, const Stream& stre
 }
 
 HostCopy::HostCopy(const TensorView& x, const Stream& stream) : view_(x) {
-  if (x.device.IsCpu()) {
+  if (x.device.IsCpu() && !stream.dry) {
     return;
   }
   bytes_.resize(static_cast<size_t>(x.bytes()));

@@ -50,16 +50,24 @@ std::string Describe(std::initializer_list<Shape> shapes) {
 
 }  // namespace
 
-void RunOp(const char* op,
-           const Stream& stream,
-           std::initializer_list<Shape> shapes,
-           const std::function<void()>& body) {
+void MarkStep(const Stream& stream, StepMark mark) {
+  if (stream.tracer != nullptr) {
+    stream.tracer->Mark(mark);
+  }
+}
+
+void RunUncounted(const char* op,
+                  const Stream& stream,
+                  std::initializer_list<Shape> shapes,
+                  const std::function<void()>& body) {
   if (stream.operations != nullptr) {
     stream.operations->fetch_add(1, std::memory_order_relaxed);
   }
   const Marks marks(op, stream);
   if (stream.device.IsCpu()) {
-    body();
+    if (!stream.dry) {
+      body();
+    }
     return;
   }
   try {

@@ -18,7 +18,8 @@
 
 namespace ksa {
 
-enum class TextPositions : int { kOrigin, kInnerChunk };
+// kZero: no position at all, for a rotation by position 0 turns nothing.
+enum class TextPositions : int { kOrigin, kInnerChunk, kZero };
 enum class SummaryPositions : int { kChunkEnd, kChunkStart, kZero };
 
 // A half-open range.
@@ -37,14 +38,23 @@ struct AttentionWindow {
   int32_t chunks = kUnlimited;  // w: earlier chunks whose text is visible (ksa, sca)
   int32_t tokens = kUnlimited;  // text keys a query sees, itself included (swa)
   bool summaries = false;       // whether text sees the summaries of the chunks before its chunk window (ksa)
+  bool overlap = false;         // ... of every chunk that ends at or before it instead, in its window too (hca)
 
   static KSA_HOST_DEVICE AttentionWindow Ksa(int32_t chunks) { return {chunks, kUnlimited, true}; }
+
+  static KSA_HOST_DEVICE AttentionWindow Hca(int32_t chunks, bool overlap) {
+    return {chunks, kUnlimited, true, overlap};
+  }
 
   static KSA_HOST_DEVICE AttentionWindow Full() { return {}; }
 
   static KSA_HOST_DEVICE AttentionWindow SlidingTokens(int32_t tokens) { return {kUnlimited, tokens, false}; }
 
   static KSA_HOST_DEVICE AttentionWindow SlidingChunks(int32_t chunks) { return {chunks, kUnlimited, false}; }
+
+  friend KSA_HOST_DEVICE bool operator==(const AttentionWindow& a, const AttentionWindow& b) {
+    return a.chunks == b.chunks && a.tokens == b.tokens && a.summaries == b.summaries && a.overlap == b.overlap;
+  }
 };
 
 // One row of one sequence, as numbered here: a text token, or a summary of a chunk.
@@ -172,8 +182,8 @@ struct SummaryLayout {
 
   // --- RoPE positions
   [[nodiscard]] KSA_HOST_DEVICE int32_t TextPosition(int32_t sequence, int32_t i) const {
-    if (text_positions == TextPositions::kInnerChunk) {
-      return i % chunk_size;
+    if (text_positions != TextPositions::kOrigin) {
+      return text_positions == TextPositions::kInnerChunk ? i % chunk_size : 0;
     }
     const int32_t chunk = ChunkOfText(i);
     return (chunk - DocumentChunk(sequence, chunk)) * chunk_size + i % chunk_size;
@@ -223,7 +233,13 @@ struct SummaryLayout {
   [[nodiscard]] KSA_HOST_DEVICE Range SummaryKeys(const AttentionWindow& window, int32_t sequence, int32_t i) const {
     const int32_t chunk = ChunkOfText(i);
     const int32_t first = DocumentChunk(sequence, chunk);
-    if (!window.summaries || window.chunks >= chunk - first || i % chunk_size >= ChunkTokens(sequence, chunk)) {
+    if (!window.summaries || i % chunk_size >= ChunkTokens(sequence, chunk)) {
+      return {0, 0};
+    }
+    if (window.overlap) {
+      return {first * summary_tokens, (i % chunk_size + 1 == chunk_size ? chunk + 1 : chunk) * summary_tokens};
+    }
+    if (window.chunks >= chunk - first) {
       return {0, 0};
     }
     return {first * summary_tokens, (chunk - window.chunks) * summary_tokens};
@@ -290,11 +306,12 @@ struct SummaryLayout {
                                                            int32_t sequence,
                                                            int32_t summary) const {
     const int32_t chunk = ChunkOfSummary(summary);
-    if (!window.summaries || window.chunks >= total_chunks() - chunk - 1) {
+    if (!window.summaries || (!window.overlap && window.chunks >= total_chunks() - chunk - 1)) {
       return {0, 0};
     }
-    const int32_t first = chunk + window.chunks + 1 - first_chunk;
-    const Range readers = {first > 0 ? first * chunk_size : 0, DocumentEndRow(sequence, chunk)};
+    const int32_t first = (window.overlap ? chunk : chunk + window.chunks) + 1 - first_chunk;  // after the chunk
+    const int32_t begin = first * chunk_size - (window.overlap ? 1 : 0);
+    const Range readers = {begin > 0 ? begin : 0, DocumentEndRow(sequence, chunk)};
     return readers.size() > 0 ? QueriesWithin(readers) : Range{0, 0};
   }
 
@@ -344,7 +361,8 @@ struct SummaryLayout {
   }
   const bool in_chunk_window = window.chunks == AttentionWindow::kUnlimited || key_chunk >= query_chunk - window.chunks;
   if (key.is_summary) {
-    return window.summaries && !in_chunk_window;
+    const bool ended = (key_chunk + 1) * layout.chunk_size <= layout.TokenAt(query.index) + 1;
+    return window.summaries && (window.overlap ? ended : !in_chunk_window);
   }
   const int32_t distance = layout.TokenAt(query.index) - layout.TokenAt(key.index);
   const bool in_token_window = window.tokens == AttentionWindow::kUnlimited || distance < window.tokens;
@@ -355,6 +373,15 @@ struct SummaryLayout {
 // Pass the smallest window of the model's KSA layers.
 [[nodiscard]] KSA_HOST_DEVICE inline int32_t LiveChunks(int32_t chunks, int32_t window_chunks) {
   return window_chunks >= chunks - 1 ? 0 : chunks - 1 - window_chunks;
+}
+
+// The same of a sequence that `layout` has, or has a part of, in a layer with this window. With overlap they are the
+// whole chunks.
+[[nodiscard]] KSA_HOST_DEVICE inline int32_t LiveChunks(const SummaryLayout& layout, const AttentionWindow& window) {
+  if (!window.summaries) {
+    return 0;
+  }
+  return window.overlap ? layout.total() / layout.chunk_size : LiveChunks(layout.total_chunks(), window.chunks);
 }
 
 }  // namespace ksa

@@ -1,6 +1,9 @@
+#include <initializer_list>
+
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/core/op.h"
+#include "kernels/core/tensor_work.h"
 #include "kernels/delta_rule/delta_gates.h"
 #include "kernels/delta_rule/delta_rule_backends.h"
 #include "kernels/delta_rule/gated_norm.h"
@@ -11,13 +14,23 @@ namespace {
 
 // Runs call(element) on the CPU.
 template <typename Call>
-void RunOnCpu(const char* op, const TensorView& x, const Stream& stream, const Call& call) {
-  RunOp(op, stream, {x.shape}, [&] {
-    if (!stream.device.IsCpu()) {
-      FailDevice(op, stream.device);
-    }
-    DispatchFloating(x.dtype, call);
-  });
+void RunOnCpu(const char* op,
+              const TensorView& x,
+              std::initializer_list<TensorView> moved,
+              const Stream& stream,
+              const Call& call) {
+  RunOp(
+      op,
+      stream,
+      {x.shape},
+      [&] { return MovedBy(WorkKind::kRows, moved); },
+      [&] {
+        if (!stream.device.IsCpu()) {
+          KSA_CUDA_OR_FAIL(op, stream, FailDevice(op, stream.device));
+          return;
+        }
+        DispatchFloating(x.dtype, call);
+      });
 }
 
 void CheckHeads(const ArgumentCheck& check, const TensorView& x) {
@@ -54,7 +67,9 @@ void L2NormForward(const L2NormForwardArgs& args, const Stream& stream) {
   const ArgumentCheck check("L2NormForward", stream);
   CheckHeads(check, args.x);
   check.Tensor("y", args.y, args.x.dtype, args.x.shape);
-  RunOnCpu("L2NormForward", args.x, stream, [&](auto element) { cpu::L2NormForward<decltype(element)>(args, stream); });
+  RunOnCpu("L2NormForward", args.x, {args.x, args.y}, stream, [&](auto element) {
+    cpu::L2NormForward<decltype(element)>(args, stream);
+  });
 }
 
 void L2NormBackward(const L2NormBackwardArgs& args, const Stream& stream) {
@@ -62,8 +77,9 @@ void L2NormBackward(const L2NormBackwardArgs& args, const Stream& stream) {
   CheckHeads(check, args.x);
   check.Tensor("dy", args.dy, args.x.dtype, args.x.shape);
   check.Tensor("dx", args.dx, args.x.dtype, args.x.shape);
-  RunOnCpu(
-      "L2NormBackward", args.x, stream, [&](auto element) { cpu::L2NormBackward<decltype(element)>(args, stream); });
+  RunOnCpu("L2NormBackward", args.x, {args.x, args.dy, args.dx}, stream, [&](auto element) {
+    cpu::L2NormBackward<decltype(element)>(args, stream);
+  });
 }
 
 void DeltaGatesForward(const DeltaGatesForwardArgs& args, const Stream& stream) {
@@ -71,7 +87,7 @@ void DeltaGatesForward(const DeltaGatesForwardArgs& args, const Stream& stream) 
   CheckGates(check, args);
   check.Tensor("g", args.g, AccumulationType(args.a.dtype), args.a.shape);
   check.Tensor("beta", args.beta, AccumulationType(args.a.dtype), args.a.shape);
-  RunOnCpu("DeltaGatesForward", args.a, stream, [&](auto element) {
+  RunOnCpu("DeltaGatesForward", args.a, {args.a, args.b, args.g, args.beta}, stream, [&](auto element) {
     cpu::DeltaGatesForward<decltype(element)>(args, stream);
   });
 }
@@ -86,16 +102,17 @@ void DeltaGatesBackward(const DeltaGatesBackwardArgs& args, const Stream& stream
   check.Tensor("db", args.db, args.a.dtype, args.a.shape);
   check.Optional("da_log", args.da_log, exact, {args.a.cols()});
   check.Optional("ddt_bias", args.ddt_bias, exact, {args.a.cols()});
-  RunOnCpu("DeltaGatesBackward", args.a, stream, [&](auto element) {
-    cpu::DeltaGatesBackward<decltype(element)>(args, stream);
-  });
+  RunOnCpu(
+      "DeltaGatesBackward", args.a, {args.a, args.b, args.dg, args.dbeta, args.da, args.db}, stream, [&](auto element) {
+        cpu::DeltaGatesBackward<decltype(element)>(args, stream);
+      });
 }
 
 void GatedNormForward(const GatedNormForwardArgs& args, const Stream& stream) {
   const ArgumentCheck check("GatedNormForward", stream);
   CheckGatedNorm(check, args);
   check.Tensor("y", args.y, args.x.dtype, args.x.shape);
-  RunOnCpu("GatedNormForward", args.x, stream, [&](auto element) {
+  RunOnCpu("GatedNormForward", args.x, {args.x, args.z, args.y}, stream, [&](auto element) {
     cpu::GatedNormForward<decltype(element)>(args, stream);
   });
 }
@@ -107,7 +124,7 @@ void GatedNormBackward(const GatedNormBackwardArgs& args, const Stream& stream) 
   check.Tensor("dx", args.dx, args.x.dtype, args.x.shape);
   check.Tensor("dz", args.dz, args.x.dtype, args.x.shape);
   check.Optional("dweight", args.dweight, AccumulationType(args.x.dtype), {args.x.shape[2]});
-  RunOnCpu("GatedNormBackward", args.x, stream, [&](auto element) {
+  RunOnCpu("GatedNormBackward", args.x, {args.x, args.z, args.dy, args.dx, args.dz}, stream, [&](auto element) {
     cpu::GatedNormBackward<decltype(element)>(args, stream);
   });
 }

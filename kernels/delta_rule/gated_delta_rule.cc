@@ -1,10 +1,13 @@
 #include "kernels/delta_rule/gated_delta_rule.h"
 
+#include <initializer_list>
+
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/core/host_allocator.h"
 #include "kernels/core/op.h"
 #include "kernels/core/parallel.h"
+#include "kernels/core/tensor_work.h"
 #include "kernels/delta_rule/delta_rule_backends.h"
 
 namespace ksa {
@@ -36,12 +39,25 @@ Shape StateShape(const Args& args, int64_t columns) {
   return {SliceCount(args.layout), args.g.shape[1], args.k.shape[2], columns};
 }
 
+// Of a value head and row: the mathematics predicts, writes and reads, once each element of a state (backward twice),
+// two operations each time; chunks also multiply their rows with each other.
+OpWork WorkOf(const SummaryLayout& layout, const Shape& state, bool backward, std::initializer_list<TensorView> moved) {
+  constexpr int64_t kChunk = 64;
+  OpWork work = MovedBy(WorkKind::kRows, moved);
+  const int64_t rows = layout.text_rows() * state[1];
+  work.useful = (backward ? 12 : 6) * rows * state[2] * state[3];
+  work.done = backward ? rows * (16 * state[2] * state[3] + kChunk * (12 * state[2] + 10 * state[3]))
+                       : rows * (6 * state[2] * state[3] + kChunk * (4 * state[2] + 4 * state[3]));
+  return work;
+}
+
 // Runs call(element, threads, scratch) on the CPU.
-template <typename Args, typename Call>
-void RunOnCpu(const char* op, const Args& args, const Stream& stream, const Call& call) {
-  RunOp(op, stream, {args.k.shape, args.g.shape}, [&] {
+template <typename Args, typename Work, typename Call>
+void RunOnCpu(const char* op, const Args& args, const Stream& stream, const Work& work, const Call& call) {
+  RunOp(op, stream, {args.k.shape, args.g.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
-      FailDevice(op, stream.device);
+      KSA_CUDA_OR_FAIL(op, stream, FailDevice(op, stream.device));
+      return;
     }
     HostAllocator own;
     Allocator& scratch = args.allocator == nullptr ? own : *args.allocator;
@@ -65,7 +81,8 @@ void GatedDeltaRuleForward(const GatedDeltaRuleForwardArgs& args, const Stream& 
     check.Tensor("q", args.q, dtype, args.k.shape);
     check.Tensor("out", args.out, dtype, values);
   }
-  RunOnCpu("GatedDeltaRuleForward", args, stream, [&](auto element, int threads, Allocator& scratch) {
+  const auto work = [&] { return WorkOf(args.layout, state, false, {args.q, args.k, args.v, args.out}); };
+  RunOnCpu("GatedDeltaRuleForward", args, stream, work, [&](auto element, int threads, Allocator& scratch) {
     cpu::GatedDeltaRuleForward<decltype(element)>(args, threads, scratch);
   });
 }
@@ -74,7 +91,8 @@ void GatedDeltaRuleTransition(const GatedDeltaRuleTransitionArgs& args, const St
   const ArgumentCheck check("GatedDeltaRuleTransition", stream);
   CheckKeys(check, args);
   check.Tensor("transition", args.transition, AccumulationType(args.k.dtype), StateShape(args, args.k.shape[2]));
-  RunOnCpu("GatedDeltaRuleTransition", args, stream, [&](auto element, int threads, Allocator& scratch) {
+  const auto work = [&] { return WorkOf(args.layout, args.transition.shape, false, {args.k, args.transition}); };
+  RunOnCpu("GatedDeltaRuleTransition", args, stream, work, [&](auto element, int threads, Allocator& scratch) {
     cpu::GatedDeltaRuleTransition<decltype(element)>(args, threads, scratch);
   });
 }
@@ -100,7 +118,10 @@ void GatedDeltaRuleBackward(const GatedDeltaRuleBackwardArgs& args, const Stream
   check.Optional("initial_state", args.initial_state, exact, state);
   check.Optional("dfinal_state", args.dfinal_state, exact, state);
   check.Optional("dinitial_state", args.dinitial_state, exact, state);
-  RunOnCpu("GatedDeltaRuleBackward", args, stream, [&](auto element, int threads, Allocator& scratch) {
+  const auto work = [&] {
+    return WorkOf(args.layout, state, true, {args.q, args.k, args.v, args.dout, args.dq, args.dk, args.dv});
+  };
+  RunOnCpu("GatedDeltaRuleBackward", args, stream, work, [&](auto element, int threads, Allocator& scratch) {
     cpu::GatedDeltaRuleBackward<decltype(element)>(args, threads, scratch);
   });
 }
@@ -114,9 +135,15 @@ void DeltaStateStep(const DeltaStateStepArgs& args, const Stream& stream) {
   check.Tensor("state", args.state, dtype, state);
   check.Tensor("add", args.add, dtype, state);
   check.Tensor("out", args.out, dtype, state);
-  RunOp("DeltaStateStep", stream, {state}, [&] {
+  const auto work = [&] {
+    OpWork step = MovedBy(WorkKind::kProduct, {args.transition, args.state, args.add, args.out});
+    step.useful = step.done = 2 * state.size() * state[1];
+    return step;
+  };
+  RunOp("DeltaStateStep", stream, {state}, work, [&] {
     if (!stream.device.IsCpu()) {
-      FailDevice("DeltaStateStep", stream.device);
+      KSA_CUDA_OR_FAIL("DeltaStateStep", stream, FailDevice("DeltaStateStep", stream.device));
+      return;
     }
     DispatchAccumulator(dtype, [&](auto element) {
       cpu::DeltaStateStep<decltype(element)>(args, ThreadsFor(stream, args.transition.size()));

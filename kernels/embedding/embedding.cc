@@ -1,9 +1,13 @@
 #include "kernels/embedding/embedding.h"
 
+#include <algorithm>
+
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/core/op.h"
+#include "kernels/core/tensor_work.h"
 #include "kernels/embedding/embedding_backends.h"
+#include "kernels/embedding/embedding_scratch.h"
 
 namespace ksa {
 namespace {
@@ -51,7 +55,8 @@ void EmbeddingForward(const EmbeddingForwardArgs& args, const Stream& stream) {
   if (args.layout.summary_rows() > 0 && own_table) {
     check.Tensor("summary_table", args.summary_table, dtype, {args.layout.summary_tokens, d});
   }
-  RunOp("EmbeddingForward", stream, {args.ids.shape, args.table.shape}, [&] {
+  const auto work = [&] { return MovedBy(WorkKind::kRows, {args.ids, args.y, args.y}); };  // rows of the table, and y
+  RunOp("EmbeddingForward", stream, {args.ids.shape, args.table.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
       KSA_CUDA_OR_FAIL("EmbeddingForward", stream, cuda::EmbeddingForward(args, stream));
       return;
@@ -72,8 +77,18 @@ void EmbeddingBackward(const EmbeddingBackwardArgs& args, const Stream& stream) 
   check.Elements("ids", args.ids, DType::kI32, args.layout.text_rows());
   check.Tensor("dtable", args.dtable, AccumulationType(dtype), args.dtable.shape);
   check.Optional("dsummary_table", args.dsummary_table, AccumulationType(dtype), {args.layout.summary_tokens, d});
-  RunOp("EmbeddingBackward", stream, {args.dy.shape, args.dtable.shape}, [&] {
+  const auto work = [&] {  // each row of dy, and the rows of the table that they are added to
+    OpWork moved = MovedBy(WorkKind::kRows, {args.ids, args.dy});
+    moved.bytes += 2 * std::min(args.ids.size(), args.dtable.rows()) * d * SizeOf(args.dtable.dtype);
+    return moved;
+  };
+  RunOp("EmbeddingBackward", stream, {args.dy.shape, args.dtable.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
+      if (stream.dry) {
+        Allocator& scratch = RequireScratch("EmbeddingBackward", args.allocator);
+        static_cast<void>(TakeEmbeddingTextScratch(args, scratch));
+        static_cast<void>(EmbeddingSummaryPartials(args, scratch));
+      }
       KSA_CUDA_OR_FAIL("EmbeddingBackward", stream, cuda::EmbeddingBackward(args, stream));
       return;
     }

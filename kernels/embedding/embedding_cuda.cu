@@ -6,6 +6,7 @@
 #include "kernels/device/column_sums.cuh"
 #include "kernels/device/vector.cuh"
 #include "kernels/embedding/embedding_backends.h"
+#include "kernels/embedding/embedding_scratch.h"
 #include "kernels/embedding/token_order.cuh"
 
 namespace ksa::cuda {
@@ -17,7 +18,7 @@ using embedding::Entry;
 // Backward adds up the rows in the order of their ids, kRange of them a block. Ids whose rows all lie in one range are
 // added to the table at once. Of an id whose rows go on in the next range, the range that they begin in keeps its part
 // in tails, the others theirs in heads, for JoinRangesKernel.
-constexpr int kRange = 32;
+constexpr int kRange = kEmbeddingRange;
 constexpr int kSumThreads = 256;
 
 template <typename T>
@@ -185,10 +186,6 @@ __global__ void __launch_bounds__(kSumThreads)
   out.Store(partials + (int64_t{blockIdx.z} * gridDim.x + blockIdx.x) * d + c);
 }
 
-int64_t Ranges(int64_t rows) {
-  return (rows + kRange - 1) / kRange;
-}
-
 // Blocks of threads with N columns each.
 template <int N>
 LaunchShape SumShape(int64_t ranges, int64_t d, int64_t depth) {
@@ -202,9 +199,8 @@ template <typename T, int N>
 void BackwardText(const EmbeddingBackwardArgs& args, Allocator& scratch, const Stream& stream) {
   const int64_t n = args.layout.text_rows();
   const int64_t d = args.dtable.cols();
-  const int64_t ranges = Ranges(n);
-  const Tensor order = Tensor::Empty({2, n, 2}, DType::kI32, scratch);
-  const Tensor parts = Tensor::Empty({2, ranges, d}, DType::kF32, scratch);
+  const int64_t ranges = EmbeddingRanges(n);
+  const auto [order, parts] = TakeEmbeddingTextScratch(args, scratch);
   if (n == 0) {
     return;
   }
@@ -242,28 +238,26 @@ struct SummaryTarget {
 };
 
 SummaryTarget SummaryTargetOf(const EmbeddingBackwardArgs& args) {
-  const int64_t rows = args.dtable.rows();
+  const Range held = WantedSummaries(args);
   if (args.summaries.first_id == SummaryStart::kOwnTable) {
-    const bool wanted = !args.dsummary_table.empty();
-    return {{0, wanted ? args.layout.summary_tokens : 0}, args.dsummary_table.As<float>()};
+    return {held, args.dsummary_table.As<float>()};
   }
-  const Range held = SummariesInTable(args.summaries, args.layout, args.shard, rows);
   const int64_t row = held.size() > 0 ? args.summaries.first_id + held.begin - args.shard.first_id : 0;
   return {held, args.dtable.As<float>() + row * args.dtable.cols()};
 }
 
 template <typename T, int N>
 void BackwardSummaries(const EmbeddingBackwardArgs& args, Allocator& scratch, const Stream& stream) {
+  const Tensor partials = EmbeddingSummaryPartials(args, scratch);
+  if (partials.empty()) {
+    return;
+  }
   const SummaryTarget target = SummaryTargetOf(args);
   const int64_t m = args.layout.summary_tokens;
   const int64_t wanted = target.summaries.size();
-  if (args.layout.summary_rows() == 0 || wanted == 0) {
-    return;
-  }
   const int64_t d = args.dtable.cols();
   const int64_t chunks = args.layout.summary_rows() / m;
-  const int64_t slices = Ranges(chunks);
-  const Tensor partials = Tensor::Empty({wanted, slices, d}, DType::kF32, scratch);
+  const int64_t slices = EmbeddingRanges(chunks);
   const T* dy = args.dy.As<T>() + (args.layout.text_rows() + target.summaries.begin) * d;
   Launch("EmbeddingBackward",
          stream,

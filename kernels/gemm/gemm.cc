@@ -5,6 +5,7 @@
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/core/op.h"
+#include "kernels/core/tensor_work.h"
 #include "kernels/gemm/gemm_backends.h"
 
 namespace ksa {
@@ -34,7 +35,13 @@ GemmSize Check(const GemmArgs& args, const Stream& stream) {
 
 void Gemm(const GemmArgs& args, const Stream& stream) {
   const GemmSize size = Check(args, stream);
-  RunOp("Gemm", stream, {args.a.shape, args.b.shape, args.c.shape}, [&] {
+  const auto work = [&] {
+    OpWork product = MovedBy(WorkKind::kProduct, {args.a, args.b, args.c, args.beta == 0.0 ? TensorView() : args.c});
+    product.done = 2 * size.m * size.n * size.k;
+    product.useful = product.done;
+    return product;
+  };
+  RunOp("Gemm", stream, {args.a.shape, args.b.shape, args.c.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
       KSA_CUDA_OR_FAIL("Gemm", stream, cuda::Gemm(args, size, stream));
       return;

@@ -1,9 +1,13 @@
 #include "kernels/loss/linear_cross_entropy.h"
 
+#include <algorithm>
+
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/core/op.h"
+#include "kernels/core/tensor_work.h"
 #include "kernels/loss/linear_cross_entropy_backends.h"
+#include "kernels/loss/linear_cross_entropy_scratch.h"
 
 namespace ksa {
 namespace {
@@ -55,18 +59,51 @@ void CheckTargets(const LinearCrossEntropyArgs& args) {
   }
 }
 
+// Takes the scratch of a device, and lets parts of a vocabulary exchange what they do: a call a chunk of rows.
+void RunDry(const LinearCrossEntropyArgs& args) {
+  const CrossEntropyScratch scratch = TakeCrossEntropyScratch(args);
+  const int64_t chunk = CrossEntropyChunk(args);
+  for (int64_t first = 0; args.shard.parts > 1 && first < args.x.rows(); first += chunk) {
+    args.shard.gather_stats(StatisticsOf(args, scratch, std::min(chunk, args.x.rows() - first)));
+  }
+}
+
+// The logits' product, and with gradients those for x and for the weight. Logits are written and read by the softmax,
+// which leaves their gradients, and these are read twice.
+OpWork WorkOf(const LinearCrossEntropyArgs& args) {
+  const int64_t logits = args.x.rows() * args.weight.rows();
+  const bool gradients = !args.dx.empty();
+  OpWork work = MovedBy(WorkKind::kProduct, {args.x, args.weight, args.targets, args.row_loss});
+  work.done = (gradients ? 6 : 2) * logits * args.x.cols();
+  work.useful = work.done;
+  work.bytes += 2 * logits * SizeOf(AccumulationType(args.x.dtype));
+  if (gradients) {
+    work.bytes += 3 * logits * SizeOf(args.x.dtype);
+    work.bytes += MovedBy(WorkKind::kProduct, {args.x, args.weight, args.dx, args.dweight, args.dweight}).bytes;
+  }
+  return work;
+}
+
 }  // namespace
 
 void LinearCrossEntropy(const LinearCrossEntropyArgs& args, const Stream& stream) {
   Check(args, stream);
-  RunOp("LinearCrossEntropy", stream, {args.x.shape, args.weight.shape}, [&] {
-    if (!stream.device.IsCpu()) {
-      KSA_CUDA_OR_FAIL("LinearCrossEntropy", stream, cuda::LinearCrossEntropy(args, stream));
-      return;
-    }
-    CheckTargets(args);
-    DispatchFloating(args.x.dtype, [&](auto element) { cpu::LinearCrossEntropy<decltype(element)>(args, stream); });
-  });
+  RunOp(
+      "LinearCrossEntropy",
+      stream,
+      {args.x.shape, args.weight.shape},
+      [&] { return WorkOf(args); },
+      [&] {
+        if (!stream.device.IsCpu()) {
+          if (stream.dry) {
+            RunDry(args);
+          }
+          KSA_CUDA_OR_FAIL("LinearCrossEntropy", stream, cuda::LinearCrossEntropy(args, stream));
+          return;
+        }
+        CheckTargets(args);
+        DispatchFloating(args.x.dtype, [&](auto element) { cpu::LinearCrossEntropy<decltype(element)>(args, stream); });
+      });
 }
 
 }  // namespace ksa

@@ -2,6 +2,7 @@
 #include "kernels/core/cuda.h"
 #include "kernels/gemm/gemm.h"
 #include "kernels/loss/linear_cross_entropy_backends.h"
+#include "kernels/loss/linear_cross_entropy_scratch.h"
 #include "kernels/loss/softmax_rows_cuda.h"
 #include "kernels/loss/softmax_shard_cuda.h"
 
@@ -29,32 +30,6 @@ __global__ void __launch_bounds__(kSumThreads) SumLossesKernel(const float* loss
   }
 }
 
-// Scratch of one call, for chunks of `rows` rows.
-struct Scratch {
-  Tensor logits;    // [rows, v] fp32
-  Tensor gradient;  // [rows, v] bf16; fp32 gradients take the place of the logits
-  Tensor losses;    // [n] fp32, where the caller does not ask for them
-  Tensor stats;     // [parts · rows, 3] fp32, where there are several parts
-};
-
-Scratch MakeScratch(const LinearCrossEntropyArgs& args, int64_t rows) {
-  Scratch scratch;
-  const Shape shape{rows, args.weight.rows()};
-  if (rows > 0) {
-    scratch.logits = Tensor::Empty(shape, DType::kF32, *args.allocator);
-    if (!args.dx.empty() && args.x.dtype == DType::kBF16) {
-      scratch.gradient = Tensor::Empty(shape, DType::kBF16, *args.allocator);
-    }
-  }
-  if (args.row_loss.empty()) {
-    scratch.losses = Tensor::Empty({args.x.rows()}, DType::kF32, *args.allocator);
-  }
-  if (rows > 0 && args.shard.parts > 1) {
-    scratch.stats = Tensor::Empty({args.shard.parts * rows, 3}, DType::kF32, *args.allocator);
-  }
-  return scratch;
-}
-
 // Losses and gradients of a chunk whose logits are there. `stats` has room for all parts; empty: there is one.
 void Softmax(const LinearCrossEntropyArgs& args,
              const SoftmaxRowsArgs& rows,
@@ -80,7 +55,7 @@ void Softmax(const LinearCrossEntropyArgs& args,
 
 // Rows [first, first + rows).
 void RunChunk(const LinearCrossEntropyArgs& args,
-              const Scratch& scratch,
+              const CrossEntropyScratch& scratch,
               float* losses,
               int64_t first,
               int64_t rows,
@@ -92,14 +67,13 @@ void RunChunk(const LinearCrossEntropyArgs& args,
   if (!args.dx.empty()) {
     gradient = scratch.gradient.empty() ? logits : scratch.gradient.view().Rows(0, rows);
   }
-  const int64_t parts = args.shard.parts;
   Softmax(args,
           {.logits = logits,
            .targets = args.targets.As<int32_t>() + first,
            .losses = losses + first,
            .gradient = gradient,
            .scale = static_cast<float>(args.grad_scale)},
-          parts > 1 ? scratch.stats.view().Rows(0, parts * rows).Reshape({parts, rows, 3}) : TensorView(),
+          StatisticsOf(args, scratch, rows),
           stream);
   if (args.dx.empty()) {
     return;
@@ -119,8 +93,8 @@ void LinearCrossEntropy(const LinearCrossEntropyArgs& args, const Stream& stream
   if (!args.dx.empty() && n == 0 && !args.accumulate) {
     Zero(args.dweight, stream);
   }
-  const int64_t chunk = n == 0 ? 0 : ChunkRows(n, LongestPartOf(args));
-  const Scratch scratch = MakeScratch(args, chunk);
+  const int64_t chunk = CrossEntropyChunk(args);
+  const CrossEntropyScratch scratch = TakeCrossEntropyScratch(args);
   float* losses = args.row_loss.empty() ? scratch.losses.As<float>() : args.row_loss.As<float>();
   for (int64_t first = 0; first < n; first += chunk) {
     RunChunk(args, scratch, losses, first, std::min(chunk, n - first), stream);

@@ -3,7 +3,9 @@
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/core/op.h"
+#include "kernels/core/tensor_work.h"
 #include "kernels/norm/rms_norm_backends.h"
+#include "kernels/norm/rms_norm_scratch.h"
 
 namespace ksa {
 namespace {
@@ -56,7 +58,11 @@ void Check(const RmsNormBackwardArgs& args, const Stream& stream) {
 
 void RmsNormForward(const RmsNormForwardArgs& args, const Stream& stream) {
   Check(args, stream);
-  RunOp("RmsNormForward", stream, {args.x.shape}, [&] {
+  const auto work = [&] {
+    const TensorView sum = args.residual.empty() ? TensorView() : args.sum_out;
+    return MovedBy(WorkKind::kRows, {args.x, args.residual, sum, args.y, args.rstd});
+  };
+  RunOp("RmsNormForward", stream, {args.x.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
       KSA_CUDA_OR_FAIL("RmsNormForward", stream, cuda::RmsNormForward(args, stream));
       return;
@@ -67,8 +73,12 @@ void RmsNormForward(const RmsNormForwardArgs& args, const Stream& stream) {
 
 void RmsNormBackward(const RmsNormBackwardArgs& args, const Stream& stream) {
   Check(args, stream);
-  RunOp("RmsNormBackward", stream, {args.x.shape}, [&] {
+  const auto work = [&] { return MovedBy(WorkKind::kRows, {args.dy, args.x, args.rstd, args.dx_residual, args.dx}); };
+  RunOp("RmsNormBackward", stream, {args.x.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
+      if (stream.dry) {
+        static_cast<void>(RmsNormBackwardPartials(args));
+      }
       KSA_CUDA_OR_FAIL("RmsNormBackward", stream, cuda::RmsNormBackward(args, stream));
       return;
     }

@@ -1,11 +1,11 @@
 #include <algorithm>
 
-#include "kernels/core/checks.h"
 #include "kernels/core/cuda.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/device/column_sums.cuh"
 #include "kernels/norm/rms_norm_backends.h"
 #include "kernels/norm/rms_norm_device.cuh"
+#include "kernels/norm/rms_norm_scratch.h"
 
 namespace ksa::cuda {
 namespace {
@@ -72,13 +72,6 @@ void Forward(const RmsNormForwardArgs& args, const Stream& stream) {
   }
 }
 
-// As many blocks as 132 processors hold at once, with rows of up to 4 KiB in few registers or longer ones in many;
-// other GPUs run the same blocks, for the blocks' partial sums make the result.
-template <typename T>
-constexpr int64_t BackwardBlocks(int64_t d) {
-  return d * static_cast<int64_t>(sizeof(T)) <= 4096 ? 396 : 264;
-}
-
 template <typename T>
 void Backward(const RmsNormBackwardArgs& args, const Stream& stream) {
   const int64_t n = args.x.rows();
@@ -89,12 +82,9 @@ void Backward(const RmsNormBackwardArgs& args, const Stream& stream) {
   int rows_at_once = 1;
   const bool held =
       wide && WithRowShape<T>(d, [&]<int kVectors, int kWarps>() { rows_at_once = norm::kBlockWarps / kWarps; });
-  const device::Segments segments(n, two ? args.split : n, BackwardBlocks<T>(d), rows_at_once);
-  Tensor partials;
-  if (!args.dweight.empty() || (two && !args.dweight_summary.empty())) {
-    Allocator& scratch = RequireScratch("RmsNormBackward", args.allocator);
-    partials = Tensor::Empty({segments.blocks(), d}, DType::kF32, scratch);
-  }
+  const int64_t most_blocks = RmsNormBackwardBlocks(d * static_cast<int64_t>(sizeof(T)));
+  const device::Segments segments(n, two ? args.split : n, most_blocks, rows_at_once);
+  const Tensor partials = RmsNormBackwardPartials(args);
   const norm::Backward<T> p{.dy = args.dy.As<T>(),
                             .x = args.x.As<T>(),
                             .rstd = args.rstd.As<float>(),

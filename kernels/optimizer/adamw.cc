@@ -3,6 +3,7 @@
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/core/op.h"
+#include "kernels/core/tensor_work.h"
 #include "kernels/optimizer/optimizer_backends.h"
 
 namespace ksa {
@@ -23,7 +24,12 @@ void AdamW(const AdamWArgs& args, const Stream& stream) {
   if (args.step < 1) {
     Fail(ExitCode::kInternal, "AdamW: step is {}, updates count from 1", args.step);
   }
-  RunOp("AdamW", stream, {args.weight.shape}, [&] {
+  const auto work = [&] {  // all but the gradient and the copy in the compute type are read and written
+    const TensorView& w = args.weight;
+    return MovedBy(WorkKind::kStream,
+                   {w, w, args.grad, args.exp_avg, args.exp_avg, args.exp_avg_sq, args.exp_avg_sq, args.compute});
+  };
+  RunOp("AdamW", stream, {args.weight.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
       KSA_CUDA_OR_FAIL("AdamW", stream, cuda::AdamW(args, stream));
       return;

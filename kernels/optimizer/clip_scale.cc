@@ -2,6 +2,7 @@
 
 #include "kernels/core/checks.h"
 #include "kernels/core/op.h"
+#include "kernels/core/tensor_work.h"
 #include "kernels/optimizer/clip_factor.h"
 #include "kernels/optimizer/optimizer_backends.h"
 
@@ -14,7 +15,8 @@ void ClipScale(const ClipScaleArgs& args, const Stream& stream) {
   if (!(args.clip >= 0.0)) {
     Fail(ExitCode::kInternal, "ClipScale: clip is {}, it should be at least 0", args.clip);
   }
-  RunOp("ClipScale", stream, {args.stats.shape}, [&] {
+  const auto work = [&] { return MovedBy(WorkKind::kRows, {args.stats, args.scale}); };
+  RunOp("ClipScale", stream, {args.stats.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
       KSA_CUDA_OR_FAIL("ClipScale", stream, cuda::ClipScale(args, stream));
       return;

@@ -3,7 +3,9 @@
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/core/op.h"
+#include "kernels/core/tensor_work.h"
 #include "kernels/rope/qk_norm_rope_backends.h"
+#include "kernels/rope/qk_norm_rope_scratch.h"
 
 namespace ksa {
 namespace {
@@ -81,11 +83,13 @@ void CheckCall(const ArgumentCheck& check, const Call& call) {
 void FillRopeTable(const TensorView& table, double theta, const Stream& stream) {
   const ArgumentCheck check("FillRopeTable", stream);
   check.Rank("table", table, 3);
+  check.Floating("table", table);
   check.Tensor("table", table, table.dtype, {table.rows(), table.shape[1], 2});
   if (!(theta > 0.0)) {
     Fail(ExitCode::kInternal, "FillRopeTable: theta is {}, it should be positive", theta);
   }
-  RunOp("FillRopeTable", stream, {table.shape}, [&] {
+  const auto work = [&] { return MovedBy(WorkKind::kRows, {table}); };
+  RunOp("FillRopeTable", stream, {table.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
       KSA_CUDA_OR_FAIL("FillRopeTable", stream, cuda::FillRopeTable(table, theta, stream));
       return;
@@ -108,7 +112,8 @@ void QkNormRopeForward(const QkNormRopeForwardArgs& args, const Stream& stream) 
              args.first_row,
              args.split});
   check.Tensor("y", args.y, args.x.dtype, args.x.shape);
-  RunOp("QkNormRopeForward", stream, {args.x.shape}, [&] {
+  const auto work = [&] { return MovedBy(WorkKind::kRows, {args.x, args.y, args.rstd}); };
+  RunOp("QkNormRopeForward", stream, {args.x.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
       KSA_CUDA_OR_FAIL("QkNormRopeForward", stream, cuda::QkNormRopeForward(args, stream));
       return;
@@ -135,8 +140,14 @@ void QkNormRopeBackward(const QkNormRopeBackwardArgs& args, const Stream& stream
   const Shape weight_shape = {x.shape[2]};
   check.Optional("dweight", args.dweight, AccumulationType(x.dtype), weight_shape);
   check.Optional("dweight_summary", args.dweight_summary, AccumulationType(x.dtype), weight_shape);
-  RunOp("QkNormRopeBackward", stream, {args.dy.shape}, [&] {
+  const auto work = [&] {
+    return MovedBy(WorkKind::kRows, {args.dy, args.weight.empty() ? TensorView() : args.x, args.rstd, args.dx});
+  };
+  RunOp("QkNormRopeBackward", stream, {args.dy.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
+      if (stream.dry) {
+        static_cast<void>(QkNormRopeBackwardPartials(args));
+      }
       KSA_CUDA_OR_FAIL("QkNormRopeBackward", stream, cuda::QkNormRopeBackward(args, stream));
       return;
     }

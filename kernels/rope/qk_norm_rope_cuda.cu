@@ -1,12 +1,12 @@
 #include <algorithm>
 #include <initializer_list>
 
-#include "kernels/core/checks.h"
 #include "kernels/core/cuda.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/device/column_sums.cuh"
 #include "kernels/rope/qk_norm_rope_backends.h"
 #include "kernels/rope/qk_norm_rope_device.cuh"
+#include "kernels/rope/qk_norm_rope_scratch.h"
 
 namespace ksa::cuda {
 namespace {
@@ -93,9 +93,6 @@ void TurnBack(const QkNormRopeBackwardArgs& args, const Stream& stream) {
   LaunchForward("QkNormRopeBackward", p, stream);
 }
 
-// As many blocks as 132 processors hold at once; other GPUs run the same, for the blocks' partial sums make the result.
-constexpr int64_t kBackwardBlocks = 396;
-
 template <typename T>
 void Backward(const QkNormRopeBackwardArgs& args, const Stream& stream) {
   const bool two = !args.weight_summary.empty();
@@ -103,12 +100,8 @@ void Backward(const QkNormRopeBackwardArgs& args, const Stream& stream) {
   const int64_t e = args.dy.shape[2];
   const bool wide = Vectorisable<T>(
       e, {args.dy.data, args.x.data, args.weight.data, args.weight_summary.data, args.table.data, args.dx.data});
-  const device::Segments segments(n, two ? args.split : n, kBackwardBlocks, rope::kBackwardWarps);
-  Tensor partials;
-  if (!args.dweight.empty() || (two && !args.dweight_summary.empty())) {
-    Allocator& scratch = RequireScratch("QkNormRopeBackward", args.allocator);
-    partials = Tensor::Empty({segments.blocks(), e}, DType::kF32, scratch);
-  }
+  const device::Segments segments(n, two ? args.split : n, kQkNormBackwardBlocks, rope::kBackwardWarps);
+  const Tensor partials = QkNormRopeBackwardPartials(args);
   const rope::Backward<T> p{.dy = args.dy.As<T>(),
                             .x = args.x.As<T>(),
                             .rstd = args.rstd.As<float>(),

@@ -6,10 +6,9 @@
 #include <utility>
 
 #include "kernels/copy/elementwise.h"
-#include "kernels/core/dispatch.h"
 #include "kernels/core/gpu.h"
 #include "kernels/core/host_allocator.h"
-#include "kernels/core/philox.h"
+#include "model/autograd/initial_values.h"
 #include "parallel/mesh/process_mesh.h"
 
 namespace ksa {
@@ -23,27 +22,6 @@ int64_t RoundUp(int64_t x, int64_t unit) {
 
 TensorView Slice(const TensorView& flat, int64_t offset, const Shape& shape) {
   return flat.Rows(offset, shape.size()).Reshape(shape);
-}
-
-// The initial values of what a rank holds of a parameter: a pure function of (seed, name, element of the whole).
-void FillInitial(const Parameter& parameter, uint64_t seed, int threads, const TensorView& values) {
-  const ParameterSpec& spec = parameter.spec;
-  const uint64_t key = NamedKey(seed, spec.name);
-  const double std = spec.init_std;
-  const HeldRuns held = HeldRunsOf(parameter);
-  DispatchAccumulator(values.dtype, [&](auto element) {
-    using T = decltype(element);
-    T* out = values.As<T>();
-    if (std == 0.0 && spec.initial == nullptr) {
-      std::fill_n(out, values.size(), T{1});
-      return;
-    }
-#pragma omp parallel for num_threads(threads) schedule(static)
-    for (int64_t i = 0; i < values.size(); ++i) {
-      const auto whole = static_cast<uint64_t>(held.InWhole(i));
-      out[i] = static_cast<T>(spec.initial == nullptr ? NormalAt(key, whole) * std : spec.initial(key, whole));
-    }
-  });
 }
 
 // Sets what a tensor rank holds of a parameter.
@@ -264,7 +242,7 @@ void ParameterStore::Initialize(uint64_t seed, const Stream& stream) {
   for (const Parameter& parameter : parameters_) {
     const Tensor values = Tensor::Empty({parameter.shape.size()}, state_dtype(), scratch);
     if (!stream.dry) {
-      FillInitial(parameter, seed, stream.threads, values);
+      FillInitial(parameter.spec, seed, HeldRunsOf(parameter), {0, values.size()}, stream.threads, values);
     }
     SetWeights(parameter, values, stream);
   }

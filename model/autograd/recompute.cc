@@ -2,6 +2,8 @@
 
 #include <utility>
 
+#include "kernels/core/op.h"
+
 namespace ksa {
 namespace {
 
@@ -25,7 +27,9 @@ class RecomputedNode final : public Node {
     inner.tape = &tape;
     inner.kept = &kept_;
     const Var input = Leaf(inner, x_.value, x_.placement);
+    MarkStep(cx.stream, StepMark::kReplay);
     const Var output = block_(inner, input);
+    MarkStep(cx.stream, StepMark::kReplayed);
     tape.Backward(inner, output, std::move(dy));
     cx.tape->AddGrad(cx, x_.slot, tape.TakeGrad(input.slot));
   }

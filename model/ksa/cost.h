@@ -1,6 +1,5 @@
-// What a model costs: visible pairs, floating-point operations, parameters and KV-cache, counted from the real mask.
-// Of a layout that holds a part of its sequences: what that part's text and summary queries cost, wherever their keys
-// lie.
+// What a model costs: floating-point operations, parameters and KV-cache. Operations are counted from the real mask, by
+// the operations themselves (forward_counter.h).
 // Derivation and examples: docs/performance.md.
 #pragma once
 
@@ -10,33 +9,17 @@
 
 #include "kernels/core/summary_layout.h"
 #include "model/autograd/parameter.h"
-#include "model/mixers/attention/pairs.h"
+#include "model/ksa/forward_counter.h"
 #include "model/mixers/cost.h"
 #include "model/mixers/model_config.h"
 
 namespace ksa {
 
-// Visible pairs of layer `layer` of a model, where live summaries attend, are keys only (the last KSA layer) or stand
-// aside.
-[[nodiscard]] PairCount CountLayerPairs(const ModelConfig& config, const SummaryLayout& layout, int32_t layer);
+// Of one forward pass over a layout of this model (MakeLayout). Whoever counts many keeps a ForwardCounter.
+[[nodiscard]] ForwardFlops CountForwardFlops(const ModelConfig& config, const SummaryLayout& layout);
 
 // Mean over the layers of the keys that a text query sees, for one sequence of `text_tokens`.
 [[nodiscard]] double KeysPerTextQuery(const ModelConfig& config, int32_t text_tokens);
-
-// Floating-point operations of a forward pass: two a multiply-add of every matrix product on live rows and of
-// attention's visible pairs. Norms, activations, softmax, and the base projections of summaries that exist while
-// annealing only are not counted.
-struct ForwardFlops {
-  double linear = 0.0;          // text rows: q, k, v, o and MLP
-  double summary_linear = 0.0;  // summary rows: the same
-  double attention = 0.0;
-  double head = 0.0;
-
-  [[nodiscard]] double Total() const { return linear + summary_linear + attention + head; }
-};
-
-// Of one forward pass over a layout of this model (MakeLayout).
-[[nodiscard]] ForwardFlops CountForwardFlops(const ModelConfig& config, const SummaryLayout& layout);
 
 // Forward FLOPs a text token, for one sequence of `text_tokens`.
 [[nodiscard]] double ForwardFlopsPerToken(const ModelConfig& config, int32_t text_tokens);

@@ -1,6 +1,10 @@
 #include "model/ksa/device_figures.h"
 
 #include <algorithm>
+#include <cctype>
+#include <string>
+
+#include "kernels/core/error.h"
 
 namespace ksa {
 namespace {
@@ -38,6 +42,38 @@ DeviceFigures H200Figures() {
           .remote_bytes = 0.9 * 50e9,
           .local_hop = 2e-6,
           .remote_hop = 8e-6};
+}
+
+// Computes as fast as an H200 and has its links; memory is slower in the ratio of what both are measured to read.
+static DeviceFigures H100Figures() {
+  constexpr double kMemory = 3.0 / 4.3;
+  DeviceFigures figures = H200Figures();
+  figures.row_bytes *= kMemory;
+  figures.stream_bytes *= kMemory;
+  return figures;
+}
+
+const std::vector<KnownDevice>& KnownDevices() {
+  static const std::vector<KnownDevice> kDevices = {
+      {.name = "H200", .memory_bytes = int64_t{139} << 30, .figures = H200Figures()},
+      {.name = "H100", .memory_bytes = int64_t{79} << 30, .figures = H100Figures()}};
+  return kDevices;
+}
+
+const KnownDevice& FindDevice(std::string_view name) {
+  const auto same = [](std::string_view a, std::string_view b) {
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](unsigned char x, unsigned char y) {
+      return std::toupper(x) == std::toupper(y);
+    });
+  };
+  std::string names;
+  for (const KnownDevice& device : KnownDevices()) {
+    if (same(name, device.name)) {
+      return device;
+    }
+    names += (names.empty() ? "" : ", ") + std::string(device.name);
+  }
+  Fail(ExitCode::kConfig, "--device: there are no figures of a '{}'; there are of {}", name, names);
 }
 
 double RingSeconds(const DeviceFigures& figures, RingKind kind, const GroupShape& group, int64_t bytes) {

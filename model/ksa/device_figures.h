@@ -3,6 +3,8 @@
 #pragma once
 
 #include <cstdint>
+#include <string_view>
+#include <vector>
 
 namespace ksa {
 
@@ -32,6 +34,18 @@ struct DeviceFigures {
   double local_hop = 0.0;      // seconds a step of a ring, to a GPU of the same host
   double remote_hop = 0.0;     // and of another one
 };
+
+// A GPU that runs are planned for.
+struct KnownDevice {
+  std::string_view name;     // "H200"
+  int64_t memory_bytes = 0;  // that a run finds free
+  DeviceFigures figures;
+};
+
+[[nodiscard]] const std::vector<KnownDevice>& KnownDevices();
+
+// By its name, in capitals or not. Error(kConfig) that lists the names.
+[[nodiscard]] const KnownDevice& FindDevice(std::string_view name);
 
 // NVIDIA H200 (700 W) with NVLink. Arithmetic, memory and bandwidths as measured (docs/performance.md,
 // docs/scaling.md). Assumed: 400 Gb/s InfiniBand a GPU of which nine tenths are reached, hops of 2 and 8 us, and NCCL

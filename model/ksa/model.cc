@@ -79,6 +79,9 @@ KsaModel::KsaModel(
       store_(store),
       ropes_(positions, config.rope_theta, store.state_dtype(), allocator, stream),
       head_(&store.Get(config.tie_word_embeddings ? "model.embed_tokens.weight" : "lm_head.weight")) {
+  if (const std::string problem = config.GpuProblem(); !stream.device.IsCpu() && !stream.dry && !problem.empty()) {
+    Fail(ExitCode::kConfig, "{}", problem);
+  }
   for (int32_t i = 0; i < config_.num_hidden_layers; ++i) {
     const LayerParameters parameters(store_, LayerPrefix(i));
     Layer layer;

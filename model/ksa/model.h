@@ -30,7 +30,7 @@ namespace ksa {
 class KsaModel {
  public:
   // `store` was made from ParameterSpecs(config) of the mesh that will run it; it and `allocator` must outlive the
-  // model. `positions`: the longest sequence that will be run.
+  // model. `positions`: the longest sequence that will be run. Error(kConfig) on a GPU that cannot run all layers.
   KsaModel(
       const ModelConfig& config, ParameterStore& store, Allocator& allocator, const Stream& stream, int64_t positions);
 

@@ -29,6 +29,7 @@ struct KeyType {
   int64_t most = INT64_MAX;        // integers
   std::vector<std::string> names;  // names
   bool optional = false;           // `none` is a value
+  bool or_zero = false;            // integers: so is 0, which is less than `least`
 
   // No most: the largest size, window or count that a configuration takes, with which sums and products stay in range.
   [[nodiscard]] static KeyType Integer(int64_t least, int64_t most = int64_t{1} << 30) {
@@ -39,6 +40,12 @@ struct KeyType {
 
   [[nodiscard]] static KeyType Name(std::vector<std::string> names) {
     return {.form = Form::kName, .names = std::move(names)};
+  }
+
+  [[nodiscard]] KeyType OrZero() const {
+    KeyType type = *this;
+    type.or_zero = true;
+    return type;
   }
 
   [[nodiscard]] KeyType OrNone() const {

@@ -1,5 +1,6 @@
 // What follows from the list of kinds, and small things of their keys.
 #include <algorithm>
+#include <iterator>
 
 #include <fmt/core.h>
 
@@ -71,6 +72,24 @@ std::vector<std::string> MixerKindNames() {
     names.emplace_back(kind->name());
   }
   return names;
+}
+
+std::vector<const MixerKind*> KindsOf(const ModelConfig& config) {
+  std::vector<const MixerKind*> kinds;
+  std::copy_if(MixerKinds().begin(), MixerKinds().end(), std::back_inserter(kinds), [&](const MixerKind* kind) {
+    return std::any_of(
+        config.layers.begin(), config.layers.end(), [&](const LayerSpec& layer) { return &layer->kind() == kind; });
+  });
+  return kinds;
+}
+
+std::vector<std::string> MixerWarnings(const ModelConfig& config, int32_t sequence_length) {
+  std::vector<std::string> warnings;
+  for (const MixerKind* kind : KindsOf(config)) {
+    const std::vector<std::string> own = kind->Warnings(config, sequence_length);
+    warnings.insert(warnings.end(), own.begin(), own.end());
+  }
+  return warnings;
 }
 
 std::vector<MixerProblem> FindMixerProblems(const MixerDraft& draft) {

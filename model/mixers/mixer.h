@@ -2,8 +2,7 @@
 // differ in. docs/design/mixers.md.
 //
 //   MixerKind   a kind: its name and keys, and how a layer is made of them
-//   Mixer       one layer, as described: parameters, what summary rows do, what travels, what decoding keeps, what it
-//               costs. No memory
+//   Mixer       one layer, as described: parameters, what summary rows do, what decoding keeps. No memory
 //   BoundMixer  the same with its parameters: forward
 #pragma once
 
@@ -26,7 +25,6 @@
 #include "model/mixers/rope_tables.h"
 #include "model/mixers/settings.h"
 #include "model/ops/context_attention.h"
-#include "parallel/context/keys_plan.h"
 #include "parallel/tensor/row_counts.h"
 
 namespace ksa {
@@ -69,22 +67,6 @@ class BoundMixer {
   [[nodiscard]] virtual Var Forward(const ExecContext& cx, const Var& normed, const MixerCall& call) const = 0;
 };
 
-// What travels among the ranks that share a sequence, in a forward pass of one of them. Backward it travels the other
-// way, as gradients.
-struct ContextPlan {
-  enum class Way : int {
-    kNothing,  // rows need no other row, or none of another rank
-    kKeys,     // keys and values, row by row: rows of `key_columns` elements, twice
-    kHeads,    // matrices of text rows by heads: two of `key_columns`, and of `query_columns` queries and outputs
-  };
-
-  Way way = Way::kNothing;
-  KeysPlan keys;              // kKeys
-  int64_t key_columns = 0;    // of this tensor rank
-  int64_t query_columns = 0;  // kHeads
-  bool in_halves = false;     // kHeads: in two parts, one beside the other's computation
-};
-
 class MixerKind;
 
 class Mixer {
@@ -119,18 +101,11 @@ class Mixer {
   // Empty, or why the layer cannot be divided among `ranks` tensor ranks.
   [[nodiscard]] virtual std::string TensorProblem(const ModelConfig& config, int32_t ranks) const = 0;
 
-  // For rank `rank` of `ranks` that share sequences. `share`: the model as one tensor rank has it.
-  [[nodiscard]] virtual ContextPlan PlanContext(const ModelConfig& share,
-                                                const SummaryLayout& whole,
-                                                int ranks,
-                                                int rank) const = 0;
+  // Empty, or the kind or key for which there are no kernels of a GPU yet.
+  [[nodiscard]] virtual std::string GpuProblem() const { return {}; }
 
   // What decoding keeps after `tokens` tokens of a sequence.
   [[nodiscard]] virtual CacheSize CacheAt(const ModelConfig& config, int64_t tokens, DType dtype) const = 0;
-
-  // Arithmetic of a row, and pairs of text queries; of summary queries model/ksa/cost.h knows.
-  [[nodiscard]] virtual RowCost CostOfRow(const ModelConfig& config) const = 0;
-  [[nodiscard]] virtual PairCount CountTextPairs(const SummaryLayout& layout) const = 0;
 };
 
 // The chunk size that a kind asks of the layout, and the key that says it.
@@ -167,8 +142,18 @@ class MixerKind {
   // The chunks that its layers need; none: any.
   [[nodiscard]] virtual std::optional<ChunkKey> Chunk(const ModelConfig& /*config*/) const { return std::nullopt; }
 
+  // Tokens of text that its layers see, where a chunk size and a number of chunks decide: an ablation over the chunk
+  // size holds it constant. Of layers that don't override it.
+  [[nodiscard]] virtual std::optional<int64_t> TextWindow(const ModelConfig& /*config*/) const { return std::nullopt; }
+
   // The rules between its keys that are broken.
   [[nodiscard]] virtual std::vector<MixerProblem> Problems(const MixerDraft& /*draft*/) const { return {}; }
+
+  // What is allowed but surely not meant, a line each; of a model in use with sequences of this length.
+  [[nodiscard]] virtual std::vector<std::string> Warnings(const ModelConfig& /*config*/,
+                                                          int32_t /*sequence_length*/) const {
+    return {};
+  }
 };
 
 }  // namespace ksa

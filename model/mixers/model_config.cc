@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include <fmt/core.h>
+
 #include "model/mixers/registry.h"
 
 namespace ksa {
@@ -41,6 +43,19 @@ int32_t ModelConfig::LastKsaLayer() const {
     --last;
   }
   return last;
+}
+
+std::string ModelConfig::GpuProblem() const {
+  for (size_t i = 0; i < layers.size(); ++i) {
+    if (const std::string what = layers[i]->GpuProblem(); !what.empty()) {
+      return fmt::format(
+          "layer {} ({}) needs {}, which has no kernels for GPUs yet; set run.device: cpu (--device cpu)",
+          i,
+          layers[i]->kind().name(),
+          what);
+    }
+  }
+  return {};
 }
 
 bool ModelConfig::SummariesAttend(int32_t layer) const {

@@ -4,8 +4,10 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
+#include "model/mixers/attention/options.h"
 #include "model/mixers/ksa/ksa_config.h"
 #include "model/mixers/layer_spec.h"
 #include "model/mixers/settings.h"
@@ -38,6 +40,7 @@ struct ModelConfig {
   InitializerRange initializer_range;
   int32_t max_position_embeddings = 0;
   std::vector<LayerSpec> layers;  // one a layer: the pattern repeated over the depth; size num_hidden_layers
+  AttentionOptions attention;     // of attention layers that don't override them; read to make layers alone
   KsaConfig ksa;                  // holds what summary rows are; read only if HasSummaryRows()
   MixerSettings mixers;           // of the other kinds; each is read by its own layers alone
 
@@ -64,6 +67,9 @@ struct ModelConfig {
   [[nodiscard]] int32_t EmbeddingRows() const {
     return HasSummaryRows() && !ksa.independent.embedding ? vocab_size + ksa.summary_tokens : vocab_size;
   }
+
+  // Empty, or which layer has no kernels of a GPU yet, and what to do.
+  [[nodiscard]] std::string GpuProblem() const;
 
   friend bool operator==(const ModelConfig&, const ModelConfig&) = default;
 };

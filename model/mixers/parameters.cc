@@ -6,6 +6,10 @@
 
 namespace ksa {
 
+double InitiallyZero(uint64_t /*key*/, uint64_t /*element*/) {
+  return 0.0;
+}
+
 void ParameterList::Begin(int32_t first_layer, const std::string& prefix) {
   first_layer_ = first_layer;
   prefix_ = prefix;
@@ -40,6 +44,17 @@ void ParameterList::RowNorm(const std::string& name, ParameterKind kind) {
 
 void ParameterList::HeadNorm(const std::string& name, int64_t columns, ParameterKind kind) {
   Add({.name = name, .shape = {columns}, .kind = kind, .gradient_partial_over_tensor = true});
+}
+
+void ParameterList::Taps(const std::string& name, int64_t channels, int64_t taps, Placement tensor, int replicas) {
+  Add({.name = name,
+       .shape = {channels, 1, taps},
+       .kind = ParameterKind::kAttention,
+       .decays = true,
+       .tensor = tensor,
+       .replicas = replicas,
+       .gradient_partial_over_tensor = tensor == Placement::Replicated(),
+       .initial = InitiallyZero});
 }
 
 void ParameterList::Add(ParameterSpec spec) {

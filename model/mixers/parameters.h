@@ -16,6 +16,9 @@ struct WeightPair {
   Parameter* summary = nullptr;
 };
 
+// ParameterSpec::initial of what starts as 0.
+[[nodiscard]] double InitiallyZero(uint64_t key, uint64_t element);
+
 // Collects specifications in the order in which parameters will lie in the flat buffers.
 class ParameterList {
  public:
@@ -38,6 +41,9 @@ class ParameterList {
 
   // Of every head of `columns`: each rank has its own heads.
   void HeadNorm(const std::string& name, int64_t columns, ParameterKind kind);
+
+  // Taps [channels, 1, taps] of a convolution along the rows; they decay, and start as 0.
+  void Taps(const std::string& name, int64_t channels, int64_t taps, Placement tensor, int replicas = 1);
 
   // Any other; its name and first layer are completed.
   void Add(ParameterSpec spec);

@@ -18,6 +18,12 @@ namespace ksa {
 
 [[nodiscard]] std::vector<std::string> MixerKindNames();
 
+// The kinds that a model has layers of, in that order.
+[[nodiscard]] std::vector<const MixerKind*> KindsOf(const ModelConfig& config);
+
+// What the kinds that a model has layers of warn of.
+[[nodiscard]] std::vector<std::string> MixerWarnings(const ModelConfig& config, int32_t sequence_length);
+
 // The rules between keys of any kind that are broken: each kind's own, and that all agree on the size of a chunk.
 [[nodiscard]] std::vector<MixerProblem> FindMixerProblems(const MixerDraft& draft);
 

@@ -25,15 +25,16 @@ class AttentionNode final : public Node {
     Tensor dk = cx.Empty(k_.value.shape(), k_.value.dtype());
     Tensor dv = cx.Empty(v_.value.shape(), v_.value.dtype());
     const int e = spec_.head_dim;
+    const int c = ValueDim(k_.value, v_.value, e);
     AttentionBackward({.q = Heads(q_.value, e),
                        .k = Heads(k_.value, e),
-                       .v = Heads(v_.value, e),
-                       .out = Heads(out_.value, e),
+                       .v = Heads(v_.value, c),
+                       .out = Heads(out_.value, c),
                        .lse = lse_,
-                       .dout = Heads(dout, e),
+                       .dout = Heads(dout, c),
                        .dq = Heads(dq, e),
                        .dk = Heads(dk, e),
-                       .dv = Heads(dv, e),
+                       .dv = Heads(dv, c),
                        .layout = spec_.layout,
                        .window = spec_.window,
                        .allocator = cx.allocator},
@@ -62,18 +63,19 @@ Var Attention(const ExecContext& cx, const Var& q, const Var& k, const Var& v, c
   RequireSamePlacement("attention", q, k);
   RequireSamePlacement("attention", q, v);
   const int e = spec.head_dim;
+  const int c = ValueDim(k.value, v.value, e);
   Tensor out;
   Tensor lse;
   if (cx.kept != nullptr && cx.kept->replay) {
     out = cx.kept->Take();
     lse = cx.kept->Take();
   } else {
-    out = cx.Empty(q.value.shape(), q.value.dtype());
+    out = cx.Empty(OutputShape(q.value, e, c), q.value.dtype());
     lse = cx.Empty({q.rows(), q.cols() / e}, AccumulationType(q.value.dtype()));
     AttentionForward({.q = Heads(q.value, e),
                       .k = Heads(k.value, e),
-                      .v = Heads(v.value, e),
-                      .out = Heads(out, e),
+                      .v = Heads(v.value, c),
+                      .out = Heads(out, c),
                       .lse = lse,
                       .layout = spec.layout,
                       .window = spec.window,

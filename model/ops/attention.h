@@ -12,8 +12,8 @@ struct AttentionSpec {
   int head_dim = 0;
 };
 
-// q [nq, h·e], k and v [nk, g·e] -> [nq, h·e]. Tensor axis: Sharded(1) (whole heads), passed on. Inside a recomputed
-// block the output and its log-sum-exp are kept, so that attention never runs forward twice.
+// q [nq, h·e], k [nk, g·e], v [nk, g·c] -> [nq, h·c]. Tensor axis: Sharded(1) (whole heads), passed on. Inside a
+// recomputed block the output and its log-sum-exp are kept, so that attention never runs forward twice.
 [[nodiscard]] Var Attention(const ExecContext& cx, const Var& q, const Var& k, const Var& v, const AttentionSpec& spec);
 
 }  // namespace ksa

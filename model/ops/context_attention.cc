@@ -4,6 +4,7 @@
 
 #include "kernels/attention/attention.h"
 #include "model/autograd/checks.h"
+#include "model/ops/context_latents.h"
 #include "model/ops/context_text.h"
 #include "model/ops/heads.h"
 #include "parallel/context/slices.h"
@@ -21,6 +22,15 @@ class ContextKeys {
   std::unique_ptr<ContextText> text;
   KeyPair summaries;           // gradients that summary queries left
   bool has_gradients = false;  // backward of the attention has run
+
+  [[nodiscard]] int value_dim() const {
+    return spec.expander != nullptr ? spec.expander->value_dim() : ValueDim(k.value, v.value, spec.head_dim);
+  }
+
+  // Of this rank's own rows.
+  [[nodiscard]] KeyPair Own(const ExecContext& cx) const {
+    return spec.expander != nullptr ? spec.expander->Expand(cx, {k.value, v.value}) : KeyPair{k.value, v.value};
+  }
 };
 
 namespace {
@@ -57,13 +67,15 @@ struct SummaryRows {
 
 Tensor SummaryForward(const ExecContext& cx, const Var& q, const ContextKeys& keys, const Tensor& out) {
   const int e = keys.spec.head_dim;
+  const int c = keys.value_dim();
   const SummaryRows rows(keys.spec, q.rows());
   Tensor lse = cx.Empty({rows.count, q.cols() / e}, AccumulationType(q.value.dtype()));
   if (rows.count > 0) {
+    const KeyPair own = keys.Own(cx);
     AttentionForward({.q = rows.Of(q.value, e),
-                      .k = Heads(keys.k.value, e),
-                      .v = Heads(keys.v.value, e),
-                      .out = rows.Of(out, e),
+                      .k = Heads(own.k, e),
+                      .v = Heads(own.v, c),
+                      .out = rows.Of(out, c),
                       .lse = lse,
                       .layout = keys.spec.local,
                       .window = keys.spec.window,
@@ -129,27 +141,29 @@ class ContextAttentionNode final : public Node {
  private:
   void SummaryBackward(const ExecContext& cx, const Tensor& dout, const Tensor& dq) {
     const int e = keys_->spec.head_dim;
+    const int c = keys_->value_dim();
     const SummaryRows rows(keys_->spec, q_.rows());
     if (rows.count == 0) {
       return;
     }
-    KeyPair& left = keys_->summaries;
-    left.k = cx.Empty(keys_->k.value.shape(), keys_->k.value.dtype());
-    left.v = cx.Empty(keys_->v.value.shape(), keys_->v.value.dtype());
+    const KeyPair own = keys_->Own(cx);
+    KeyPair left = {cx.Empty(own.k.shape(), own.k.dtype()), cx.Empty(own.v.shape(), own.v.dtype())};
     AttentionBackward({.q = rows.Of(q_.value, e),
-                       .k = Heads(keys_->k.value, e),
-                       .v = Heads(keys_->v.value, e),
-                       .out = rows.Of(out_.value, e),
+                       .k = Heads(own.k, e),
+                       .v = Heads(own.v, c),
+                       .out = rows.Of(out_.value, c),
                        .lse = kept_.summary_lse,
-                       .dout = rows.Of(dout, e),
+                       .dout = rows.Of(dout, c),
                        .dq = rows.Of(dq, e),
                        .dk = Heads(left.k, e),
-                       .dv = Heads(left.v, e),
+                       .dv = Heads(left.v, c),
                        .layout = keys_->spec.local,
                        .window = keys_->spec.window,
                        .allocator = cx.allocator,
                        .text_queries = false},
                       cx.stream);
+    const KeyExpander* expander = keys_->spec.expander.get();
+    keys_->summaries = expander == nullptr ? left : expander->Backward(cx, {keys_->k.value, keys_->v.value}, left);
   }
 
   Var q_;
@@ -168,7 +182,7 @@ Kept Run(const ExecContext& cx, const Var& q, ContextKeys& keys) {
     keys.text->StartReplay(cx, result.out.Rows(0, text_rows));
     return result;
   }
-  result.out = cx.Empty(q.value.shape(), q.value.dtype());
+  result.out = cx.Empty(OutputShape(q.value, keys.spec.head_dim, keys.value_dim()), q.value.dtype());
   // Needs nothing that travels.
   result.summary_lse = SummaryForward(cx, q, keys, result.out);
   result.text_lse = keys.text->Forward(cx, q.value.Rows(0, text_rows), result.out.Rows(0, text_rows));
@@ -186,17 +200,19 @@ bool IsContextParallel(const ExecContext& cx) {
   return cx.mesh != nullptr && cx.mesh->Size(MeshAxis::kContext) > 1;
 }
 
-std::shared_ptr<ContextKeys> StartContextKeys(
-    const ExecContext& cx, const Var& k, const Var& v, int64_t heads, const ContextAttentionSpec& spec) {
-  RequireTensorPlacement("context keys", k, Placement::Sharded(1));
-  RequireSamePlacement("context keys", k, v);
+namespace {
+
+ContextTextSpec TextSpec(const ExecContext& cx, const ContextAttentionSpec& spec) {
   Communicator& group = ContextGroup(cx);
-  const ContextTextSpec text = {.whole = spec.whole,
-                                .local = MakeLocalLayout(spec.whole, group.size(), group.rank()),
-                                .window = spec.window,
-                                .head_dim = spec.head_dim,
-                                .group = &group};
-  const bool by_heads = TakesHeads(spec, heads, k.cols() / spec.head_dim, group.size());
+  return {.whole = spec.whole,
+          .local = MakeLocalLayout(spec.whole, group.size(), group.rank()),
+          .window = spec.window,
+          .head_dim = spec.head_dim,
+          .group = &group};
+}
+
+std::shared_ptr<ContextKeys> Start(
+    const ExecContext& cx, const Var& k, const Var& v, const ContextTextSpec& text, bool by_heads) {
   auto keys =
       std::make_shared<ContextKeys>(k, v, text, by_heads ? MakeContextTextByHeads(text) : MakeContextTextByKeys(text));
   keys->text->StartKeys(cx, {k.value, v.value});
@@ -206,9 +222,33 @@ std::shared_ptr<ContextKeys> StartContextKeys(
   return keys;
 }
 
+}  // namespace
+
+std::shared_ptr<ContextKeys> StartContextKeys(
+    const ExecContext& cx, const Var& k, const Var& v, int64_t heads, const ContextAttentionSpec& spec) {
+  RequireTensorPlacement("context keys", k, Placement::Sharded(1));
+  RequireSamePlacement("context keys", k, v);
+  const ContextTextSpec text = TextSpec(cx, spec);
+  return Start(cx, k, v, text, TakesHeads(spec, heads, k.cols() / spec.head_dim, text.group->size()));
+}
+
+std::shared_ptr<ContextKeys> StartContextLatents(const ExecContext& cx,
+                                                 const Var& small_k,
+                                                 const Var& small_v,
+                                                 std::shared_ptr<const KeyExpander> expander,
+                                                 const ContextAttentionSpec& spec) {
+  RequireTensorPlacement("context latents", small_k, Placement::Entered());
+  RequireSamePlacement("context latents", small_k, small_v);
+  ContextTextSpec text = TextSpec(cx, spec);
+  text.expander = std::move(expander);
+  return Start(cx, small_k, small_v, text, false);
+}
+
 Var ContextAttention(const ExecContext& cx, const Var& q, const std::shared_ptr<ContextKeys>& keys) {
   RequireTensorPlacement("context attention", q, Placement::Sharded(1));
-  RequireSamePlacement("context attention", q, keys->k);
+  if (keys->spec.expander == nullptr) {
+    RequireSamePlacement("context attention", q, keys->k);
+  }
   keys->text->StartQueries(cx, q.value.Rows(0, keys->spec.local.text_rows()));
   Kept kept = Run(cx, q, *keys);
   Var result = Result(cx, kept.out, q.placement);

@@ -85,11 +85,14 @@ void KeyGradients::AppendReceives(const ExecContext& cx,
                                   bool summaries,
                                   std::vector<Returned>& returned,
                                   std::vector<Message>& messages) const {
-  const TensorView like = calls_.front().k;
+  const KeyPair& like = calls_.front();
   for (int32_t q = 0; q < rows_.sequences(); ++q) {
     for (const auto& [peer, chunks] : pieces) {
-      const Shape shape = {summaries ? rows_.Summaries(chunks) : rows_.Tokens(chunks), like.cols()};
-      returned.push_back({q, chunks, {cx.Empty(shape, like.dtype), cx.Empty(shape, like.dtype)}});
+      const int64_t rows = summaries ? rows_.Summaries(chunks) : rows_.Tokens(chunks);
+      returned.push_back(
+          {q,
+           chunks,
+           {cx.Empty({rows, like.k.cols()}, like.k.dtype()), cx.Empty({rows, like.v.cols()}, like.v.dtype())}});
       messages.push_back({peer, returned.back().rows.k});
       messages.push_back({peer, returned.back().rows.v});
     }

@@ -8,6 +8,7 @@
 #include "kernels/core/tensor.h"
 #include "model/autograd/context.h"
 #include "model/ops/context_attention.h"
+#include "model/ops/key_expander.h"
 #include "parallel/comm/communicator.h"
 
 namespace ksa {
@@ -18,12 +19,6 @@ struct ContextTextBackward {
   Tensor lse;       // as Forward gave it
   TensorView dout;  // [s_l, h·e]
   TensorView dq;    // [s_l, h·e] out
-};
-
-// Keys and values, or their gradients.
-struct KeyPair {
-  Tensor k;
-  Tensor v;
 };
 
 class ContextText {
@@ -62,7 +57,8 @@ struct ContextTextSpec {
   SummaryLayout local;
   AttentionWindow window;
   int head_dim = 0;
-  Communicator* group = nullptr;  // the context axis
+  Communicator* group = nullptr;                  // the context axis
+  std::shared_ptr<const KeyExpander> expander{};  // of what travels; null: keys and values do
 
   // Whether text sees summary rows of its sequence.
   [[nodiscard]] bool SeesSummaries() const { return window.summaries && whole.live_summaries() > 0; }

@@ -156,12 +156,13 @@ class TextByHeads final : public ContextText {
   [[nodiscard]] Tensor Forward(const ExecContext& cx, const TensorView& /*q*/, const TensorView& out) override {
     Wait();
     const int e = spec_.head_dim;
-    const Tensor shares = cx.Empty(q_.shape(), q_.dtype());
+    const int c = ValueDim(keys_.k, keys_.v, e);
+    const Tensor shares = cx.Empty(OutputShape(q_, e, c), q_.dtype());
     Tensor lse = cx.Empty({q_.rows(), q_.cols() / e}, AccumulationType(q_.dtype()));
     AttentionForward({.q = Heads(q_, e),
                       .k = Heads(keys_.k, e),
-                      .v = Heads(keys_.v, e),
-                      .out = Heads(shares, e),
+                      .v = Heads(keys_.v, c),
+                      .out = Heads(shares, c),
                       .lse = lse,
                       .layout = layout_,
                       .window = spec_.window,
@@ -185,17 +186,18 @@ class TextByHeads final : public ContextText {
   void FinishQueries(const ExecContext& cx, const ContextTextBackward& args) override {
     Wait();
     const int e = spec_.head_dim;
+    const int c = ValueDim(keys_.k, keys_.v, e);
     const Tensor dq = cx.Empty(q_.shape(), q_.dtype());
     const KeyPair gradients = {cx.Empty(keys_.k.shape(), keys_.k.dtype()), cx.Empty(keys_.v.shape(), keys_.v.dtype())};
     AttentionBackward({.q = Heads(q_, e),
                        .k = Heads(keys_.k, e),
-                       .v = Heads(keys_.v, e),
-                       .out = Heads(out_, e),
+                       .v = Heads(keys_.v, c),
+                       .out = Heads(out_, c),
                        .lse = args.lse,
-                       .dout = Heads(dout_, e),
+                       .dout = Heads(dout_, c),
                        .dq = Heads(dq, e),
                        .dk = Heads(gradients.k, e),
-                       .dv = Heads(gradients.v, e),
+                       .dv = Heads(gradients.v, c),
                        .layout = layout_,
                        .window = spec_.window,
                        .allocator = cx.allocator},

@@ -25,8 +25,9 @@ class TextByKeys final : public ContextText {
 
   void StartKeys(const ExecContext& cx, const KeyPair& keys) override {
     for (size_t b = 0; b < rows_.plan().buffers.size(); ++b) {
-      const Shape shape = {rows_.sequences() * rows_.BufferRows(b), keys.k.cols()};
-      buffers_.push_back({cx.Empty(shape, keys.k.dtype()), cx.Empty(shape, keys.v.dtype())});
+      const int64_t rows = rows_.sequences() * rows_.BufferRows(b);
+      buffers_.push_back(
+          {cx.Empty({rows, keys.k.cols()}, keys.k.dtype()), cx.Empty({rows, keys.v.cols()}, keys.v.dtype())});
     }
     std::vector<Message> sends;
     std::vector<Message> receives;
@@ -42,12 +43,14 @@ class TextByKeys final : public ContextText {
   [[nodiscard]] Tensor Forward(const ExecContext& cx, const TensorView& q, const TensorView& out) override {
     Arrive(cx);
     const int e = rows_.spec().head_dim;
+    const int c = ValueDimOf(buffers_[0]);
     Tensor lse = cx.Empty({q.rows(), q.cols() / e}, AccumulationType(q.dtype));
     for (const KeysCall& call : rows_.calls()) {
+      const Expanded keys = ExpandedOf(cx, call);
       AttentionForward({.q = Heads(rows_.Queries(q, call), e),
-                        .k = Heads(rows_.BufferKeys(buffers_[call.buffer].k, call), e),
-                        .v = Heads(rows_.BufferKeys(buffers_[call.buffer].v, call), e),
-                        .out = Heads(rows_.Queries(out, call), e),
+                        .k = Heads(keys.views.k, e),
+                        .v = Heads(keys.views.v, c),
+                        .out = Heads(rows_.Queries(out, call), c),
                         .lse = rows_.Queries(lse, call),
                         .layout = rows_.LayoutOf(call),
                         .window = rows_.spec().window,
@@ -135,22 +138,52 @@ class TextByKeys final : public ContextText {
   [[nodiscard]] KeyPair Backward(const ExecContext& cx, const ContextTextBackward& args, const KeysCall& call) const {
     const int e = rows_.spec().head_dim;
     const KeyPair& buffer = buffers_[call.buffer];
-    const Shape shape = {rows_.KeysOf(call), buffer.k.cols()};
-    KeyPair gradients = {cx.Empty(shape, buffer.k.dtype()), cx.Empty(shape, buffer.v.dtype())};
+    const int c = ValueDimOf(buffer);
+    const Expanded keys = ExpandedOf(cx, call);
+    const int64_t rows = rows_.KeysOf(call);
+    KeyPair gradients = {cx.Empty({rows, keys.views.k.cols()}, buffer.k.dtype()),
+                         cx.Empty({rows, keys.views.v.cols()}, buffer.v.dtype())};
     AttentionBackward({.q = Heads(rows_.Queries(args.q, call), e),
-                       .k = Heads(rows_.BufferKeys(buffer.k, call), e),
-                       .v = Heads(rows_.BufferKeys(buffer.v, call), e),
-                       .out = Heads(rows_.Queries(args.out, call), e),
+                       .k = Heads(keys.views.k, e),
+                       .v = Heads(keys.views.v, c),
+                       .out = Heads(rows_.Queries(args.out, call), c),
                        .lse = rows_.Queries(args.lse, call),
-                       .dout = Heads(rows_.Queries(args.dout, call), e),
+                       .dout = Heads(rows_.Queries(args.dout, call), c),
                        .dq = Heads(rows_.Queries(args.dq, call), e),
                        .dk = Heads(gradients.k, e),
-                       .dv = Heads(gradients.v, e),
+                       .dv = Heads(gradients.v, c),
                        .layout = rows_.LayoutOf(call),
                        .window = rows_.spec().window,
                        .allocator = cx.allocator},
                       cx.stream);
-    return gradients;
+    const KeyExpander* expander = rows_.spec().expander.get();
+    return expander == nullptr ? gradients : expander->Backward(cx, Arrived(call), gradients);
+  }
+
+  // The keys and values of a call, and what holds them where they were expanded from what arrived.
+  struct Expanded {
+    KeyPair held;
+    KeyViews views;
+  };
+
+  [[nodiscard]] KeyViews Arrived(const KeysCall& call) const {
+    const KeyPair& buffer = buffers_[call.buffer];
+    return {rows_.BufferKeys(buffer.k, call), rows_.BufferKeys(buffer.v, call)};
+  }
+
+  [[nodiscard]] Expanded ExpandedOf(const ExecContext& cx, const KeysCall& call) const {
+    const KeyExpander* expander = rows_.spec().expander.get();
+    if (expander == nullptr) {
+      return {{}, Arrived(call)};
+    }
+    Expanded keys = {expander->Expand(cx, Arrived(call)), {}};
+    keys.views = {keys.held.k, keys.held.v};
+    return keys;
+  }
+
+  [[nodiscard]] int ValueDimOf(const KeyPair& buffer) const {
+    const KeyExpander* expander = rows_.spec().expander.get();
+    return expander == nullptr ? ValueDim(buffer.k, buffer.v, rows_.spec().head_dim) : expander->value_dim();
   }
 
   KeyRows rows_;

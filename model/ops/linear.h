@@ -9,7 +9,7 @@ namespace ksa {
 // Rows [0, split) of x [n, in] are multiplied by `weight` [out, in], rows [split, n) by `weight_summary`, or by
 // `weight` too when that is null. Tensor axis: weight Sharded(0) (column parallel) takes Entered x and gives
 // Sharded(1); weight Sharded(1) (row parallel) takes Sharded(1) x and gives Partial; a Replicated weight takes and
-// gives Replicated.
+// gives Replicated, or Entered where its gradient is partial.
 [[nodiscard]] Var SplitLinear(
     const ExecContext& cx, const Var& x, int64_t split, Parameter& weight, Parameter* weight_summary);
 

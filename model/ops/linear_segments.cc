@@ -24,7 +24,7 @@ std::vector<LinearSegment> LinearSegments(int64_t rows, int64_t split, Parameter
             "linear: {} and {} lie differently",
             weight.spec.name,
             weight_summary->spec.name);
-  RequireGradientPartial(kOp, *weight_summary, false);
+  RequireGradientPartial(kOp, *weight_summary, weight.spec.gradient_partial_over_tensor);
   return {{0, split, &weight}, {split, rows - split, weight_summary}};
 }
 
@@ -37,6 +37,9 @@ Placements LinearPlacement(const Var& x, const Parameter& weight) {
   } else if (weight.spec.tensor == Placement::Sharded(1)) {
     RequireTensorPlacement(kOp, x, Placement::Sharded(1));
     tensor = Placement::Partial();
+  } else if (weight.spec.gradient_partial_over_tensor) {
+    RequireTensorPlacement(kOp, x, Placement::Entered());
+    return placement;
   } else {
     RequireTensorPlacement(kOp, x, Placement::Replicated());
   }

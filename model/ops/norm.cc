@@ -104,8 +104,13 @@ class AddRmsNormNode final : public Node {
 
 void CheckPlacement(const Var& x, const NormSpec& spec) {
   constexpr const char* kOp = "RMSNorm";
-  RequireWholeRows(kOp, x);
-  const bool in_parts = x.placement[MeshAxis::kTensor] == Placement::Sharded(0);
+  const Placement& tensor = x.placement[MeshAxis::kTensor];
+  if (tensor == Placement::Entered()) {
+    RequireRows(kOp, x);
+  } else {
+    RequireWholeRows(kOp, x);
+  }
+  const bool in_parts = tensor == Placement::Sharded(0) || tensor == Placement::Entered();
   RequireGradientPartial(kOp, *spec.weight, in_parts);
   if (spec.summary != nullptr) {
     RequireGradientPartial(kOp, *spec.summary, in_parts);

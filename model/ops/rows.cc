@@ -25,6 +25,28 @@ class RowsNode final : public Node {
   int out_;
 };
 
+class StackRowsNode final : public Node {
+ public:
+  StackRowsNode(int a, int b, int64_t first, int out) : a_(a), b_(b), first_(first), out_(out) {}
+
+  [[nodiscard]] const char* name() const override { return "stack rows"; }
+
+  void Backward(const ExecContext& cx) override {
+    const Tensor dy = cx.tape->TakeGrad(out_);
+    if (dy.empty()) {
+      return;
+    }
+    cx.tape->AddGrad(cx, a_, dy.Rows(0, first_));
+    cx.tape->AddGrad(cx, b_, dy.Rows(first_, dy.rows() - first_));
+  }
+
+ private:
+  int a_;
+  int b_;
+  int64_t first_;
+  int out_;
+};
+
 class AddRowsNode final : public Node {
  public:
   AddRowsNode(int x, int delta, int64_t rows, int out) : x_(x), delta_(delta), rows_(rows), out_(out) {}
@@ -91,6 +113,19 @@ Var Rows(const ExecContext& cx, const Var& x, int64_t first, int64_t count) {
   Var out = Result(cx, x.value.Rows(first, count), x.placement);
   if (cx.tape != nullptr) {
     cx.tape->Record(std::make_unique<RowsNode>(x.slot, x.value.shape(), first, out.slot));
+  }
+  return out;
+}
+
+Var StackRows(const ExecContext& cx, const Var& a, const Var& b) {
+  RequireNotPartial("stack rows", a);
+  RequireSamePlacement("stack rows", a, b);
+  Tensor y = cx.Empty(a.value.shape().WithRows(a.rows() + b.rows()), a.value.dtype());
+  Copy(a.value, y.Rows(0, a.rows()), cx.stream);
+  Copy(b.value, y.Rows(a.rows(), b.rows()), cx.stream);
+  Var out = Result(cx, std::move(y), a.placement);
+  if (cx.tape != nullptr) {
+    cx.tape->Record(std::make_unique<StackRowsNode>(a.slot, b.slot, a.rows(), out.slot));
   }
   return out;
 }

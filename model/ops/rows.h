@@ -1,4 +1,4 @@
-// Operations on leading or trailing rows: slices, the residual sum, and the annealing mix.
+// Operations on leading or trailing rows: slices, stacks, the residual sum, and the annealing mix.
 #pragma once
 
 #include "model/autograd/tape.h"
@@ -8,6 +8,9 @@ namespace ksa {
 // Rows [first, first + count) of x, sharing its memory. The gradient goes into the same rows of x's. Tensor axis: any
 // but Partial, passed on; of rows in parts (Sharded(0)) these are rows of this rank's part.
 [[nodiscard]] Var Rows(const ExecContext& cx, const Var& x, int64_t first, int64_t count);
+
+// a [n, d], then b [m, d] -> [n + m, d]. Tensor axis: any but Partial, the same for both.
+[[nodiscard]] Var StackRows(const ExecContext& cx, const Var& a, const Var& b);
 
 // x [n, d] + delta [p, d], p <= n: delta is added to the first p rows; the others pass unchanged (rows that skip a
 // block). Tensor axis: both Replicated or both Sharded(0).

@@ -20,7 +20,7 @@ int64_t TotalBytes(std::span<const Message> messages, int self) {
 // On the CPU a collective is an operation like others, for traces. NCCL's are operations of the stream they run on.
 void AsOperation(const char* op, const Stream& stream, const std::function<void()>& call) {
   if (stream.device.IsCpu()) {
-    RunOp(op, stream, {}, call);
+    RunUncounted(op, stream, {}, call);
   } else {
     call();
   }
@@ -67,11 +67,14 @@ decltype(auto) Communicator::Observed(CollectiveKind kind, const char* op, int64
   return call();
 }
 
-void Communicator::Count(CollectiveKind kind, int64_t sent, int64_t received) {
-  CommCount& count = counts_[static_cast<size_t>(kind)];
+void Communicator::Count(const CommTransfer& transfer) {
+  CommCount& count = counts_[static_cast<size_t>(transfer.kind)];
   ++count.calls;
-  count.sent += sent;
-  count.received += received;
+  count.sent += transfer.sent;
+  count.received += transfer.received;
+  if (observer_ != nullptr && size() > 1) {
+    observer_->Moves(*this, transfer);
+  }
 }
 
 void Communicator::Finish(const Stream& stream, Ordering ordering) {
@@ -85,7 +88,7 @@ void Communicator::AllReduceSum(const char* op, const TensorView& x, const Strea
     return;
   }
   const int64_t bytes = 2 * x.bytes() * (size() - 1) / size();
-  Count(CollectiveKind::kAllReduce, bytes, bytes);
+  Count({.kind = CollectiveKind::kAllReduce, .op = op, .sent = bytes, .received = bytes});
   Observed(CollectiveKind::kAllReduce, op, x.bytes(), [&] {
     AsOperation(op, stream, [&] {
       DoAllReduceSum(op, x, stream);
@@ -100,7 +103,7 @@ void Communicator::ReduceScatterSum(const char* op, const TensorView& x, const S
     return;
   }
   const int64_t bytes = x.bytes() / size() * (size() - 1);
-  Count(CollectiveKind::kReduceScatter, bytes, bytes);
+  Count({.kind = CollectiveKind::kReduceScatter, .op = op, .sent = bytes, .received = bytes});
   Observed(CollectiveKind::kReduceScatter, op, x.bytes(), [&] {
     AsOperation(op, stream, [&] {
       DoReduceScatterSum(op, x, stream);
@@ -130,7 +133,7 @@ void Communicator::AllGatherV(
   }
   const int64_t row_bytes = x.bytes() / rows;
   const int64_t own = sizes[static_cast<size_t>(rank())] * row_bytes;
-  Count(CollectiveKind::kAllGather, own * (size() - 1), x.bytes() - own);
+  Count({.kind = CollectiveKind::kAllGather, .op = op, .sent = own * (size() - 1), .received = x.bytes() - own});
   Observed(CollectiveKind::kAllGather, op, x.bytes(), [&] {
     AsOperation(op, stream, [&] {
       DoAllGatherV(op, x, sizes, stream);
@@ -151,7 +154,7 @@ void Communicator::AllToAll(
     return;
   }
   const int64_t bytes = from.bytes() / size() * (size() - 1);
-  Count(CollectiveKind::kAllToAll, bytes, bytes);
+  Count({.kind = CollectiveKind::kAllToAll, .op = op, .sent = bytes, .received = bytes});
   Observed(CollectiveKind::kAllToAll, op, from.bytes(), [&] {
     AsOperation(op, stream, [&] {
       DoAllToAll(op, from, to, stream);
@@ -170,7 +173,12 @@ void Communicator::Exchange(const char* op,
   }
   const int64_t sent = TotalBytes(sends, rank());
   const int64_t received = TotalBytes(receives, rank());
-  Count(CollectiveKind::kExchange, sent, received);
+  Count({.kind = CollectiveKind::kExchange,
+         .op = op,
+         .sent = sent,
+         .received = received,
+         .sends = sends,
+         .receives = receives});
   Observed(CollectiveKind::kExchange, op, sent + received, [&] {
     AsOperation(op, stream, [&] {
       DoExchange(op, sends, receives, stream);
@@ -184,7 +192,8 @@ void Communicator::Broadcast(const char* op, const TensorView& x, int root, cons
     return;
   }
   const bool sends = rank() == root;
-  Count(CollectiveKind::kBroadcast, sends ? x.bytes() : 0, sends ? 0 : x.bytes());
+  Count(
+      {.kind = CollectiveKind::kBroadcast, .op = op, .sent = sends ? x.bytes() : 0, .received = sends ? 0 : x.bytes()});
   Observed(CollectiveKind::kBroadcast, op, x.bytes(), [&] {
     AsOperation(op, stream, [&] {
       DoBroadcast(op, x, root, stream);

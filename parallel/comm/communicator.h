@@ -55,7 +55,20 @@ struct Message {
   TensorView data;
 };
 
-// Told when a call begins and ends on the host, so that somebody else can say where a rank hangs.
+class Communicator;
+
+// A call with tensors, as it is counted.
+struct CommTransfer {
+  CollectiveKind kind = CollectiveKind::kAllReduce;
+  const char* op = "";
+  int64_t sent = 0;
+  int64_t received = 0;
+  std::span<const Message> sends;  // of an exchange
+  std::span<const Message> receives;
+};
+
+// Told when a call begins and ends on the host, so that somebody else can say where a rank hangs; and what it moves, so
+// that somebody else can count it.
 class CommObserver {
  public:
   CommObserver() = default;
@@ -64,6 +77,12 @@ class CommObserver {
   virtual ~CommObserver() = default;
   virtual void Begin(const char* group, CollectiveKind kind, const char* op, int64_t bytes) = 0;
   virtual void End() = 0;
+
+  // What a call with tensors moves, before it begins; of several ranks.
+  virtual void Moves(const Communicator& /*group*/, const CommTransfer& /*transfer*/) {}
+
+  // Dry groups alone: later work needs the results of all calls of this group so far.
+  virtual void Waits(const Communicator& /*group*/) {}
 };
 
 class Communicator {
@@ -162,7 +181,7 @@ class Communicator {
  private:
   template <typename Call>
   decltype(auto) Observed(CollectiveKind kind, const char* op, int64_t bytes, const Call& call);
-  void Count(CollectiveKind kind, int64_t sent, int64_t received);
+  void Count(const CommTransfer& transfer);
   void Finish(const Stream& stream, Ordering ordering);
 
   std::string name_ = "world";

@@ -256,7 +256,7 @@ class NcclCommunicator final : public Communicator {
     side_->Follow(stream);
     Stream side = stream;
     side.handle = side_->get();
-    RunOp(op, side, {}, [&] { handle_->Group(op, [&] { calls(handle_->get(), side_->get()); }); });
+    RunUncounted(op, side, {}, [&] { handle_->Group(op, [&] { calls(handle_->get(), side_->get()); }); });
   }
 
   std::unique_ptr<Communicator> host_;

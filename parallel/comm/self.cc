@@ -92,6 +92,12 @@ class DryCommunicator final : public SilentCommunicator {
  public:
   using SilentCommunicator::SilentCommunicator;
 
+  void Wait(const Stream& /*stream*/) override {
+    if (observer() != nullptr && size() > 1) {
+      observer()->Waits(*this);
+    }
+  }
+
   [[nodiscard]] std::unique_ptr<Communicator> Split(int /*color*/, int rank, int size) override {
     auto group = std::make_unique<DryCommunicator>(rank, size);
     group->SetObserver(observer());

@@ -6,8 +6,9 @@
 
 #include <gtest/gtest.h>
 
-#include "data/tools/pair_counts.h"
+#include "data/tools/pair_table.h"
 #include "data/tools/verify.h"
+#include "tests/data/naive_ngrams.h"
 #include "tests/data/support.h"
 
 namespace ksa {
@@ -32,23 +33,26 @@ TestDocuments SkewedDocuments(int count, unsigned seed) {
   return documents;
 }
 
-TEST(PairCounts, CountsLikeAMap) {
+TEST(PairTable, CountsLikeAMap) {
   std::mt19937 random(1);
-  PairCounts counts;
+  PairTable counts;
   std::map<std::pair<int32_t, int32_t>, int64_t> expected;
   for (int i = 0; i < 300'000; ++i) {
     const auto a = static_cast<int32_t>(random() % 1000);
     const auto b = static_cast<int32_t>(random() % 400 * (random() % 400));
-    counts.Add(a, b);
+    counts.Count(a, b);
     ++expected[{a, b}];
   }
   for (const auto& [pair, count] : expected) {
-    ASSERT_EQ(counts.Count(pair.first, pair.second), count);
+    ASSERT_EQ(counts.Get(pair.first, pair.second), count);
   }
-  EXPECT_EQ(counts.Count(1000, 0), 0);
+  EXPECT_EQ(counts.Get(1000, 0), 0);
+  EXPECT_EQ(counts.GetOrSet(1000, 0, 7), 7);
+  EXPECT_EQ(counts.GetOrSet(1000, 0, 8), 7);
+  EXPECT_EQ(counts.Get(1000, 0), 7);
 }
 
-TEST(Inspect, CrossEntropyIsTheIssuesFormula) {
+TEST(Inspect, CrossEntropyIsTheDocumentedFormula) {
   const TestFolder folder;
   WriteShards(folder / "t", {SkewedDocuments(90, 1), SkewedDocuments(60, 2)}, *MakeByteTokenizer());
   WriteShards(folder / "v", {SkewedDocuments(30, 3), SkewedDocuments(20, 4)}, *MakeByteTokenizer());
@@ -59,8 +63,10 @@ TEST(Inspect, CrossEntropyIsTheIssuesFormula) {
   std::map<int32_t, double> contexts;
   std::map<std::pair<int32_t, int32_t>, double> pairs;
   double n = 0;
+  std::vector<std::vector<int32_t>> texts;
   for (const TokenShard& shard : train.shards()) {
     const std::vector<int32_t> all = TokensOf(shard);
+    texts.push_back(all);
     for (size_t i = 0; i < all.size(); ++i, ++n) {
       ++tokens[all[i]];
       if (i > 0) {
@@ -69,8 +75,10 @@ TEST(Inspect, CrossEntropyIsTheIssuesFormula) {
       }
     }
   }
+  const testing::NaiveNgrams naive(texts, 4, 257);
   double unigram = 0;
   double bigram = 0;
+  double ngram = 0;
   double measured = 0;
   for (const TokenShard& shard : validation.shards()) {
     const std::vector<int32_t> all = TokensOf(shard);
@@ -78,11 +86,16 @@ TEST(Inspect, CrossEntropyIsTheIssuesFormula) {
       const double u = (tokens[all[i]] + 1) / (n + 257);
       unigram -= std::log(u);
       bigram -= std::log((pairs[{all[i - 1], all[i]}] + 5 * u) / (contexts[all[i - 1]] + 5));
+      ngram -= std::log(naive.Probability(
+          {all.begin() + static_cast<std::ptrdiff_t>(i < 3 ? 0 : i - 3), all.begin() + static_cast<std::ptrdiff_t>(i)},
+          all[i]));
     }
   }
   const CrossEntropy result = MeasureCrossEntropy(train, validation);
   EXPECT_NEAR(result.unigram, unigram / measured, 1e-12);
   EXPECT_NEAR(result.bigram, bigram / measured, 1e-12);
+  EXPECT_NEAR(result.ngram, ngram / measured, 1e-12);
+  EXPECT_EQ(result.ngram_tokens, result.train_tokens);
   EXPECT_EQ(result.train_tokens, train.index().tokens());
   EXPECT_EQ(result.validation_tokens, validation.index().tokens());
 }

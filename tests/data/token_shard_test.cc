@@ -8,6 +8,7 @@
 #include <hdf5.h>
 #include <xxhash.h>
 
+#include "data/shards/bus_guard.h"
 #include "data/shards/shard_folder.h"
 #include "tests/data/support.h"
 
@@ -329,7 +330,8 @@ TEST(ShardIndex, RefusesWhatIsNoIndex) {
 
 // --- a file cut short under the map
 
-void TouchCutShard(const std::string& path) {
+void TouchCutShard(const std::string& path, const std::string& log) {
+  SetBusErrorLog(log);
   const TokenShard shard(path);
   std::filesystem::resize_file(path, 4096);
   std::vector<int32_t> tokens(static_cast<size_t>(shard.tokens()));
@@ -342,7 +344,13 @@ TEST(MappedFileDeathTest, ATruncatedFileEndsTheProcessWithItsNameAnd74) {
   tokens.back() = 256;
   WriteShards(folder / "s", {{tokens}}, *MakeByteTokenizer());
   const std::string path = OnlyShard(folder / "s");
-  EXPECT_EXIT(TouchCutShard(path), ::testing::ExitedWithCode(74), "part-00000-of-00001.h5: the file was cut short");
+  const std::string log = folder / "log.txt";
+  std::ofstream(log) << "before\n";
+  EXPECT_EXIT(
+      TouchCutShard(path, log), ::testing::ExitedWithCode(74), "part-00000-of-00001.h5: the file was cut short");
+  std::ifstream file(log);
+  const std::string text(std::istreambuf_iterator<char>(file), {});
+  EXPECT_EQ(text, "before\nerror: " + path + ": the file was cut short, or cannot be read, while it was in use\n");
 }
 
 }  // namespace

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
-"""Runs the commands of the documents: run_docs.py [PAGE...], by default README.md, CONTRIBUTING.md and docs/**/*.md.
+"""Runs the commands of the documents: run_docs.py [PAGE...], by default README.md, CONTRIBUTING.md and docs/**/*.md; with
+--help-screens instead the examples of every `ksa COMMAND --help`.
 
 Every fenced block with a line that begins with ksa, launch/, mpirun or sbatch is run as a script, the blocks of a page one
 after the other in a folder of their own, so that a page may tell a story. A block is excused as a whole by what stands
@@ -26,7 +27,7 @@ import table  # noqa: E402
 
 OURS = re.compile(r"\s*((until|while|if|time|nohup)\s+)?([A-Z_]+=\S*\s+)*"
                   r"(ksa(\s|$)|launch/|mpirun\s|sbatch\s|\S*/ksa\s)")
-SECONDS_A_BLOCK = 150
+SECONDS_A_BLOCK = 400
 
 
 @dataclasses.dataclass
@@ -163,15 +164,35 @@ def run_page(page, text, parent, used):
     return failures
 
 
+def help_screens():
+    """The examples of each command as a page of one block."""
+    ksa = os.environ["KSA"]
+    script = subprocess.run([ksa, "completion", "bash"], check=True, text=True, stdout=subprocess.PIPE).stdout
+    names = re.search(r"^# Commands: (.*)$", script, re.M).group(1).split("; ")
+    pages = []
+    for name in ["", *names]:
+        shown = subprocess.run([ksa, *name.split(), "--help"], check=True, text=True, stdout=subprocess.PIPE).stdout
+        lines = [""] * (shown.count("\n") + 1)
+        example = False
+        for number, line in enumerate(shown.splitlines()):
+            example = bool(re.match(r"  (ksa|mpirun|source) ", line)) or (example and lines[number - 1].endswith("\\"))
+            lines[number] = line if example else ""
+        if not any(lines):
+            sys.exit(f"ksa {name} --help shows no example")
+        pages.append((f"ksa {name} --help", "```bash\n" + "\n".join(lines[1:]) + "\n```\n"))
+    return pages
+
+
 def main():
     if not os.access(os.environ.get("KSA", ""), os.X_OK):
         sys.exit("run_docs.py: KSA is to be the path of the ksa program")
-    pages = sys.argv[1:] or ["README.md", "CONTRIBUTING.md"] + sorted(
+    names = sys.argv[1:] or ["README.md", "CONTRIBUTING.md"] + sorted(
         str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))
+    pages = help_screens() if names == ["--help-screens"] else [(name, (ROOT / name).read_text()) for name in names]
     failures, used = 0, set()
     with tempfile.TemporaryDirectory() as parent:
-        for page in pages:
-            failures += run_page(page, (ROOT / page).read_text(), parent, used)
+        for page, text in pages:
+            failures += run_page(page, text, parent, used)
     if not sys.argv[1:]:
         for _, reason in table.NOT_RUN:
             if reason not in used:

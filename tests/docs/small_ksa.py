@@ -23,8 +23,9 @@ RANK = int(os.environ.get("OMPI_COMM_WORLD_RANK", "0"))
 # Which arguments are inputs: the positions behind the command's words, and options.
 POSITIONAL_INPUTS = {("data", "inspect"): 1, ("data", "verify"): 99, ("ckpt", "ls"): 1, ("ckpt", "inspect"): 1,
                      ("ckpt", "verify"): 1, ("eval",): 1, ("generate",): 1, ("compare",): 99, ("train",): 1,
-                     ("check",): 1, ("ablate",): 1}
+                     ("check",): 1, ("ablate",): 1, ("plan",): 1}
 INPUT_OPTIONS = ("--input", "--data", "--validation", "--text")
+SHARD_OPTIONS = ("--data", "--validation")
 FLAGS = re.compile(r"--(dry-run|print|no-data|data|list|table|assert-equal|config|resume|special-tokens|help)$")
 
 
@@ -32,6 +33,10 @@ def command_of(arguments):
     """("train",) or ("data", "tokenize")."""
     words = 2 if arguments[0] in ("data", "ckpt", "bench") else 1
     return tuple(arguments[:words])
+
+
+def option_before(arguments, index):
+    return next((a for a in reversed(arguments[:index]) if a.startswith("--")), None)
 
 
 def is_flag(command, option):
@@ -108,6 +113,23 @@ def small_run(arguments, batch):
     return own[:1] + sets + own[1:]
 
 
+def small_sweep(path):
+    """A sweep of fewer cells in the store; what it is based on is named from the root."""
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    small = text
+    for pattern, replacement in table.SMALL_SWEEP:
+        small = re.sub(pattern, replacement, small)
+    if small == text:
+        return path
+    base = lambda found: "base: " + os.path.abspath(os.path.join(os.path.dirname(path), found.group(1)))
+    small = re.sub(r"^base: *(\S+)", base, small, flags=re.M)
+    target = os.path.join(os.environ["KSA_DOCS_STORE"], os.path.basename(path))
+    with open(target, "w", encoding="utf-8") as file:
+        file.write(small)
+    return target
+
+
 def with_small_options(command, arguments):
     arguments = list(arguments)
     for option, value in table.SMALL_OPTION_VALUES.get(command, {}).items():
@@ -127,10 +149,16 @@ def prepare(command, arguments):
     """One rank at a time: they all ask for the same inputs."""
     arguments = list(arguments)
     for index in reversed(inputs_of(command, arguments)):
+        if option_before(arguments, index) in SHARD_OPTIONS:
+            make_data(arguments[index])
         MAKER.ensure(arguments[index])
         arguments[index:index + 1] = expanded(arguments[index])
+    if command in table.TAKES_MODEL:
+        arguments = [word for assignment in table.SMALL_MODEL for word in ("--set", assignment)] + arguments
     if command in (("train",), ("ablate",)):
         arguments = small_run(arguments, check_as_documented(arguments[0], arguments))
+    if command == ("ablate",):
+        arguments[0] = small_sweep(arguments[0])
     return with_small_options(command, arguments)
 
 

@@ -14,6 +14,8 @@ NOT_RUN = [
     (r"(mpirun -np \d+ )?ksa bench .*--device cuda", "needs a GPU; e2e.gpu_commands"),
     (r"(cmake|ninja|ctest|bash \.ci/run)\b", "a build of its own"),
     (r"tail -f", "does not end"),
+    (r"ksa ckpt (diff|average|export-hf|import-hf)", "needs trained runs and folders of others; e2e.interop"),
+    (r"ksa completion \w+ > ~/", "writes into the home folder; e2e.completion"),
     (r"tensorboard ", "does not end; e2e.tensorboard reads the events"),
 ]
 
@@ -36,6 +38,10 @@ SMALL_RUN = [
     "evaluation.batches=1",
 ]
 
+# The same for commands that take a model alone.
+SMALL_MODEL = [assignment for assignment in SMALL_RUN if assignment.startswith("model.")]
+TAKES_MODEL = [("bench", "step")]
+
 # What replaces a value that a command gives itself, where it is long.
 SMALL_VALUES = {
     "training.max_steps": lambda value: str(max(4, int(value) // 100)),
@@ -51,6 +57,9 @@ SMALL_OPTIONS = {
     ("bench", "comm"): {"--repeat": "1", "--mib": "1"},
     ("bench", "data"): {"--seconds": "0.1"},
 }
+
+# What becomes of a sweep's text: one seed says as much about a command as three.
+SMALL_SWEEP = [(r"run\.seed: \[(\d+)(, *\d+)+\]", r"run.seed: [\1]")]
 
 # What replaces the value of an option, where it is long.
 SMALL_OPTION_VALUES = {

@@ -42,6 +42,29 @@ expect_exit 66 tokenize --input "$(printf 'x%.0s' $(seq 300))" --output long
 ln -s loop loop
 expect_exit 66 tokenize --input loop --output looped
 
+# What is no text is called by its name, with the way to its text.
+python3 -c "import lzma; open('text.txt.xz', 'wb').write(lzma.compress(open('text.txt', 'rb').read()))"
+expect_exit 65 tokenize --input text.txt.xz --output never
+expect_output "text.txt.xz: compressed (xz), not text; unpack it first: xz -dk text.txt.xz"
+mkdir mixed
+cp text.txt text.txt.xz mixed
+expect_exit 65 tokenize --input mixed --output never
+expect_exit 65 "$KSA" data train-tokenizer --input text.txt.xz --output never.model
+expect_exit 65 tokenize --input nested/nested-00000-of-00001.h5 --output never
+expect_output "an HDF5 file, perhaps a token shard already"
+expect_exit 66 "$KSA" data inspect text.txt.xz
+expect_output "text.txt.xz: no folder of token shards (a regular file is there); \`ksa data tokenize"
+[ ! -e never ] && [ ! -e never.model ] || fail "a refused input left something"
+
+# Tokens without a tokenizer.
+python3 -c "import struct; open('$work/ids.bin', 'wb').write(struct.pack('<3001H', *([i * i % 200 for i in range(3000)] + [200])))"
+expect_exit 0 "$KSA" data import --input ids.bin --output ids --vocab-size 201 --eos-id 200 --name numbers
+expect_output "generate"
+(cd "$OLDPWD" && expect_exit 0 train spelled configs/test/ksa.yaml --set "data.train=[{path: $work/ids}]" --set data.validation=[])
+expect_exit 65 "$KSA" generate spelled --prompt "Once"
+expect_output "spelled: its data was imported without a tokenizer ('numbers', 201 tokens)"
+expect_exit 0 "$KSA" eval spelled --data ids
+
 # Outputs: an empty folder, a link to one, the working directory; what is known at the start is said at the start.
 mkdir empty here
 expect_exit 0 tokenize --input text.txt --output empty
@@ -69,9 +92,10 @@ if [ "$(id -u)" -eq 0 ] && mkdir mounted && mount -t tmpfs none mounted 2>/dev/n
   expect_exit 73 tokenize --input text.txt --output small/out
   expect_output "Read-only file system"
   umount small
-  for size in 100k 400k; do  # too small for half of it; too small for all of it
+  head -c 300000 text.txt >known.txt  # 600 kB of tokens
+  for size in 100k 600k; do           # too small for half of it; too small for all of it
     mount -t tmpfs -o size=$size none small
-    expect_exit 74 tokenize --input text.txt --output small/out
+    expect_exit 74 tokenize --input known.txt --output small/out
     expect_output "$([ $size = 100k ] && echo 'Make room' || echo 'No space left on device')"
     [ -z "$(ls -A small)" ] || fail "something was left on the small disk"
     umount small

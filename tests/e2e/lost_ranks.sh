@@ -92,6 +92,7 @@ shard=$(find "$work/damaged/train" -name '*.h5' | head -n 1)
 printf '\377\377' | dd of="$shard" bs=1 seek=60000 conv=notrunc status=none
 RANK1_FOLDER=$work/damaged expect_exit 65 start damaged --set training.max_steps=400 --set checkpoint.interval=1000
 expect_output "rank 1 on host $(hostname): train/"
+grep -q "^error: rank 1 on host $(hostname): train/" "$work/damaged/log.txt" || fail "the log lacks what rank 1 said"
 
 # Left out instead: ranks that share sequences must leave out the same.
 ranks=2 RANK1_FOLDER=$work/damaged expect_exit 65 start skips --set training.max_steps=400 --set checkpoint.interval=1000 \
@@ -120,3 +121,4 @@ expect_output "no progress for 8."
 expect_output "nothing is heard of rank(s) 1 on $(hostname)"
 grep -qE "watchdog: rank [02] on host .*: update [0-9]+, .* in (reduce-scatter|all-reduce|all-gather|host values) '" "$work/output" ||
   { cat "$work/output" >&2; fail "the report does not say where the rank waits"; }
+grep -qE "^error: watchdog: rank [02] on host" "$work/stopped/log.txt" || fail "the log lacks the watchdog's report"

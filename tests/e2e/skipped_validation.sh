@@ -29,7 +29,8 @@ stop_after() {
 
 stop_after 1
 expect_exit 0 train stopped "$config" "${often[@]}" --set training.hard_stop="$step"
-expect_output "validation after update $step, which was left out"
+expect_output "the validation after update $step, which was left out:"
+expect_output "$(printf 'validation %6d/1000000 | validation ' "$step")"
 expect_output "the run is complete"
 lines=$(steps_written stopped)
 expect_exit 0 train stopped "$config" "${often[@]}" --set training.hard_stop="$step"

@@ -1,8 +1,9 @@
-"""Compares the scalars in a run's event files with its metrics.jsonl: tensorboard_read.py RUN"""
+"""Compares the scalars and the configuration in a run's event files with its other files: tensorboard_read.py RUN"""
 
 import json
 import struct
 import sys
+import textwrap
 
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -33,6 +34,14 @@ def main(run):
         got = {event.step: event.value for event in events.Scalars(tag)}
         assert got == {step: as_float32(value) for step, value in values.items()}, f"{tag}: {got} is not {values}"
         print(f"{tag}: {len(got)} values equal")
+
+    # Every attempt writes its configuration; equal steps are one event for the reader.
+    assert events.SummaryMetadata("configuration").plugin_data.plugin_name == "text", "no text for the tab Text"
+    text = events.Tensors("configuration")[-1].tensor_proto.string_val[0].decode()
+    assert all(line.startswith("    ") for line in text.splitlines()), "the configuration is not shown as it is"
+    with open(f"{run}/config.resolved.yaml", encoding="utf-8") as file:
+        assert textwrap.dedent(text) == file.read(), "the configuration is another one"
+    print("configuration: equal")
 
 
 main(sys.argv[1])

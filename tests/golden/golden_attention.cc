@@ -1,5 +1,8 @@
-// Files of format ksa-golden-attention-1: the attention operator alone, a group a shape.
+// Files of the formats ksa-golden-attention-1 and -2: the attention operator alone, a group a shape. In the second one
+// the queries are text alone, what stands behind the text keys are entries of chunks, and documents may be packed.
 #include <algorithm>
+#include <cmath>
+#include <vector>
 
 #include "kernels/attention/attention.h"
 #include "tests/golden/golden_file.h"
@@ -14,22 +17,28 @@ class AttentionCase {
       : file_(file), group_("/" + group), run_(run), heads_(Get("heads")), kv_heads_(Get("kv_heads")) {
     layout_.text_tokens = Get("text_tokens");
     layout_.chunk_size = Get("chunk_size");
-    layout_.summary_tokens = Get("summary_tokens");
+    const bool entries = file.HasAttribute(group_, "visibility");
+    layout_.summary_tokens = entries ? 1 : Get("summary_tokens");
     layout_.live_chunks = layout_.chunks();  // the file holds the dead summary rows as well
     window_ = AttentionWindow::Ksa(Get("window_chunks"));
+    window_.overlap = entries && file.TextAttribute(group_, "visibility") == "overlap";
     head_dim_ = Get("head_dim");
+    query_rows_ = entries ? layout_.text_rows() : layout_.rows();
+    if (entries) {
+      TakeDocuments();
+    }
   }
 
   void Run(Report& report) {
     CompareVisibility(report);
     const double bound = run_.dtype == DType::kF64 ? 1e-11 : 2e-5;
     const double gradient_bound = run_.dtype == DType::kF64 ? 1e-11 : 1e-4;
-    const Tensor q = Load("q", heads_);
-    const Tensor k = Load("k", kv_heads_);
-    const Tensor v = Load("v", kv_heads_);
-    const Tensor dout = Load("dout", heads_);
-    const Tensor out = Empty(heads_);
-    const Tensor lse = Tensor::Empty({layout_.rows(), heads_}, AccumulationType(run_.dtype), *run_.place.memory);
+    const Tensor q = Load("q", query_rows_, heads_);
+    const Tensor k = Load("k", layout_.rows(), kv_heads_);
+    const Tensor v = Load("v", layout_.rows(), kv_heads_);
+    const Tensor dout = Load("dout", query_rows_, heads_);
+    const Tensor out = Empty(query_rows_, heads_);
+    const Tensor lse = Tensor::Empty({query_rows_, heads_}, AccumulationType(run_.dtype), *run_.place.memory);
     AttentionForward({.q = q,
                       .k = k,
                       .v = v,
@@ -40,10 +49,10 @@ class AttentionCase {
                       .allocator = run_.place.memory},
                      run_.place.stream);
     Compare("out", out, bound, report);
-    Compare("lse", lse, bound, report);
-    const Tensor dq = Empty(heads_);
-    const Tensor dk = Empty(kv_heads_);
-    const Tensor dv = Empty(kv_heads_);
+    CompareLse(lse, bound, report);
+    const Tensor dq = Empty(query_rows_, heads_);
+    const Tensor dk = Empty(layout_.rows(), kv_heads_);
+    const Tensor dv = Empty(layout_.rows(), kv_heads_);
     AttentionBackward({.q = q,
                        .k = k,
                        .v = v,
@@ -65,12 +74,20 @@ class AttentionCase {
  private:
   [[nodiscard]] int32_t Get(const char* attribute) const { return file_.IntegerAttribute(group_, attribute); }
 
-  [[nodiscard]] Tensor Empty(int32_t heads) {
-    return Tensor::Empty({layout_.rows(), heads, head_dim_}, run_.dtype, *run_.place.memory);
+  void TakeDocuments() {
+    first_chunk_ = file_.Integers(group_ + "/document_first_chunk");
+    chunk_tokens_ = file_.Integers(group_ + "/chunk_tokens");
+    KSA_CHECK(run_.place.stream.device.IsCpu(), "tables of documents of a file are read on the CPU alone");
+    layout_.document_first_chunk = first_chunk_.data();
+    layout_.chunk_tokens = chunk_tokens_.data();
   }
 
-  [[nodiscard]] Tensor Load(const std::string& name, int32_t heads) {
-    const Tensor x = Tensor::Empty({layout_.rows(), heads, head_dim_}, run_.dtype, host_);
+  [[nodiscard]] Tensor Empty(int64_t rows, int32_t heads) {
+    return Tensor::Empty({rows, heads, head_dim_}, run_.dtype, *run_.place.memory);
+  }
+
+  [[nodiscard]] Tensor Load(const std::string& name, int64_t rows, int32_t heads) {
+    const Tensor x = Tensor::Empty({rows, heads, head_dim_}, run_.dtype, host_);
     const std::vector<double> values = file_.Values(group_ + "/" + name);
     KSA_CHECK(static_cast<int64_t>(values.size()) == x.size(), "{}/{} has another size", group_, name);
     for (int64_t i = 0; i < x.size(); ++i) {
@@ -88,13 +105,30 @@ class AttentionCase {
                    run_.Bound(name, tensor, bound));
   }
 
+  // Of rows that see something; the others have minus infinity here and there.
+  void CompareLse(const Tensor& lse, double bound, Report& report) {
+    const std::string tensor = "of " + group_.substr(1);
+    std::vector<double> actual;
+    std::vector<double> expected = file_.Values(group_ + "/lse");
+    size_t at = 0;
+    for (const double value : ValuesOf(lse, run_.place.stream)) {
+      if (value == -HUGE_VAL && expected.at(at) == -HUGE_VAL) {
+        expected.erase(expected.begin() + static_cast<std::ptrdiff_t>(at));
+      } else {
+        actual.push_back(value);
+        ++at;
+      }
+    }
+    report.Compare("lse", tensor, actual, expected, run_.Bound("lse", tensor, bound));
+  }
+
   void CompareVisibility(Report& report) {
     const auto row = [&](int64_t i) {
       const bool is_summary = i >= layout_.text_rows();
       return RowId{is_summary, static_cast<int32_t>(is_summary ? i - layout_.text_rows() : i)};
     };
     std::vector<double> visible;
-    for (int64_t i = 0; i < layout_.rows(); ++i) {
+    for (int64_t i = 0; i < query_rows_; ++i) {
       for (int64_t j = 0; j < layout_.rows(); ++j) {
         visible.push_back(Visible(layout_, window_, 0, row(i), row(j)) ? 1.0 : 0.0);
       }
@@ -111,6 +145,9 @@ class AttentionCase {
   int32_t heads_;
   int32_t kv_heads_;
   int32_t head_dim_ = 0;
+  int64_t query_rows_ = 0;
+  std::vector<int32_t> first_chunk_;
+  std::vector<int32_t> chunk_tokens_;
 };
 
 }  // namespace

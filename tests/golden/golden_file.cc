@@ -11,19 +11,42 @@
 
 #include "kernels/core/host_allocator.h"
 #include "tests/support/kernel_test.h"
+#include "trainer/config/load.h"
 
 namespace ksa::testing {
 namespace {
 
+constexpr const char* kMlaFormat = "latent attention";  // of files that name none
+
+// What a file says it is, or what its configuration says where it does not.
+std::string FormatOf(const H5Reader& file) {
+  if (file.HasAttribute("/", "format")) {
+    return file.TextAttribute("/", "format");
+  }
+  std::string object = "/";
+  if (!file.HasAttribute(object, "config")) {
+    object += file.Children("/").front();
+  }
+  const bool is_latent = file.HasAttribute(object, "config") &&
+                         file.TextAttribute(object, "config").find("kv_lora_rank") != std::string::npos;
+  return is_latent ? kMlaFormat : "none";
+}
+
 // Every part of a file in one type at one place.
 void RunParts(const H5Reader& file, const std::string& format, const GoldenRun& run, Report& report) {
-  if (format == "ksa-golden-1") {
+  if (format == "ksa-golden-1" || format == "ksa-golden-2") {
     RunModelFile(file, "config", run, report);
     if (file.HasAttribute("/", "config_full_attend")) {
       RunModelFile(file, "config_full_attend", run, report);
     }
-  } else if (format == "ksa-golden-attention-1") {
+  } else if (format.starts_with("ksa-golden-attention-")) {
     RunAttentionFile(file, run, report);
+  } else if (format == "ksa-golden-pool-1") {
+    RunPoolFile(file, run, report);
+  } else if (format == kMlaFormat) {
+    RunMlaFile(file, run, report);
+  } else if (format == "ksa-golden-layer-1") {
+    RunLayerFile(file, run, report);
   } else {
     RunTrainFile(file, 1, run, report);
     RunTrainFile(file, 2, run, report);
@@ -71,14 +94,43 @@ std::vector<Precision> PrecisionsOf(const std::string& format, const Place& plac
   return {{DType::kF32, trains}, {DType::kBF16, true}};
 }
 
+// What of a file there are no kernels for on a GPU yet; empty: nothing.
+std::string GpuProblemOf(const H5Reader& file, const std::string& format) {
+  static const std::set<std::string> kOfHca = {"ksa-golden-attention-2", "ksa-golden-layer-1", "ksa-golden-pool-1"};
+  if (format == kMlaFormat) {
+    return "projections of latents, which have no kernels for GPUs yet";
+  }
+  if (kOfHca.count(format) > 0) {
+    return "hca, which has no kernels for GPUs yet";
+  }
+  if (format != "ksa-golden-2") {
+    return {};
+  }
+  const std::string config = file.TextAttribute("/", "config");
+  return ParseModelConfig("{\"model\": " + config + "}", "attribute config", 1).GpuProblem();
+}
+
 FileResult Run(const std::string& path, const Place& place) {
   const H5Reader file(path);
-  const std::string format = file.TextAttribute("/", "format");
+  const std::string format = FormatOf(file);
   if (file.HasAttribute("/", "distill")) {
     return {Verdict::kSkip, "self-distillation, which the model does not have yet"};
   }
-  if (format != "ksa-golden-1" && format != "ksa-golden-attention-1" && format != "ksa-golden-train-1") {
+  static const std::set<std::string> kFormats = {kMlaFormat,
+                                                 "ksa-golden-1",
+                                                 "ksa-golden-2",
+                                                 "ksa-golden-attention-1",
+                                                 "ksa-golden-attention-2",
+                                                 "ksa-golden-layer-1",
+                                                 "ksa-golden-pool-1",
+                                                 "ksa-golden-train-1"};
+  if (kFormats.count(format) == 0) {
     return {Verdict::kFail, fmt::format("the format is '{}', which this test does not know", format)};
+  }
+  if (!place.stream.device.IsCpu()) {
+    if (const std::string problem = GpuProblemOf(file, format); !problem.empty()) {
+      return {Verdict::kSkip, problem};
+    }
   }
   FileResult result = {Verdict::kPass, ""};
   for (const Precision& precision : PrecisionsOf(format, place)) {
@@ -100,6 +152,21 @@ FileResult Run(const std::string& path, const Place& place) {
 }
 
 }  // namespace
+
+GoldenBounds BoundsOf(DType dtype) {
+  return dtype == DType::kF64 ? GoldenBounds{1e-11, 1e-11} : GoldenBounds{2e-5, 1e-4};
+}
+
+Tensor LoadDataset(const H5Reader& file, const std::string& path, const GoldenRun& run) {
+  const H5Reader::Dataset dataset = file.Read(path);
+  KSA_CHECK(dataset.shape.size() == 2, "{} has {} dimensions, expected 2", path, dataset.shape.size());
+  HostAllocator host;
+  const Tensor x = Tensor::Empty({dataset.shape[0], dataset.shape[1]}, run.dtype, host);
+  for (int64_t i = 0; i < x.size(); ++i) {
+    SetElement(x, i, dataset.values[static_cast<size_t>(i)]);
+  }
+  return ToPlace(x, run.place);
+}
 
 bool LoadWeights(
     const H5Reader& file, const std::string& group, ParameterStore& store, const GoldenRun& run, Report& report) {

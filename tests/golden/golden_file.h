@@ -49,6 +49,20 @@ struct GoldenRun {
 void RunModelFile(const H5Reader& file, const std::string& variant, const GoldenRun& run, Report& report);
 void RunTrainFile(const H5Reader& file, int32_t micro_batch_size, const GoldenRun& run, Report& report);
 void RunAttentionFile(const H5Reader& file, const GoldenRun& run, Report& report);
+void RunPoolFile(const H5Reader& file, const GoldenRun& run, Report& report);
+void RunMlaFile(const H5Reader& file, const GoldenRun& run, Report& report);
+void RunLayerFile(const H5Reader& file, const GoldenRun& run, Report& report);
+
+// What tests/golden/README.md finds fair: of what a forward pass computes, and of gradients.
+struct GoldenBounds {
+  double forward;
+  double gradients;
+};
+
+[[nodiscard]] GoldenBounds BoundsOf(DType dtype);
+
+// A dataset as a tensor of the run's type, in its place.
+[[nodiscard]] Tensor LoadDataset(const H5Reader& file, const std::string& path, const GoldenRun& run);
 
 // Sets every parameter from `group`; false where the names are not the model's, no more and no fewer, or a shape
 // differs. A draw other than 0 rounds otherwise from the first product on: weights are off by up to a quarter of a

@@ -56,7 +56,7 @@ class TrainRun {
     for (int64_t update = 1; update <= config_.training.max_steps; ++update) {
       optimizer_.BeginUpdate(run_.place.stream);
       double loss = 0.0;
-      for (int32_t first = 0; first < config_.training.global_batch_size; first += config_.training.micro_batch_size) {
+      for (int32_t first = 0; first < config_.training.global_batch_size; first += *config_.training.micro_batch_size) {
         loss += MicroBatch(update, first);
       }
       losses.push_back(loss);
@@ -74,7 +74,7 @@ class TrainRun {
  private:
   // Forward and backward of sequences [first, first + micro_batch_size) of an update; their part of its mean loss.
   double MicroBatch(int64_t update, int32_t first) {
-    const int32_t count = config_.training.micro_batch_size;
+    const int32_t count = *config_.training.micro_batch_size;
     const int32_t length = config_.training.sequence_length;
     const Tensor ids = Tensor::Empty({int64_t{1} * count * length}, DType::kI32, host_);
     const Tensor targets = Tensor::Empty(ids.shape(), DType::kI32, host_);

@@ -4,6 +4,9 @@
 #include <cstdint>
 #include <string>
 
+#include "kernels/attention/cuda_paths.h"
+#include "kernels/attention/dry.h"
+#include "kernels/core/arena.h"
 #include "tests/gpu/attention_case_list.h"
 #include "tests/gpu/attention_gpu.h"
 
@@ -88,6 +91,39 @@ TEST_F(AttentionGpuCalls, ADryCallTakesTheSameMemory) {
       ImaginarySlabs imaginary(dry.device);
       GpuSlabs real(dry.device.ordinal);
       EXPECT_EQ(Extent(c, dtype, dry, imaginary), Extent(c, dtype, stream(), real)) << c.Describe();
+    }
+  }
+}
+
+// What a build without CUDA plans is what this one takes on sm_90a with cuDNN: a forward and a backward call each.
+TEST_F(AttentionGpuCalls, ABuildWithoutCudaPlansTheSameMemory) {
+  if (!AttentionPathIsBuilt(AttentionPath::kCudnn) ||
+      !cuda_attention::wgmma::Supports(DType::kBF16, 128, device().device())) {
+    GTEST_SKIP() << "planned for sm_90a and cuDNN";
+  }
+  const auto peak = [](const Stream& stream, const auto& call) {
+    ImaginarySlabs slabs(stream.device);
+    ArenaAllocator arena(slabs);
+    call(arena);
+    return arena.use().peak;
+  };
+  for (const AttentionCase& c : {GpuCase({4100, 8, 1, 4, 2, 128}, AttentionWindow::Ksa(16)),
+                                 TextOnly(GpuCase({2050, 8, 1, 4, 2, 64, 2}, AttentionWindow::Full())),
+                                 GpuCase({2050, 8, 1, 4, 2, 128}, AttentionWindow::Full()),
+                                 GpuCase({1033, 8, 1, 2, 2, 80}, AttentionWindow::Ksa(16))}) {
+    AttentionTensors t(c, DType::kBF16, host());
+    for (const bool deterministic : {true, false}) {
+      Stream dry = stream();
+      dry.dry = true;
+      dry.deterministic = deterministic;
+      const AttentionForwardArgs forward = {t.q, t.k, t.v, t.out, t.lse, c.Layout(), c.window};
+      const AttentionBackwardArgs backward = {t.q, t.k, t.v, t.out, t.lse, t.out, t.q, t.k, t.v, c.Layout(), c.window};
+      EXPECT_EQ(peak(dry, [&](Allocator& a) { dry_attention::Forward(forward, a, dry); }),
+                peak(dry, [&](Allocator& a) { cuda_attention::Forward(forward, a, dry); }))
+          << c.Describe();
+      EXPECT_EQ(peak(dry, [&](Allocator& a) { dry_attention::Backward(backward, a, dry); }),
+                peak(dry, [&](Allocator& a) { cuda_attention::Backward(backward, a, dry); }))
+          << c.Describe();
     }
   }
 }

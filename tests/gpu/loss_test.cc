@@ -7,7 +7,7 @@
 
 #include "kernels/core/arena.h"
 #include "kernels/loss/linear_cross_entropy.h"
-#include "kernels/loss/linear_cross_entropy_backends.h"
+#include "kernels/loss/linear_cross_entropy_scratch.h"
 #include "tests/gpu/support.h"
 
 namespace ksa {
@@ -161,7 +161,7 @@ TEST_F(GpuLossTest, NoRows) {
 // Rows that take more than one chunk: a row's loss does not depend on its chunk.
 TEST_F(GpuLossTest, ChunksOfRows) {
   constexpr int64_t kVocabulary = 1200000;
-  const int64_t chunk = cuda::ChunkRows(1000, kVocabulary);
+  const int64_t chunk = CrossEntropyChunk(1000, kVocabulary);
   ASSERT_LT(chunk, 600);
   const Problem whole = MakeProblem({1000, 8, kVocabulary}, DType::kBF16);
   const Results results = OnGpu(whole, true, false);
@@ -376,7 +376,7 @@ TEST(GpuLossDryTest, PartsAskForStatisticsWithoutAGpu) {
                      dry);
   EXPECT_EQ(asked, 20000);
   EXPECT_EQ(arena.use().current, before);
-  const int64_t chunk = cuda::ChunkRows(20000, 75968);
+  const int64_t chunk = CrossEntropyChunk(20000, 75968);
   EXPECT_EQ(arena.use().peak - before, chunk * 75968 * 6 + chunk * 2 * 3 * 4);
 }
 

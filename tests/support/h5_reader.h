@@ -34,6 +34,11 @@ class H5Reader {
 
   [[nodiscard]] std::vector<double> Values(const std::string& path) const { return Read(path).values; }
 
+  [[nodiscard]] std::vector<int32_t> Integers(const std::string& path) const {
+    const std::vector<double> values = Values(path);
+    return {values.begin(), values.end()};
+  }
+
  private:
   struct File;
 

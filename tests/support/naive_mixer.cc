@@ -3,19 +3,13 @@
 #include <cmath>
 
 #include "model/mixers/attention/attention_mixer.h"
+#include "model/mixers/mla/mla.h"
 
 namespace ksa::testing {
 namespace {
 
 // Whether a row sees another one.
 using Sees = bool (*)(const Mixer& spec, const NaiveRow& query, const NaiveRow& key);
-
-// A row with what it reads others with, and what others read of it.
-struct Attending {
-  NaiveVector q;
-  NaiveVector k;
-  NaiveVector v;
-};
 
 void Rotate(const ModelConfig& config, NaiveVector& x, size_t begin, int32_t position) {
   const size_t half = static_cast<size_t>(config.head_dim / 2);
@@ -29,11 +23,30 @@ void Rotate(const ModelConfig& config, NaiveVector& x, size_t begin, int32_t pos
   }
 }
 
-// `part` is q, k or v; own: with the summaries' own projection, and their own norm if they have one.
-NaiveVector Projected(const NaiveLayer& layer, const std::string& part, const NaiveVector& normed, bool own) {
+// `part` is q, k or v; own: with the summaries' own projection.
+NaiveVector Product(const NaiveLayer& layer, const std::string& part, const NaiveVector& normed, bool own) {
+  return NaiveMultiply(layer.get("self_attn." + part + (own ? "_proj_summary.weight" : "_proj.weight")), normed);
+}
+
+// y, a product of the text row, and the taps of this row and of those before it in the text.
+void Convolve(const NaiveLayer& layer, const std::string& part, const NaiveRow& row, NaiveVector& y) {
+  const int32_t taps = OptionsOf(layer.spec).short_conv;
+  if (taps == 0 || row.is_summary) {
+    return;
+  }
+  const Parameter& weight = layer.get("self_attn." + part + "_conv1d.weight");
+  for (int32_t j = 0; j < taps && j <= row.index; ++j) {
+    const NaiveRow& earlier = *layer.rows[static_cast<size_t>(row.index - j)];  // text comes first, in order
+    const NaiveVector x = Product(layer, part, earlier.normed, false);
+    for (size_t c = 0; c < y.size(); ++c) {
+      y[c] += weight.value.As<double>()[c * static_cast<size_t>(taps) + static_cast<size_t>(taps - 1 - j)] * x[c];
+    }
+  }
+}
+
+// With q/k norms; own: the summaries' own, if there are any.
+void NormHeads(const NaiveLayer& layer, const std::string& part, bool own, NaiveVector& y) {
   const ModelConfig& config = layer.config;
-  NaiveVector y =
-      NaiveMultiply(layer.get("self_attn." + part + (own ? "_proj_summary.weight" : "_proj.weight")), normed);
   if (config.qk_norm && part != "v") {
     const bool own_norm = own && config.ksa.independent.qk_norm;
     const Parameter& weight = layer.get("self_attn." + part + (own_norm ? "_norm_summary.weight" : "_norm.weight"));
@@ -41,47 +54,67 @@ NaiveVector Projected(const NaiveLayer& layer, const std::string& part, const Na
       NaiveNormalize(y, head, weight, config.rms_norm_eps);
     }
   }
-  return y;
 }
 
 NaiveVector Project(const NaiveLayer& layer, const std::string& part, const NaiveRow& row) {
-  NaiveVector y = Projected(layer, part, row.normed, false);
+  NaiveVector y = Product(layer, part, row.normed, false);
+  Convolve(layer, part, row, y);
+  NormHeads(layer, part, false, y);
   if (row.is_summary && layer.config.ksa.independent.qkv) {
-    const NaiveVector own = Projected(layer, part, row.normed, true);
+    NaiveVector own = Product(layer, part, row.normed, true);
+    NormHeads(layer, part, true, own);
     for (size_t i = 0; i < y.size(); ++i) {
       y[i] = layer.mix * own[i] + (1.0 - layer.mix) * y[i];
     }
   }
-  for (size_t head = 0; part != "v" && head < y.size(); head += static_cast<size_t>(layer.config.head_dim)) {
+  const bool rotates = part != "v" && OptionsOf(layer.spec).rope == RopeUse::kDefault;
+  for (size_t head = 0; rotates && head < y.size(); head += static_cast<size_t>(layer.config.head_dim)) {
     Rotate(layer.config, y, head, row.position);
   }
   return y;
 }
 
-NaiveVector Attend(const NaiveLayer& layer, Sees sees, size_t query, const std::vector<Attending>& rows) {
-  const size_t e = static_cast<size_t>(layer.config.head_dim);
-  const size_t share = static_cast<size_t>(layer.config.num_attention_heads / layer.config.num_key_value_heads);
+// Columns of a head of keys and of values, and the query heads that share one.
+struct HeadShape {
+  size_t key = 0;
+  size_t value = 0;
+  size_t share = 1;
+};
+
+HeadShape ShapeOf(const NaiveLayer& layer) {
+  const ModelConfig& config = layer.config;
+  if (ProjectionOf(layer.spec) == Projection::kMla) {
+    const MlaConfig& mla = config.mixers.Of<MlaConfig>();
+    return {static_cast<size_t>(mla.key_dim()), static_cast<size_t>(mla.v_head_dim), 1};
+  }
+  const auto e = static_cast<size_t>(config.head_dim);
+  return {e, e, static_cast<size_t>(config.num_attention_heads / config.num_key_value_heads)};
+}
+
+NaiveVector Attend(const NaiveLayer& layer, Sees sees, size_t query, const std::vector<NaiveAttending>& rows) {
+  const HeadShape shape = ShapeOf(layer);
   const NaiveVector& q = rows[query].q;
-  NaiveVector out(q.size(), 0.0);
-  for (size_t h = 0; h < q.size() / e; ++h) {
-    const size_t g = h / share;
+  const size_t heads = q.size() / shape.key;
+  NaiveVector out(heads * shape.value, 0.0);
+  for (size_t h = 0; h < heads; ++h) {
+    const size_t g = h / shape.share;
     double total = 0.0;
     for (size_t j = 0; j < rows.size(); ++j) {
       if (!sees(layer.spec, *layer.rows[query], *layer.rows[j])) {
         continue;
       }
       double score = 0.0;
-      for (size_t i = 0; i < e; ++i) {
-        score += q[h * e + i] * rows[j].k[g * e + i];
+      for (size_t i = 0; i < shape.key; ++i) {
+        score += q[h * shape.key + i] * rows[j].k[g * shape.key + i];
       }
-      const double weight = std::exp(score / std::sqrt(static_cast<double>(e)));
+      const double weight = std::exp(score / std::sqrt(static_cast<double>(shape.key)));
       total += weight;
-      for (size_t i = 0; i < e; ++i) {
-        out[h * e + i] += weight * rows[j].v[g * e + i];
+      for (size_t i = 0; i < shape.value; ++i) {
+        out[h * shape.value + i] += weight * rows[j].v[g * shape.value + i];
       }
     }
-    for (size_t i = 0; i < e; ++i) {
-      out[h * e + i] /= total;
+    for (size_t i = 0; i < shape.value; ++i) {
+      out[h * shape.value + i] /= total;
     }
   }
   return out;
@@ -89,9 +122,13 @@ NaiveVector Attend(const NaiveLayer& layer, Sees sees, size_t query, const std::
 
 // Softmax over all keys that a row sees, with projections, norms and rotation as docs/ksa.md has them.
 void AttendWith(const NaiveLayer& layer, Sees sees) {
-  std::vector<Attending> rows;
+  std::vector<NaiveAttending> rows;
   for (const NaiveRow* row : layer.rows) {
-    rows.push_back({Project(layer, "q", *row), Project(layer, "k", *row), Project(layer, "v", *row)});
+    if (ProjectionOf(layer.spec) == Projection::kMla) {
+      rows.push_back(NaiveLatentRow(layer, *row));
+    } else {
+      rows.push_back({Project(layer, "q", *row), Project(layer, "k", *row), Project(layer, "v", *row)});
+    }
   }
   for (size_t i = 0; i < rows.size(); ++i) {
     layer.rows[i]->mixed = NaiveMultiply(layer.get("self_attn.o_proj.weight"), Attend(layer, sees, i, rows));
@@ -142,11 +179,26 @@ void Attention(const NaiveLayer& layer) {
 
 }  // namespace
 
+NaiveVector NaiveProduct(const NaiveLayer& layer, const std::string& part, const NaiveRow& row) {
+  NaiveVector y = Product(layer, part, row.normed, false);
+  Convolve(layer, part, row, y);
+  return y;
+}
+
+NaiveVector NaiveProject(const NaiveLayer& layer, const std::string& part, const NaiveRow& row) {
+  return Project(layer, part, row);
+}
+
+void NaiveRotate(const ModelConfig& config, NaiveVector& x, size_t begin, int32_t position) {
+  Rotate(config, x, begin, position);
+}
+
 std::vector<NaiveMixer> NaiveAttentionMixers() {
   return {{"ksa", Always, Attention<KsaSees>},
           {"full", WhereTheyAttend, Attention<FullSees>},
           {"swa", WhereTheyAttend, Attention<SwaSees>},
-          {"sca", WhereTheyAttend, Attention<ScaSees>}};
+          {"sca", WhereTheyAttend, Attention<ScaSees>},
+          {"mla", WhereTheyAttend, Attention<FullSees>}};
 }
 
 std::optional<NaiveMixer> FindNaiveMixer(std::string_view kind) {

@@ -48,6 +48,27 @@ struct NaiveMixer {
 // Those that are softmax attention with a window: ksa, full, swa, sca.
 [[nodiscard]] std::vector<NaiveMixer> NaiveAttentionMixers();
 
+// A row with what it reads others with, and what others read of it.
+struct NaiveAttending {
+  NaiveVector q;
+  NaiveVector k;
+  NaiveVector v;
+};
+
+// Of a layer with latents, in naive_mla.cc: keys and values of every head.
+[[nodiscard]] NaiveAttending NaiveLatentRow(const NaiveLayer& layer, const NaiveRow& row);
+
+// hca, in naive_hca.cc.
+[[nodiscard]] NaiveMixer NaiveHcaMixer();
+
+// q, k or v of a text row, convolved, before norm and rotation: what the layer's `part` projection gives. Rotated as
+// its position says: the same, then normed (by head) and rotated.
+[[nodiscard]] NaiveVector NaiveProduct(const NaiveLayer& layer, const std::string& part, const NaiveRow& row);
+[[nodiscard]] NaiveVector NaiveProject(const NaiveLayer& layer, const std::string& part, const NaiveRow& row);
+
+// In place: rotates the head of x that starts at `begin`.
+void NaiveRotate(const ModelConfig& config, NaiveVector& x, size_t begin, int32_t position);
+
 [[nodiscard]] NaiveVector NaiveTableRow(const Parameter& table, int64_t row);
 [[nodiscard]] NaiveVector NaiveMultiply(const Parameter& weight, const NaiveVector& x);
 void NaiveAdd(NaiveVector& x, const NaiveVector& y);

@@ -3,7 +3,9 @@
 namespace ksa::testing {
 
 std::vector<NaiveMixer> NaiveMixers() {
-  return NaiveAttentionMixers();
+  std::vector<NaiveMixer> mixers = NaiveAttentionMixers();
+  mixers.push_back(NaiveHcaMixer());
+  return mixers;
 }
 
 }  // namespace ksa::testing

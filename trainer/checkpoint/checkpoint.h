@@ -21,6 +21,7 @@
 namespace ksa {
 
 class CheckedCheckpoints;
+class TensorSource;
 
 // "step_00001000".
 [[nodiscard]] std::string CheckpointFolderName(int64_t step);
@@ -55,6 +56,7 @@ struct SaveOptions {
   std::function<void(const std::string&)> warn;
   // What this process knows to be good already, so that pruning need not read it again. Null: it reads everything.
   CheckedCheckpoints* checked = nullptr;
+  int64_t keep_every = 0;  // checkpoints of steps that it divides stay for good; 0: none (PruneOptions)
 };
 
 // Error(kIo) when a checkpoint of `bytes` finds no room on the disk of `folder`, which need not exist yet. What killed
@@ -176,6 +178,10 @@ void CheckSameModel(const std::vector<ParameterSpec>& specs,
 // anything is changed; Error(kBadData) for missing or corrupt pieces, kIo for what cannot be read, kMissingInput when
 // the checkpoint has gone meanwhile.
 LoadCount LoadInto(ParameterStore& store, const Checkpoint& checkpoint, LoadParts parts, const Stream& stream);
+
+// Fills the weights from any source that has every parameter under its name and in its shape (trainer/interop/adapt.h
+// makes one), each rank its own boxes. Errors of the source.
+void LoadWeights(ParameterStore& store, TensorSource& source, const Stream& stream);
 
 // One tensor, whole, in host memory [entry.shape's size]. Errors as LoadInto; kBadData before memory is taken when its
 // files are too short to hold it.

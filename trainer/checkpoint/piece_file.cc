@@ -15,6 +15,7 @@
 #include "data/files/streamed_hash.h"
 #include "kernels/core/error.h"
 #include "kernels/core/gpu.h"
+#include "trainer/checkpoint/finite.h"
 
 namespace ksa {
 namespace {
@@ -42,15 +43,15 @@ void CreateDataset(const Hdf5Context& context, hid_t file, const char* name, hid
   dataset.Close();
 }
 
-void WriteFrame(const std::string& path, const std::vector<PieceDataset>& datasets) {
+void WriteFrame(const std::string& path, const std::vector<PieceSpec>& datasets) {
   const Hdf5Context context{path, ExitCode::kIo};
   Hdf5Handle access(context, H5Pcreate(H5P_FILE_ACCESS), H5Pclose, "file access properties");
   context.Check(H5Pset_file_locking(access.id(), false, true), "the locking mode");
   context.Check(H5Pset_libver_bounds(access.id(), H5F_LIBVER_LATEST, H5F_LIBVER_LATEST), "the format version");
   Hdf5Handle file(
       context, H5Fcreate(path.c_str(), H5F_ACC_EXCL, H5P_DEFAULT, access.id()), H5Fclose, "creating the file");
-  for (const PieceDataset& dataset : datasets) {
-    CreateDataset(context, file.id(), dataset.name.c_str(), StoredType(dataset.values.dtype), dataset.values.size());
+  for (const PieceSpec& dataset : datasets) {
+    CreateDataset(context, file.id(), dataset.name.c_str(), StoredType(dataset.dtype), dataset.count);
   }
   CreateDataset(context, file.id(), kFrameHash, H5T_STD_U64LE, 1);
   context.Check(H5Fflush(file.id(), H5F_SCOPE_LOCAL), "flushing");
@@ -95,32 +96,8 @@ File OpenRegular(const std::string& path) {
   return File::OpenForReading(path);
 }
 
-// The first value that is infinite or not a number; -1: all are finite. Numbers are looked at as bits, a block at a
-// time, which compilers turn into vector instructions.
-template <typename T, typename Bits>
-int64_t FirstNotFinite(const TensorView& values, Bits exponent) {
-  constexpr int64_t kBlock = 4096;
-  const T* const data = values.As<T>();
-  const auto finite = [&](int64_t i) { return (std::bit_cast<Bits>(data[i]) & exponent) != exponent; };
-  for (int64_t begin = 0; begin < values.size(); begin += kBlock) {
-    const int64_t end = std::min(begin + kBlock, values.size());
-    Bits bad = 0;
-    for (int64_t i = begin; i < end; ++i) {
-      bad |= finite(i) ? Bits{0} : Bits{1};
-    }
-    for (int64_t i = begin; bad != 0 && i < end; ++i) {
-      if (!finite(i)) {
-        return i;
-      }
-    }
-  }
-  return -1;
-}
-
 void CheckFinite(const std::string& name, const TensorView& values) {
-  const int64_t first = values.dtype == DType::kF64 ? FirstNotFinite<double>(values, uint64_t{0x7ff0000000000000})
-                                                    : FirstNotFinite<float>(values, uint32_t{0x7f800000});
-  if (first >= 0) {
+  if (const int64_t first = FirstNotFinite(values); first >= 0) {
     Fail(ExitCode::kDiverged,
          "{} holds values that are not finite (the first is number {} of this rank's part): the model is spoilt and "
          "this checkpoint is not saved; go on from an earlier one, or start again, with a lower optimizer.lr or a "
@@ -136,24 +113,56 @@ void CheckFinite(const std::string& name, const TensorView& values) {
 std::vector<uint64_t> WritePieceFile(const std::string& path,
                                      const std::vector<PieceDataset>& datasets,
                                      const Stream& stream) {
-  PrepareHdf5();
-  WriteFrame(path, datasets);
-  PieceFile frame(path);
-  File file = File::OpenForWriting(path);
-  std::vector<uint64_t> hashes;
+  std::vector<PieceSpec> specs;
+  for (const PieceDataset& dataset : datasets) {
+    specs.push_back({dataset.name, dataset.values.dtype, dataset.values.size()});
+  }
+  PieceWriter writer(path, std::move(specs));
   for (const PieceDataset& dataset : datasets) {
     const HostCopy copy(dataset.values, stream);
-    const TensorView& values = copy.view();
-    CheckFinite(dataset.name, values);
-    hashes.push_back(XXH3_64bits(values.data, static_cast<size_t>(values.bytes())));
-    file.WriteAt(frame.places_.at(dataset.name).offset, values.data, values.bytes());
+    writer.Write(copy.view());
   }
-  const uint64_t hash = frame.FrameHash();
-  file.WriteAt(frame.places_.at(kFrameHash).offset, &hash, sizeof hash);
-  file.Sync();
-  file.DropCache();
-  file.Close();
-  return hashes;
+  return writer.Finish();
+}
+
+PieceWriter::PieceWriter(const std::string& path, std::vector<PieceSpec> datasets)
+    : datasets_(std::move(datasets)), frame_(MakeFrame(path, datasets_)), file_(File::OpenForWriting(path)) {}
+
+PieceFile PieceWriter::MakeFrame(const std::string& path, const std::vector<PieceSpec>& datasets) {
+  PrepareHdf5();
+  WriteFrame(path, datasets);
+  return PieceFile(path);
+}
+
+void PieceWriter::Write(const TensorView& values) {
+  KSA_CHECK(hashes_.size() < datasets_.size(), "more was written than there are datasets");
+  const PieceSpec& dataset = datasets_[hashes_.size()];
+  KSA_CHECK(values.dtype == dataset.dtype && written_ + values.size() <= dataset.count,
+            "{} takes {} elements of {}",
+            dataset.name,
+            dataset.count,
+            NameOf(dataset.dtype));
+  CheckFinite(dataset.name, values);
+  hash_.Update(values.data, static_cast<size_t>(values.bytes()));
+  const int64_t offset = frame_.places_.at(dataset.name).offset + written_ * SizeOf(dataset.dtype);
+  file_.WriteAt(offset, values.data, values.bytes());
+  written_ += values.size();
+  if (written_ == dataset.count) {
+    hashes_.push_back(hash_.Digest());
+    hash_.Reset();
+    written_ = 0;
+  }
+}
+
+std::vector<uint64_t> PieceWriter::Finish() {
+  KSA_CHECK(
+      hashes_.size() == datasets_.size(), "only {} of {} datasets were written", hashes_.size(), datasets_.size());
+  const uint64_t hash = frame_.FrameHash();
+  file_.WriteAt(frame_.places_.at(kFrameHash).offset, &hash, sizeof hash);
+  file_.Sync();
+  file_.DropCache();
+  file_.Close();
+  return std::move(hashes_);
 }
 
 PieceFile::PieceFile(const std::string& path) : file_(OpenRegular(path)), size_(file_.Size()) {
@@ -211,7 +220,7 @@ void PieceFile::AddDataset(const Hdf5Context& context, int64_t dataset, const st
   places_.emplace(name, place);
 }
 
-uint64_t PieceFile::Read(const std::string& dataset, DType dtype, int64_t count, const Use& use) {
+const PieceFile::Place& PieceFile::PlaceOf(const std::string& dataset, DType dtype, int64_t count) const {
   // A leading slash means the same to HDF5.
   const auto found = places_.find(dataset.substr(dataset.starts_with('/') ? 1 : 0));
   if (found == places_.end()) {
@@ -226,13 +235,17 @@ uint64_t PieceFile::Read(const std::string& dataset, DType dtype, int64_t count,
          count,
          NameOf(dtype));
   }
+  return place;
+}
+
+uint64_t PieceFile::ReadRange(const Place& place, const FlatRange& range, const Use& use) const {
   // Not kept: many files may be open at once.
   const auto chunk =
-      std::make_unique_for_overwrite<char[]>(static_cast<size_t>(std::min(kChunkBytes, count * place.element)));
+      std::make_unique_for_overwrite<char[]>(static_cast<size_t>(std::min(kChunkBytes, range.size() * place.element)));
   const int64_t most = kChunkBytes / place.element;
   StreamedHash hash;
-  for (int64_t first = 0; first < count; first += most) {
-    const int64_t elements = std::min(most, count - first);
+  for (int64_t first = range.begin; first < range.end; first += most) {
+    const int64_t elements = std::min(most, range.end - first);
     file_.ReadAt(place.offset + first * place.element, chunk.get(), elements * place.element);
     hash.Update(chunk.get(), static_cast<size_t>(elements * place.element));
     if (use) {
@@ -242,7 +255,18 @@ uint64_t PieceFile::Read(const std::string& dataset, DType dtype, int64_t count,
   return hash.Digest();
 }
 
-void PieceFile::ReadPiece(const TensorEntry& tensor, const TensorPiece& piece, const Use& use) {
+uint64_t PieceFile::Read(const std::string& dataset, DType dtype, int64_t count, const Use& use) const {
+  return ReadRange(PlaceOf(dataset, dtype, count), {0, count}, use);
+}
+
+void PieceFile::ReadVerified(const TensorEntry& tensor,
+                             const TensorPiece& piece,
+                             const FlatRange& range,
+                             const Use& use) const {
+  static_cast<void>(ReadRange(PlaceOf(piece.dataset, tensor.dtype, piece.size()), range, use));
+}
+
+void PieceFile::ReadPiece(const TensorEntry& tensor, const TensorPiece& piece, const Use& use) const {
   const uint64_t hash = Read(piece.dataset, tensor.dtype, piece.size(), use);
   if (hash != piece.xxh3) {
     Fail(ExitCode::kBadData,

@@ -12,11 +12,16 @@
 namespace ksa {
 namespace {
 
-// Rank 0: steps before the newest of this run's checkpoints, as their manifests say, newest first.
+bool IsKeptForGood(const PruneOptions& options, int64_t step) {
+  return options.keep_every > 0 && step % options.keep_every == 0;
+}
+
+// Rank 0: steps before the newest of this run's checkpoints, as their manifests say, newest first; without those that
+// are kept for good.
 std::vector<std::string> OwnSteps(const PruneOptions& options) {
   std::vector<std::string> own;
   for (const int64_t step : StepsIn(options.folder)) {
-    if (step >= options.newest) {
+    if (step >= options.newest || IsKeptForGood(options, step)) {
       continue;
     }
     const std::string path = options.folder + "/" + CheckpointFolderName(step);
@@ -69,7 +74,7 @@ bool IsGood(const std::string& path,
 
 void Prune(const PruneOptions& options, CheckedCheckpoints& checked, Communicator& world) {
   const std::string own = OnRankZero(world, [&] { return JoinList(OwnSteps(options)); });
-  int32_t kept = 1;
+  int32_t kept = IsKeptForGood(options, options.newest) ? 0 : 1;
   std::vector<int64_t> doomed;
   for (const std::string& name : SplitList(own)) {
     const int64_t step = std::stoll(name);

@@ -49,22 +49,28 @@ bool CheckTokenizer(const Checkpoint& checkpoint, const Dataset& data) {
   if (!path.has_value()) {
     return false;
   }
-  const std::unique_ptr<Tokenizer> tokenizer = OpenTokenizer(*path);
-  if (tokenizer->Xxh3() != data.TokenizerXxh3()) {
+  CheckTokenizerOf(checkpoint.path, *path, *OpenTokenizer(*path), data);
+  return true;
+}
+
+void CheckTokenizerOf(const std::string& model,
+                      const std::string& path,
+                      const Tokenizer& tokenizer,
+                      const Dataset& data) {
+  if (tokenizer.Xxh3() != data.TokenizerXxh3()) {
     Fail(
         ExitCode::kBadData,
         "{} was trained with the tokenizer {} ({}, hash {:016x}), the data with {} ({}, hash {:016x}): its tokens mean "
         "something else to the model. Take data that was made with {}",
-        checkpoint.path,
-        *path,
-        tokenizer->name(),
-        tokenizer->Xxh3(),
+        model,
+        path,
+        tokenizer.name(),
+        tokenizer.Xxh3(),
         data.TokenizerPath(),
         data.TokenizerName(),
         data.TokenizerXxh3(),
-        *path);
+        path);
   }
-  return true;
 }
 
 }  // namespace ksa

@@ -6,6 +6,7 @@
 #include <string>
 
 #include "data/loader/dataset.h"
+#include "data/tokenizers/tokenizer.h"
 #include "trainer/checkpoint/checkpoint.h"
 
 namespace ksa {
@@ -18,5 +19,11 @@ namespace ksa {
 // Error(kBadData) when the data was made with another tokenizer: its tokens mean something else to the model. False
 // when the checkpoint's tokenizer is not there to compare with, which the caller should say.
 [[nodiscard]] bool CheckTokenizer(const Checkpoint& checkpoint, const Dataset& data);
+
+// The same of a tokenizer at `path`, with which the model of `model`, a path, was trained.
+void CheckTokenizerOf(const std::string& model,
+                      const std::string& path,
+                      const Tokenizer& tokenizer,
+                      const Dataset& data);
 
 }  // namespace ksa

@@ -80,6 +80,7 @@ class Saver {
            meta_.run_id,
            meta_.step,
            options_.keep_last,
+           options_.keep_every,
            [this](const std::string& text) { Warn(text); }},
           checked_,
           world_);

@@ -27,10 +27,10 @@ namespace {
 
 constexpr const char* kExamples = R"(Examples:
   ksa ablate configs/ablate/chunk_size.yaml
-  ksa ablate configs/ablate/chunk_size.yaml --set training.max_steps=200
+  ksa ablate configs/ablate/chunk_size.yaml --set logging.interval=50
   ksa ablate sweep.yaml --launcher "mpirun -np 2 --bind-to none"
-  ksa ablate sweep.yaml --list        the cells, and which of them are done
-  ksa ablate sweep.yaml --table       the table of what is there, without running anything
+  ksa ablate sweep.yaml --list        # the cells, and which of them are done
+  ksa ablate sweep.yaml --table       # the table of what is there; runs nothing
 
 Every cell is a run of `ksa train` of its own, one after the other, in <dir>/<cell>. The same line again skips the cells
 that are done and resumes one that was cut off. Then <dir>/table.txt, .csv and .json hold the results. A cell that fails

@@ -1,7 +1,11 @@
 #include "trainer/commands/attention_shape.h"
 
-#include <map>
 #include <string>
+
+#include <fmt/core.h>
+
+#include "trainer/commands/number_option.h"
+#include "trainer/commands/option_values.h"
 
 namespace ksa {
 
@@ -15,18 +19,38 @@ void AttentionShape::SetDefaults(bool gpu, int repeat_of_device) {
 }
 
 void AddAttentionShape(CLI::App& command, AttentionShape& shape) {
-  const CLI::Range sizes(1, 1 << 22);
-  command.add_option("--chunk-size", shape.chunk_size, "k")->check(sizes)->capture_default_str();
-  command.add_option("--window-chunks", shape.window_chunks, "w")->check(CLI::Range(0, 1 << 22))->capture_default_str();
-  command.add_option("--summary-tokens", shape.summary_tokens, "m")->check(CLI::Range(1, 64))->capture_default_str();
-  command.add_option("--heads", shape.heads, "query heads")->check(CLI::Range(1, 1024));
-  command.add_option("--kv-heads", shape.kv_heads, "key/value heads [as many as --heads]")->check(CLI::Range(1, 1024));
-  const CLI::Validator even([](const std::string& text) { return std::stoi(text) % 2 == 0 ? "" : text + " is odd"; },
-                            "");
-  command.add_option("--head-dim", shape.head_dim, "even")->check(CLI::Range(2, 1024))->check(even);
-  command.add_option("--repeat", shape.repeat, "runs to take the median of")->check(CLI::Range(1, 1000));
-  const std::map<std::string, DType> types = {{"fp32", DType::kF32}, {"bf16", DType::kBF16}, {"fp64", DType::kF64}};
-  command.add_option("--dtype", shape.dtype, "fp32, bf16 or fp64")->transform(CLI::CheckedTransformer(types));
+  const CLI::Validator sizes = WholeNumber(1, 1 << 22);
+  command.add_option("--chunk-size", shape.chunk_size, "k: text tokens of a chunk")
+      ->check(sizes)
+      ->capture_default_str();
+  command.add_option("--window-chunks", shape.window_chunks, "w: chunks of the text window")
+      ->check(WholeNumber(0, 1 << 22))
+      ->capture_default_str();
+  command.add_option("--summary-tokens", shape.summary_tokens, "m: summary tokens of a chunk")
+      ->check(WholeNumber(1, 64))
+      ->capture_default_str();
+  command.add_option("--heads", shape.heads, "query heads")
+      ->check(WholeNumber(1, 1024))
+      ->default_str("2 on the CPU, 16 on a GPU");
+  command.add_option("--kv-heads", shape.kv_heads, "key/value heads")
+      ->check(WholeNumber(1, 1024))
+      ->default_str("as many as --heads");
+  const CLI::Validator even(
+      [](const std::string& text) {
+        return !text.empty() && (text.back() - '0') % 2 == 0 ? ""
+                                                             : fmt::format("expected an even number, got '{}'", text);
+      },
+      "even");
+  command.add_option("--head-dim", shape.head_dim, "numbers of a head")
+      ->check(WholeNumber(2, 1024))
+      ->check(even)
+      ->default_str("64 on the CPU, 128 on a GPU");
+  command.add_option("--repeat", shape.repeat, "runs to take the median of")
+      ->check(WholeNumber(1, 1000))
+      ->default_str("by the device");
+  command.add_option("--dtype", shape.dtype, "what to compute in")
+      ->transform(Choice<DType>({{"fp32", DType::kF32}, {"bf16", DType::kBF16}, {"fp64", DType::kF64}}))
+      ->default_str("fp32 on the CPU, bf16 on a GPU");
   AddDeviceOption(command, shape.device);
   command.add_option("--json", shape.json, "also write the results to this file")->type_name("FILE");
 }

@@ -3,8 +3,7 @@
 namespace ksa {
 
 void AddBenchCommand(CLI::App& app) {
-  CLI::App* bench =
-      app.add_subcommand("bench", "Measure speed: attention, a training step, the data path, collectives");
+  CLI::App* bench = app.add_subcommand("bench", "Measured speed");
   bench->require_subcommand(1);
   AddBenchAttentionCommand(*bench);
   AddBenchStepCommand(*bench);

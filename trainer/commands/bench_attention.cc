@@ -11,14 +11,16 @@
 #include <fmt/core.h>
 
 #include "kernels/attention/attention.h"
+#include "kernels/attention/pairs.h"
 #include "kernels/core/gpu.h"
-#include "model/mixers/attention/pairs.h"
 #include "trainer/commands/attention_paths.h"
 #include "trainer/commands/attention_shape.h"
 #include "trainer/commands/bench.h"
 #include "trainer/commands/bench_inputs.h"
 #include "trainer/commands/bench_report.h"
 #include "trainer/commands/device_option.h"
+#include "trainer/commands/number_option.h"
+#include "trainer/commands/option_values.h"
 
 namespace ksa {
 namespace {
@@ -244,12 +246,16 @@ void AddBenchAttentionCommand(CLI::App& bench) {
   const auto options = std::make_shared<AttentionOptions>();
   options->device.threads = 1;
   CLI::App* command = bench.add_subcommand("attention", "Forward and backward of attention, KSA beside full causal");
-  const CLI::Range sizes(1, 1 << 22);
-  command->add_option("--text-tokens", options->text_tokens, "lengths T for KSA")->check(sizes);
+  const CLI::Validator sizes = WholeNumber(1, 1 << 22);
+  command->add_option("--text-tokens", options->text_tokens, "lengths T for KSA")
+      ->check(sizes)
+      ->default_str("by the device");
   command->add_option("--full-causal", options->full_causal, "lengths for full causal attention; 0: none")
-      ->check(CLI::Range(0, 1 << 22));
-  command->add_option("--paths", options->paths, "GPU implementations of ksa: auto, plain, mma, wgmma")
-      ->transform(CLI::CheckedTransformer(AttentionPathNames()));
+      ->check(WholeNumber(0, 1 << 22))
+      ->default_str("by the device");
+  command->add_option("--paths", options->paths, "implementations of ksa on a GPU")
+      ->transform(Choice<AttentionPath>({AttentionPathNames().begin(), AttentionPathNames().end()}))
+      ->default_str("what suits the device");
   AddAttentionShape(*command, *options);
   command->footer(kExamples);
   command->callback([options] { BenchAttention(*options); });

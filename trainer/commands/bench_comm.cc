@@ -19,6 +19,7 @@
 #include "trainer/commands/bench.h"
 #include "trainer/commands/bench_report.h"
 #include "trainer/commands/device_option.h"
+#include "trainer/commands/number_option.h"
 #include "trainer/commands/ranks_of_command.h"
 
 namespace ksa {
@@ -243,14 +244,15 @@ void RunBench(const CommOptions& options, const RankOfCommand& rank) {
 void AddBenchCommCommand(CLI::App& bench) {
   const auto options = std::make_shared<CommOptions>();
   CLI::App* command = bench.add_subcommand("comm", "Collectives among ranks, ours beside bare calls of NCCL or MPI");
-  command->add_option("--mib", options->mebibytes, "sizes of buffers")
-      ->check(CLI::Range(1, 4096))
-      ->capture_default_str();
+  command->add_option("--mib", options->mebibytes, "sizes of buffers in MiB")
+      ->check(WholeNumber(1, 4096))
+      ->default_str("1 16 64 256");
   command->add_option("--repeat", options->repeat, "measurements to take the median of")
-      ->check(CLI::Range(1, 1000))
+      ->check(WholeNumber(1, 1000))
       ->capture_default_str();
-  command->add_option("--calls", options->calls, "calls of a measurement [20 on a GPU, 1 on the CPU]")
-      ->check(CLI::Range(1, 10000));
+  command->add_option("--calls", options->calls, "calls of a measurement")
+      ->check(WholeNumber(1, 10000))
+      ->default_str("20 on a GPU, 1 on the CPU");
   AddDeviceOption(*command, options->device);
   command->add_option("--json", options->json, "also write the results to this file")->type_name("FILE");
   command->footer(kExamples);

@@ -18,6 +18,7 @@
 #include "trainer/commands/bench_inputs.h"
 #include "trainer/commands/bench_report.h"
 #include "trainer/commands/device_option.h"
+#include "trainer/commands/number_option.h"
 #include "trainer/commands/ranks_of_command.h"
 #include "trainer/config/problems.h"
 #include "trainer/config/rules.h"
@@ -234,8 +235,8 @@ void AddBenchContextCommand(CLI::App& bench) {
   const auto options = std::make_shared<ContextOptions>();
   CLI::App* command =
       bench.add_subcommand("context", "Attention over sequences that ranks share: by keys of others, and by heads");
-  const CLI::Range sizes(1, 1 << 22);
-  command->add_option("--text-tokens", options->text_tokens, "lengths T")->check(sizes);
+  const CLI::Validator sizes = WholeNumber(1, 1 << 22);
+  command->add_option("--text-tokens", options->text_tokens, "lengths T")->check(sizes)->default_str("by the device");
   AddAttentionShape(*command, *options);
   command->footer(kExamples);
   command->callback([options] { RunOnRanks([&](const RankOfCommand& rank) { RunBench(*options, rank); }); });

@@ -25,6 +25,7 @@
 #include "kernels/core/error.h"
 #include "trainer/commands/bench.h"
 #include "trainer/commands/bench_report.h"
+#include "trainer/commands/number_option.h"
 
 namespace ksa {
 namespace {
@@ -183,16 +184,17 @@ void AddBenchDataCommand(CLI::App& bench) {
   command->add_option("--input", options->input, "a text file, some tens of MB; documents are lines")
       ->required()
       ->type_name("FILE");
-  command->add_option("--tokenizer", options->tokenizers, "`byte` and files of SentencePiece models")
-      ->capture_default_str();
+  command->add_option("--tokenizer", options->tokenizers, "bytes, or files of tokenizers")
+      ->type_name("byte|FILE")
+      ->default_str("byte");
   command->add_option("--sequence-length", options->sequence_length, "T of the samples that are loaded")
-      ->check(CLI::Range(1, 1 << 24))
+      ->check(WholeNumber(1, 1 << 24))
       ->capture_default_str();
   command->add_option("--batch-size", options->batch_size, "samples of a batch")
-      ->check(CLI::Range(1, 1 << 16))
+      ->check(WholeNumber(1, 1 << 16))
       ->capture_default_str();
   command->add_option("--seconds", options->seconds, "how long to load")
-      ->check(CLI::Range(0.01, 3600.0))
+      ->check(FiniteNumber(0.01, 3600))
       ->capture_default_str();
   command->add_option("--json", options->json, "also write the results to this file")->type_name("FILE");
   command->footer(kExamples);

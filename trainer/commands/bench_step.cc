@@ -16,6 +16,8 @@
 #include "trainer/commands/bench.h"
 #include "trainer/commands/bench_report.h"
 #include "trainer/commands/device_option.h"
+#include "trainer/commands/number_option.h"
+#include "trainer/commands/option_values.h"
 #include "trainer/commands/ranks_of_command.h"
 #include "trainer/commands/set_option.h"
 #include "trainer/config/load.h"
@@ -34,7 +36,6 @@ constexpr const char* kExamples = R"(Examples:
   ksa bench step --model configs/model/ksa_36m.yaml --sequence-length 1024 4096 --threads 2
   ksa bench step --model configs/model/ksa_36m.yaml --sequence-length 4096 --with-full --json step.json
   ksa bench step --model configs/model/ksa_4m.yaml --sequence-length 256 --micro-batch-size 8 --recompute block
-
   mpirun -np 2 ksa bench step --model configs/model/ksa_1b9.yaml --sequence-length 131072 --context 2 --recompute block
 
 A step is forward, loss, backward, clipping and AdamW, as `ksa train` runs it. Useful operations are those of MFU: three
@@ -104,28 +105,19 @@ Batch RandomBatch(const ModelConfig& model, int64_t first, int32_t samples, int3
 }
 
 // What `ksa train` would say about the mesh of a run of this length on these ranks, one problem an entry.
-std::vector<std::string> WhyNotMesh(const StepOptions& options, int32_t length, int ranks) {
+std::vector<std::string> ProblemsOfMesh(const StepOptions& options, int32_t length, int ranks) {
   Config config;
   config.model = LoadModelConfig(options.model, length, options.sets);
   config.parallel = options.parallel;
   // The micro-batches are a data rank's, so no number of data ranks is wrong: a batch that every one of them divides.
   config.training = {.sequence_length = length, .global_batch_size = ranks};
-  const Draft draft = ToDraft(config);
-  Problems broken;
-  Given given;
-  given.sections["parallel"].source = broken.AddFile("command line");
-  CheckMeshRules({draft, given, broken});
-  std::vector<std::string> problems = MeshProblems(config, ranks);
-  if (!broken.empty()) {
-    problems.insert(problems.begin(), broken.Report());
-  }
-  return problems;
+  return WhyNotMesh(config, ranks);
 }
 
 // Of all lengths before the first one runs. Error(kUsage): here options give the mesh, not a file.
 void CheckMeshes(const StepOptions& options, int ranks) {
   for (const int32_t length : options.sequence_lengths) {
-    if (const std::vector<std::string> problems = WhyNotMesh(options, length, ranks); !problems.empty()) {
+    if (const std::vector<std::string> problems = ProblemsOfMesh(options, length, ranks); !problems.empty()) {
       Fail(ExitCode::kUsage, "{}", fmt::join(problems, "\n"));
     }
   }
@@ -284,32 +276,36 @@ void AddBenchStepCommand(CLI::App& bench) {
   AddSetOption(*command, options->sets, "replace a value: model.key=value, as often as needed");
   command->add_option("--sequence-length", options->sequence_lengths, "text tokens of a sequence, one or several")
       ->required()
-      ->check(CLI::Range(1, 1 << 24));
+      ->check(WholeNumber(1, 1 << 24));
   command->add_option("--micro-batch-size", options->micro_batch_size, "sequences a forward pass")
-      ->check(CLI::Range(1, 1 << 16))
+      ->check(WholeNumber(1, 1 << 16))
       ->capture_default_str();
   command->add_option("--micro-batches", options->micro_batches, "forward and backward passes a step")
-      ->check(CLI::Range(1, 1 << 16))
+      ->check(WholeNumber(1, 1 << 16))
       ->capture_default_str();
-  command->add_option("--tensor", options->parallel.tensor, "tensor ranks")->check(CLI::Range(1, 1 << 10));
-  command->add_option("--context", options->parallel.context, "context ranks")->check(CLI::Range(1, 1 << 10));
+  command->add_option("--tensor", options->parallel.tensor, "tensor ranks")
+      ->check(WholeNumber(1, 1 << 10))
+      ->capture_default_str();
+  command->add_option("--context", options->parallel.context, "context ranks")
+      ->check(WholeNumber(1, 1 << 10))
+      ->capture_default_str();
   command->add_option("--zero", options->parallel.zero, "1: ranks share the optimizer's state")
-      ->check(CLI::Range(0, 1))
+      ->check(WholeNumber(0, 1))
       ->capture_default_str();
   command->add_flag(
       "--no-sequence-parallel", options->no_sequence_parallel, "tensor ranks hold all rows between products");
   AddDeviceOption(*command, options->device);
-  const std::map<std::string, DType> types = {{"fp32", DType::kF32}, {"bf16", DType::kBF16}, {"fp64", DType::kF64}};
-  command->add_option("--precision", options->precision, "fp32, bf16 or fp64 [fp32 on the CPU, bf16 on a GPU]")
-      ->transform(CLI::CheckedTransformer(types));
-  const std::map<std::string, Recompute> recompute = {{"none", Recompute::kNone},
-                                                      {"attention", Recompute::kAttention},
-                                                      {"mlp", Recompute::kMlp},
-                                                      {"block", Recompute::kBlock}};
-  command->add_option("--recompute", options->recompute, "none, attention, mlp or block [none]")
-      ->transform(CLI::CheckedTransformer(recompute));
+  command->add_option("--precision", options->precision, "what to compute in")
+      ->transform(Choice<DType>({{"fp32", DType::kF32}, {"bf16", DType::kBF16}, {"fp64", DType::kF64}}))
+      ->default_str("fp32 on the CPU, bf16 on a GPU");
+  command->add_option("--recompute", options->recompute, "activations that backward computes again")
+      ->transform(Choice<Recompute>({{"none", Recompute::kNone},
+                                     {"attention", Recompute::kAttention},
+                                     {"mlp", Recompute::kMlp},
+                                     {"block", Recompute::kBlock}}))
+      ->default_str("none");
   command->add_option("--steps", options->steps, "steps to take the median of")
-      ->check(CLI::Range(1, 100000))
+      ->check(WholeNumber(1, 100000))
       ->capture_default_str();
   command->add_flag("--with-full", options->with_full, "also run the same model with full attention in every layer");
   command->add_option("--json", options->json, "also write the results to this file")->type_name("FILE");

@@ -174,10 +174,13 @@ void AddCheckCommand(CLI::App& app) {
       "Examples:\n"
       "  ksa check configs/train/quickstart.yaml\n"
       "  ksa check configs/train/quickstart.yaml --set optimizer.lr=1e-3 --print\n"
-      "  ksa check configs/ablate/chunk_size.yaml      of all cells; what they share is said once\n"
+      "  ksa check configs/ablate/chunk_size.yaml      # all cells at once\n"
       "  ksa check run.yaml --set 'model.attention.pattern=[ksa, {kind: swa, window: 64}]'\n"
-      "Starts no MPI, needs no GPU and writes nothing. Exit code 78 if there is a mistake, 65 if shards are there\n"
-      "and do not fit: their vocabulary, their tokenizer, no sample of training.sequence_length.");
+      "\n"
+      "Starts no MPI, needs no GPU and writes nothing. Exit code 78 if there is a mistake, 65 if shards are there and "
+      "do\n"
+      "not fit: their vocabulary, their tokenizer, no sample of training.sequence_length. Of a sweep every cell is\n"
+      "checked, and what cells share is said once.");
   command->callback([options] { IsSweepFile(options->config) ? CheckSweep(*options) : CheckRun(*options); });
 }
 

@@ -18,6 +18,7 @@
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/checkpoint/folder.h"
 #include "trainer/checkpoint/verify.h"
+#include "trainer/commands/ckpt_models.h"
 #include "trainer/observe/log_line.h"
 #include "trainer/observe/table.h"
 
@@ -223,7 +224,7 @@ void Verify(const CkptOptions& options) {
 }  // namespace
 
 void AddCkptCommand(CLI::App& app) {
-  CLI::App* group = app.add_subcommand("ckpt", "List, inspect and verify checkpoints");
+  CLI::App* group = app.add_subcommand("ckpt", "Checkpoints and Hugging Face folders");
   group->require_subcommand(1);
   const auto options = std::make_shared<CkptOptions>();
 
@@ -254,6 +255,8 @@ void AddCkptCommand(CLI::App& app) {
       "Exit code 65, and every fault with its file and tensor, if something is damaged; 74 if something cannot be "
       "read.");
   verify->callback([options] { Verify(*options); });
+
+  AddCkptModelCommands(*group);
 }
 
 }  // namespace ksa

@@ -1,4 +1,5 @@
-// `ksa ckpt ls|inspect|verify`: what checkpoints there are, what is in one, and whether every byte of it is right.
+// `ksa ckpt`: what checkpoints there are, what is in one, and whether every byte of it is right; and what is made of
+// them (ckpt_models.h).
 #pragma once
 
 #include <CLI/CLI.hpp>

@@ -9,7 +9,7 @@ void PrintDataWarning(const std::string& warning) {
 }
 
 void AddDataCommands(CLI::App& app) {
-  CLI::App* data = app.add_subcommand("data", "Make, look at and check token shards");
+  CLI::App* data = app.add_subcommand("data", "Token shards");
   data->require_subcommand(1);
   data->footer(
       "Examples:\n"

@@ -1,10 +1,12 @@
-#include <map>
 #include <memory>
 
 #include <fmt/core.h>
 
+#include "data/shards/shard_folder.h"
 #include "data/tools/import.h"
 #include "trainer/commands/data_commands.h"
+#include "trainer/commands/number_option.h"
+#include "trainer/commands/option_values.h"
 
 namespace ksa {
 namespace {
@@ -23,23 +25,43 @@ a vocabulary over 65536, 0 in every second place. Documents are cut behind every
 void AddDataImportCommand(CLI::App& data) {
   CLI::App* command = data.add_subcommand("import", "Turn token files of other trainers into token shards");
   const auto options = std::make_shared<ImportOptions>();
-  command->add_option("--input", options->inputs, ".bin files, in this order")->required()->expected(1, -1);
-  command->add_option("--output", options->output, "Folder to make; it must not exist, or be empty")->required();
-  const std::map<std::string, ImportFormat> formats = {{"auto", ImportFormat::kAuto},
-                                                       {"llmc", ImportFormat::kLlmc},
-                                                       {"nanogpt", ImportFormat::kNanoGpt},
-                                                       {"megatron", ImportFormat::kMegatron},
-                                                       {"raw", ImportFormat::kRaw}};
-  command->add_option("--format", options->format, "auto (default), llmc, nanogpt, megatron or raw")
-      ->transform(CLI::CheckedTransformer(formats));
-  CLI::Option* tokenizer = command->add_option(
-      "--tokenizer", options->tokenizer, "What made the tokens: `byte`, or the file of a SentencePiece model");
-  command->add_option("--vocab-size", options->vocab_size, "Without --tokenizer: size of the vocabulary")
-      ->excludes(tokenizer);
-  command->add_option("--eos-id", options->eos_id, "Without --tokenizer: token that ends a document")
-      ->excludes(tokenizer);
-  command->add_option("--name", options->tokenizer_name, "Without --tokenizer: what to call it")->excludes(tokenizer);
-  command->add_option("--shards", options->shards, "Shards to make, at most")->capture_default_str();
+  command->add_option("--input", options->inputs, ".bin files, in this order")
+      ->required()
+      ->expected(1, -1)
+      ->type_name("FILE")
+      ->group("Token files");
+  command->add_option("--format", options->format, "what wrote them")
+      ->transform(Choice<ImportFormat>({{"auto", ImportFormat::kAuto},
+                                        {"llmc", ImportFormat::kLlmc},
+                                        {"nanogpt", ImportFormat::kNanoGpt},
+                                        {"megatron", ImportFormat::kMegatron},
+                                        {"raw", ImportFormat::kRaw}}))
+      ->default_str("auto")
+      ->group("Token files");
+  CLI::Option* tokenizer =
+      command->add_option("--tokenizer", options->tokenizer, "what made the tokens, as in data tokenize")
+          ->type_name("byte|FILE")
+          ->group("Vocabulary");
+  command->add_option("--vocab-size", options->vocab_size, "without --tokenizer: size of the vocabulary")
+      ->check(WholeNumber(1))
+      ->excludes(tokenizer)
+      ->group("Vocabulary");
+  command->add_option("--eos-id", options->eos_id, "without --tokenizer: token that ends a document")
+      ->check(WholeNumber(0))
+      ->excludes(tokenizer)
+      ->group("Vocabulary");
+  command->add_option("--name", options->tokenizer_name, "without --tokenizer: what to call it")
+      ->excludes(tokenizer)
+      ->type_name("NAME")
+      ->group("Vocabulary");
+  command->add_option("--output", options->output, "folder to make; it must not exist, or be empty")
+      ->required()
+      ->type_name("DIR")
+      ->group("Shards");
+  command->add_option("--shards", options->shards, "shards to make, at most")
+      ->capture_default_str()
+      ->check(WholeNumber(1, kMostShards))
+      ->group("Shards");
   command->footer(kExamples);
   options->warn = PrintDataWarning;
   command->callback([options] {
@@ -50,6 +72,12 @@ void AddDataImportCommand(CLI::App& data) {
                summary.documents,
                summary.shards,
                summary.shards == 1 ? "" : "s");
+    if (options->tokenizer.empty()) {
+      fmt::print(
+          "without --tokenizer these tokens have no text here: `ksa train` and `ksa eval` take them, `ksa generate` "
+          "and "
+          "`ksa data inspect` cannot spell them\n");
+    }
   });
 }
 

@@ -13,13 +13,13 @@ namespace ksa {
 namespace {
 
 constexpr const char* kExamples = R"(Examples:
-  ksa data inspect shards/book                       a folder that holds train and validation
+  ksa data inspect shards/book      # a folder that holds train and validation
   ksa data inspect shards/book/train --document 17
   ksa data inspect shards/a --validation shards/b/validation
 
 Prints counts, a histogram of document lengths and a sample of the text. With a validation part it also prints that
-part's cross-entropy under unigram and bigram counts of the training part, in nats a token: floors that a model has to
-beat.)";
+part's cross-entropy under counts of the training part, in nats a token: unigram, bigram, and 4-gram with Witten-Bell
+smoothing. They are floors: a model that does not get below the last has learnt nothing that counting would not give.)";
 
 struct InspectOptions {
   std::string folder;
@@ -77,6 +77,11 @@ void Inspect(const InspectOptions& options) {
              entropy.train_tokens,
              train.path());
   fmt::print("  unigram {:.4f} nats a token\n  bigram  {:.4f} nats a token\n", entropy.unigram, entropy.bigram);
+  fmt::print("  4-gram  {:.4f} nats a token (Witten-Bell, {})\n",
+             entropy.ngram,
+             entropy.ngram_tokens == entropy.train_tokens
+                 ? "the same counts"
+                 : fmt::format("counts of the first {} tokens", entropy.ngram_tokens));
 }
 
 }  // namespace

@@ -1,14 +1,15 @@
 #include <algorithm>
-#include <map>
 #include <memory>
 
 #include <fmt/core.h>
 
+#include "data/shards/shard_folder.h"
 #include "data/tools/tokenize.h"
 #include "kernels/core/error.h"
 #include "kernels/core/threads.h"
 #include "trainer/commands/data_commands.h"
 #include "trainer/commands/number_option.h"
+#include "trainer/commands/option_values.h"
 #include "trainer/step/cores.h"
 
 namespace ksa {
@@ -18,6 +19,7 @@ constexpr const char* kExamples = R"(Examples:
   ksa data tokenize --input book.txt --output shards/book --tokenizer byte
   ksa data tokenize --input a.txt b.txt --output shards/ab --tokenizer byte --documents blank-line --validation-fraction 0.01
   ksa data tokenize --input web.jsonl --jsonl-field text --output shards/web --tokenizer bpe.model --shards 16 --threads 8
+  ksa data tokenize --input web.jsonl --jsonl-field text --output shards/qwen --tokenizer Qwen3-0.6B/tokenizer.json
 
 Documents are lines unless --documents says otherwise. With --validation-fraction, DIR/train and DIR/validation are the
 shard folders, else DIR is. The output appears when everything is written, or not at all.
@@ -48,25 +50,51 @@ void AddDataTokenizeCommand(CLI::App& data) {
   CLI::App* command = data.add_subcommand("tokenize", "Turn UTF-8 text or JSONL into token shards");
   const auto options = std::make_shared<TokenizeOptions>();
   options->threads = AvailableCores(1);
-  command->add_option("--input", options->inputs, "Text files, or folders of them")->required()->expected(1, -1);
-  command->add_option("--output", options->output, "Folder to make; it must not exist, or be empty")->required();
-  command->add_option("--tokenizer", options->tokenizer, "`byte`, or the file of a SentencePiece model")->required();
-  const std::map<std::string, Documents> kinds = {
-      {"line", Documents::kLine}, {"file", Documents::kFile}, {"blank-line", Documents::kBlankLine}};
-  CLI::Option* documents = command->add_option("--documents", options->encode.documents, "line, file or blank-line")
-                               ->transform(CLI::CheckedTransformer(kinds));
-  command->add_option("--jsonl-field", options->encode.jsonl_field, "Read JSON lines; a document is this field of each")
-      ->excludes(documents);
-  command->add_option("--validation-fraction", options->validation_fraction, "Share of the documents to hold out")
-      ->check(FiniteNumber(0, 1));
-  const std::map<std::string, InvalidUtf8> policies = {{"error", InvalidUtf8::kError},
-                                                       {"replace", InvalidUtf8::kReplace}};
-  command->add_option("--invalid-utf8", options->encode.invalid_utf8, "error (default), or replace by U+FFFD")
-      ->transform(CLI::CheckedTransformer(policies));
-  command->add_option("--shards", options->shards, "Shards of the training part, at most")->capture_default_str();
-  command->add_option("--threads", options->threads, "Tokenizing threads")
+  command->add_option("--input", options->inputs, "text files, also compressed (gzip, zstd), or folders of them")
+      ->required()
+      ->expected(1, -1)
+      ->type_name("PATH")
+      ->group("Text");
+  CLI::Option* documents =
+      command->add_option("--documents", options->encode.documents, "what a document is")
+          ->transform(Choice<Documents>(
+              {{"line", Documents::kLine}, {"file", Documents::kFile}, {"blank-line", Documents::kBlankLine}}))
+          ->default_str("line")
+          ->group("Text");
+  command->add_option("--jsonl-field", options->encode.jsonl_field, "read JSON lines; a document is this field of each")
+      ->type_name("NAME")
+      ->excludes(documents)
+      ->group("Text");
+  command->add_option("--invalid-utf8", options->encode.invalid_utf8, "text that is not UTF-8; replace: by U+FFFD")
+      ->transform(Choice<InvalidUtf8>({{"error", InvalidUtf8::kError}, {"replace", InvalidUtf8::kReplace}}))
+      ->default_str("error")
+      ->group("Text");
+  command->add_option("--tokenizer", options->tokenizer, "bytes; a SentencePiece model, tokenizer.json, .tiktoken")
+      ->required()
+      ->type_name("byte|FILE")
+      ->group("Tokens");
+  command
+      ->add_flag(
+          "--special-tokens",
+          [options](int64_t) { options->special_tokens = SpecialTokens::kTokens; },
+          "the text of a special token (<|endoftext|>) becomes that token instead of text")
+      ->group("Tokens");
+  command->add_option("--output", options->output, "folder to make; it must not exist, or be empty")
+      ->required()
+      ->type_name("DIR")
+      ->group("Shards");
+  command->add_option("--validation-fraction", options->validation_fraction, "share of the documents to hold out")
+      ->check(FiniteNumber(0, 1))
+      ->default_str("none")
+      ->group("Shards");
+  command->add_option("--shards", options->shards, "shards of the training part, at most")
       ->capture_default_str()
-      ->check(CLI::Range(1, kMaxThreads));
+      ->check(WholeNumber(1, kMostShards))
+      ->group("Shards");
+  command->add_option("--threads", options->threads, "tokenizing threads")
+      ->default_str("the cores this process may use")
+      ->check(WholeNumber(1, kMaxThreads))
+      ->group("Machine");
   command->footer(kExamples);
   options->warn = PrintDataWarning;
   command->callback([options] {

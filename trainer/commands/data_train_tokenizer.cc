@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <map>
 #include <memory>
 
 #include <fmt/core.h>
@@ -8,6 +7,7 @@
 #include "kernels/core/threads.h"
 #include "trainer/commands/data_commands.h"
 #include "trainer/commands/number_option.h"
+#include "trainer/commands/option_values.h"
 #include "trainer/step/cores.h"
 
 namespace ksa {
@@ -28,28 +28,46 @@ void AddDataTrainTokenizerCommand(CLI::App& data) {
   const auto options = std::make_shared<TrainTokenizerOptions>();
   SentencePieceTraining& training = options->training;
   training.threads = AvailableCores(1);
-  command->add_option("--input", options->inputs, "Text files, or folders of them")->required()->expected(1, -1);
-  command->add_option("--output", options->output, "FILE.model to make; it must not exist")->required();
-  command->add_option("--vocab-size", training.vocab_size, "Tokens in all")
+  command->add_option("--input", options->inputs, "text files, or folders of them")
+      ->required()
+      ->expected(1, -1)
+      ->type_name("PATH")
+      ->group("Text");
+  command->add_option("--jsonl-field", options->jsonl_field, "read JSON lines; the text is this field of each")
+      ->type_name("NAME")
+      ->group("Text");
+  command->add_option("--invalid-utf8", options->replace_invalid_utf8, "text that is not UTF-8; replace: by U+FFFD")
+      ->transform(Choice<bool>({{"error", false}, {"replace", true}}))
+      ->default_str("error")
+      ->group("Text");
+  command->add_option("--max-sentences", training.max_sentences, "lines to learn from, drawn evenly; 0: all")
       ->capture_default_str()
-      ->check(CLI::Range(8, 1 << 24));
-  const std::map<std::string, SentencePieceKind> kinds = {{"bpe", SentencePieceKind::kBpe},
-                                                          {"unigram", SentencePieceKind::kUnigram}};
-  command->add_option("--kind", training.kind, "bpe (default) or unigram")->transform(CLI::CheckedTransformer(kinds));
-  command->add_flag("!--no-byte-fallback", training.byte_fallback, "Rare characters become <unk> instead of bytes");
-  command->add_option("--character-coverage", training.character_coverage, "Share of characters with their own piece")
+      ->check(WholeNumber(0))
+      ->group("Text");
+  command->add_option("--output", options->output, "FILE.model to make; it must not exist")
+      ->required()
+      ->type_name("FILE")
+      ->group("Model");
+  command->add_option("--vocab-size", training.vocab_size, "tokens in all")
       ->capture_default_str()
-      ->check(FiniteNumber(0.5, 1.0));
-  command->add_option("--max-sentences", training.max_sentences, "Lines to learn from, drawn evenly; 0: all")
+      ->check(WholeNumber(8, 1 << 24))
+      ->group("Model");
+  command->add_option("--kind", training.kind, "how pieces are found")
+      ->transform(
+          Choice<SentencePieceKind>({{"bpe", SentencePieceKind::kBpe}, {"unigram", SentencePieceKind::kUnigram}}))
+      ->default_str("bpe")
+      ->group("Model");
+  command->add_flag("!--no-byte-fallback", training.byte_fallback, "rare characters become <unk> instead of bytes")
+      ->group("Model");
+  command
+      ->add_option("--character-coverage", training.character_coverage, "share of characters with a piece of their own")
       ->capture_default_str()
-      ->check(WholeNumber(0));
-  command->add_option("--jsonl-field", options->jsonl_field, "Read JSON lines; the text is this field of each");
-  const std::map<std::string, bool> policies = {{"error", false}, {"replace", true}};
-  command->add_option("--invalid-utf8", options->replace_invalid_utf8, "error (default), or replace by U+FFFD")
-      ->transform(CLI::CheckedTransformer(policies));
-  command->add_option("--threads", training.threads, "Training threads")
-      ->capture_default_str()
-      ->check(CLI::Range(1, kMaxThreads));
+      ->check(FiniteNumber(0.5, 1.0))
+      ->group("Model");
+  command->add_option("--threads", training.threads, "training threads")
+      ->default_str("the cores this process may use")
+      ->check(WholeNumber(1, kMaxThreads))
+      ->group("Machine");
   command->footer(kExamples);
   command->callback([options] {
     const TrainTokenizerSummary summary = TrainTokenizer(*options);

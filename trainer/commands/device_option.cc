@@ -1,7 +1,11 @@
 #include "trainer/commands/device_option.h"
 
+#include <fmt/core.h>
+
 #include "kernels/core/gpu.h"
 #include "kernels/core/threads.h"
+#include "trainer/commands/number_option.h"
+#include "trainer/commands/option_values.h"
 #include "trainer/config/load.h"
 
 namespace ksa {
@@ -21,10 +25,14 @@ RuntimeOptions DeviceOption::Options(DType precision) const {
 }
 
 void AddDeviceOption(CLI::App& command, DeviceOption& option) {
-  command.add_option("--device", option.device, "auto (a GPU where there is one), cpu or cuda")
-      ->check(CLI::IsMember({"auto", "cpu", "cuda"}))
-      ->capture_default_str();
-  command.add_option("--threads", option.threads, "cores to use; default: all")->check(CLI::Range(1, kMaxThreads));
+  command.add_option("--device", option.device, "auto: a GPU where there is one")
+      ->check(Words({"auto", "cpu", "cuda"}))
+      ->capture_default_str()
+      ->group("Machine");
+  command.add_option("--threads", option.threads, "cores to use")
+      ->check(WholeNumber(1, kMaxThreads))
+      ->default_str(option.threads > 0 ? fmt::format("{}", option.threads) : "all")
+      ->group("Machine");
 }
 
 }  // namespace ksa

@@ -1,72 +1,129 @@
 #include "trainer/commands/eval.h"
 
 #include <algorithm>
+#include <cmath>
+#include <cstdio>
 #include <memory>
+#include <numbers>
 #include <optional>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
 #include "data/files/posix_file.h"
-#include "trainer/checkpoint/run_tokenizer.h"
+#include "trainer/commands/eval_sources.h"
 #include "trainer/commands/number_option.h"
 #include "trainer/commands/session.h"
+#include "trainer/evaluate/cache_line.h"
+#include "trainer/evaluate/position_bands.h"
+#include "trainer/evaluate/target_bytes.h"
 #include "trainer/evaluate/validation.h"
-#include "trainer/loop/trainer.h"
 
 namespace ksa {
 namespace {
 
 struct EvalOptions {
   std::string checkpoint;
-  std::string data;
-  int64_t samples = 0;          // 0: all
-  int32_t sequence_length = 0;  // 0: the run's
+  EvalInput input;
+  int64_t samples = 0;  // of each source; 0: all
   int32_t micro_batch_size = 4;
   DeviceOption device;
   std::string json;
 };
 
-// Positions in bands that double: 0, 1, 2-3, 4-7, ...
-struct Band {
-  int64_t first = 0;
-  int64_t last = 0;
-  double loss = 0.0;
-  double targets = 0.0;
+// What was found on one source, or on several together.
+struct Measured {
+  EvaluationSums sums;
+  std::optional<int64_t> bytes;  // of the targets' text; none: the tokenizer does not spell it
+
+  [[nodiscard]] std::optional<double> BitsPerByte() const {
+    return bytes.value_or(0) > 0 ? std::optional(ksa::BitsPerByte(sums.loss, *bytes)) : std::nullopt;
+  }
 };
 
-std::vector<Band> BandsOf(const EvaluationSums& sums) {
-  std::vector<Band> bands;
-  const auto positions = static_cast<int64_t>(sums.position_loss.size());
-  for (int64_t first = 0; first < positions; first = std::max<int64_t>(1, 2 * first)) {
-    Band band = {first, std::min(positions, std::max<int64_t>(1, 2 * first)) - 1};
-    for (int64_t i = first; i <= band.last; ++i) {
-      band.loss += sums.position_loss[static_cast<size_t>(i)];
-      band.targets += sums.position_targets[static_cast<size_t>(i)];
-    }
-    if (band.targets > 0) {
-      band.loss /= band.targets;
-    }
-    bands.push_back(band);
+Measured Measure(LoadedModel& loaded,
+                 const EvalSources& opened,
+                 const EvalSource& source,
+                 const EvenSamples& samples,
+                 int32_t micro_batch_size) {
+  Measured measured = {EvaluationSums(opened.sequence_length, samples.taken), std::nullopt};
+  BatchEvaluator evaluator(loaded.runtime(), loaded.model());
+  Batch batch;
+  int64_t bytes = 0;
+  for (int64_t first = 0; first < samples.taken; first += micro_batch_size) {
+    source.make_batch(samples, first, std::min<int64_t>(micro_batch_size, samples.taken - first), batch);
+    evaluator.Add(batch, first, loaded.mix(), measured.sums);
+    bytes += opened.tokenizer ? TargetBytes(batch, *opened.tokenizer) : 0;
   }
-  return bands;
+  if (opened.tokenizer) {
+    measured.bytes = bytes;
+  }
+  return measured;
 }
 
-void PrintTable(const EvaluationSums& sums) {
-  fmt::print("loss {:.4f} nats a token over {} targets\n\n  positions          loss   targets\n",
-             sums.MeanLoss(),
+// Of all targets of all sources.
+Measured Together(const std::vector<Measured>& parts) {
+  Measured all = parts.front();
+  for (size_t i = 1; i < parts.size(); ++i) {
+    all.sums.Append(parts[i].sums);
+    if (all.bytes && parts[i].bytes) {
+      *all.bytes += *parts[i].bytes;
+    }
+  }
+  return all;
+}
+
+void Print(const EvalSource& source, const EvenSamples& samples, const EvalSources& opened, const Measured& measured) {
+  const EvaluationSums& sums = measured.sums;
+  const std::optional<double> error = sums.StandardError();
+  const std::optional<double> bits = measured.BitsPerByte();
+  fmt::print("\n{} ({}): {} of {} samples of {} tokens, {} targets\n",
+             source.name,
+             source.path,
+             samples.taken,
+             samples.there,
+             opened.sequence_length,
              sums.targets);
-  for (const Band& band : BandsOf(sums)) {
-    fmt::print("  {:>6} - {:<6} {:>9.4f} {:>9.0f}\n", band.first, band.last, band.loss, band.targets);
-  }
+  fmt::print("loss {:.4f}{} nats a token, {:.4f} bits a token, {}perplexity {:.4g}\n",
+             sums.MeanLoss(),
+             error ? fmt::format(" +- {:.4f}", *error) : "",
+             sums.MeanLoss() / std::numbers::ln2,
+             bits ? fmt::format("{:.4f} bits a byte, ", *bits) : "",
+             std::exp(sums.MeanLoss()));
 }
 
-void WriteJson(File& file, const EvaluationSums& sums) {
-  nlohmann::json json = {{"loss", sums.MeanLoss()}, {"targets", sums.targets}};
+void PrintBands(const ModelConfig& model, const EvaluationSums& sums) {
+  const std::optional<int64_t> window = TextWindow(model);
+  fmt::print("\nloss by position{}\n\n{}",
+             window ? fmt::format("; a text window is {} tokens", *window) : "",
+             RenderBands(sums, window));
+}
+
+nlohmann::ordered_json JsonOf(const Measured& measured) {
+  const EvaluationSums& sums = measured.sums;
+  const auto known = [](const std::optional<double>& value) {
+    return value ? nlohmann::ordered_json(*value) : nlohmann::ordered_json();
+  };
+  nlohmann::ordered_json json = {{"loss", sums.MeanLoss()},
+                                 {"standard_error", known(sums.StandardError())},
+                                 {"bits_per_byte", known(measured.BitsPerByte())},
+                                 {"by_position", nlohmann::ordered_json::array()}};
   for (size_t i = 0; i < sums.position_loss.size(); ++i) {
     const double targets = sums.position_targets[i];
-    json["position_loss"].push_back(targets > 0 ? nlohmann::json(sums.position_loss[i] / targets) : nlohmann::json());
+    json["by_position"].push_back(known(targets > 0 ? std::optional(sums.position_loss[i] / targets) : std::nullopt));
+  }
+  return json;
+}
+
+void WriteJson(File& file, const EvalSources& opened, const std::vector<Measured>& measured) {
+  nlohmann::ordered_json json = JsonOf(Together(measured));
+  for (size_t i = 0; measured.size() > 1 && i < measured.size(); ++i) {
+    nlohmann::ordered_json source = {{"name", opened.sources[i].name}};
+    source.update(JsonOf(measured[i]));
+    json["sources"].push_back(std::move(source));
   }
   const std::string text = json.dump(2) + "\n";
   file.Write(text.data(), static_cast<int64_t>(text.size()));
@@ -79,36 +136,21 @@ void Eval(const EvalOptions& options) {
     json = File::Create(options.json);  // before the work, not after
   }
   LoadedModel loaded(options.checkpoint, options.device);
-  DatasetConfig data = DatasetConfigOf(loaded.config());
-  data.train.clear();
-  data.validation = {{options.data, "data"}};
-  const int64_t longest = loaded.config().model.max_position_embeddings;
-  if (options.sequence_length > longest) {
-    Fail(ExitCode::kUsage, "--sequence-length {} is beyond the model's {} positions", options.sequence_length, longest);
+  const EvalSources opened = OpenEvalSources(loaded, options.input);
+  for (const std::string& warning : opened.warnings) {
+    fmt::print(stderr, "ksa: warning: {}\n", warning);
   }
-  if (options.sequence_length > 0) {
-    data.sequence_length = options.sequence_length;
+  fmt::print("{}\n", loaded.checkpoint().path);
+  std::vector<Measured> measured;
+  for (const EvalSource& source : opened.sources) {
+    const EvenSamples samples = TakeEvenly(options.samples > 0 ? options.samples : source.samples, source.samples);
+    measured.push_back(Measure(loaded, opened, source, samples, options.micro_batch_size));
+    Print(source, samples, opened, measured.back());
+    PrintBands(loaded.config().model, measured.back().sums);
   }
-  const Dataset dataset(data);
-  if (!CheckTokenizer(loaded.checkpoint(), dataset)) {
-    fmt::print(stderr,
-               "ksa: warning: {}: its tokenizer is not kept beside it; whether it is that of {} is not checked\n",
-               loaded.checkpoint().path,
-               options.data);
-  }
-  Evaluator evaluator(loaded.runtime(), loaded.model(), dataset, options.micro_batch_size);
-  const int64_t all = dataset.validation_sources()[0].samples;
-  const EvenSamples samples = TakeEvenly(options.samples > 0 ? options.samples : all, all);
-  const EvaluationSums sums = *evaluator.Run(0, samples, loaded.mix());  // nobody interrupts it
-  fmt::print("{}\n{}: {} of {} samples of {} tokens\n",
-             loaded.checkpoint().path,
-             options.data,
-             samples.taken,
-             all,
-             data.sequence_length);
-  PrintTable(sums);
+  fmt::print("\n{}\n", RenderKvCache(loaded.config().model, opened.sequence_length));
   if (json.has_value()) {
-    WriteJson(*json, sums);
+    WriteJson(*json, opened, measured);
   }
 }
 
@@ -116,26 +158,40 @@ void Eval(const EvalOptions& options) {
 
 void AddEvalCommand(CLI::App& app) {
   const auto options = std::make_shared<EvalOptions>();
-  CLI::App* command = app.add_subcommand("eval", "Loss of a checkpoint on held-out shards, whole and by position");
+  CLI::App* command = app.add_subcommand("eval", "Loss of a checkpoint on held-out text, whole and by position");
   command->add_option("checkpoint", options->checkpoint, "checkpoint, or run folder (its newest)")
       ->required()
       ->type_name("CKPT");
-  command->add_option("--data", options->data, "shard folder, made with the run's tokenizer")
-      ->required()
-      ->type_name("DIR");
-  command->add_option("--samples", options->samples, "read only N samples, spread evenly; default: all")
+  CLI::Option* data =
+      command
+          ->add_option("--data",
+                       options->input.data,
+                       "shard folder, made with the run's tokenizer; default: the run's own validation data")
+          ->type_name("DIR");
+  command->add_option("--text", options->input.text, "a text instead, as one document; needs no shards")
+      ->type_name("FILE")
+      ->excludes(data);
+  command->add_option("--samples", options->samples, "read only N samples of each source, spread evenly; default: all")
       ->type_name("N")
       ->check(WholeNumber(1));
-  command->add_option("--sequence-length", options->sequence_length, "tokens a sample; default: the run's")
+  command->add_option("--sequence-length", options->input.sequence_length, "tokens a sample; default: the run's")
       ->type_name("T")
       ->check(WholeNumber(1));
-  command->add_option("--micro-batch-size", options->micro_batch_size, "samples a forward pass")->check(WholeNumber(1));
+  command->add_option("--micro-batch-size", options->micro_batch_size, "samples a forward pass")
+      ->capture_default_str()
+      ->check(WholeNumber(1));
   AddDeviceOption(*command, options->device);
-  command->add_option("--json", options->json, "write the loss at every position to FILE")->type_name("FILE");
+  command
+      ->add_option(
+          "--json", options->json, "write loss, standard error, bits a byte and the loss at every position to FILE")
+      ->type_name("FILE");
   command->footer(
       "Examples:\n"
-      "  ksa eval runs/quickstart --data runs/corpus/quickstart/validation\n"
-      "  ksa eval runs/quickstart/checkpoints/step_00001000 --data shards --samples 100 --json loss.json");
+      "  ksa eval runs/quickstart\n"
+      "  ksa eval runs/quickstart --text README.md\n"
+      "  ksa eval runs/quickstart/checkpoints/step_00001000 --data runs/corpus/quickstart/validation --samples 100 \\\n"
+      "    --json loss.json\n"
+      "The standard error says how far the loss on other text of the same kind may be off.");
   command->callback([options] { Eval(*options); });
 }
 

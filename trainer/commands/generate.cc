@@ -26,8 +26,9 @@ struct GenerateOptions {
   DeviceOption device;
 };
 
-// Logits after the last of `ids`, over the ids of text alone. The whole context is computed again for every token.
-std::vector<double> NextLogits(LoadedModel& loaded, const std::vector<int32_t>& ids) {
+// Logits after the last of `ids`, over the first `vocabulary` ids: those of text that the tokenizer knows. The whole
+// context is computed again for every token.
+std::vector<double> NextLogits(LoadedModel& loaded, const std::vector<int32_t>& ids, int64_t vocabulary) {
   const ExecContext cx = loaded.runtime().Context();
   const auto length = static_cast<int32_t>(ids.size());
   const Tensor tokens = cx.Empty({length}, DType::kI32);
@@ -38,7 +39,7 @@ std::vector<double> NextLogits(LoadedModel& loaded, const std::vector<int32_t>& 
   const HostCopy row(logits, cx.stream);
   std::vector<double> wide(static_cast<size_t>(logits.size()));
   Copy(row.view(), {wide.data(), DType::kF64, {}, {logits.size()}}, {});
-  wide.resize(static_cast<size_t>(loaded.config().model.vocab_size));
+  wide.resize(static_cast<size_t>(vocabulary));
   return wide;
 }
 
@@ -48,6 +49,17 @@ void Generate(const GenerateOptions& options) {
   }
   LoadedModel loaded(options.checkpoint, options.device);
   const std::unique_ptr<Tokenizer> tokenizer = loaded.OpenRunTokenizer();
+  if (!tokenizer->SpellsText()) {
+    Fail(ExitCode::kBadData,
+         "{}: its data was imported without a tokenizer ('{}', {} tokens), so that no prompt can be spelled in its "
+         "tokens "
+         "and none of them has a text. `ksa eval` measures such a model; to have text, import the tokens with "
+         "--tokenizer "
+         "FILE and train on that",
+         options.checkpoint,
+         tokenizer->name(),
+         tokenizer->vocab_size());
+  }
   std::vector<int32_t> ids;
   tokenizer->Encode(options.prompt, ids);
   const size_t prompt = ids.size();
@@ -60,7 +72,8 @@ void Generate(const GenerateOptions& options) {
     // Beyond the model's positions only the last ones are context.
     const size_t context = std::min(ids.size(), longest);
     const std::vector<int32_t> window(ids.end() - static_cast<std::ptrdiff_t>(context), ids.end());
-    const int32_t next = SampleToken(NextLogits(loaded, window), options.sampling, static_cast<uint64_t>(step));
+    const int32_t next =
+        SampleToken(NextLogits(loaded, window, tokenizer->vocab_size()), options.sampling, static_cast<uint64_t>(step));
     if (next == tokenizer->eos_id()) {
       break;
     }
@@ -83,11 +96,16 @@ void AddGenerateCommand(CLI::App& app) {
       ->check(WholeNumber(0));
   command->add_option("--temperature", options->sampling.temperature, "0: always the likeliest token")
       ->capture_default_str()
+      ->group("Sampling")
       ->check(FiniteNumber(0));
   command->add_option("--top-k", options->sampling.top_k, "sample among the K likeliest tokens; 0: all")
       ->capture_default_str()
+      ->group("Sampling")
       ->check(WholeNumber(0));
-  command->add_option("--seed", options->sampling.seed, "of the random choices")->capture_default_str();
+  command->add_option("--seed", options->sampling.seed, "of the random choices")
+      ->check(WholeNumber(0))
+      ->capture_default_str()
+      ->group("Sampling");
   AddDeviceOption(*command, options->device);
   command->footer(
       "Examples:\n"

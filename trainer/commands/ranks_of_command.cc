@@ -11,10 +11,17 @@
 
 namespace ksa {
 
-void EndAllRanks(const Error& error, int rank, const std::string& host) {
+void EndAllRanks(const Error& error,
+                 int rank,
+                 const std::string& host,
+                 const std::function<void(const std::string&)>& record) {
   if (rank > 0) {
     std::this_thread::sleep_for(std::chrono::milliseconds(500));
-    fmt::print(stderr, "ksa: rank {} on host {}: {}\n", rank, host, error.what());
+    const std::string text = fmt::format("rank {} on host {}: {}", rank, host, error.what());
+    fmt::print(stderr, "ksa: {}\n", text);
+    if (record) {
+      record(text);
+    }
   } else {
     fmt::print(stderr, "ksa: {}\n", error.what());
   }

@@ -12,8 +12,12 @@
 namespace ksa {
 
 // Prints an error and ends every rank with its code. Errors that all ranks see are printed once: the others wait for
-// rank 0 to end the job, and speak only when it does not, because the error is theirs alone.
-[[noreturn]] void EndAllRanks(const Error& error, int rank, const std::string& host);
+// rank 0 to end the job, and speak only when it does not, because the error is theirs alone. `record` gets what such a
+// rank says, for a log.
+[[noreturn]] void EndAllRanks(const Error& error,
+                              int rank,
+                              const std::string& host,
+                              const std::function<void(const std::string&)>& record = {});
 
 // What `body` is run with on each rank.
 struct RankOfCommand {

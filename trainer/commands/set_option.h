@@ -6,6 +6,8 @@
 
 #include <CLI/CLI.hpp>
 
+#include "kernels/core/error.h"
+
 namespace ksa {
 
 // Call it after the command's own positionals; `sets` must live as long as the command. Both `--set a=1 --set b=2` and
@@ -18,7 +20,17 @@ inline void AddSetOption(CLI::App& command, std::vector<std::string>& sets, cons
   command.add_option_function<std::vector<std::string>>("--set", append, description)
       ->type_name("KEY=VALUE")
       ->allow_extra_args(false);
-  command.add_option_function<std::vector<std::string>>("values", append)->group("");  // not shown in --help
+  const auto append_rest = [append](const std::vector<std::string>& values) {
+    for (const std::string& value : values) {
+      if (value.find('=') == std::string::npos) {
+        Fail(ExitCode::kUsage,
+             "unexpected argument '{}': one file is enough, and values are key=value behind --set",
+             value);
+      }
+    }
+    append(values);
+  };
+  command.add_option_function<std::vector<std::string>>("values", append_rest)->group("");  // not shown in --help
 }
 
 }  // namespace ksa

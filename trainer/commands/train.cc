@@ -16,6 +16,7 @@
 #include "trainer/commands/set_option.h"
 #include "trainer/config/load.h"
 #include "trainer/loop/memory_plan.h"
+#include "trainer/loop/micro_batch_size.h"
 #include "trainer/loop/ranks.h"
 #include "trainer/loop/trainer.h"
 #include "trainer/run/exit_deadline.h"
@@ -30,6 +31,7 @@ struct TrainOptions {
   std::vector<std::string> sets;
   bool dry_run = false;
   std::optional<std::string> trace;
+  Invocation invocation;
   std::chrono::steady_clock::time_point begin = std::chrono::steady_clock::now();  // of the program
 };
 
@@ -46,36 +48,42 @@ constexpr unsigned kMostTakeDown = 60;
 
 // What the ranks settle before any of them computes: that they were given the same, where they compute, their mesh.
 // Every error is thrown by all ranks alike.
-void SettleOnAllRanks(LoadedConfig& loaded, const TrainOptions& options, Communicator& world, const RankPlace& own) {
+void SettleOnAllRanks(
+    LoadedConfig& loaded, const TrainOptions& options, Communicator& world, const RankPlace& own, Logger& logger) {
   CheckSameOnAllRanks(world, own.host, StartFacts(loaded.config));
   ResolveDeviceOfRanks(loaded.config, GatherPlaces(world, own));
   CheckAgainstRanks(loaded.config, world.size());
   if (world.rank() == 0) {
     for (const std::string& warning : loaded.warnings) {
-      fmt::print(stderr, "{}: warning: {}\n", options.config, warning);
+      logger.Warn(fmt::format("{}: {}", options.config, warning));
     }
   }
 }
 
 // Says how the run ended while everything is still up: what takes it down may hang, and then the cause must be known
 // and the exit code be right. An error among several ranks may be one rank's alone, and ends them all here.
-void SayEnd(const RunEnd& end, Communicator& world, const std::string& host) {
+void SayEnd(const RunEnd& end, Communicator& world, const std::string& host, Logger& logger, ColorChoice color) {
   if (end.failed && world.size() > 1) {
-    EndAllRanks(Error(end.code, end.message), world.rank(), host);
+    EndAllRanks(Error(end.code, end.message), world.rank(), host, [&](const std::string& text) {
+      logger.Record("error: " + text);
+    });
   }
   if (!end.message.empty() && world.rank() == 0) {
-    fmt::print(stderr, "ksa: {}\n", end.message);
+    PrintError(end.message, color);
   }
   std::fflush(nullptr);
   EndWithin(kMostTakeDown, end.code);
 }
 
 // On a GPU memory is planned first, so that a run that does not fit ends here and not in the middle of a step.
-ExitCode TrainOnDevice(const Config& config,
+ExitCode TrainOnDevice(Config& config,
                        const TrainOptions& options,
                        Communicator& world,
                        const RankPlace& place,
-                       Watchdog& watchdog) {
+                       Watchdog& watchdog,
+                       Logger& logger) {
+  const int64_t free_bytes = FreeBytes(config.run.device, place.local_rank, place.local_size);
+  const std::string micro_batch = ResolveMicroBatch(config, world, free_bytes);
   RuntimeOptions runtime_options = {.mesh = MeshOf(config.parallel, world.size()),
                                     .sequence_parallel = config.parallel.sequence_parallel,
                                     .ordinal = place.local_rank,
@@ -85,7 +93,9 @@ ExitCode TrainOnDevice(const Config& config,
   TrainerOptions trainer_options = {.dry_run = options.dry_run,
                                     .trace = options.trace,
                                     .memory_table = "",
+                                    .micro_batch = micro_batch,
                                     .host = place.host,
+                                    .invocation = options.invocation,
                                     .begin = options.begin};
   if (config.run.device == DeviceChoice::kCuda) {
     const MemoryPlan plan = PlanMemory(config, world.size(), world.rank());
@@ -96,10 +106,10 @@ ExitCode TrainOnDevice(const Config& config,
   }
   Runtime runtime(world, runtime_options);
   runtime.SetWatchdog(&watchdog);
-  Trainer trainer(config, runtime, std::move(trainer_options));
+  Trainer trainer(config, runtime, logger, std::move(trainer_options));
   const RunEnd end = trainer.Run();
   watchdog.Enter(Phase::kShutDown);
-  SayEnd(end, world, place.host);
+  SayEnd(end, world, place.host, logger, options.invocation.color);
   return end.code;
 }
 
@@ -115,11 +125,12 @@ ExitCode Train(const TrainOptions& options) {
                            .local_rank = mpi.local_rank(),
                            .local_size = mpi.local_size(),
                            .gpus = GpuCount()};
+  Logger logger(world->rank(), options.invocation.color);
   watchdog.SetRank(world->rank(), place.host);
   watchdog.SetPoll(PollNcclErrors);
   world->SetObserver(&watchdog);
   try {
-    ThrowAsErrors([&] { SettleOnAllRanks(loaded, options, *world, place); });
+    ThrowAsErrors([&] { SettleOnAllRanks(loaded, options, *world, place, logger); });
   } catch (const Error& error) {
     if (world->size() == 1) {
       throw;
@@ -129,7 +140,7 @@ ExitCode Train(const TrainOptions& options) {
   ExitCode code = ExitCode::kDone;
   try {
     watchdog.Enter(Phase::kSetUp);
-    ThrowAsErrors([&] { code = TrainOnDevice(loaded.config, options, *world, place, watchdog); });
+    ThrowAsErrors([&] { code = TrainOnDevice(loaded.config, options, *world, place, watchdog, logger); });
   } catch (const Error& error) {
     watchdog.Enter(Phase::kShutDown);
     if (world->size() == 1) {
@@ -142,13 +153,14 @@ ExitCode Train(const TrainOptions& options) {
 
 }  // namespace
 
-void AddTrainCommand(CLI::App& app, CommandResult& result) {
+void AddTrainCommand(CLI::App& app, const Invocation& invocation, CommandResult& result) {
   const auto options = std::make_shared<TrainOptions>();
   CLI::App* command = app.add_subcommand("train", "Pretrain a model, or resume where the run folder stands");
   command->add_option("config", options->config, "run configuration (YAML)")->required()->type_name("CONFIG");
   AddSetOption(*command, options->sets, "replace a value: key=value, as often as needed");
-  command->add_flag(
-      "--dry-run", options->dry_run, "everything up to update 1, then one update in memory; writes nothing");
+  command->add_flag("--dry-run",
+                    options->dry_run,
+                    "everything up to update 1, then three updates in memory and an estimate; writes nothing");
   command->add_option("--trace", options->trace, "write a Chrome trace of the third update to FILE")->type_name("FILE");
   command->footer(
       "Examples:\n"
@@ -162,7 +174,8 @@ void AddTrainCommand(CLI::App& app, CommandResult& result) {
       "KSA_WATCHDOG_SECONDS (600; 0: never): a rank that makes no progress for so long says where it hangs and ends "
       "the "
       "job\nwith exit code 75; set-up, checkpoints and shutdown may take three times as long.");
-  command->callback([options, &result] {
+  command->callback([options, &invocation, &result] {
+    options->invocation = invocation;
     result.prints_result = options->dry_run;  // else log.txt is the record
     result.code = Train(*options);
   });

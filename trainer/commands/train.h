@@ -4,9 +4,11 @@
 #include <CLI/CLI.hpp>
 
 #include "trainer/commands/command_result.h"
+#include "trainer/observe/invocation.h"
 
 namespace ksa {
 
-void AddTrainCommand(CLI::App& app, CommandResult& result);
+// `invocation` is read when the command runs.
+void AddTrainCommand(CLI::App& app, const Invocation& invocation, CommandResult& result);
 
 }  // namespace ksa

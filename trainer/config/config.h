@@ -1,6 +1,6 @@
 // Config: everything a run is told, every default resolved. Plain values; trainer/config/load.h makes them from YAML.
 // Keys, types, defaults: docs/configuration.md. What stays open until the device or the number of ranks is known is
-// kAuto or an empty optional here, and is filled in by ResolveDevice and CheckAgainstRanks.
+// kAuto or an empty optional here, and is filled in by ResolveDevice, CheckAgainstRanks and ResolveMicroBatch.
 #pragma once
 
 #include <cstdint>
@@ -17,6 +17,9 @@ namespace ksa {
 enum class DeviceChoice : int { kAuto, kCpu, kCuda };
 enum class ScheduleKind : int { kWsd, kCosine, kConstant };
 enum class DecayShape : int { kLinear, kSqrt };
+
+// How checkpoint.load makes parameters that its source lacks: from others of the source, or with initial values.
+enum class NewParameters : int { kCopy, kInit };
 
 struct RunConfig {
   std::string name;
@@ -40,12 +43,12 @@ struct DataConfig {
 };
 
 struct TrainingConfig {
-  int32_t sequence_length = 0;       // T, text tokens
-  int32_t global_batch_size = 0;     // sequences an update
-  int32_t micro_batch_size = 1;      // sequences a forward pass of a rank
-  int64_t max_steps = 0;             // updates; from max_tokens if that was given
-  std::optional<int64_t> hard_stop;  // update after which the run ends, schedule unchanged
-  std::optional<DType> precision;    // none until ResolveDevice: fp32 on CPU, bf16 on CUDA
+  int32_t sequence_length = 0;                  // T, text tokens
+  int32_t global_batch_size = 0;                // sequences an update
+  std::optional<int32_t> micro_batch_size = 1;  // sequences a forward pass of a rank; none until ResolveMicroBatch
+  int64_t max_steps = 0;                        // updates; from max_tokens if that was given
+  std::optional<int64_t> hard_stop;             // update after which the run ends, schedule unchanged
+  std::optional<DType> precision;               // none until ResolveDevice: fp32 on CPU, bf16 on CUDA
   Recompute recompute = Recompute::kNone;
 
   friend bool operator==(const TrainingConfig&, const TrainingConfig&) = default;
@@ -85,11 +88,14 @@ struct ParallelConfig {
 struct CheckpointConfig {
   int64_t interval = 1000;  // updates
   int32_t keep_last = 2;
+  int64_t keep_every = 0;  // updates; checkpoints of its multiples stay for good; 0: none
   bool async = false;
   std::string resume = "auto";      // "auto", "never" or the path of a checkpoint
-  std::optional<std::string> load;  // path of a checkpoint whose weights alone are taken
+  std::optional<std::string> load;  // a checkpoint or Hugging Face folder whose weights are taken
+  NewParameters new_parameters = NewParameters::kCopy;
   std::vector<std::string> allow_change;
-  int32_t retries = 5;  // further tries of a save that failed
+  int32_t retries = 5;     // further tries of a save that failed
+  bool export_hf = false;  // a Hugging Face folder beside the last checkpoint
 
   friend bool operator==(const CheckpointConfig&, const CheckpointConfig&) = default;
 };

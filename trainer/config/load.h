@@ -39,7 +39,7 @@ struct LoadedConfig {
 [[nodiscard]] bool BuildHasCuda();
 
 // Fills in run.device and training.precision where they are open. fp64 stays on the CPU. Error(kConfig) when cuda is
-// asked for and not available.
+// asked for and not available, or taken for a model that has layers without kernels for GPUs.
 void ResolveDevice(Config& config, bool cuda_available);
 
 // The rules that need the number of ranks; fills in parallel.data. Error(kConfig) with every broken rule.

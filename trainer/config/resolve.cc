@@ -88,6 +88,12 @@ void ResolveDevice(Config& config, bool cuda_available) {
   if (config.run.device == DeviceChoice::kCuda && !cuda_available) {
     Fail(ExitCode::kConfig, "run.device: cuda, but no GPU is visible; use auto or cpu, or look at nvidia-smi");
   }
+  if (config.run.device == DeviceChoice::kCuda) {
+    const std::string problem = config.model.GpuProblem();
+    if (!problem.empty()) {
+      Fail(ExitCode::kConfig, "run.device: {}", problem);
+    }
+  }
   if (!config.training.precision) {
     config.training.precision = config.run.device == DeviceChoice::kCuda ? DType::kBF16 : DType::kF32;
   }

@@ -50,6 +50,9 @@ void CheckNumbers(const RuleCheck& check);
 // What is wrong when `ranks` ranks run a complete configuration, one problem an entry.
 [[nodiscard]] std::vector<std::string> MeshProblems(const Config& config, int ranks);
 
+// The same with the rules of `parallel` that do not need the number of ranks, for a mesh that no file was checked for.
+[[nodiscard]] std::vector<std::string> WhyNotMesh(const Config& config, int ranks);
+
 // All others.
 void CheckRunRules(const Draft& draft, const Given& given, Problems& problems);
 

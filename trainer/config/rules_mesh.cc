@@ -63,7 +63,7 @@ std::string TensorSizes(const ModelConfig& model) {
 // The meshes of `ranks` ranks that nothing speaks against, "data x context x tensor" each.
 std::vector<std::string> ValidMeshes(const Config& config, int ranks) {
   std::vector<std::string> meshes;
-  const int64_t micro_batches = config.training.global_batch_size / config.training.micro_batch_size;
+  const int64_t micro_batches = config.training.global_batch_size / config.training.micro_batch_size.value_or(1);
   for (int32_t tensor = 1; tensor <= ranks; ++tensor) {
     if (ranks % tensor != 0 || !TensorProblem(config.model, tensor).empty()) {
       continue;
@@ -148,16 +148,29 @@ std::vector<std::string> MeshProblems(const Config& config, int ranks) {
                     OtherMeshes(config, ranks))};
   }
   const int64_t data = ranks / model_ranks;
-  if (config.training.global_batch_size % (config.training.micro_batch_size * data) != 0) {
-    return {
-        fmt::format("training.global_batch_size: {} is not a multiple of micro_batch_size {} x {} data ranks; change "
-                    "one of them; {}",
-                    config.training.global_batch_size,
-                    config.training.micro_batch_size,
-                    data,
-                    OtherMeshes(config, ranks))};
+  if (config.training.global_batch_size % (config.training.micro_batch_size.value_or(1) * data) != 0) {
+    return {fmt::format("training.global_batch_size: {} is not a multiple of {}{} data ranks; change one of them; {}",
+                        config.training.global_batch_size,
+                        config.training.micro_batch_size
+                            ? fmt::format("micro_batch_size {} x ", *config.training.micro_batch_size)
+                            : "",
+                        data,
+                        OtherMeshes(config, ranks))};
   }
   return {};
+}
+
+std::vector<std::string> WhyNotMesh(const Config& config, int ranks) {
+  const Draft draft = ToDraft(config);
+  Problems broken;
+  Given given;
+  given.sections["parallel"].source = broken.AddFile("this mesh");
+  CheckMeshRules({draft, given, broken});
+  std::vector<std::string> problems = MeshProblems(config, ranks);
+  if (!broken.empty()) {
+    problems.insert(problems.begin(), broken.Report());
+  }
+  return problems;
 }
 
 }  // namespace ksa

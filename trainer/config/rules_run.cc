@@ -4,6 +4,7 @@
 
 #include "data/sampling/sample_order.h"
 #include "kernels/core/error.h"
+#include "model/mixers/registry.h"
 #include "trainer/config/rules.h"
 
 namespace ksa {
@@ -54,6 +55,13 @@ void CheckDevice(const RuleCheck& check) {
   if (config.run.device == DeviceChoice::kCuda && !BuildHasCuda()) {
     check.Fail({"run.device"}, "this program was built without CUDA; use cpu or auto, or build the preset 'cuda'");
   }
+  if (config.run.device == DeviceChoice::kCuda &&
+      check.given.Usable({"model.attention.pattern", "model.num_hidden_layers"})) {
+    const std::string problem = ResolveDefaults(check.draft).model.GpuProblem();
+    if (!problem.empty()) {
+      check.Fail({"run.device"}, problem);
+    }
+  }
   if (config.run.device == DeviceChoice::kCuda && config.training.precision == DType::kF64) {
     check.Fail({"training.precision"}, "fp64 runs on the CPU only; use bf16 or fp32, or run.device: cpu");
   }
@@ -64,14 +72,17 @@ void CheckBatch(const RuleCheck& check) {
   if (!check.given.Usable({"training.global_batch_size", "training.micro_batch_size"})) {
     return;
   }
-  const int64_t micro = config.training.micro_batch_size;
+  const std::optional<int32_t>& micro = config.training.micro_batch_size;
   const int64_t ranks = check.given.Usable({"parallel.data"}) ? config.parallel.data.value_or(1) : 1;
-  if (config.training.global_batch_size % (micro * ranks) != 0) {
+  if (config.training.global_batch_size % (micro.value_or(1) * ranks) != 0) {
+    const std::string size = micro ? fmt::format("micro_batch_size {}", *micro) : "";
+    const std::string data = ranks > 1 ? fmt::format("{} data ranks", ranks) : "";
     check.Fail({"training.global_batch_size"},
-               fmt::format("{} is not a multiple of micro_batch_size {}{}; change one of them",
+               fmt::format("{} is not a multiple of {}{}{}; change one of them",
                            config.training.global_batch_size,
-                           micro,
-                           ranks > 1 ? fmt::format(" x {} data ranks", ranks) : ""));
+                           size,
+                           micro && ranks > 1 ? " x " : "",
+                           data));
   }
 }
 
@@ -193,21 +204,7 @@ void CheckRunRules(const Draft& draft, const Given& given, Problems& problems) {
 }
 
 std::vector<std::string> Warnings(const Config& config) {
-  std::vector<std::string> warnings;
-  const ModelConfig& model = config.model;
-  const int32_t sequence = config.training.sequence_length;
-  const int32_t chunk = model.ChunkSize();
-  const int32_t chunks = (sequence + chunk - 1) / chunk;
-  if (model.HasSummaryRows() && LiveChunks(chunks, model.MinKsaWindow()) == 0) {
-    warnings.push_back(fmt::format(
-        "model.attention: no summary is live: a sequence of {} tokens has {} chunks of {}, and the smallest "
-        "window_chunks of the ksa layers is {}, so text sees all text before it and no summary; use a "
-        "smaller window_chunks or chunk_size, or longer sequences",
-        sequence,
-        chunks,
-        chunk,
-        model.MinKsaWindow()));
-  }
+  std::vector<std::string> warnings = MixerWarnings(config.model, config.training.sequence_length);
   if (config.evaluation.interval > 0 && config.data.validation.empty()) {
     warnings.push_back("evaluation.interval: nothing is validated, because data.validation names no source");
   }

@@ -4,13 +4,15 @@
 
 #include <fmt/core.h>
 
+#include "model/mixers/attention/options.h"
+#include "model/mixers/mla/mla.h"
 #include "trainer/config/schema.h"
 
 namespace ksa {
 namespace {
 
 // Kinds that are planned.
-constexpr std::array<const char*, 3> kPlanned = {"hca", "gdn", "mla"};
+constexpr std::array<const char*, 1> kPlanned = {"gdn"};
 
 // A codec whose values are one alternative of KeyValue; `none` is monostate.
 template <typename T>
@@ -45,11 +47,26 @@ Codec<KeyValue> OrNone(const Codec<T>& codec) {
           }};
 }
 
+// Whole numbers in plain digits: 0, or in [least, most].
+Codec<int64_t> ZeroOrIntegerCodec(int64_t least, int64_t most) {
+  const Codec<int64_t> any = IntegerCodec<int64_t>(0, most);
+  const std::string type = fmt::format("0 or integer from {} to {}", least, most);
+  return {type,
+          [any, type, least](const YamlNode& node, const Reporter& reporter, int64_t& out) {
+            if (!any.read(node, reporter, out)) {
+              return false;
+            }
+            return out == 0 || out >= least || reporter.Fail(node.place, fmt::format("must be {}, got {}", type, out));
+          },
+          any.write};
+}
+
 Codec<KeyValue> CodecOf(const KeyType& type) {
   const auto either = [&](const auto& codec) { return type.optional ? OrNone(codec) : AsKeyValue(codec); };
   switch (type.form) {
     case KeyType::Form::kInteger:
-      return either(IntegerCodec<int64_t>(type.least, type.most));
+      return either(type.or_zero ? ZeroOrIntegerCodec(type.least, type.most)
+                                 : IntegerCodec<int64_t>(type.least, type.most));
     case KeyType::Form::kTruth:
       return either(BoolCodec());
     case KeyType::Form::kName:
@@ -221,6 +238,10 @@ std::vector<Key> AttentionKeys() {
       "kinds of the layers, repeated over the depth; an entry may be a mapping of its kind and " + FieldsOfKinds(),
       ChangeClass::kRefused,
       [](Draft& d) -> std::vector<PatternEntry>& { return d.pattern; })};
+  for (const MixerKey& key : AttentionOptionKeys()) {
+    keys.push_back(KeyOf(key));
+  }
+  keys.push_back(KeyOf(ProjectionKey()));
   for (const MixerKind* kind : MixerKinds()) {
     for (const MixerKey& key : kind->Keys()) {
       keys.push_back(KeyOf(key));

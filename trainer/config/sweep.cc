@@ -13,6 +13,7 @@
 
 #include "data/files/paths.h"
 #include "kernels/core/error.h"
+#include "model/mixers/registry.h"
 #include "trainer/config/cell_report.h"
 #include "trainer/config/codec.h"
 #include "trainer/config/load.h"
@@ -181,16 +182,17 @@ void LoadCells(Sweep& sweep, const std::vector<CellPlan>& plans, const std::vect
 }
 
 // Where the text window w·k moves with k, a difference between cells can come from either. (The only window of a cell
-// that counts is the one it sets for all its ksa layers.)
+// that counts is the one it sets for all layers of a kind.)
 void WarnOfMovingWindow(Sweep& sweep) {
   std::map<int32_t, std::set<int64_t>> windows;  // by k
   std::set<int64_t> all;
   for (const SweepCell& cell : sweep.cells) {
     const ModelConfig& model = cell.config.model;
-    if (model.HasSummaryRows()) {
-      const int64_t window = int64_t{1} * model.ksa.chunk_size * model.ksa.window_chunks;
-      windows[model.ksa.chunk_size].insert(window);
-      all.insert(window);
+    for (const MixerKind* kind : KindsOf(model)) {
+      if (const std::optional<int64_t> window = kind->TextWindow(model)) {
+        windows[model.ChunkSize()].insert(*window);
+        all.insert(*window);
+      }
     }
   }
   const bool alike = std::all_of(

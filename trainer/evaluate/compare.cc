@@ -1,7 +1,6 @@
 #include "trainer/evaluate/compare.h"
 
 #include <algorithm>
-#include <bit>
 #include <cmath>
 #include <cstddef>
 #include <functional>
@@ -11,18 +10,12 @@
 #include <set>
 
 #include "data/files/paths.h"
-#include "kernels/core/allocator.h"
 #include "kernels/core/error.h"
-#include "kernels/core/host_allocator.h"
-#include "kernels/core/tensor.h"
 #include "trainer/checkpoint/checkpoint.h"
+#include "trainer/checkpoint/checkpoint_source.h"
 
 namespace ksa {
 namespace {
-
-bool SameBits(double a, double b) {
-  return std::bit_cast<uint64_t>(a) == std::bit_cast<uint64_t>(b) || (std::isnan(a) && std::isnan(b));
-}
 
 double Relative(double a, double b) {
   if (SameBits(a, b) || a == b) {
@@ -100,38 +93,6 @@ void CompareMetrics(const ComparedRun& a, const ComparedRun& b, const CompareRul
   }
 }
 
-double ElementOf(const Tensor& tensor, int64_t i) {
-  return tensor.dtype() == DType::kF64 ? tensor.As<double>()[i] : static_cast<double>(tensor.As<float>()[i]);
-}
-
-// Reads one tensor of both checkpoints. Different dtypes or shapes count as all elements different.
-TensorDifference CompareTensor(const Checkpoint& a,
-                               const TensorEntry& left,
-                               const Checkpoint& b,
-                               const TensorEntry* right) {
-  TensorDifference result{left.name, 0, 0};
-  if (right == nullptr || right->shape != left.shape || right->dtype != left.dtype) {
-    return {left.name, left.size(), std::numeric_limits<double>::infinity()};
-  }
-  HostAllocator allocator;
-  const Tensor x = ReadTensor(a, left, allocator);
-  const Tensor y = ReadTensor(b, *right, allocator);
-  double squares = 0;
-  double difference = 0;
-  for (int64_t i = 0; i < left.size(); ++i) {
-    const double p = ElementOf(x, i);
-    const double q = ElementOf(y, i);
-    result.different_elements += SameBits(p, q) ? 0 : 1;
-    squares += p * p;
-    difference += (p - q) * (p - q);
-  }
-  if (result.different_elements > 0) {
-    const double relative = std::sqrt(difference / squares);
-    result.relative_l2 = std::isnan(relative) ? std::numeric_limits<double>::infinity() : relative;
-  }
-  return result;
-}
-
 std::set<std::string> CheckpointNames(const std::string& run) {
   std::set<std::string> names;
   for (const std::string& path : ListCheckpoints(run)) {
@@ -151,19 +112,24 @@ void CompareCheckpoints(const ComparedRun& a, const ComparedRun& b, const Compar
   const Checkpoint x = OpenCheckpoint(a.path + "/checkpoints/" + common.back());
   const Checkpoint y = OpenCheckpoint(b.path + "/checkpoints/" + common.back());
   result.checkpoint_step = x.manifest.meta.step;
-  for (const TensorEntry& tensor : x.manifest.tensors) {
-    if (!rule.strict && !tensor.name.starts_with("weights/")) {
+  CheckpointSource left_source(x);
+  CheckpointSource right_source(y);
+  left_source.RefuseShortFiles();
+  right_source.RefuseShortFiles();
+  const auto counts = [&](const TensorInfo& tensor) { return rule.strict || tensor.name.starts_with("weights/"); };
+  for (const TensorInfo& tensor : left_source.tensors()) {
+    if (!counts(tensor)) {
       continue;
     }
     ++result.compared_tensors;
-    const TensorDifference difference = CompareTensor(x, tensor, y, y.manifest.Find(tensor.name));
+    const TensorDifference difference = CompareTensor(left_source, tensor, right_source);
     const bool equal = rule.rtol > 0 ? difference.relative_l2 <= rule.rtol : difference.different_elements == 0;
     if (!equal) {
       result.tensors.push_back(difference);
     }
   }
-  for (const TensorEntry& tensor : y.manifest.tensors) {
-    if ((rule.strict || tensor.name.starts_with("weights/")) && x.manifest.Find(tensor.name) == nullptr) {
+  for (const TensorInfo& tensor : right_source.tensors()) {
+    if (counts(tensor) && left_source.Find(tensor.name) == nullptr) {
       result.tensors.push_back({tensor.name, tensor.size(), std::numeric_limits<double>::infinity()});
     }
   }

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "trainer/evaluate/compare_tensors.h"
 #include "trainer/observe/metrics.h"
 
 namespace ksa {
@@ -30,13 +31,6 @@ struct QuantityDifference {
   double largest_relative = 0;  // over all that was compared; infinite when only one is there or finite
   int64_t only_in_a = 0;        // common updates of which one run alone has a value
   int64_t only_in_b = 0;
-};
-
-// One tensor of the checkpoints. Under rtol the relative difference in the L2 norm decides.
-struct TensorDifference {
-  std::string name;
-  int64_t different_elements = 0;
-  double relative_l2 = 0;
 };
 
 struct RunDifference {

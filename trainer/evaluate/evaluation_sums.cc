@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "kernels/core/error.h"
 #include "kernels/core/gpu.h"
 
 namespace ksa {
@@ -20,6 +21,21 @@ void EvaluationSums::AddTarget(int64_t sample, int64_t position, double target_l
   ++position_targets[static_cast<size_t>(position)];
   sample_loss[static_cast<size_t>(sample)] += target_loss;
   ++sample_targets[static_cast<size_t>(sample)];
+}
+
+void EvaluationSums::Append(const EvaluationSums& other) {
+  KSA_CHECK(position_loss.size() == other.position_loss.size(),
+            "losses at {} positions and at {}",
+            position_loss.size(),
+            other.position_loss.size());
+  loss += other.loss;
+  targets += other.targets;
+  for (size_t i = 0; i < position_loss.size(); ++i) {
+    position_loss[i] += other.position_loss[i];
+    position_targets[i] += other.position_targets[i];
+  }
+  sample_loss.insert(sample_loss.end(), other.sample_loss.begin(), other.sample_loss.end());
+  sample_targets.insert(sample_targets.end(), other.sample_targets.begin(), other.sample_targets.end());
 }
 
 void EvaluationSums::AddAllRanks(Communicator& world) {

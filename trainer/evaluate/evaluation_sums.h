@@ -27,6 +27,9 @@ struct EvaluationSums {
   // The target of row `position` of sample `sample` has this loss. `loss` itself is summed elsewhere.
   void AddTarget(int64_t sample, int64_t position, double target_loss);
 
+  // Adds what was summed for other samples of the same length.
+  void Append(const EvaluationSums& other);
+
   // Adds what all ranks of `world` hold; every rank calls it and has the same afterwards.
   void AddAllRanks(Communicator& world);
 

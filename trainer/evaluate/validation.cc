@@ -63,8 +63,8 @@ std::optional<EvaluationSums> Evaluator::Run(size_t source,
     }
   }
   if (mesh.Rank(MeshAxis::kTensor) > 0) {
-    sums = EvaluationSums(dataset_.config().sequence_length,
-                          samples);  // tensor ranks hold the same losses: one counts them
+    // Tensor ranks hold the same losses: one counts them.
+    sums = EvaluationSums(dataset_.config().sequence_length, samples.taken);
   }
   sums.AddAllRanks(runtime_.world());
   return sums;

@@ -1,7 +1,8 @@
-// What a run will take of a GPU's memory, found by running one update on imaginary memory: the same code, the same
-// requests in the same order, no GPU needed.
+// What a run will take of a GPU's memory, or a rank on the CPU of its host's, found by running one update on imaginary
+// memory: the same code, the same requests in the same order, no GPU needed.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <string>
 
@@ -26,10 +27,18 @@ struct MemoryPlan {
 
   [[nodiscard]] int64_t Total() const { return ArenaBytes() + libraries; }
 
+  struct Segment {
+    const char* key;   // "master_weights"
+    const char* name;  // for people
+    int64_t bytes;
+  };
+
+  [[nodiscard]] std::array<Segment, 7> Segments() const;
+
   [[nodiscard]] std::string Table() const;  // a line a segment, and the sum
 };
 
-// Of rank `rank` of `ranks`.
+// Of rank `rank` of `ranks`, on the CPU where run.device says so, else on a GPU.
 [[nodiscard]] MemoryPlan PlanMemory(const Config& config, int ranks = 1, int rank = 0);
 
 // Error(kOutOfMemory) with the table and what to change, when the plan does not fit into the GPU's free memory.

@@ -45,11 +45,17 @@ void Progress::Fill(StepReport& report) {
   report.mfu = Mfu(forward_flops_, span_ms_ / 1e3, peak_flops_);
   report.seconds = Milliseconds(Clock::now() - start_) / 1e3;
   report.eta_seconds = static_cast<double>(last_update_ - report.step) * report.step_ms / 1e3;
+  reported_ms_ += span_ms_;
+  reported_updates_ += span_updates_;
   span_ms_ = 0.0;
   span_updates_ = 0;
   data_wait_ms_ = 0.0;
   comm_wait_ms_ = 0.0;
   forward_flops_ = 0.0;
+}
+
+double Progress::TokensPerSecond() const {
+  return reported_ms_ > 0.0 ? static_cast<double>(reported_updates_ * tokens_per_update_) / reported_ms_ * 1e3 : 0.0;
 }
 
 }  // namespace ksa

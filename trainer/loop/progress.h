@@ -24,6 +24,9 @@ class Progress {
   void Pause();
   void Continue();
 
+  // Text tokens a second over all updates that were reported, time between updates not counted; 0 before the first.
+  [[nodiscard]] double TokensPerSecond() const;
+
  private:
   using Clock = std::chrono::steady_clock;
 
@@ -33,6 +36,8 @@ class Progress {
   Clock::time_point start_;
   Clock::time_point span_start_;
   double span_ms_ = 0.0;
+  double reported_ms_ = 0.0;
+  int64_t reported_updates_ = 0;
   int64_t span_updates_ = 0;
   double data_wait_ms_ = 0.0;
   double comm_wait_ms_ = 0.0;

@@ -2,12 +2,15 @@
 
 #include <fmt/core.h>
 
+#include "trainer/config/load.h"
+
 namespace ksa {
 
-RunRecords::RunRecords(const RunFolder& folder, const LoggingConfig& logging, Logger& logger)
+RunRecords::RunRecords(const RunFolder& folder, const Config& config, Logger& logger)
     : logger_(logger), metrics_(folder.paths().Metrics(), folder.run_id(), folder.attempt()) {
-  if (logging.tensorboard) {
+  if (config.logging.tensorboard) {
     tensorboard_.emplace(folder.paths().Tensorboard());
+    tensorboard_->WriteText("configuration", RenderConfig(config));
   }
 }
 

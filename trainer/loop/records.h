@@ -16,8 +16,8 @@ namespace ksa {
 // warned of when it begins and said when it ends. `logger` must outlive it.
 class RunRecords {
  public:
-  // Error(kCannotCreate), kIo.
-  RunRecords(const RunFolder& folder, const LoggingConfig& logging, Logger& logger);
+  // TensorBoard gets the configuration as a text. Error(kCannotCreate), kIo.
+  RunRecords(const RunFolder& folder, const Config& config, Logger& logger);
 
   // Error(kIo) when too many lines wait.
   void Write(const StepReport& report);

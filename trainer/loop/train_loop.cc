@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <chrono>
 #include <filesystem>
+#include <numeric>
 #include <thread>
 #include <utility>
 
@@ -19,6 +20,9 @@ using Clock = std::chrono::steady_clock;
 
 // Updates between two looks at what ranks hold alike; every save looks as well.
 constexpr int64_t kCompareInterval = 200;
+
+// Updates over which the training loss is averaged at the end: that of one batch says little.
+constexpr size_t kAveraged = 100;
 
 double SecondsSince(Clock::time_point begin) {
   return std::chrono::duration<double>(Clock::now() - begin).count();
@@ -38,7 +42,7 @@ std::optional<int64_t> ValidationSamples(const Config& config) {
 TrainLoop::TrainLoop(const CommittedRun& run, const WallLimit& wall)
     : run_(run),
       requests_(run.runtime.world(), &run.folder, wall),
-      evaluator_(run.runtime, run.state.model, run.dataset, run.config.training.micro_batch_size),
+      evaluator_(run.runtime, run.state.model, run.dataset, *run.config.training.micro_batch_size),
       saver_(run.config.checkpoint.retries,
              {.save = [this](int64_t update) { return Save(update); },
               .info = [this](const std::string& line) { run_.logger.Info(line); },
@@ -64,6 +68,16 @@ RunEnd TrainLoop::Run() {
   RunEnd end = EndOf(wish, skipped);
   ConsumeRequests();
   return end;
+}
+
+RunFigures TrainLoop::Figures() const {
+  const auto count = static_cast<int64_t>(losses_.size());
+  return {.training_loss =
+              std::accumulate(losses_.begin(), losses_.end(), 0.0) / static_cast<double>(std::max<int64_t>(count, 1)),
+          .averaged = count,
+          .tokens_per_second = updates_ == nullptr ? 0.0 : updates_->TokensPerSecond(),
+          .validations = validations_,
+          .checkpoint = checkpoint_};
 }
 
 bool TrainLoop::ValidationIsDue() const {
@@ -94,9 +108,8 @@ bool TrainLoop::MakeSkippedValidation(Wish& wish) {
   }
   if (leads()) {
     run_.records->Write(report);
-    for (const auto& [name, loss] : report.validation_loss) {
-      run_.logger.Info(fmt::format("validation after update {}, which was left out: {} {:.4f}", done_, name, loss));
-    }
+    run_.logger.Info(fmt::format("the validation after update {}, which was left out:", done_));
+    run_.logger.Validation(report.validation, done_, run_.config.training.max_steps);
   }
   return false;
 }
@@ -114,6 +127,7 @@ bool TrainLoop::Validate(Wish& wish, StepReport& report) {
     report.validation_loss[result.name] = result.loss;
   }
   report.validation = std::move(*results);
+  validations_[done_] = report.validation;
   return true;
 }
 
@@ -121,6 +135,10 @@ bool TrainLoop::RunOneUpdate(Wish& wish) {
   const Clock::time_point begin = Clock::now();
   StepReport report = updates_->Next();
   done_ = report.step;
+  losses_.push_back(report.loss);
+  if (losses_.size() > kAveraged) {
+    losses_.pop_front();
+  }
   requests_.wall().TookUpdate(SecondsSince(begin));
   wish = requests_.Agree();
   updates_->Pause();
@@ -131,6 +149,8 @@ bool TrainLoop::RunOneUpdate(Wish& wish) {
     updates_->FillTiming(report);
     run_.records->Write(report);
     run_.logger.Step(report);
+  } else {
+    run_.logger.Tick(report);
   }
   const bool wanted = ending || wish.save || done_ % run_.config.checkpoint.interval == 0;
   if (done_ % kCompareInterval == 0) {
@@ -164,6 +184,7 @@ std::string TrainLoop::Save(int64_t update) {
   SaveOptions options;
   options.folder = run_.folder.paths().Checkpoints();
   options.keep_last = run_.config.checkpoint.keep_last;
+  options.keep_every = run_.config.checkpoint.keep_every;
   options.tokenizer_file = run_.folder.paths().TokenizerCopy(run_.dataset.TokenizerPath());
   options.before_commit = [this] { run_.records->Sync(); };
   options.warn = [this](const std::string& line) { run_.logger.Warn(line); };
@@ -175,6 +196,7 @@ std::string TrainLoop::Save(int64_t update) {
     return std::string();
   });
   requests_.wall().TookSave(SecondsSince(begin));
+  checkpoint_ = path;
   return path;
 }
 

@@ -2,9 +2,12 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "data/loader/dataset.h"
 #include "kernels/core/error.h"
@@ -29,6 +32,15 @@ struct RunEnd {
   ExitCode code = ExitCode::kDone;
   std::string message;  // what went wrong, or who stopped it; empty when the run is done
   bool failed = false;  // by an error, which other ranks may not have seen
+};
+
+// What a start knows of its own updates, for the summary at its end.
+struct RunFigures {
+  double training_loss = 0;  // mean over the last `averaged` updates
+  int64_t averaged = 0;      // 0: no update was made
+  double tokens_per_second = 0;
+  std::map<int64_t, std::vector<ValidationResult>> validations;  // by update
+  std::string checkpoint;                                        // the newest one that was saved; empty: none
 };
 
 // Update after which a run ends: max_steps, or an earlier hard_stop.
@@ -59,6 +71,11 @@ class TrainLoop {
   // Trains to span.last or to a request to stop, and leaves a checkpoint there. Error(kDiverged), kBadData, kIo.
   [[nodiscard]] RunEnd Run();
 
+  // After Run.
+  [[nodiscard]] RunFigures Figures() const;
+
+  [[nodiscard]] int64_t done() const { return done_; }
+
  private:
   [[nodiscard]] bool leads() const { return run_.runtime.world().rank() == 0; }
 
@@ -80,6 +97,9 @@ class TrainLoop {
   CheckpointSaver saver_;
   std::unique_ptr<UpdateRunner> updates_;
   int64_t done_;
+  std::deque<double> losses_;  // of the last updates
+  std::map<int64_t, std::vector<ValidationResult>> validations_;
+  std::string checkpoint_;  // that was saved last
 };
 
 }  // namespace ksa

@@ -5,12 +5,21 @@
 #include <thread>
 #include <utility>
 
+#include "data/files/paths.h"
 #include "data/files/posix_file.h"
+#include "data/shards/bus_guard.h"
 #include "trainer/checkpoint/agree.h"
 #include "trainer/checkpoint/run_tokenizer.h"
 #include "trainer/config/load.h"
+#include "trainer/interop/export_hf.h"
+#include "trainer/interop/load_weights.h"
+#include "trainer/loop/dry_run.h"
+#include "trainer/loop/end_summary.h"
 #include "trainer/loop/ranks.h"
+#include "trainer/loop/schedule_jump.h"
+#include "trainer/loop/summarize_run.h"
 #include "trainer/loop/summary.h"
+#include "trainer/observe/log_header.h"
 #include "trainer/observe/log_line.h"
 #include "trainer/observe/trace.h"
 
@@ -41,12 +50,8 @@ DatasetConfig DatasetConfigOf(const Config& config) {
           .seed = config.run.seed};
 }
 
-Trainer::Trainer(const Config& config, Runtime& runtime, TrainerOptions options)
-    : config_(config),
-      runtime_(runtime),
-      options_(std::move(options)),
-      paths_(config.run.dir),
-      logger_(runtime.world().rank()) {}
+Trainer::Trainer(const Config& config, Runtime& runtime, Logger& logger, TrainerOptions options)
+    : config_(config), runtime_(runtime), options_(std::move(options)), paths_(config.run.dir), logger_(logger) {}
 
 RunEnd Trainer::Run() {
   RunEnd end;
@@ -68,18 +73,47 @@ RunEnd Trainer::RunAll() {
     Announce(start);
     done_ = start.step();
     resumed_from_ = start.resumed_from;
+    checkpoint_ = start.checkpoint ? start.checkpoint->path : "";
   }
-  return RunUpdates();
+  RunEnd end = RunUpdates();
+  if (end.code == ExitCode::kDone && !end.failed && config_.checkpoint.export_hf && !options_.dry_run) {
+    ExportLast();
+  }
+  return end;
+}
+
+// A folder of the last checkpoint. A start of a run that is complete finds it there.
+void Trainer::ExportLast() {
+  OnLeader(runtime_.world(), [&] {
+    runtime_.Enter(Phase::kCheckpoint);
+    const Checkpoint checkpoint = OpenCheckpoint(paths_.Checkpoints());
+    const std::string folder =
+        fmt::format("{}/export_hf/{}", paths_.folder(), CheckpointFolderName(checkpoint.manifest.meta.step));
+    if (Exists(folder)) {
+      return;
+    }
+    const ExportReport report = ExportHf(checkpoint, folder, {});
+    for (const std::string& note : report.notes) {
+      logger_.Info("checkpoint.export_hf: " + note);
+    }
+    logger_.Info(fmt::format("exported {} ({} of weights)", folder, FormatBytes(report.bytes)));
+  });
 }
 
 void Trainer::Open() {
+  if (config_.checkpoint.export_hf) {
+    if (const std::vector<std::string> problems = LayoutProblems(config_.model, HfLayout::kOwn); !problems.empty()) {
+      Fail(ExitCode::kConfig, "checkpoint.export_hf: {}", problems.front());
+    }
+  }
   dataset_ = std::make_unique<Dataset>(DatasetConfigOf(config_));
   CheckSameOnAllRanks(
       runtime_.world(), options_.host, {{"the fingerprint of the training data", dataset_->Fingerprint()}});
   state_ = std::make_unique<TrainingState>(
       config_.model, config_.training, config_.optimizer, ShardingOf(config_.parallel, runtime_.mesh()), runtime_);
   if (!options_.dry_run) {
-    folder_ = std::make_unique<RunFolder>(config_.run.dir, runtime_.world());
+    folder_ = std::make_unique<RunFolder>(
+        config_.run.dir, runtime_.world(), [this](const std::string& line) { logger_.Warn(line); });
   }
 }
 
@@ -88,8 +122,22 @@ Start Trainer::Decide() {
   CheckTokenizerName(dataset_->TokenizerPath());
   const DataFacts facts = {
       .fingerprint = dataset_->Fingerprint(),
-      .check_tokenizer = [this](const Checkpoint& checkpoint) { return CheckTokenizer(checkpoint, *dataset_); }};
+      .check_tokenizer = [this](const Checkpoint& checkpoint) { return CheckTokenizer(checkpoint, *dataset_); },
+      .check_folder =
+          [this](const std::string& path) {
+            const FolderTokenizer found = OpenTokenizerOfFolder(path);
+            if (found.tokenizer != nullptr) {
+              CheckTokenizerOf(path, found.path, *found.tokenizer, *dataset_);
+            }
+            return found.tokenizer != nullptr;
+          }};
   Start start = DecideStart(config_, facts, paths_, world, &checked_);
+  if (start.checkpoint) {
+    std::string jump = OnRankZero(world, [&] { return ScheduleJump(config_, *start.checkpoint); });
+    if (!jump.empty()) {
+      start.warnings.push_back(std::move(jump));
+    }
+  }
   if (folder_ != nullptr && start.step() < LastUpdateOf(config_)) {
     OnLeader(world,
              [&] { CheckRoomForCheckpoint(paths_.Checkpoints(), CheckpointBytes(state_->store), folder_->run_id()); });
@@ -107,9 +155,15 @@ void Trainer::LoadState(const Start& start) {
     if (!start.checkpoint) {
       state_->store.Initialize(config_.run.seed, stream);
     }
-    if (const Checkpoint* source = start.source()) {
-      runtime_.Enter(Phase::kLoad);
-      LoadInto(state_->store, *source, start.checkpoint ? LoadParts::kWeightsAndMoments : LoadParts::kWeights, stream);
+    runtime_.Enter(Phase::kLoad);
+    const AdaptOptions adapt = {
+        .new_parameters = config_.checkpoint.new_parameters, .seed = config_.run.seed, .threads = stream.threads};
+    if (start.checkpoint) {
+      LoadInto(state_->store, *start.checkpoint, LoadParts::kWeightsAndMoments, stream);
+    } else if (start.weights) {
+      load_notes_ = LoadFromCheckpoint(state_->store, *start.weights, adapt, stream);
+    } else if (start.folder) {
+      load_notes_ = LoadFromFolder(state_->store, config_.model, *start.folder, adapt, stream);
     }
     return std::string();
   });
@@ -121,17 +175,34 @@ void Trainer::Commit(const Start& start) {
   }
   OnLeader(runtime_.world(), [&] {
     folder_->Commit(RenderConfig(config_), dataset_->TokenizerPath());
-    logger_.AttachFile(paths_.Log());
-    records_ = std::make_unique<RunRecords>(*folder_, config_.logging, logger_);
+    AttachLog();
+    records_ = std::make_unique<RunRecords>(*folder_, config_, logger_);
     SyncFolder(paths_.folder());
     if (start.record_first) {
       folder_->RecordFirstCheckpoint(start.step());
     }
   });
-  const std::vector<std::string> hosts = runtime_.world().Gather(options_.host);
-  if (Watchdog* watchdog = runtime_.watchdog(); watchdog != nullptr && hosts.size() > 1) {
-    watchdog->SetStates(paths_.Ranks(), hosts);
+  if (runtime_.world().rank() > 0) {
+    AttachLog();  // rank 0 has made the file
   }
+  SetBusErrorLog(paths_.Log());
+  const std::vector<std::string> hosts = runtime_.world().Gather(options_.host);
+  if (Watchdog* watchdog = runtime_.watchdog(); watchdog != nullptr) {
+    watchdog->SetLog(paths_.Log());
+    if (hosts.size() > 1) {
+      watchdog->SetStates(paths_.Ranks(), hosts);
+    }
+  }
+}
+
+void Trainer::AttachLog() {
+  logger_.AttachFile(paths_.Log(),
+                     LogHeader(options_.invocation,
+                               {.host = options_.host,
+                                .device = runtime_.gpu().has_value() ? runtime_.gpu()->name : "cpu",
+                                .threads = runtime_.stream().threads,
+                                .ranks = runtime_.world().size(),
+                                .attempt = folder_->attempt()}));
 }
 
 void Trainer::Announce(const Start& start) {
@@ -151,12 +222,20 @@ void Trainer::Announce(const Start& start) {
     logger_.Info(fmt::format("resumed from {}: {} updates done", start.checkpoint->path, start.step()));
   } else if (start.weights) {
     logger_.Info(fmt::format("weights of {}", start.weights->path));
+  } else if (start.folder) {
+    logger_.Info(fmt::format("weights of {}", *start.folder));
+  }
+  for (const std::string& note : load_notes_) {
+    logger_.Info(note);
   }
   for (const std::string& line : StartSummary(config_, state_->store, *dataset_, runtime_)) {
     logger_.Info(line);
   }
   if (runtime_.world().size() > 1) {
     LogRanks();
+  }
+  if (!options_.micro_batch.empty()) {
+    logger_.Info(options_.micro_batch);
   }
   if (!options_.memory_table.empty()) {
     logger_.Info("device memory, planned:\n" + options_.memory_table);
@@ -175,15 +254,14 @@ void Trainer::LogRanks() {
 }
 
 RunEnd Trainer::RunUpdates() {
-  UpdateSpan span = {
-      .done = done_, .last = options_.dry_run ? done_ + 1 : LastUpdateOf(config_), .traced = 0, .trace = ""};
+  UpdateSpan span = {.done = done_, .last = LastUpdateOf(config_), .traced = 0, .trace = ""};
   if (options_.trace.has_value()) {
-    // The third, as the first ones choose algorithms and load code.
-    span.traced = std::min(done_ + 3, span.last);
+    // The third, as the first ones choose algorithms and load code; a dry run has timed that one.
+    span.traced = std::min(done_ + (options_.dry_run ? kDryUpdates + 1 : 3), span.last);
     span.trace = *options_.trace;
   }
   if (options_.dry_run) {
-    return RunOneInMemory(span);
+    return RunInMemory(span);
   }
   const CommittedRun run = {.config = config_,
                             .runtime = runtime_,
@@ -198,20 +276,43 @@ RunEnd Trainer::RunUpdates() {
                             .host = options_.host};
   const double first_save = static_cast<double>(CheckpointBytes(state_->store)) / kFirstSaveBytesASecond;
   loop_ = std::make_unique<TrainLoop>(run, WallLimit(config_.run.max_wall_minutes, options_.begin, first_save));
-  return loop_->Run();
+  RunEnd end = loop_->Run();
+  Summarize(end);
+  return end;
 }
 
-RunEnd Trainer::RunOneInMemory(const UpdateSpan& span) {
+// It tells of what is done: nothing that it lacks is a reason to fail.
+void Trainer::Summarize(const RunEnd& end) {
+  if (runtime_.world().rank() != 0 || loop_->done() == 0) {
+    return;
+  }
+  try {
+    RunFigures figures = loop_->Figures();
+    if (figures.checkpoint.empty()) {
+      figures.checkpoint = checkpoint_;
+    }
+    const SummaryInput input = {.config = config_,
+                                .dataset = *dataset_,
+                                .invocation = options_.invocation,
+                                .paths = paths_,
+                                .figures = std::move(figures),
+                                .updates = loop_->done(),
+                                .stopped = end.code != ExitCode::kDone,
+                                .ranks = runtime_.world().size()};
+    for (const auto& [line, style] : RenderSummary(SummarizeRun(input))) {
+      logger_.Info(line, style);
+    }
+  } catch (const Error& error) {
+    logger_.Warn(fmt::format("no summary of the run: {}", error.what()));
+  }
+}
+
+RunEnd Trainer::RunInMemory(const UpdateSpan& span) {
   if (span.done >= LastUpdateOf(config_)) {
     logger_.Info(fmt::format("the run is complete: {} updates done; there is none to try", span.done));
     return {};
   }
-  UpdateRunner updates(config_, runtime_, *dataset_, *state_, logger_, span, options_.host);
-  StepReport report = updates.Next();
-  updates.Pause();
-  updates.FillTiming(report);
-  logger_.Info(FormatLogLine(report));
-  logger_.Info("dry run: one update done in memory, nothing written");
+  DryRun(config_, runtime_, *dataset_, *state_, logger_, span, options_.host);
   return {};
 }
 

@@ -47,6 +47,9 @@ class UpdateRunner {
   // Timing, memory and utilisation of a report about the updates since the last one.
   void FillTiming(StepReport& report);
 
+  // Over all updates whose timing was filled.
+  [[nodiscard]] double TokensPerSecond() const { return progress_.TokensPerSecond(); }
+
  private:
   void CheckSameTargets(const Batch& batch, int64_t update);
   [[nodiscard]] UpdateOutcome RunTraced(const Batch& batch, int64_t update, double lr);

@@ -81,25 +81,4 @@ std::string FormatLogLine(const StepReport& report) {
       FormatDuration(report.eta_seconds));
 }
 
-std::string FormatProgressBar(const StepReport& report, int width) {
-  const double done =
-      report.max_steps > 0
-          ? std::clamp(static_cast<double>(report.step) / static_cast<double>(report.max_steps), 0.0, 1.0)
-          : 0.0;
-  const std::string text = fmt::format(" {:3.0f}% | step {}/{} | loss {:.4f} | {} tok/s | eta {}",
-                                       std::floor(100 * done),
-                                       report.step,
-                                       report.max_steps,
-                                       report.loss,
-                                       FormatCount(report.tokens_per_second),
-                                       FormatDuration(report.eta_seconds));
-  const size_t columns = width > 0 ? static_cast<size_t>(width) : 0;
-  if (columns < text.size() + 4) {
-    return text.substr(1, columns);
-  }
-  const size_t cells = std::min(columns - text.size() - 2, size_t{40});
-  const auto full = static_cast<size_t>(done * static_cast<double>(cells));
-  return fmt::format("[{}{}]{}", std::string(full, '#'), std::string(cells - full, '.'), text);
-}
-
 }  // namespace ksa

@@ -1,4 +1,4 @@
-// The log line of an update, the progress bar that replaces it on a terminal, and the numbers in both.
+// The log line of an update, and the numbers in it.
 #pragma once
 
 #include <cstdint>
@@ -11,9 +11,6 @@ namespace ksa {
 // step    120/5000 | tokens 983.0K | loss 5.4321 | gnorm 0.873 | lr 3.00e-04 | 812.3 ms | 10.1K tok/s | mfu 51.2% |
 // mem 61.2/79.2 GiB | wait data 0.1 comm 3.2 ms | eta 1h06m        (in one line)
 [[nodiscard]] std::string FormatLogLine(const StepReport& report);
-
-// One line of at most `width` columns: bar, percentage, step, loss, tok/s, ETA.
-[[nodiscard]] std::string FormatProgressBar(const StepReport& report, int width);
 
 // 512, 983.0K, 1.2M, 3.4B, 5.6T (decimal).
 [[nodiscard]] std::string FormatCount(double count);

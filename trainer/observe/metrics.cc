@@ -25,7 +25,9 @@ double NumberOr(const nlohmann::json& object, const char* key, double missing) {
   return found != object.end() && found->is_number() ? found->get<double>() : missing;
 }
 
-std::optional<MetricsLine> ParseLine(const std::string& text) {
+}  // namespace
+
+std::optional<MetricsLine> ParseMetricsLine(const std::string& text) {
   const double nan = std::numeric_limits<double>::quiet_NaN();
   try {
     const nlohmann::json object = ParseJson(text, "a line of metrics");
@@ -57,7 +59,7 @@ std::optional<MetricsLine> ParseLine(const std::string& text) {
   }
 }
 
-void ForLines(const std::string& path, const std::function<void(const std::string&)>& work) {
+void ForMetricsRows(const std::string& path, const std::function<void(const std::string&)>& work) {
   if (!Exists(path)) {
     Fail(ExitCode::kMissingInput, "{}: there are no metrics here", path);
   }
@@ -67,8 +69,6 @@ void ForLines(const std::string& path, const std::function<void(const std::strin
     work(text);
   }
 }
-
-}  // namespace
 
 std::string RenderMetricsLine(const MetricsLine& line) {
   const StepReport& report = line.report;
@@ -103,8 +103,8 @@ void MetricsWriter::Write(const StepReport& report) {
 
 std::vector<MetricsLine> ReadMetrics(const std::string& path) {
   std::map<int64_t, MetricsLine> by_step;
-  ForLines(path, [&](const std::string& text) {
-    std::optional<MetricsLine> line = ParseLine(text);
+  ForMetricsRows(path, [&](const std::string& text) {
+    std::optional<MetricsLine> line = ParseMetricsLine(text);
     if (!line) {
       return;
     }
@@ -123,11 +123,11 @@ std::vector<MetricsLine> ReadMetrics(const std::string& path) {
 std::optional<MetricsLine> FindMetrics(const std::string& path, int64_t step) {
   const std::string mark = fmt::format("\"step\":{},", step);  // as it is written: parsing every line would take long
   std::optional<MetricsLine> last;
-  ForLines(path, [&](const std::string& text) {
+  ForMetricsRows(path, [&](const std::string& text) {
     if (text.find(mark) == std::string::npos) {
       return;
     }
-    std::optional<MetricsLine> line = ParseLine(text);
+    std::optional<MetricsLine> line = ParseMetricsLine(text);
     if (line && line->report.step == step && (!last || last->attempt <= line->attempt)) {
       last = std::move(line);
     }
@@ -137,8 +137,8 @@ std::optional<MetricsLine> FindMetrics(const std::string& path, int64_t step) {
 
 std::optional<MetricsLine> LastAttemptOf(const std::string& path) {
   std::optional<MetricsLine> last;
-  ForLines(path, [&](const std::string& text) {
-    std::optional<MetricsLine> line = ParseLine(text);
+  ForMetricsRows(path, [&](const std::string& text) {
+    std::optional<MetricsLine> line = ParseMetricsLine(text);
     if (line && (!last || last->attempt <= line->attempt)) {
       last = std::move(line);
     }

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 #include <vector>
@@ -38,6 +39,12 @@ struct MetricsLine {
 
 // The line as text, without newline.
 [[nodiscard]] std::string RenderMetricsLine(const MetricsLine& line);
+
+// A row as it is in the file; none when it is torn or not ours.
+[[nodiscard]] std::optional<MetricsLine> ParseMetricsLine(const std::string& text);
+
+// Every row of the file in order, as text. Error(kMissingInput) when there is no such file, kIo.
+void ForMetricsRows(const std::string& path, const std::function<void(const std::string& row)>& work);
 
 // Every update once, in order: the line of its last attempt, of several by one attempt the last. Lines that don't parse
 // are skipped. Error(kMissingInput) when there is no such file.

@@ -6,6 +6,7 @@
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
+#include "data/tools/terminal_line.h"
 #include "kernels/core/error.h"
 
 namespace ksa {
@@ -48,14 +49,8 @@ std::string CsvOf(const TableCell& cell) {
   return number != nullptr ? fmt::format("{}", *number) : QuotedCsv(TextOf(cell, 0));
 }
 
-// Characters, not bytes, of a UTF-8 text.
-size_t Width(const std::string& text) {
-  return static_cast<size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }));
-}
-
 std::string Padded(const std::string& text, size_t width, bool left) {
-  const std::string blanks(width - std::min(width, Width(text)), ' ');
+  const std::string blanks(width - std::min(width, ColumnsOf(text)), ' ');
   return left ? text + blanks : blanks + text;
 }
 
@@ -90,10 +85,10 @@ std::string Table::Text(const std::vector<std::string>& keys) const {
   }
   std::vector<std::string> lines(rows_.size() + 2);
   for (const size_t c : shown) {
-    size_t width = Width(columns_[c].head);
+    size_t width = ColumnsOf(columns_[c].head);
     bool left = false;
     for (const std::vector<TableCell>& row : rows_) {
-      width = std::max(width, Width(TextOf(row[c], columns_[c].decimals)));
+      width = std::max(width, ColumnsOf(TextOf(row[c], columns_[c].decimals)));
       left = left || std::holds_alternative<std::string>(row[c]);
     }
     const std::string gap = c == shown.front() ? "" : "  ";

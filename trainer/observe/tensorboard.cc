@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstddef>
 #include <cstring>
+#include <sstream>
 
 #include <fmt/core.h>
 
@@ -57,6 +58,14 @@ constexpr uint32_t kEventSummary = 5;
 constexpr uint32_t kSummaryValue = 1;
 constexpr uint32_t kValueTag = 1;
 constexpr uint32_t kValueSimple = 2;
+constexpr uint32_t kValueTensor = 8;
+constexpr uint32_t kValueMetadata = 9;
+constexpr uint32_t kMetadataPlugin = 1;
+constexpr uint32_t kPluginName = 1;
+constexpr uint32_t kTensorType = 1;
+constexpr uint32_t kTensorShape = 2;
+constexpr uint32_t kTensorStrings = 8;
+constexpr uint64_t kTypeString = 7;
 
 std::array<uint32_t, 256> CrcTable() {
   constexpr uint32_t kPolynomial = 0x82f63b78U;  // Castagnoli, bits reversed
@@ -115,7 +124,27 @@ std::string EncodeScalars(double wall_time, int64_t step, const std::vector<Scal
          Varint(static_cast<uint64_t>(step)) + BytesField(kEventSummary, summary);
 }
 
+std::string EncodeText(double wall_time, const std::string& tag, const std::string& markdown) {
+  const std::string plugin = BytesField(kMetadataPlugin, BytesField(kPluginName, "text"));
+  const std::string tensor = Key(kTensorType, WireType::kVarint) + Varint(kTypeString) + BytesField(kTensorShape, "") +
+                             BytesField(kTensorStrings, markdown);
+  const std::string value =
+      BytesField(kValueTag, tag) + BytesField(kValueMetadata, plugin) + BytesField(kValueTensor, tensor);
+  return Key(kEventWallTime, WireType::kFixed64) + Fixed(wall_time) +
+         BytesField(kEventSummary, BytesField(kSummaryValue, value));
+}
+
 namespace {
+
+// Markdown shows lines that are indented as they are.
+std::string Indented(const std::string& text) {
+  std::istringstream lines(text);
+  std::string indented;
+  for (std::string line; std::getline(lines, line);) {
+    indented += "    " + line + "\n";
+  }
+  return indented;
+}
 
 std::string InFolder(const std::string& folder) {
   MakeFolders(folder);
@@ -126,6 +155,10 @@ std::string InFolder(const std::string& folder) {
 
 TensorboardWriter::TensorboardWriter(const std::string& folder) : file_(InFolder(folder), AppendFile::Kind::kLog) {
   file_.Append(FrameRecord(EncodeFileVersion(WallTime())));
+}
+
+void TensorboardWriter::WriteText(const std::string& tag, const std::string& text) {
+  file_.Append(FrameRecord(EncodeText(WallTime(), tag, Indented(text))));
 }
 
 void TensorboardWriter::Write(const StepReport& report) {

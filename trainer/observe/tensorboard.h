@@ -1,4 +1,4 @@
-// TensorBoard event files: records of scalars, without protobuf or TensorFlow.
+// TensorBoard event files: records of scalars and texts, without protobuf or TensorFlow.
 #pragma once
 
 #include <cstdint>
@@ -16,6 +16,9 @@ namespace ksa {
 class TensorboardWriter {
  public:
   explicit TensorboardWriter(const std::string& folder);  // made when missing; Error(kCannotCreate), kIo
+
+  // A text that belongs to the whole run, as it is: the tab Text shows it.
+  void WriteText(const std::string& tag, const std::string& text);
 
   // train/loss, train/grad_norm, train/lr, validation/<source>, performance/...; in the file, or waits (AppendFile).
   void Write(const StepReport& report);
@@ -36,5 +39,6 @@ using Scalar = std::pair<std::string, float>;  // tag, value
 [[nodiscard]] std::string FrameRecord(std::string_view data);
 [[nodiscard]] std::string EncodeFileVersion(double wall_time);
 [[nodiscard]] std::string EncodeScalars(double wall_time, int64_t step, const std::vector<Scalar>& scalars);
+[[nodiscard]] std::string EncodeText(double wall_time, const std::string& tag, const std::string& markdown);
 
 }  // namespace ksa

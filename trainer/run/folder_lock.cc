@@ -198,14 +198,19 @@ bool FolderLock::Beat::AllDead(const std::vector<LockFile>& files) const {
 }
 
 void FolderLock::Beat::Announce(const LockFile& file) {
-  if (!std::exchange(announced_, true)) {
-    fmt::print(stderr,
-               "ksa: {}: {} may hold this run folder: waiting for a sign of life, {} s at most\n",
-               folder_,
-               Named(file.holder),
-               std::chrono::ceil<std::chrono::seconds>(options_.patience).count());
-    std::fflush(stderr);
+  if (std::exchange(announced_, true)) {
+    return;
   }
+  const std::string line = fmt::format("{}: {} may hold this run folder: waiting for a sign of life, {} s at most",
+                                       folder_,
+                                       Named(file.holder),
+                                       std::chrono::ceil<std::chrono::seconds>(options_.patience).count());
+  if (options_.say) {
+    options_.say(line);
+    return;
+  }
+  fmt::print(stderr, "ksa: {}\n", line);
+  std::fflush(stderr);
 }
 
 // A holder whose file changed and still names it lives.

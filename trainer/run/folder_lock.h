@@ -16,8 +16,11 @@
 
 namespace ksa {
 
-// For tests: another host, other times.
 struct FolderLockOptions {
+  // Gets what there is to say while it waits; empty: standard error.
+  std::function<void(const std::string& line)> say;
+
+  // For tests: another host, other times.
   std::string host;                           // the name in messages; empty: this host's
   std::string place;                          // where a process number means a process; empty: this boot of this host
   std::chrono::milliseconds beat{5000};       // between two counts

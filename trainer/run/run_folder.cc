@@ -53,9 +53,9 @@ std::string RunPaths::TokenizerCopy(const std::string& tokenizer_file) const {
   return folder_ + "/" + std::filesystem::path(tokenizer_file).filename().string();
 }
 
-RunFolder::RunFolder(const std::string& path, Communicator& world) : paths_(Plain(path)) {
+RunFolder::RunFolder(const std::string& path, Communicator& world, const Say& say) : paths_(Plain(path)) {
   try {
-    const std::string identity = OnRankZero(world, [this] { return Open(); });
+    const std::string identity = OnRankZero(world, [&] { return Open(say); });
     const size_t space = identity.find(' ');
     identity_ = {identity.substr(0, space), std::stoll(identity.substr(space + 1))};
     if (world.size() > 1) {
@@ -72,11 +72,11 @@ RunFolder::~RunFolder() {
 }
 
 // On rank 0. Returns "<run_id> <attempt>".
-std::string RunFolder::Open() {
+std::string RunFolder::Open(const Say& say) {
   const std::string& folder = paths_.folder();
   made_ = MissingFolders(folder);
   MakeFolders(folder);
-  lock_ = std::make_unique<FolderLock>(folder);
+  lock_ = std::make_unique<FolderLock>(folder, FolderLockOptions{.say = say});
   identity_ = ReadIdentity(folder, note_);
   ++identity_.attempt;
   return fmt::format("{} {}", identity_.run_id, identity_.attempt);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
@@ -56,9 +57,12 @@ class RunPaths {
 // leaves no folder that was not there.
 class RunFolder {
  public:
-  // Rank 0 makes the folder and locks it. Where that fails, or a rank does not see it, every rank throws the same
+  using Say = std::function<void(const std::string& line)>;
+
+  // Rank 0 makes the folder and locks it; `say` gets what there is to say while it waits for the lock (empty: standard
+  // error). Where that fails, or a rank does not see it, every rank throws the same
   // Error(kCannotCreate), kIo.
-  RunFolder(const std::string& path, Communicator& world);
+  RunFolder(const std::string& path, Communicator& world, const Say& say = {});
   RunFolder(const RunFolder&) = delete;
   RunFolder& operator=(const RunFolder&) = delete;
   ~RunFolder();
@@ -88,7 +92,7 @@ class RunFolder {
   void Release();
 
  private:
-  [[nodiscard]] std::string Open();
+  [[nodiscard]] std::string Open(const Say& say);
   void CheckIsShared(const std::string& word, Communicator& world) const;
 
   RunPaths paths_;

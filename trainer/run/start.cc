@@ -10,6 +10,7 @@
 #include "trainer/checkpoint/agree.h"
 #include "trainer/checkpoint/folder.h"
 #include "trainer/config/load.h"
+#include "trainer/interop/hf_folder.h"
 
 namespace ksa {
 namespace {
@@ -165,6 +166,7 @@ class Decision {
           "changed since the checkpoint: {}: {} -> {}", difference.key, difference.old_value, difference.new_value));
     }
     CheckResume(differences);
+    NoteOtherValidation(checkpoint);
     if (meta.data_fingerprint != facts_.fingerprint) {
       Fail(
           ExitCode::kConfig,
@@ -180,7 +182,27 @@ class Decision {
     start_.checkpoint = checkpoint;
   }
 
+  // Programs that did not know checkpoint.keep_every validated on the first samples of every source. Said once: the
+  // next checkpoint has the key.
+  void NoteOtherValidation(const Checkpoint& checkpoint) {
+    const bool validates = config_.evaluation.interval > 0 && !config_.data.validation.empty();
+    if (validates && checkpoint.manifest.meta.configuration.find("keep_every:") == std::string::npos) {
+      start_.notes.push_back(
+          fmt::format("validation: up to update {} it read the first samples of every source, now it reads samples "
+                      "spread evenly over each; losses before and after do not compare",
+                      checkpoint.manifest.meta.step));
+    }
+  }
+
   void TakeWeights(const std::string& path) {
+    if (OnRankZeroIsTrue(world_, [&] { return IsHfFolder(path); })) {
+      if (!OnRankZeroIsTrue(world_, [&] { return facts_.check_folder(path); })) {
+        start_.warnings.push_back(
+            fmt::format("checkpoint.load: the tokenizer of {} is not there to compare with the data's", path));
+      }
+      start_.folder = path;
+      return;
+    }
     Checkpoint source = OpenCheckpoint(path, world_, Collect());
     if (!OnRankZeroIsTrue(world_, [&] { return facts_.check_tokenizer(source); })) {
       start_.warnings.push_back(

@@ -20,17 +20,20 @@ struct DataFacts {
   std::string fingerprint;
   // Rank 0: throws Error(kBadData) when a checkpoint was trained with another tokenizer; false: its own is not known.
   std::function<bool(const Checkpoint&)> check_tokenizer;
+  // The same of a Hugging Face folder.
+  std::function<bool(const std::string&)> check_folder = {};
 };
 
 struct Start {
   std::optional<Checkpoint> checkpoint;          // whose weights and moments the run goes on from
-  std::optional<Checkpoint> weights;             // else: whose weights a new run begins with (checkpoint.load)
+  std::optional<Checkpoint> weights;             // else: whose weights a new run begins with (checkpoint.load),
+  std::optional<std::string> folder;             // or the Hugging Face folder that checkpoint.load names
   std::optional<CheckpointOrigin> resumed_from;  // of the run: where checkpoint.resume: PATH let it begin
   bool record_first = false;  // the folder holds checkpoints, and nothing says that the run has made any
   std::vector<std::string> notes;
   std::vector<std::string> warnings;
 
-  // What there is to load; null: nothing.
+  // The checkpoint that there is to load; null: none.
   [[nodiscard]] const Checkpoint* source() const { return checkpoint ? &*checkpoint : weights ? &*weights : nullptr; }
 
   // Updates that are done.

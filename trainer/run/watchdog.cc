@@ -14,6 +14,7 @@
 #include "kernels/core/error.h"
 #include "kernels/core/threads.h"
 #include "trainer/observe/log_line.h"
+#include "trainer/observe/logger.h"
 
 namespace ksa {
 namespace {
@@ -32,9 +33,12 @@ bool IsSlow(Phase phase) {
 
 // Straight to the descriptor: another thread may hang while it holds the lock of a stdio stream. And not from here: a
 // pipe that nobody reads, or a file where nothing answers, takes for ever.
-void EndProcess(const std::string& report) {
-  const auto write_line = [line = fmt::format("ksa: {}\n", report)] {
+[[noreturn]] void EndProcess(const std::string& report, const std::string& log) {
+  const auto write_line = [line = fmt::format("ksa: {}\n", report), log, record = "error: " + report] {
     static_cast<void>(!write(STDERR_FILENO, line.data(), line.size()));
+    if (!log.empty()) {
+      AppendLastWords(log, record);
+    }
   };
   try {
     SideThread writer;
@@ -129,8 +133,7 @@ double WatchdogSeconds() {
   return seconds;
 }
 
-Watchdog::Watchdog(double seconds, OnHang on_hang)
-    : seconds_(seconds), on_hang_(on_hang ? std::move(on_hang) : OnHang(EndProcess)) {
+Watchdog::Watchdog(double seconds, OnHang on_hang) : seconds_(seconds), on_hang_(std::move(on_hang)) {
   if (seconds_ > 0.0) {
     thread_ = StartThread("watches for hangs", [this] { Watch(); });
   }
@@ -162,6 +165,11 @@ void Watchdog::SetStates(const std::string& folder, const std::vector<std::strin
   auto states = std::make_shared<RankStates>(folder, rank, hosts);
   const std::lock_guard lock(mutex_);
   states_.swap(states);  // those that were there before end after the lock
+}
+
+void Watchdog::SetLog(const std::string& path) {
+  const std::lock_guard lock(mutex_);
+  log_ = path;
 }
 
 void Watchdog::SetPoll(std::function<void()> poll) {
@@ -236,7 +244,8 @@ Watchdog::Sight Watchdog::Look(double seconds) {
           .limit = IsSlow(phase_) ? kSlowFactor * seconds_ : seconds_,
           .where = Where(),
           .states = states_,
-          .poll = poll_};
+          .poll = poll_,
+          .log = log_};
 }
 
 void Watchdog::Watch() {
@@ -285,7 +294,11 @@ void Watchdog::Report(const std::string& what, const Sight& sight) const {
   if (!others.empty()) {
     report += "; " + others;
   }
-  on_hang_(report);
+  if (on_hang_) {
+    on_hang_(report);
+    return;
+  }
+  EndProcess(report, sight.log);
 }
 
 }  // namespace ksa

@@ -60,6 +60,9 @@ class Watchdog final : public CommObserver {
   // Where ranks of a run tell each other that they stand still; `hosts` of all ranks. After SetRank.
   void SetStates(const std::string& folder, const std::vector<std::string>& hosts);
 
+  // The run's log: the report is added to it as well, once standard error has it.
+  void SetLog(const std::string& path);
+
   // Called from a thread of its own, often; throws when something was lost that this process would wait for. It may
   // outlive the watchdog.
   void SetPoll(std::function<void()> poll);
@@ -94,6 +97,7 @@ class Watchdog final : public CommObserver {
     std::string where;
     std::shared_ptr<RankStates> states;
     std::shared_ptr<Poll> poll;
+    std::string log;
   };
 
   static constexpr size_t kCallsKept = 10;
@@ -122,6 +126,7 @@ class Watchdog final : public CommObserver {
   std::array<Call, kCallsKept> last_;  // call number n is at n modulo kCallsKept
   std::shared_ptr<Poll> poll_;
   std::shared_ptr<RankStates> states_;
+  std::string log_;
   std::thread thread_;  // last: uses all of it
 };
 

@@ -1,22 +1,21 @@
 #include "trainer/step/batch_flops.h"
 
-#include "model/ksa/cost.h"
-#include "model/ksa/model.h"
-
 namespace ksa {
 
 double BatchFlops::Forward(const Batch& batch) {
+  if (counter_ == nullptr || batch.sequence_length != sequence_length_) {
+    counter_ = std::make_unique<ForwardCounter>(model_, batch.sequence_length);
+    sequence_length_ = batch.sequence_length;
+    plain_.reset();
+  }
   const auto count = [&](const int32_t* first_chunk, const int32_t* chunk_tokens) {
-    return CountForwardFlops(model_,
-                             MakeLayout(model_, batch.samples, batch.sequence_length, first_chunk, chunk_tokens))
-        .Total();
+    return counter_->Count(MakeLayout(model_, batch.samples, batch.sequence_length, first_chunk, chunk_tokens)).Total();
   };
   if (!batch.chunk_tokens.empty()) {
     return count(batch.document_first_chunk.data(), batch.chunk_tokens.data());
   }
-  if (!plain_.has_value() || batch.samples != samples_ || batch.sequence_length != sequence_length_) {
+  if (!plain_.has_value() || batch.samples != samples_) {
     samples_ = batch.samples;
-    sequence_length_ = batch.sequence_length;
     plain_ = count(nullptr, nullptr);
   }
   return *plain_;

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <optional>
 
 #include "data/loader/batch.h"
+#include "model/ksa/forward_counter.h"
 #include "model/mixers/model_config.h"
 
 namespace ksa {
@@ -20,7 +22,8 @@ class BatchFlops {
 
  private:
   const ModelConfig& model_;
-  int32_t samples_ = 0;  // of the batches without documents that `plain_` counts
+  std::unique_ptr<ForwardCounter> counter_;  // of sequences of sequence_length_
+  int32_t samples_ = 0;                      // of the batches without documents that `plain_` counts
   int32_t sequence_length_ = 0;
   std::optional<double> plain_;
 };

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 namespace ksa {
 
@@ -10,5 +11,9 @@ namespace ksa {
 [[nodiscard]] int64_t AnonymousBytes();  // RssAnon: without the pages of mapped files
 
 [[nodiscard]] int64_t HostMemoryBytes();
+
+// What all processes of this host can still take together: as /proc/meminfo says, and not more than this process's
+// control groups leave. Pages of files count as free. Files are read under `root`.
+[[nodiscard]] int64_t FreeHostBytes(const std::string& root = "");
 
 }  // namespace ksa

@@ -37,7 +37,11 @@ void BatchUpload::Load(const ExecContext& cx, const ModelConfig& model, const Ba
   if (values_.empty() || values_.size() != size) {
     values_ = cx.Empty({size}, DType::kI32);
   }
-  RunOp("upload batch", cx.stream, {values_.shape()}, [&] {
+  if (cx.stream.dry) {
+    dry_documents_.assign(batch.document_first_chunk.begin(), batch.document_first_chunk.end());
+    dry_documents_.insert(dry_documents_.end(), batch.chunk_tokens.begin(), batch.chunk_tokens.end());
+  }
+  RunOp("upload batch", cx.stream, {values_.shape()}, NoWork, [&] {
     if (cx.stream.device.IsCpu()) {
       Concatenate(parts, values_.As<int32_t>());
     } else if (!cx.stream.dry) {
@@ -62,7 +66,9 @@ MicroBatch BatchUpload::Slice(int32_t first, int32_t count) const {
   layout.sequences = count;
   if (documents_) {
     const int64_t chunks = whole_.chunks();
-    layout.document_first_chunk = values_.As<int32_t>() + 2 * local_.text_rows() + first * chunks;
+    const int32_t* documents =
+        dry_documents_.empty() ? values_.As<int32_t>() + 2 * local_.text_rows() : dry_documents_.data();
+    layout.document_first_chunk = documents + first * chunks;
     layout.chunk_tokens = layout.document_first_chunk + whole_.sequences * chunks;
   }
   const int64_t t = local_.text_tokens;

@@ -46,6 +46,8 @@ class BatchUpload {
   bool documents_ = false;
   // int32: ids [n, T_l], targets [n, T_l], then with documents first chunk [n, C], chunk tokens [n, C]
   Tensor values_;
+  // On a dry stream the documents lie here, so that counts of operations can read them: first chunks, chunk tokens.
+  std::vector<int32_t> dry_documents_;
   std::unique_ptr<PinnedMemory> staging_;
   Event copied_;  // the staging memory is free again
 };

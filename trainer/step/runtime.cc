@@ -25,11 +25,14 @@ bool DebugSync() {
 
 Runtime::Runtime(Communicator& world, const RuntimeOptions& options) {
   stream_.threads = options.threads > 0 ? options.threads : AvailableCores(options.local_size);
-  if (options.device == DeviceKind::kCpu) {
+  if (options.dry) {
+    OpenImaginary(options);
+  } else if (options.device == DeviceKind::kCpu) {
     allocator_ = std::make_unique<HostAllocator>();
   } else {
     OpenGpu(options);
   }
+  stream_.synchronous = DebugSync() && !stream_.device.IsCpu();
   stream_.deterministic = options.deterministic;
   if (!stream_.dry) {
     PrepareHost(stream_);
@@ -46,19 +49,21 @@ Runtime::Runtime(Communicator& world, const RuntimeOptions& options) {
 }
 
 void Runtime::OpenGpu(const RuntimeOptions& options) {
-  int64_t first_slab = options.device_bytes;
-  if (options.dry) {
-    stream_.device = {DeviceKind::kCuda, options.ordinal};
-    stream_.dry = true;
-    slabs_ = std::make_unique<ImaginarySlabs>(stream_.device);
-    first_slab = kImaginaryBytes;
-  } else {
-    gpu_ = QueryGpu(options.ordinal);
-    gpu_stream_ = std::make_unique<GpuStream>(options.ordinal, stream_.threads);
-    stream_ = gpu_stream_->stream();
-    slabs_ = std::make_unique<GpuSlabs>(options.ordinal);
-  }
-  stream_.synchronous = DebugSync();
+  gpu_ = QueryGpu(options.ordinal);
+  gpu_stream_ = std::make_unique<GpuStream>(options.ordinal, stream_.threads);
+  stream_ = gpu_stream_->stream();
+  slabs_ = std::make_unique<GpuSlabs>(options.ordinal);
+  OpenArena(options.device_bytes);
+}
+
+void Runtime::OpenImaginary(const RuntimeOptions& options) {
+  stream_.device = options.device == DeviceKind::kCpu ? Device{} : Device{DeviceKind::kCuda, options.ordinal};
+  stream_.dry = true;
+  slabs_ = std::make_unique<ImaginarySlabs>(stream_.device);
+  OpenArena(kImaginaryBytes);
+}
+
+void Runtime::OpenArena(int64_t first_slab) {
   auto arena = std::make_unique<ArenaAllocator>(*slabs_, first_slab);
   arena_ = arena.get();
   allocator_ = std::move(arena);

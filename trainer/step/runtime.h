@@ -30,7 +30,8 @@ struct RuntimeOptions {
   int local_size = 1;  // ranks on this host
   int threads = 0;     // 0: as many as AvailableCores says
   bool deterministic = true;
-  // GPU: plan only. Addresses are imaginary and nothing is computed; needs no GPU.
+  // Plan only. Addresses are imaginary and nothing is computed; needs no GPU. On the CPU scratch that a kernel takes
+  // itself is not seen.
   bool dry = false;
   int64_t device_bytes = 0;  // GPU: memory to take at once (MemoryPlan::total_bytes); 0: as needed
   // Gets every group of the mesh that moves tensors, and returns what stands for it, to watch it; empty: the group.
@@ -54,7 +55,7 @@ class Runtime {
 
   [[nodiscard]] Allocator& allocator() { return *allocator_; }
 
-  // The arena of a GPU; null on the CPU.
+  // The arena of a GPU or of a plan; null on the CPU.
   [[nodiscard]] const ArenaAllocator* arena() const { return arena_; }
 
   // The GPU's name and memory; none on the CPU and in a plan.
@@ -87,6 +88,8 @@ class Runtime {
 
  private:
   void OpenGpu(const RuntimeOptions& options);
+  void OpenImaginary(const RuntimeOptions& options);
+  void OpenArena(int64_t first_slab);
 
   Stream stream_;
   std::optional<GpuInfo> gpu_;

@@ -26,7 +26,7 @@ TrainingState::TrainingState(const ModelConfig& model_config,
             runtime.stream()),
       model(model_config, store, runtime.allocator(), runtime.stream(), training.sequence_length),
       optimizer(optimizer_config, store, runtime.mesh(), runtime.allocator(), runtime.stream()),
-      updater(runtime, model, optimizer, training.micro_batch_size, training.recompute) {}
+      updater(runtime, model, optimizer, training.micro_batch_size.value(), training.recompute) {}
 
 MeshShape MeshOf(const ParallelConfig& parallel, int ranks) {
   return {.data = ranks / (parallel.context * parallel.tensor), .context = parallel.context, .tensor = parallel.tensor};

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 
+#include "kernels/core/op.h"
+
 namespace ksa {
 
 Updater::Updater(Runtime& runtime, KsaModel& model, Optimizer& optimizer, int32_t micro_batch_size, Recompute recompute)
@@ -17,6 +19,7 @@ UpdateOutcome Updater::Run(const Batch& batch, int64_t update, double lr) {
   optimizer_.BeginUpdate(runtime_.stream());
   AccumulateGradients(batch, AnnealMix(model_.config(), update), grad_scale, optimizer_.takes_progress());
   runtime_.Enter(Phase::kUpdate);
+  MarkStep(runtime_.stream(), StepMark::kUpdate);
   const UpdateResult result = optimizer_.Step(lr, update, runtime_.stream());
   return {.loss = result.loss_sum * grad_scale,
           .grad_norm = result.grad_norm,
@@ -35,6 +38,7 @@ void Updater::AccumulateGradients(const Batch& batch, double mix, double grad_sc
   upload_.Load(cx, model_.config(), batch);
   for (int32_t first = 0; first < batch.samples; first += micro_batch_size_) {
     runtime_.Enter(Phase::kGradients);
+    MarkStep(cx.stream, StepMark::kMicroBatch);
     const int32_t count = std::min(micro_batch_size_, batch.samples - first);
     const MicroBatch micro = upload_.Slice(first, count);
     KsaModel::Input input = {.ids = micro.ids, .layout = micro.layout, .mix = mix, .recompute = recompute_};

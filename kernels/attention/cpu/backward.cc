@@ -71,13 +71,13 @@ Part MakePart(const Problem<T>& problem, int32_t sequence, Range positions) {
   return part;
 }
 
-// The sums of dk and dv of all parts: [g, rows of all parts, pitch] each.
+// The sums of dk and dv of all parts: [g, rows of all parts, pitch], [.., value_pitch].
 template <typename T>
 class KeySums {
  public:
   using A = Accumulator<T>;
 
-  KeySums(const Problem<T>& problem, Allocator& scratch) : pitch_(problem.pitch) {
+  KeySums(const Problem<T>& problem, Allocator& scratch) : pitch_(problem.pitch), value_pitch_(problem.value_pitch) {
     const int32_t step = PositionsPerPart(problem);
     const Range all = PositionsOf(problem);
     for (int32_t sequence = 0; sequence < problem.layout.sequences; ++sequence) {
@@ -90,30 +90,34 @@ class KeySums {
       }
     }
     dk_ = Tensor::Empty({problem.groups, rows_, pitch_}, DTypeOf<A>::value, scratch);
-    dv_ = Tensor::Empty({problem.groups, rows_, pitch_}, DTypeOf<A>::value, scratch);
+    dv_ = Tensor::Empty({problem.groups, rows_, value_pitch_}, DTypeOf<A>::value, scratch);
   }
 
   // Where row `offset` of group `group` lies.
   [[nodiscard]] A* Dk(int64_t group, int64_t offset) const { return dk_.As<A>() + (group * rows_ + offset) * pitch_; }
 
-  [[nodiscard]] A* Dv(int64_t group, int64_t offset) const { return dv_.As<A>() + (group * rows_ + offset) * pitch_; }
+  [[nodiscard]] A* Dv(int64_t group, int64_t offset) const {
+    return dv_.As<A>() + (group * rows_ + offset) * value_pitch_;
+  }
 
   void Clear(const Part& part, int64_t group) const {
-    const int64_t size = (part.text.size() + part.summaries.size()) * pitch_;
-    std::fill_n(Dk(group, part.text_offset), size, A{0});
-    std::fill_n(Dv(group, part.text_offset), size, A{0});
+    const int64_t rows = part.text.size() + part.summaries.size();
+    std::fill_n(Dk(group, part.text_offset), rows * pitch_, A{0});
+    std::fill_n(Dv(group, part.text_offset), rows * value_pitch_, A{0});
   }
 
   std::vector<Part> parts;  // by sequence, then by position
 
  private:
   int64_t pitch_;
+  int64_t value_pitch_;
   int64_t rows_ = 0;
   Tensor dk_;
   Tensor dv_;
 };
 
-// Scratch of one thread: a tile of queries as rows [kLanes, pitch] and as columns [pitch, kLanes].
+// Scratch of one thread: a tile of queries as rows [kLanes, pitch] and as columns [pitch, kLanes]; what has the width
+// of values has their pitch. There is room for the longer one of both everywhere.
 template <typename A>
 struct BackwardState {
   A* query_rows;  // times scale and log2(e)
@@ -184,6 +188,8 @@ void VisitKeys(const Problem<T>& problem,
   using A = Accumulator<T>;
   const int64_t pitch = problem.pitch;
   const int64_t dim = problem.dim;
+  const int64_t value_pitch = problem.value_pitch;
+  const int64_t value_dim = problem.value_dim;
   ForEachKeyTile<A>(span, kKeyTile, [&](Range keys, const Range(&ranges)[kVectors]) {
     const auto score = [&](int vector, int32_t j) {
       return int64_t{1} * (j - keys.begin) * kLanes<A> + vector * kWidth<A>;
@@ -193,8 +199,10 @@ void VisitKeys(const Problem<T>& problem,
       const int64_t at = score(vector, strip.begin);
       const int64_t lane = vector * kWidth<A>;
       const int64_t row = strip.begin * pitch;
+      const int64_t value_row = strip.begin * value_pitch;
       ScoreRows<A, kCount>(rows.k + row, pitch, dim, strip.size(), state.queries + lane, state.weights + at);
-      ScoreRows<A, kCount>(rows.v + row, pitch, dim, strip.size(), state.douts + lane, state.dscores + at);
+      ScoreRows<A, kCount>(
+          rows.v + value_row, value_pitch, value_dim, strip.size(), state.douts + lane, state.dscores + at);
     });
     for (int vector = 0; vector < kVectors; ++vector) {
       if (ranges[vector].size() > 0) {
@@ -205,9 +213,14 @@ void VisitKeys(const Problem<T>& problem,
     ForEachStrip(ranges, [&]<int kCount>(int vector, Range strip) {
       const int64_t at = score(vector, strip.begin);
       const int64_t lane = vector * kWidth<A>;
-      const int64_t out = (strip.begin - first) * pitch;
-      AddToRows<A, kCount>(state.weights + at, state.dout_rows + lane * pitch, pitch, strip.size(), rows.dv + out);
-      AddToRows<A, kCount>(state.dscores + at, state.query_rows + lane * pitch, pitch, strip.size(), rows.dk + out);
+      const int64_t out = strip.begin - first;
+      AddToRows<A, kCount>(state.weights + at,
+                           state.dout_rows + lane * value_pitch,
+                           value_pitch,
+                           strip.size(),
+                           rows.dv + out * value_pitch);
+      AddToRows<A, kCount>(
+          state.dscores + at, state.query_rows + lane * pitch, pitch, strip.size(), rows.dk + out * pitch);
       AddToTile<A, kCount>(
           rows.k + strip.begin * pitch, pitch, dim, strip.size(), state.dscores + at, state.dqueries + lane);
     });
@@ -227,16 +240,18 @@ void LoadTile(const Problem<T>& problem,
               BackwardState<Accumulator<T>>& state) {
   using A = Accumulator<T>;
   const int64_t pitch = problem.pitch;
-  tile.Load(problem, args.q.As<T>(), problem.log2_scale, state.query_rows);
-  tile.Load(problem, args.dout.As<T>(), A{1}, state.dout_rows);
-  tile.Load(problem, args.out.As<T>(), A{1}, state.out_rows);
+  const int64_t value_pitch = problem.value_pitch;
+  tile.Load(args.q.As<T>(), problem.dim, problem.log2_scale, pitch, state.query_rows);
+  tile.Load(args.dout.As<T>(), problem.value_dim, A{1}, value_pitch, state.dout_rows);
+  tile.Load(args.out.As<T>(), problem.value_dim, A{1}, value_pitch, state.out_rows);
   Transpose(state.query_rows, pitch, kLanes<A>, pitch, state.queries, kLanes<A>);
-  Transpose(state.dout_rows, pitch, kLanes<A>, pitch, state.douts, kLanes<A>);
+  Transpose(state.dout_rows, value_pitch, kLanes<A>, value_pitch, state.douts, kLanes<A>);
   std::fill_n(state.dqueries, kLanes<A> * pitch, A{0});
   for (int lane = 0; lane < kLanes<A>; ++lane) {
     const A lse = args.lse.As<A>()[tile.index[lane]];
     state.lse[lane] = lane < tile.rows ? Log2SumExp(lse) : std::numeric_limits<A>::infinity();
-    state.delta[lane] = DotRow(state.dout_rows + lane * pitch, state.out_rows + lane * pitch, pitch);
+    const int64_t row = lane * value_pitch;
+    state.delta[lane] = DotRow(state.dout_rows + row, state.out_rows + row, value_pitch);
   }
 }
 
@@ -265,7 +280,7 @@ void BackwardTile(const Problem<T>& problem,
                                 sums.Dv(group, part.summary_offset)};
   VisitKeys(problem, tile.summaries, summaries, part.summaries.begin, state);
   Transpose(state.dqueries, kLanes<A>, pitch, kLanes<A>, state.out_rows, pitch);
-  tile.Store(problem, state.out_rows, problem.scale, args.dq.As<T>());
+  tile.Store(state.out_rows, pitch, problem.dim, problem.scale, args.dq.As<T>());
 }
 
 template <typename T>
@@ -276,22 +291,24 @@ void BackwardSummary(const Problem<T>& problem,
   using A = Accumulator<T>;
   const int64_t pitch = problem.pitch;
   const int64_t dim = problem.dim;
+  const int64_t value_pitch = problem.value_pitch;
   const int64_t at = query.index * dim;
+  const int64_t value_at = query.index * problem.value_dim;
   LoadRow(args.q.As<T>() + at, dim, problem.log2_scale, pitch, state.query_rows);
-  LoadRow(args.dout.As<T>() + at, dim, A{1}, pitch, state.dout_rows);
-  LoadRow(args.out.As<T>() + at, dim, A{1}, pitch, state.out_rows);
-  const A delta = DotRow(state.dout_rows, state.out_rows, pitch);
-  query.ForEachKey([&](int64_t j, const KeyRows<A>& rows, int64_t offset) {
-    state.weights[j] = DotRow(state.query_rows, rows.k + offset, pitch);
-    state.dscores[j] = DotRow(state.dout_rows, rows.v + offset, pitch) - delta;
+  LoadRow(args.dout.As<T>() + value_at, problem.value_dim, A{1}, value_pitch, state.dout_rows);
+  LoadRow(args.out.As<T>() + value_at, problem.value_dim, A{1}, value_pitch, state.out_rows);
+  const A delta = DotRow(state.dout_rows, state.out_rows, value_pitch);
+  query.ForEachKey([&](int64_t j, const KeyRows<A>& rows, int64_t i) {
+    state.weights[j] = DotRow(state.query_rows, rows.k + i * pitch, pitch);
+    state.dscores[j] = DotRow(state.dout_rows, rows.v + i * value_pitch, value_pitch) - delta;
   });
   Exp2Row(state.weights, query.keys(), Log2SumExp(args.lse.As<A>()[query.index]));
   std::fill_n(state.dqueries, pitch, A{0});
-  query.ForEachKey([&](int64_t j, const KeyRows<A>& rows, int64_t offset) {
+  query.ForEachKey([&](int64_t j, const KeyRows<A>& rows, int64_t i) {
     const A dscore = state.weights[j] * state.dscores[j];
-    AddRow(state.weights[j], state.dout_rows, pitch, rows.dv + offset);
-    AddRow(dscore, state.query_rows, pitch, rows.dk + offset);
-    AddRow(dscore, rows.k + offset, pitch, state.dqueries);
+    AddRow(state.weights[j], state.dout_rows, value_pitch, rows.dv + i * value_pitch);
+    AddRow(dscore, state.query_rows, pitch, rows.dk + i * pitch);
+    AddRow(dscore, rows.k + i * pitch, pitch, state.dqueries);
   });
   StoreRow(state.dqueries, dim, problem.scale, args.dq.As<T>() + at);
 }
@@ -339,19 +356,19 @@ void AddParts(const Problem<T>& problem,
   const int64_t sequence = local / per_sequence;
   const auto key = static_cast<int32_t>(local % per_sequence);
   std::fill_n(state.query_rows, problem.pitch, A{0});
-  std::fill_n(state.dout_rows, problem.pitch, A{0});
+  std::fill_n(state.dout_rows, problem.value_pitch, A{0});
   for (int64_t i = sequence * parts; i < (sequence + 1) * parts; ++i) {
     const Part& part = sums.parts[static_cast<size_t>(i)];
     const Range keys = is_summary ? part.summaries : part.text;
     if (key >= keys.begin && key < keys.end) {
       const int64_t offset = (is_summary ? part.summary_offset : part.text_offset) + key - keys.begin;
       AddRow(A{1}, sums.Dk(group, offset), problem.pitch, state.query_rows);
-      AddRow(A{1}, sums.Dv(group, offset), problem.pitch, state.dout_rows);
+      AddRow(A{1}, sums.Dv(group, offset), problem.value_pitch, state.dout_rows);
     }
   }
-  const int64_t to = (row * problem.groups + group) * problem.dim;
-  StoreRow(state.query_rows, problem.dim, std::numbers::ln2_v<A>, args.dk.As<T>() + to);
-  StoreRow(state.dout_rows, problem.dim, A{1}, args.dv.As<T>() + to);
+  const int64_t to = row * problem.groups + group;
+  StoreRow(state.query_rows, problem.dim, std::numbers::ln2_v<A>, args.dk.As<T>() + to * problem.dim);
+  StoreRow(state.dout_rows, problem.value_dim, A{1}, args.dv.As<T>() + to * problem.value_dim);
 }
 
 }  // namespace
@@ -362,13 +379,14 @@ void Backward(const AttentionBackwardArgs& args, int threads, Allocator& scratch
   const Problem<T> problem(args, threads, scratch);
   const KeySums<T> sums(problem, scratch);
   const int64_t summary_scores = SummaryScores(problem);
-  const int64_t size = BackwardState<A>::Size(problem.pitch, summary_scores);
+  const int64_t pitch = std::max(problem.pitch, problem.value_pitch);
+  const int64_t size = BackwardState<A>::Size(pitch, summary_scores);
   const Tensor memory = Tensor::Empty({threads, size}, DTypeOf<A>::value, scratch);
   const auto parts = static_cast<int64_t>(sums.parts.size());
   const int64_t key_tasks = (problem.key_rows + kKeysPerTask - 1) / kKeysPerTask;
 #pragma omp parallel num_threads(threads)
   {
-    BackwardState<A> state(memory.As<A>() + omp_get_thread_num() * size, problem.pitch, summary_scores);
+    BackwardState<A> state(memory.As<A>() + omp_get_thread_num() * size, pitch, summary_scores);
     // Later positions see more: the heavy parts go first.
 #pragma omp for schedule(dynamic)
     for (int64_t task = 0; task < parts * problem.groups; ++task) {

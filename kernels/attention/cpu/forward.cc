@@ -20,9 +20,9 @@ constexpr int32_t kChunksPerTask = 64;
 // Scratch of one thread and the running softmax of one tile.
 template <typename A>
 struct ForwardState {
-  A* rows;               // [kLanes, pitch] queries, later the output, as rows
+  A* rows;               // [kLanes, pitch or value_pitch] queries, later the output, as rows
   A* queries;            // [pitch, kLanes]
-  A* out;                // [pitch, kLanes] not yet normalised
+  A* out;                // [value_pitch, kLanes] not yet normalised
   A* scores;             // [kKeyTile + kBlock, kLanes]; also the scores of one summary query
   Vec<A> max[kVectors];  // of the scores seen so far
   Vec<A> sum[kVectors];  // of exp2(score - max)
@@ -31,6 +31,7 @@ struct ForwardState {
     return std::max<int64_t>((kKeyTile + kBlock) * kLanes<A>, summary_scores);
   }
 
+  // `pitch`: the longer one of both.
   static int64_t Size(int64_t pitch, int64_t summary_scores) {
     return 3 * kLanes<A> * pitch + ScoreSize(summary_scores);
   }
@@ -109,13 +110,13 @@ void VisitKeys(const Problem<T>& problem,
     });
     for (int vector = 0; vector < kVectors; ++vector) {
       if (ranges[vector].size() > 0) {
-        Exponentiate(span, vector, ranges[vector], problem.dim, score(vector, ranges[vector].begin), state);
+        Exponentiate(span, vector, ranges[vector], problem.value_dim, score(vector, ranges[vector].begin), state);
       }
     }
     ForEachStrip(ranges, [&]<int kCount>(int vector, Range strip) {
-      AddToTile<A, kCount>(v + strip.begin * pitch,
-                           pitch,
-                           problem.dim,
+      AddToTile<A, kCount>(v + strip.begin * problem.value_pitch,
+                           problem.value_pitch,
+                           problem.value_dim,
                            strip.size(),
                            score(vector, strip.begin),
                            state.out + vector * kWidth<A>);
@@ -135,9 +136,10 @@ void ForwardTile(const Problem<T>& problem,
                  ForwardState<Accumulator<T>>& state) {
   using A = Accumulator<T>;
   const int64_t pitch = problem.pitch;
-  tile.Load(problem, args.q.As<T>(), problem.log2_scale, state.rows);
+  const int64_t value_pitch = problem.value_pitch;
+  tile.Load(args.q.As<T>(), problem.dim, problem.log2_scale, pitch, state.rows);
   Transpose(state.rows, pitch, kLanes<A>, pitch, state.queries, kLanes<A>);
-  std::fill_n(state.out, kLanes<A> * pitch, A{0});
+  std::fill_n(state.out, kLanes<A> * value_pitch, A{0});
   for (int v = 0; v < kVectors; ++v) {
     state.max[v] = Broadcast(-std::numeric_limits<A>::infinity());
     state.sum[v] = Vec<A>{};
@@ -154,13 +156,13 @@ void ForwardTile(const Problem<T>& problem,
             state);
   for (int v = 0; v < kVectors; ++v) {
     const Vec<A> inverse = state.sum[v] == 0 ? Vec<A>{} : 1 / state.sum[v];
-    for (int64_t d = 0; d < problem.dim; ++d) {
+    for (int64_t d = 0; d < problem.value_dim; ++d) {
       A* out = state.out + d * kLanes<A> + v * kWidth<A>;
       Store<A>(out, Load(out) * inverse);
     }
   }
-  Transpose(state.out, kLanes<A>, pitch, kLanes<A>, state.rows, pitch);
-  tile.Store(problem, state.rows, A{1}, args.out.As<T>());
+  Transpose(state.out, kLanes<A>, value_pitch, kLanes<A>, state.rows, value_pitch);
+  tile.Store(state.rows, value_pitch, problem.value_dim, A{1}, args.out.As<T>());
   for (int lane = 0; lane < tile.rows; ++lane) {
     const int v = lane / kWidth<A>;
     const int i = lane % kWidth<A>;
@@ -176,18 +178,19 @@ void ForwardSummary(const Problem<T>& problem,
                     ForwardState<Accumulator<T>>& state) {
   using A = Accumulator<T>;
   const int64_t pitch = problem.pitch;
+  const int64_t value_pitch = problem.value_pitch;
   LoadRow(args.q.As<T>() + query.index * problem.dim, problem.dim, problem.log2_scale, pitch, state.queries);
   A max = -std::numeric_limits<A>::infinity();
-  query.ForEachKey([&](int64_t j, const KeyRows<A>& rows, int64_t offset) {
-    state.scores[j] = DotRow(state.queries, rows.k + offset, pitch);
+  query.ForEachKey([&](int64_t j, const KeyRows<A>& rows, int64_t i) {
+    state.scores[j] = DotRow(state.queries, rows.k + i * pitch, pitch);
     max = std::max(max, state.scores[j]);
   });
   const A sum = Exp2Row(state.scores, query.keys(), max);
-  std::fill_n(state.out, pitch, A{0});
-  query.ForEachKey([&](int64_t j, const KeyRows<A>& rows, int64_t offset) {
-    AddRow(state.scores[j], rows.v + offset, pitch, state.out);
+  std::fill_n(state.out, value_pitch, A{0});
+  query.ForEachKey([&](int64_t j, const KeyRows<A>& rows, int64_t i) {
+    AddRow(state.scores[j], rows.v + i * value_pitch, value_pitch, state.out);
   });
-  StoreRow(state.out, problem.dim, 1 / sum, args.out.As<T>() + query.index * problem.dim);
+  StoreRow(state.out, problem.value_dim, 1 / sum, args.out.As<T>() + query.index * problem.value_dim);
   args.lse.As<A>()[query.index] = LogSumExp(max, sum);
 }
 
@@ -197,7 +200,8 @@ template <typename T>
 void Forward(const AttentionForwardArgs& args, int threads, Allocator& scratch) {
   using A = Accumulator<T>;
   const Problem<T> problem(args, threads, scratch);
-  const int64_t size = ForwardState<A>::Size(problem.pitch, SummaryScores(problem));
+  const int64_t pitch = std::max(problem.pitch, problem.value_pitch);
+  const int64_t size = ForwardState<A>::Size(pitch, SummaryScores(problem));
   const Tensor memory = Tensor::Empty({threads, size}, DTypeOf<A>::value, scratch);
   const int64_t heads = problem.layout.sequences * problem.groups;
   const int64_t rows = problem.queries.text.size() * problem.queries_per_kv;  // text queries of one sequence and group
@@ -207,7 +211,7 @@ void Forward(const AttentionForwardArgs& args, int threads, Allocator& scratch) 
   const int64_t summary_tasks = (problem.queries.summary_chunks + kChunksPerTask - 1) / kChunksPerTask;
 #pragma omp parallel num_threads(threads)
   {
-    ForwardState<A> state(memory.As<A>() + omp_get_thread_num() * size, problem.pitch);
+    ForwardState<A> state(memory.As<A>() + omp_get_thread_num() * size, pitch);
 #pragma omp for schedule(dynamic) nowait
     for (int64_t task = 0; task < heads * tile_tasks; ++task) {
       const int64_t head = task / tile_tasks;

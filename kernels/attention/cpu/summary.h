@@ -61,25 +61,26 @@ struct SummaryQuery {
       : index(problem.queries.SummaryRow(sequence, summary) * problem.heads + head),
         text(problem.layout.SummaryTextKeys(sequence, summary)),
         summaries(problem.layout.SummarySummaryKeys(summary)),
-        pitch(problem.pitch) {
+        pitch(problem.pitch),
+        value_pitch(problem.value_pitch) {
     const int64_t group = head / problem.queries_per_kv;
     rows[0] = {text.size(),
                problem.TextKey(sequence, group) + text.begin * pitch,
-               problem.TextValue(sequence, group) + text.begin * pitch};
+               problem.TextValue(sequence, group) + text.begin * value_pitch};
     rows[1] = {summaries.size(),
                problem.SummaryKey(sequence, group) + summaries.begin * pitch,
-               problem.SummaryValue(sequence, group) + summaries.begin * pitch};
+               problem.SummaryValue(sequence, group) + summaries.begin * value_pitch};
   }
 
   [[nodiscard]] int64_t keys() const { return rows[0].count + rows[1].count; }
 
-  // Calls visit(j, rows, offset) for key j of keys(): it lies `offset` elements behind the pointers of `rows`.
+  // Calls visit(j, rows, i) for key j of keys(): row i of `rows`.
   template <typename Visit>
   void ForEachKey(Visit visit) const {
     int64_t j = 0;
     for (const KeyRows<A>& part : rows) {
       for (int64_t i = 0; i < part.count; ++i) {
-        visit(j++, part, i * pitch);
+        visit(j++, part, i);
       }
     }
   }
@@ -88,6 +89,7 @@ struct SummaryQuery {
   Range text;
   Range summaries;
   int64_t pitch;
+  int64_t value_pitch;
   KeyRows<A> rows[2];  // text, then summaries
 };
 

@@ -63,7 +63,7 @@ inline void StoreRow(const A* from, int64_t dim, A scale, T* to) {
   }
 }
 
-// Shapes, visible ranges of every text query, and copies of k and v as [g, nk, pitch].
+// Shapes, visible ranges of every text query, and copies of k as [g, nk, pitch] and of v as [g, nk, value_pitch].
 template <typename T>
 class Problem {
  public:
@@ -87,11 +87,11 @@ class Problem {
   }
 
   [[nodiscard]] const A* TextValue(int32_t sequence, int64_t group) const {
-    return values_.template As<A>() + (group * key_rows + layout.TextRow(sequence, 0)) * pitch;
+    return values_.template As<A>() + (group * key_rows + layout.TextRow(sequence, 0)) * value_pitch;
   }
 
   [[nodiscard]] const A* SummaryValue(int32_t sequence, int64_t group) const {
-    return values_.template As<A>() + (group * key_rows + layout.SummaryRow(sequence, 0)) * pitch;
+    return values_.template As<A>() + (group * key_rows + layout.SummaryRow(sequence, 0)) * value_pitch;
   }
 
   SummaryLayout layout;
@@ -100,9 +100,11 @@ class Problem {
   int64_t groups;          // g
   int64_t queries_per_kv;  // query heads that read one key/value head
   int64_t dim;             // e
-  int64_t pitch;           // elements of a padded row
+  int64_t value_dim;       // c
+  int64_t pitch;           // elements of a padded row of keys or queries
+  int64_t value_pitch;     // of values or outputs
   int64_t key_rows;        // nk
-  A scale;                 // 1/sqrt(e)
+  A scale;                 // of scores
   A log2_scale;            // the same for exponentials of base 2
 
  private:
@@ -121,14 +123,16 @@ Problem<T>::Problem(const Args& args, int threads, Allocator& scratch)
       groups(args.k.shape[1]),
       queries_per_kv(heads / groups),
       dim(args.q.shape[2]),
+      value_dim(args.v.shape[2]),
       pitch(Pitch<A>(dim)),
+      value_pitch(Pitch<A>(value_dim)),
       key_rows(args.k.rows()),
-      scale(1 / std::sqrt(static_cast<A>(dim))),
+      scale(args.scale > 0.0 ? static_cast<A>(args.scale) : 1 / std::sqrt(static_cast<A>(dim))),
       log2_scale(scale * std::numbers::log2e_v<A>),
       row_keys_tensor_(Tensor::Empty({queries.text_rows, 4}, DType::kI32, scratch)),
       row_keys_(reinterpret_cast<RowKeys*>(row_keys_tensor_.As<int32_t>())),
       keys_(Tensor::Empty({groups, key_rows, pitch}, DTypeOf<A>::value, scratch)),
-      values_(Tensor::Empty({groups, key_rows, pitch}, DTypeOf<A>::value, scratch)) {
+      values_(Tensor::Empty({groups, key_rows, value_pitch}, DTypeOf<A>::value, scratch)) {
   const T* k = args.k.template As<T>();
   const T* v = args.v.template As<T>();
   A* keys = keys_.As<A>();
@@ -137,10 +141,10 @@ Problem<T>::Problem(const Args& args, int threads, Allocator& scratch)
 #pragma omp parallel for num_threads(threads) schedule(static)
   for (int64_t row = 0; row < key_rows; ++row) {
     for (int64_t group = 0; group < groups; ++group) {
-      const int64_t from = (row * groups + group) * dim;
-      const int64_t to = (group * key_rows + row) * pitch;
-      LoadRow(k + from, dim, A{1}, pitch, keys + to);
-      LoadRow(v + from, dim, A{1}, pitch, values + to);
+      const int64_t from = row * groups + group;
+      const int64_t to = group * key_rows + row;
+      LoadRow(k + from * dim, dim, A{1}, pitch, keys + to * pitch);
+      LoadRow(v + from * value_dim, value_dim, A{1}, value_pitch, values + to * value_pitch);
     }
     if (row < layout.text_rows()) {
       const auto sequence = static_cast<int32_t>(row / layout.text_tokens);
@@ -204,16 +208,16 @@ struct QueryTile {
     }
   }
 
-  // Lane l of `to` [kLanes, pitch] = row l of the tile · factor; zeros behind the last row.
-  void Load(const Problem<T>& problem, const T* from, A factor, A* to) const {
-    for (int lane = 0; lane < kLanes<A>; ++lane, to += problem.pitch) {
-      LoadRow(from + index[lane] * problem.dim, lane < rows ? problem.dim : 0, factor, problem.pitch, to);
+  // Lane l of `to` [kLanes, pitch] = row l of the tile, of `dim` elements, · factor; zeros behind the last row.
+  void Load(const T* from, int64_t dim, A factor, int64_t pitch, A* to) const {
+    for (int lane = 0; lane < kLanes<A>; ++lane, to += pitch) {
+      LoadRow(from + index[lane] * dim, lane < rows ? dim : 0, factor, pitch, to);
     }
   }
 
-  void Store(const Problem<T>& problem, const A* from, A factor, T* to) const {
-    for (int lane = 0; lane < rows; ++lane, from += problem.pitch) {
-      StoreRow(from, problem.dim, factor, to + index[lane] * problem.dim);
+  void Store(const A* from, int64_t pitch, int64_t dim, A factor, T* to) const {
+    for (int lane = 0; lane < rows; ++lane, from += pitch) {
+      StoreRow(from, dim, factor, to + index[lane] * dim);
     }
   }
 

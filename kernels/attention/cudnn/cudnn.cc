@@ -3,11 +3,11 @@
 #include <cmath>
 
 #include "kernels/attention/cuda_paths.h"
+#include "kernels/attention/cudnn/problem.h"
 #include "kernels/core/error.h"
 
 #ifdef KSA_HAVE_CUDNN
 
-#include <array>
 #include <memory>
 #include <unordered_map>
 #include <utility>
@@ -32,26 +32,6 @@ void Check(cudnn_frontend::error_t error, const char* what) {
     throw DeviceError(ExitCode::kInternal, fmt::format("cuDNN: {} from {}", error.get_message(), what));
   }
 }
-
-// Sequences and heads that one call of cuDNN takes, out of rows of `row_heads` query and `row_groups` key/value heads.
-struct Problem {
-  int64_t sequences = 0;  // b
-  int64_t heads = 0;      // h
-  int64_t groups = 0;     // g
-  int64_t row_heads = 0;
-  int64_t row_groups = 0;
-  int64_t tokens = 0;    // T
-  int64_t head_dim = 0;  // e
-  bool backward = false;
-  bool deterministic = true;
-
-  friend bool operator<(const Problem& x, const Problem& y) { return x.Key() < y.Key(); }
-
- private:
-  [[nodiscard]] std::array<int64_t, 9> Key() const {
-    return {sequences, heads, groups, row_heads, row_groups, tokens, head_dim, backward, deterministic};
-  }
-};
 
 // Where its tensors lie.
 enum Uid : int64_t { kQ = 1, kK, kV, kOut, kLse, kDout, kDq, kDk, kDv };
@@ -228,51 +208,6 @@ void* At(const TensorView& x, int64_t row, int64_t head) {
   return static_cast<char*>(x.data) + ((row * x.shape[1] + head) * dim) * SizeOf(x.dtype);
 }
 
-// On Hopper cuDNN's deterministic backward writes dS of all pairs (bf16) to its workspace, so that it is called for few
-// heads at a time. Share: sequences and key/value heads of a call; no groups: not even one head fits.
-constexpr int64_t kPairBytes = int64_t{9} << 28;  // one head of 32K tokens, or 16 of 8K
-
-int64_t PairBytes(int64_t heads, int64_t tokens) {
-  const int64_t padded = (tokens + 127) / 128 * 128;
-  return heads * padded * padded * 2;
-}
-
-struct Share {
-  int64_t sequences = 0;
-  int64_t groups = 0;
-};
-
-Share ShareOf(const Problem& p) {
-  if (!p.backward || !p.deterministic) {
-    return {p.sequences, p.groups};
-  }
-  const int64_t heads_a_group = p.heads / p.groups;
-  if (PairBytes(p.sequences * p.heads, p.tokens) <= kPairBytes) {
-    return {p.sequences, p.groups};
-  }
-  for (int64_t groups = p.groups; groups > 0; --groups) {
-    if (p.groups % groups == 0 && PairBytes(groups * heads_a_group, p.tokens) <= kPairBytes) {
-      return {1, groups};
-    }
-  }
-  return {};
-}
-
-// What cuDNN asks for is known only on a GPU; planning without one needs a bound. Backward, [b, h, T] each: fp32 sums
-// of dq (or, to be deterministic, dS of all pairs), row sums, and dk and dv of every query head; and room for cuDNN's
-// own.
-int64_t WorkspaceBound(const Problem& p) {
-  constexpr int64_t kOwn = int64_t{4} << 20;
-  if (!p.backward) {
-    return kOwn;
-  }
-  const int64_t rows = p.sequences * p.heads * p.tokens;
-  const int64_t sums = p.deterministic ? 0 : rows * p.head_dim * 4;
-  const int64_t pairs = p.deterministic ? PairBytes(p.sequences * p.heads, p.tokens) : 0;
-  const int64_t expanded = p.heads == p.groups ? 0 : 2 * rows * p.head_dim * 4;
-  return sums + pairs + expanded + rows * 8 + kOwn;
-}
-
 // Why cuDNN refuses it; empty where it does not, or is not asked because nothing is computed.
 std::string RefusalOf(const Problem& problem, const Stream& stream) {
   return stream.dry ? "" : PlansAt(stream).Get(problem).refusal;
@@ -292,36 +227,6 @@ void Run(const Problem& problem, Pointers pointers, Allocator& scratch, const St
   }
 }
 
-template <typename Args>
-Problem WholeProblem(const Args& args, bool backward, bool deterministic) {
-  return {.sequences = args.layout.sequences,
-          .heads = args.q.shape[1],
-          .groups = args.k.shape[1],
-          .row_heads = args.q.shape[1],
-          .row_groups = args.k.shape[1],
-          .tokens = args.layout.text_tokens,
-          .head_dim = args.q.shape[2],
-          .backward = backward,
-          .deterministic = deterministic};
-}
-
-// Every row of text is a query that sees all text up to itself, and no summary.
-bool IsFullCausal(const SummaryLayout& layout, const AttentionWindow& window) {
-  const bool all_text = layout.first_chunk == 0 && layout.AllTextIsQuery() && window.chunks >= layout.chunks() - 1 &&
-                        window.tokens >= layout.text_tokens;
-  return all_text && layout.document_first_chunk == nullptr && layout.chunk_tokens == nullptr;
-}
-
-// Shorter sequences than a tile are not worth a library's start-up.
-constexpr int64_t kFewestTokens = 128;
-
-template <typename Args>
-bool Takes(const Args& args, const Problem& problem) {
-  return args.q.dtype == DType::kBF16 && (problem.head_dim == 64 || problem.head_dim == 128) &&
-         problem.tokens >= kFewestTokens && problem.sequences > 0 && IsFullCausal(args.layout, args.window) &&
-         ShareOf(problem).groups > 0;
-}
-
 // cuDNN refuses it on Blackwell before version 9.18, when the plan is built.
 bool HasDeterministicBackward(const Device& device) {
   return cuda::CapabilityOf(device).major != 10 || cudnnGetVersion() >= 91800;
@@ -330,16 +235,15 @@ bool HasDeterministicBackward(const Device& device) {
 }  // namespace
 
 bool Supports(const AttentionForwardArgs& args) {
-  return Takes(args, WholeProblem(args, false, true));
+  return Takes(args);
 }
 
 bool Supports(const AttentionBackwardArgs& args, bool deterministic) {
-  return Takes(args, WholeProblem(args, true, deterministic)) &&
-         (!deterministic || HasDeterministicBackward(args.q.device));
+  return Takes(args, deterministic) && (!deterministic || HasDeterministicBackward(args.q.device));
 }
 
 std::string ForwardText(const AttentionForwardArgs& args, Allocator& scratch, const Stream& stream) {
-  const Problem whole = WholeProblem(args, false, true);
+  const Problem whole = ProblemOf(args);
   std::string refusal = RefusalOf(whole, stream);
   if (refusal.empty()) {
     const Pointers pointers = {
@@ -353,13 +257,9 @@ std::string BackwardText(const AttentionBackwardArgs& args,
                          Allocator& scratch,
                          bool deterministic,
                          const Stream& stream) {
-  const Problem whole = WholeProblem(args, true, deterministic);
-  const Share share = ShareOf(whole);
-  KSA_CHECK(share.groups > 0, "cuDNN's deterministic backward needs too much memory for {} tokens", whole.tokens);
-  Problem part = whole;
-  part.sequences = share.sequences;
-  part.groups = share.groups;
-  part.heads = whole.heads / whole.groups * share.groups;
+  const Problem whole = ProblemOf(args, deterministic);
+  const Problem part = PartOf(whole);
+  KSA_CHECK(part.groups > 0, "cuDNN's deterministic backward needs too much memory for {} tokens", whole.tokens);
   std::string refusal = RefusalOf(part, stream);
   if (!refusal.empty()) {
     return refusal;

@@ -17,6 +17,7 @@
 #include "kernels/attention/wgmma/keys_consumer.cuh"
 #include "kernels/attention/wgmma/keys_plan.cuh"
 #include "kernels/attention/wgmma/keys_shared.cuh"
+#include "kernels/attention/wgmma/keys_work.h"
 #include "kernels/core/cuda.h"
 #include "kernels/core/tensor.h"
 #include "kernels/device/mbarrier.cuh"
@@ -35,11 +36,6 @@ constexpr int kThreads = 128 * (1 + kConsumers);
 [[maybe_unused]] constexpr int kRowThreads = kBlockQueries;  // of LoadRowNumbers
 [[maybe_unused]] constexpr int kProducerRegisters = 24;
 [[maybe_unused]] constexpr int kConsumerRegisters = 240;
-// The number of blocks that work is divided for: a constant, so that the order of additions is the same on every
-// device.
-constexpr int kPlannedBlocks = 132;
-// An item of fewer blocks isn't worth its partial sums.
-constexpr int kSmallestPart = 24;
 
 // One thread takes items and brings their plans.
 template <int kDim>
@@ -263,57 +259,17 @@ __global__ void __launch_bounds__(kAddThreads) AddKeyPartsKernel(const __grid_co
   }
 }
 
-KeyWork MakeWork(const AttentionBackwardArgs& args) {
-  KeyWork work{};
-  work.problem = MakeProblem(args);
-  const SummaryLayout& layout = args.layout;
-  work.text_tiles = CeilDiv(layout.text_tokens, kTileKeys);
-  work.summary_tiles = args.k.rows() > layout.text_rows() ? CeilDiv(layout.live_summaries(), kTileKeys) : 0;
-  int64_t blocks = 0;
-  for (int32_t tile = 0; tile < work.tiles(); ++tile) {
-    blocks += work.ExpectedBlocks(tile) * work.columns();
-  }
-  // Long items are taken first: one of up to three quarters of a block's share keeps nobody waiting.
-  work.part_blocks = static_cast<int32_t>(std::max<int64_t>(kSmallestPart, blocks * 3 / 4 / kPlannedBlocks));
-  return work;
-}
-
-// An uninitialised array of `count` of T.
-template <typename T>
-Tensor EmptyArray(int64_t count, Allocator& allocator) {
-  return Tensor::Empty({count, int64_t{sizeof(T) / sizeof(int32_t)}}, DType::kI32, allocator);
-}
-
-struct WorkSize {
-  int32_t items = 0;
-  int32_t slots = 0;
-};
-
-WorkSize SizeOf(const KeyWork& work) {
-  WorkSize size;
-  for (int32_t tile = 0; tile < work.tiles(); ++tile) {
-    const int32_t parts = work.Parts(tile);
-    size.items += parts * work.columns();
-    size.slots += parts > 1 ? parts * work.columns() : 0;
-  }
-  return size;
-}
-
 template <int kDim>
 void Run(const AttentionBackwardArgs& args, const TensorView& delta, Allocator& scratch, const Stream& stream) {
-  const KeyWork work = MakeWork(args);
-  const WorkSize size = SizeOf(work);
+  const KeyWork work = MakeKeyWork(args);
   const auto sequences = static_cast<unsigned>(args.layout.sequences);
   const auto tiles = static_cast<unsigned>(work.tiles());
-  const Tensor plans = EmptyArray<KeyTilePlan>(int64_t{sequences} * tiles, scratch);
-  const Tensor items = EmptyArray<WorkItem>(size.items, scratch);
-  const Tensor counter = EmptyArray<int32_t>(1, scratch);
-  const Tensor parts = Tensor::Empty({size.slots, 2, kTileKeys, kDim}, DType::kF32, scratch);
-  if (stream.dry || size.items == 0) {
+  const KeyScratch taken = TakeKeyScratch(work, scratch);
+  if (stream.dry || taken.item_count == 0) {
     return;
   }
-  auto* plan_data = reinterpret_cast<KeyTilePlan*>(plans.As<int32_t>());
-  auto* item_data = reinterpret_cast<WorkItem*>(items.As<int32_t>());
+  auto* plan_data = reinterpret_cast<KeyTilePlan*>(taken.plans.As<int32_t>());
+  auto* item_data = reinterpret_cast<WorkItem*>(taken.items.As<int32_t>());
   cuda::Launch("PlanKeysKernel",
                stream,
                {dim3(sequences * tiles), dim3(kTileKeys)},
@@ -321,7 +277,7 @@ void Run(const AttentionBackwardArgs& args, const TensorView& delta, Allocator& 
                work,
                plan_data,
                item_data,
-               counter.As<int32_t>());
+               taken.counter.As<int32_t>());
   // From the first query that is there: blocks begin where their readers do, or before, and what lies outside of the
   // tensors is read as zeros.
   const int64_t first = args.layout.query_begin;
@@ -336,20 +292,21 @@ void Run(const AttentionBackwardArgs& args, const TensorView& delta, Allocator& 
                             .delta = delta.Rows(first, queries).As<float>(),
                             .dk = args.dk.As<BFloat16>(),
                             .dv = args.dv.As<BFloat16>(),
-                            .parts = parts.As<float>(),
+                            .parts = taken.parts.As<float>(),
                             .plans = plan_data,
                             .items = item_data,
-                            .item_count = size.items,
-                            .counter = counter.As<int32_t>()};
+                            .item_count = taken.item_count,
+                            .counter = taken.counter.As<int32_t>()};
   int multiprocessors = 0;
   KSA_CUDA_CHECK(cudaDeviceGetAttribute(&multiprocessors, cudaDevAttrMultiProcessorCount, stream.device.ordinal));
-  cuda::Launch(
-      "BackwardKeysKernel",
-      stream,
-      {dim3(static_cast<unsigned>(std::min(multiprocessors, size.items))), dim3(kThreads), sizeof(KeysShared<kDim>)},
-      BackwardKeysKernel<kDim>,
-      p);
-  if (size.slots > 0) {
+  cuda::Launch("BackwardKeysKernel",
+               stream,
+               {dim3(static_cast<unsigned>(std::min(multiprocessors, taken.item_count))),
+                dim3(kThreads),
+                sizeof(KeysShared<kDim>)},
+               BackwardKeysKernel<kDim>,
+               p);
+  if (taken.slots > 0) {
     const dim3 grid(static_cast<unsigned>(kAddBlocks * work.problem.groups) * sequences * tiles);
     cuda::Launch("AddKeyPartsKernel", stream, {grid, dim3(kAddThreads)}, AddKeyPartsKernel<kDim>, p);
   }

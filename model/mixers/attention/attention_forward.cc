@@ -8,6 +8,7 @@
 #include "model/ops/parallel_linear.h"
 #include "model/ops/rope.h"
 #include "model/ops/rows.h"
+#include "model/ops/short_conv.h"
 
 namespace ksa {
 namespace {
@@ -21,25 +22,36 @@ ProductSpec ProductOf(const WeightPair& weight, const MixerCall& call, int64_t r
 
 Var BoundAttention::NormAndRope(
     const ExecContext& cx, const Var& x, const Part& part, const MixerCall& call, int64_t first_row, bool own) const {
-  if (part.norm == nullptr) {
+  const bool rotates = setup_.options.rope == RopeUse::kDefault;
+  if (part.norm == nullptr || (!rotates && part.norm->text == nullptr)) {
     return x;
   }
-  const int64_t text_rows = call.layout.text_rows();
+  SummaryLayout layout = call.layout;
+  if (!rotates) {
+    layout.text_positions = TextPositions::kZero;
+    layout.summary_positions = SummaryPositions::kZero;
+  }
+  const int64_t text_rows = layout.text_rows();
   const bool has_summaries = first_row + x.rows() > text_rows;
   return QkNormRope(cx,
                     x,
-                    {.layout = call.layout,
+                    {.layout = layout,
                      .first_row = first_row,
                      .split = text_rows - first_row,
                      .weight = part.norm->text,
                      .weight_summary = own && has_summaries ? part.norm->summary : nullptr,
-                     .table = rope_table_,
-                     .head_dim = head_dim_,
-                     .eps = eps_});
+                     .table = setup_.rope_table,
+                     .head_dim = setup_.head_dim,
+                     .eps = setup_.eps});
 }
 
-// `y`, the product of the first rows of x, -> q, k or v. While annealing, summary rows are a·own + (1 - a)·base. The
-// rotation is linear, so mixing rotated rows is the same.
+// Summary rows, of own or base projections, stay as they are.
+Var BoundAttention::Convolve(const ExecContext& cx, const Var& x, const Part& part, const MixerCall& call) const {
+  return part.conv == nullptr ? x : ShortConv(cx, x, {.layout = call.layout, .whole = call.whole, .weight = part.conv});
+}
+
+// `y`, the convolved product of the first rows of x, -> q, k or v. While annealing, summary rows are
+// a·own + (1 - a)·base. The rotation is linear, so mixing rotated rows is the same.
 Var BoundAttention::Finish(const ExecContext& cx, const Var& x, Var y, const Part& part, const MixerCall& call) const {
   const int64_t text_rows = call.layout.text_rows();
   const int64_t summary_rows = y.rows() - text_rows;
@@ -54,45 +66,64 @@ Var BoundAttention::Finish(const ExecContext& cx, const Var& x, Var y, const Par
 
 BoundAttention::Projected BoundAttention::Project(const ExecContext& cx,
                                                   const Var& normed,
-                                                  const MixerCall& call) const {
+                                                  const MixerCall& call,
+                                                  std::span<const ProductSpec> more) const {
+  const AttentionWeights& weights = setup_.weights;
   const RowCounts keys = call.RowsIn();
-  const ProductSpec products[] = {ProductOf(weights_.q, call, call.RowsOut().total()),
-                                  ProductOf(weights_.k, call, keys.total()),
-                                  ProductOf(weights_.v, call, keys.total())};
+  std::vector<ProductSpec> products(more.begin(), more.end());
+  products.push_back(ProductOf(weights.q, call, call.RowsOut().total()));
+  products.push_back(ProductOf(weights.k, call, keys.total()));
+  products.push_back(ProductOf(weights.v, call, keys.total()));
   EnteredProducts in = EnterLinear(cx, normed, keys, products);
+  const auto finish = [&](const Var& product, const Part& part) { return Finish(cx, in.entered, product, part, call); };
+  const Part q = {&weights.q, weights.q_conv, &weights.q_norm};
+  const Part k = {&weights.k, weights.k_conv, &weights.k_norm};
+  const Part v = {&weights.v, weights.v_conv, nullptr};
+  const size_t first = more.size();
   Projected rows;
-  rows.q = Finish(cx, in.entered, std::move(in.products[0]), {&weights_.q, &weights_.q_norm}, call);
-  rows.k = Finish(cx, in.entered, std::move(in.products[1]), {&weights_.k, &weights_.k_norm}, call);
-  rows.v = Finish(cx, in.entered, std::move(in.products[2]), {&weights_.v, nullptr}, call);
+  rows.q = finish(Convolve(cx, in.products[first], q, call), q);
+  rows.k_product = Convolve(cx, in.products[first + 1], k, call);
+  rows.k = finish(rows.k_product, k);
+  rows.v = finish(Convolve(cx, in.products[first + 2], v, call), v);
+  in.products.resize(first);
+  rows.more = std::move(in.products);
   return rows;
 }
 
 Var BoundAttention::Attend(const ExecContext& cx, const Projected& rows, const MixerCall& call) const {
-  return Attention(cx, rows.q, rows.k, rows.v, {.layout = call.layout, .window = window_, .head_dim = head_dim_});
+  return Attention(
+      cx, rows.q, rows.k, rows.v, {.layout = call.layout, .window = setup_.window, .head_dim = setup_.head_dim});
 }
 
-// Both of sequences that are spread over ranks: the keys come first, and travel while queries are computed.
+// Of sequences that are spread over ranks: the keys come first, and travel while queries are computed. With a
+// convolution, which has an exchange of its own, queries are there before keys travel.
 Var BoundAttention::AttendOverRanks(const ExecContext& cx, const Var& normed, const MixerCall& call) const {
+  const AttentionWeights& weights = setup_.weights;
+  const int64_t heads = weights.q.text->value.rows() / setup_.head_dim;
+  const ContextAttentionSpec spec = {
+      .whole = call.whole, .window = setup_.window, .head_dim = setup_.head_dim, .method = call.context_method};
+  if (weights.q_conv != nullptr) {
+    const Projected rows = Project(cx, normed, call, {});
+    return ContextAttention(cx, rows.q, StartContextKeys(cx, rows.k, rows.v, heads, spec));
+  }
   const RowCounts keys = call.RowsIn();
   const RowCounts queries = call.RowsOut();
-  const ProductSpec products[] = {ProductOf(weights_.k, call, keys.total()), ProductOf(weights_.v, call, keys.total())};
+  const ProductSpec products[] = {ProductOf(weights.k, call, keys.total()), ProductOf(weights.v, call, keys.total())};
   EnteredProducts in = EnterLinear(cx, normed, keys, products);
-  const Var k = Finish(cx, in.entered, std::move(in.products[0]), {&weights_.k, &weights_.k_norm}, call);
-  const Var v = Finish(cx, in.entered, std::move(in.products[1]), {&weights_.v, nullptr}, call);
-  const int64_t heads = weights_.q.text->value.rows() / head_dim_;
-  const auto travelling = StartContextKeys(
-      cx, k, v, heads, {.whole = call.whole, .window = window_, .head_dim = head_dim_, .method = call.context_method});
-  const ProductSpec product = ProductOf(weights_.q, call, queries.total());
+  const Var k = Finish(cx, in.entered, std::move(in.products[0]), {&weights.k, nullptr, &weights.k_norm}, call);
+  const Var v = Finish(cx, in.entered, std::move(in.products[1]), {&weights.v, nullptr, nullptr}, call);
+  const auto travelling = StartContextKeys(cx, k, v, heads, spec);
+  const ProductSpec product = ProductOf(weights.q, call, queries.total());
   const Var rows = Rows(cx, in.entered, 0, queries.total());
   Var q = SplitLinear(cx, rows, queries.text, *product.weight, product.weight_summary);
-  q = Finish(cx, rows, std::move(q), {&weights_.q, &weights_.q_norm}, call);
+  q = Finish(cx, rows, std::move(q), {&weights.q, nullptr, &weights.q_norm}, call);
   return ContextAttention(cx, q, travelling);
 }
 
 Var BoundAttention::Forward(const ExecContext& cx, const Var& normed, const MixerCall& call) const {
   const Var mixed =
-      IsContextParallel(cx) ? AttendOverRanks(cx, normed, call) : Attend(cx, Project(cx, normed, call), call);
-  return LinearReduce(cx, mixed, call.RowsOut(), *weights_.out, call.unread);
+      IsContextParallel(cx) ? AttendOverRanks(cx, normed, call) : Attend(cx, Project(cx, normed, call, {}), call);
+  return LinearReduce(cx, mixed, call.RowsOut(), *setup_.weights.out, call.unread);
 }
 
 }  // namespace ksa

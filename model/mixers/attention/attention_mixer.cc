@@ -1,11 +1,12 @@
 #include "model/mixers/attention/attention_mixer.h"
 
 #include <algorithm>
+#include <typeinfo>
 
 #include <fmt/core.h>
 
 #include "kernels/core/error.h"
-#include "model/mixers/attention/pairs.h"
+#include "model/mixers/mla/mla.h"
 
 namespace ksa {
 namespace {
@@ -17,9 +18,17 @@ int64_t Columns(const ModelConfig& config, int32_t heads) {
 // Keys or values: whole heads. With more ranks than heads, neighbours share one, and each sees the queries of its own
 // heads only: the gradients of the replicas are parts of a sum.
 void AddKeyValue(const ModelConfig& config, const std::string& name, ParameterKind kind, ParameterList& list) {
-  const int heads = config.num_key_value_heads;
-  const int replicas = list.tensor_ranks() > heads ? list.tensor_ranks() / heads : 1;
-  list.Matrix(name, Columns(config, heads), config.hidden_size, kind, Placement::Sharded(0), replicas);
+  const int64_t columns = Columns(config, config.num_key_value_heads);
+  list.Matrix(name, columns, config.hidden_size, kind, Placement::Sharded(0), KeyReplicas(config, list.tensor_ranks()));
+}
+
+void AddTaps(const ModelConfig& config, int32_t taps, ParameterList& list) {
+  const int64_t q = Columns(config, config.num_attention_heads);
+  const int64_t kv = Columns(config, config.num_key_value_heads);
+  const int replicas = KeyReplicas(config, list.tensor_ranks());
+  list.Taps("self_attn.q_conv1d.weight", q, taps, Placement::Sharded(0));
+  list.Taps("self_attn.k_conv1d.weight", kv, taps, Placement::Sharded(0), replicas);
+  list.Taps("self_attn.v_conv1d.weight", kv, taps, Placement::Sharded(0), replicas);
 }
 
 bool SeesAllText(const AttentionWindow& window) {
@@ -28,9 +37,13 @@ bool SeesAllText(const AttentionWindow& window) {
 
 }  // namespace
 
+int KeyReplicas(const ModelConfig& config, int tensor_ranks) {
+  const int heads = config.num_key_value_heads;
+  return tensor_ranks > heads ? tensor_ranks / heads : 1;
+}
+
 bool AttentionMixer::Equals(const Mixer& other) const {
-  const AttentionWindow& theirs = WindowOf(other);
-  return window_.chunks == theirs.chunks && window_.tokens == theirs.tokens && window_.summaries == theirs.summaries;
+  return typeid(*this) == typeid(other) && window_ == WindowOf(other) && options_ == OptionsOf(other);
 }
 
 std::optional<int32_t> AttentionMixer::SummaryWindow() const {
@@ -61,6 +74,9 @@ void AttentionMixer::AddParameters(const ModelConfig& config, bool own, Paramete
   if (own && independent.qkv) {
     add_projections("_summary", ParameterKind::kSummaryAttention);
   }
+  if (options_.short_conv > 0) {
+    AddTaps(config, options_.short_conv, list);
+  }
   if (config.qk_norm) {
     list.HeadNorm("self_attn.q_norm.weight", config.head_dim, ParameterKind::kNorm);
     list.HeadNorm("self_attn.k_norm.weight", config.head_dim, ParameterKind::kNorm);
@@ -72,9 +88,9 @@ void AttentionMixer::AddParameters(const ModelConfig& config, bool own, Paramete
   list.Matrix("self_attn.o_proj.weight", d, q_out, ParameterKind::kAttention, Placement::Sharded(1));
 }
 
-std::unique_ptr<BoundMixer> AttentionMixer::Bind(const ModelConfig& config,
-                                                 const LayerParameters& parameters,
-                                                 RopeTables& ropes) const {
+AttentionSetup AttentionMixer::SetupOf(const ModelConfig& config,
+                                       const LayerParameters& parameters,
+                                       RopeTables& ropes) const {
   const auto pair = [&](const std::string& part) {
     return parameters.Pair("self_attn." + part + ".weight", "self_attn." + part + "_summary.weight");
   };
@@ -83,9 +99,17 @@ std::unique_ptr<BoundMixer> AttentionMixer::Bind(const ModelConfig& config,
                                     .v = pair("v_proj"),
                                     .q_norm = pair("q_norm"),
                                     .k_norm = pair("k_norm"),
+                                    .q_conv = parameters.Find("self_attn.q_conv1d.weight"),
+                                    .k_conv = parameters.Find("self_attn.k_conv1d.weight"),
+                                    .v_conv = parameters.Find("self_attn.v_conv1d.weight"),
                                     .out = parameters.Get("self_attn.o_proj.weight")};
-  return std::make_unique<BoundAttention>(
-      weights, window_, ropes.Of(config.head_dim), config.head_dim, config.rms_norm_eps);
+  return {weights, window_, options_, ropes.Of(config.head_dim), config.head_dim, config.rms_norm_eps};
+}
+
+std::unique_ptr<BoundMixer> AttentionMixer::Bind(const ModelConfig& config,
+                                                 const LayerParameters& parameters,
+                                                 RopeTables& ropes) const {
+  return std::make_unique<BoundAttention>(SetupOf(config, parameters, ropes));
 }
 
 // Query heads stay whole; key/value heads stay whole or are shared by whole groups of ranks.
@@ -101,62 +125,70 @@ std::string AttentionMixer::TensorProblem(const ModelConfig& config, int32_t ran
   return {};
 }
 
-// As model/ops/context_attention does where nobody asks for a method.
-ContextPlan AttentionMixer::PlanContext(const ModelConfig& share,
-                                        const SummaryLayout& whole,
-                                        int ranks,
-                                        int rank) const {
-  const int32_t heads = share.num_attention_heads;
-  const int32_t kv_heads = share.num_key_value_heads;
-  ContextPlan plan = {.way = ContextPlan::Way::kKeys, .key_columns = Columns(share, kv_heads)};
-  if (IsFullAttention() && heads % ranks == 0 && kv_heads % ranks == 0) {
-    plan.way = ContextPlan::Way::kHeads;
-    plan.query_columns = Columns(share, heads);
-    plan.in_halves = heads / ranks % 2 == 0 && kv_heads / ranks % 2 == 0;
-  } else {
-    plan.keys = PlanKeys(whole, window_, ranks, rank);
-  }
-  return plan;
-}
-
 // The text of the window and of the query's own chunk, and where text sees them the summaries of all finished chunks;
-// an entry is a key and a value of every key/value head.
+// an entry is a key and a value of every key/value head. A convolution keeps the last rows that went into it.
 CacheSize AttentionMixer::CacheAt(const ModelConfig& config, int64_t tokens, DType dtype) const {
   const int64_t k = config.ChunkSize();
   const int64_t chunks = window_.chunks == AttentionWindow::kUnlimited ? tokens : (window_.chunks + int64_t{1}) * k;
   CacheSize cache;
   cache.entries = std::min({tokens, chunks, int64_t{window_.tokens}});
-  if (window_.summaries) {
+  if (SummaryWindow()) {
     cache.entries += tokens / k * config.ksa.summary_tokens;
   }
-  cache.bytes = cache.entries * 2 * Columns(config, config.num_key_value_heads) * SizeOf(dtype);
+  const int64_t kv = Columns(config, config.num_key_value_heads);
+  cache.bytes = cache.entries * 2 * kv * SizeOf(dtype);
+  if (options_.short_conv > 0) {
+    const int64_t rows = std::min<int64_t>(tokens, options_.short_conv - 1);
+    cache.bytes += rows * (Columns(config, config.num_attention_heads) + 2 * kv) * SizeOf(dtype);
+  }
   return cache;
 }
 
-RowCost AttentionMixer::CostOfRow(const ModelConfig& config) const {
-  const int64_t d = config.hidden_size;
-  const int64_t q = Columns(config, config.num_attention_heads);
-  const int64_t kv = Columns(config, config.num_key_value_heads);
-  return {.key_flops = 4 * d * kv,
-          .query_flops = 2 * d * q,
-          .out_flops = 2 * d * q,
-          .pair_flops = 4 * q,
-          .key_columns = kv,
-          .query_columns = q};
+std::string AttentionMixer::GpuProblem() const {
+  return options_.short_conv > 0 ? "model.attention.short_conv" : "";
 }
 
-PairCount AttentionMixer::CountTextPairs(const SummaryLayout& layout) const {
-  return ksa::CountTextPairs(layout, window_);
+LayerSpec MakeAttentionLayer(const MixerKind& kind, const AttentionWindow& window, const AttentionOptions& options) {
+  return LayerSpec(std::make_shared<AttentionMixer>(kind, window, options));
 }
 
-LayerSpec MakeAttentionLayer(const MixerKind& kind, const AttentionWindow& window) {
-  return LayerSpec(std::make_shared<AttentionMixer>(kind, window));
+LayerSpec MakeAttentionLayer(const MixerKind& kind,
+                             const AttentionWindow& window,
+                             const ModelConfig& config,
+                             const EntryValues& entry) {
+  ModelConfig layer;
+  layer.mixers.Of<MlaConfig>().projection = config.mixers.Of<MlaConfig>().projection;
+  const MixerKey key = ProjectionKey();
+  if (const auto given = entry.find(key.path); given != entry.end()) {
+    key.set(layer, given->second);
+  }
+  const AttentionOptions options = OptionsOf(config, entry);
+  return layer.mixers.Of<MlaConfig>().projection == Projection::kMla ? WithMla(kind, window, options)
+                                                                     : MakeAttentionLayer(kind, window, options);
 }
 
-const AttentionWindow& WindowOf(const Mixer& mixer) {
+namespace {
+
+const AttentionMixer& AttentionOf(const Mixer& mixer) {
   const auto* attention = dynamic_cast<const AttentionMixer*>(&mixer);
   KSA_CHECK(attention != nullptr, "a {} layer is no softmax attention with a window", mixer.kind().name());
-  return attention->window();
+  return *attention;
+}
+
+}  // namespace
+
+const AttentionWindow& WindowOf(const Mixer& mixer) {
+  return AttentionOf(mixer).window();
+}
+
+const AttentionOptions& OptionsOf(const Mixer& mixer) {
+  return AttentionOf(mixer).options();
+}
+
+bool HasDefaultOptions(const Mixer& mixer) {
+  const auto* attention = dynamic_cast<const AttentionMixer*>(&mixer);
+  return attention == nullptr ||
+         (attention->options() == AttentionOptions() && ProjectionOf(mixer) == Projection::kGqa);
 }
 
 }  // namespace ksa

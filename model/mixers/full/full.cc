@@ -11,8 +11,14 @@ class Full final : public MixerKind {
 
   [[nodiscard]] std::string_view doc() const override { return "all text before it"; }
 
-  [[nodiscard]] LayerSpec MakeLayer(const ModelConfig& /*config*/, const EntryValues& /*entry*/) const override {
-    return FullLayer();
+  [[nodiscard]] std::vector<EntryField> EntryFields() const override { return WithProjection(WithAttentionFields({})); }
+
+  [[nodiscard]] LayerSpec MakeLayer(const ModelConfig& config, const EntryValues& entry) const override {
+    return MakeAttentionLayer(*this, AttentionWindow::Full(), config, entry);
+  }
+
+  [[nodiscard]] EntryValues EntryOf(const ModelConfig& config, const Mixer& mixer) const override {
+    return WithAttentionEntry(config, mixer, {});
   }
 };
 
@@ -23,8 +29,8 @@ const MixerKind& FullKind() {
   return kKind;
 }
 
-LayerSpec FullLayer() {
-  return MakeAttentionLayer(FullKind(), AttentionWindow::Full());
+LayerSpec FullLayer(const AttentionOptions& options) {
+  return MakeAttentionLayer(FullKind(), AttentionWindow::Full(), options);
 }
 
 }  // namespace ksa

@@ -113,19 +113,43 @@ class Ksa final : public MixerKind {
     return keys;
   }
 
-  [[nodiscard]] std::vector<EntryField> EntryFields() const override { return {{kWindow, KeyType::Integer(0)}}; }
+  [[nodiscard]] std::vector<EntryField> EntryFields() const override {
+    return WithProjection(WithAttentionFields({{kWindow, KeyType::Integer(0)}}));
+  }
 
   [[nodiscard]] LayerSpec MakeLayer(const ModelConfig& config, const EntryValues& entry) const override {
-    return KsaLayer(NumberOf(entry, kWindow).value_or(config.ksa.window_chunks));
+    const int32_t window = NumberOf(entry, kWindow).value_or(config.ksa.window_chunks);
+    return MakeAttentionLayer(*this, AttentionWindow::Ksa(window), config, entry);
   }
 
   [[nodiscard]] EntryValues EntryOf(const ModelConfig& config, const Mixer& mixer) const override {
     const int32_t window = WindowOf(mixer).chunks;
-    return config.ksa.window_chunks == window ? EntryValues() : EntryValues{{kWindow, int64_t{window}}};
+    return WithAttentionEntry(
+        config, mixer, config.ksa.window_chunks == window ? EntryValues() : EntryValues{{kWindow, int64_t{window}}});
   }
 
   [[nodiscard]] std::optional<ChunkKey> Chunk(const ModelConfig& config) const override {
     return ChunkKey{kChunkSize, config.ksa.chunk_size};
+  }
+
+  [[nodiscard]] std::optional<int64_t> TextWindow(const ModelConfig& config) const override {
+    return int64_t{1} * config.ksa.chunk_size * config.ksa.window_chunks;
+  }
+
+  [[nodiscard]] std::vector<std::string> Warnings(const ModelConfig& config, int32_t sequence_length) const override {
+    const int32_t chunk = config.ksa.chunk_size;
+    const int32_t chunks = (sequence_length + chunk - 1) / chunk;
+    if (LiveChunks(chunks, config.MinKsaWindow()) > 0) {
+      return {};
+    }
+    return {fmt::format(
+        "model.attention: no summary is live: a sequence of {} tokens has {} chunks of {}, and the smallest "
+        "window_chunks of the ksa layers is {}, so text sees all text before it and no summary; use a "
+        "smaller window_chunks or chunk_size, or longer sequences",
+        sequence_length,
+        chunks,
+        chunk,
+        config.MinKsaWindow())};
   }
 
   [[nodiscard]] std::vector<MixerProblem> Problems(const MixerDraft& draft) const override {
@@ -191,8 +215,8 @@ const MixerKind& KsaKind() {
   return kKind;
 }
 
-LayerSpec KsaLayer(int32_t window_chunks) {
-  return MakeAttentionLayer(KsaKind(), AttentionWindow::Ksa(window_chunks));
+LayerSpec KsaLayer(int32_t window_chunks, const AttentionOptions& options) {
+  return MakeAttentionLayer(KsaKind(), AttentionWindow::Ksa(window_chunks), options);
 }
 
 }  // namespace ksa

@@ -30,16 +30,20 @@ class Sca final : public MixerKind {
             ](auto& config) -> auto& { return config.mixers.template Of<ScaConfig>().window_chunks; })};
   }
 
-  [[nodiscard]] std::vector<EntryField> EntryFields() const override { return {{kWindow, KeyType::Integer(0)}}; }
+  [[nodiscard]] std::vector<EntryField> EntryFields() const override {
+    return WithProjection(WithAttentionFields({{kWindow, KeyType::Integer(0)}}));
+  }
 
   [[nodiscard]] LayerSpec MakeLayer(const ModelConfig& config, const EntryValues& entry) const override {
-    return ScaLayer(NumberOf(entry, kWindow).value_or(config.mixers.Of<ScaConfig>().window_chunks.value_or(0)));
+    const int32_t window = config.mixers.Of<ScaConfig>().window_chunks.value_or(0);
+    return MakeAttentionLayer(
+        *this, AttentionWindow::SlidingChunks(NumberOf(entry, kWindow).value_or(window)), config, entry);
   }
 
   [[nodiscard]] EntryValues EntryOf(const ModelConfig& config, const Mixer& mixer) const override {
     const int32_t window = WindowOf(mixer).chunks;
-    return config.mixers.Of<ScaConfig>().window_chunks == window ? EntryValues()
-                                                                 : EntryValues{{kWindow, int64_t{window}}};
+    const bool is_default = config.mixers.Of<ScaConfig>().window_chunks == window;
+    return WithAttentionEntry(config, mixer, is_default ? EntryValues() : EntryValues{{kWindow, int64_t{window}}});
   }
 
   [[nodiscard]] std::optional<ChunkKey> Chunk(const ModelConfig& config) const override {
@@ -64,8 +68,8 @@ const MixerKind& ScaKind() {
   return kKind;
 }
 
-LayerSpec ScaLayer(int32_t window_chunks) {
-  return MakeAttentionLayer(ScaKind(), AttentionWindow::SlidingChunks(window_chunks));
+LayerSpec ScaLayer(int32_t window_chunks, const AttentionOptions& options) {
+  return MakeAttentionLayer(ScaKind(), AttentionWindow::SlidingChunks(window_chunks), options);
 }
 
 }  // namespace ksa

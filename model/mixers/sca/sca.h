@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "model/mixers/attention/options.h"
 #include "model/mixers/mixer.h"
 
 namespace ksa {
@@ -17,6 +18,6 @@ struct ScaConfig {
 
 [[nodiscard]] const MixerKind& ScaKind();
 
-[[nodiscard]] LayerSpec ScaLayer(int32_t window_chunks);
+[[nodiscard]] LayerSpec ScaLayer(int32_t window_chunks, const AttentionOptions& options = {});
 
 }  // namespace ksa

@@ -26,15 +26,20 @@ class Swa final : public MixerKind {
         [](auto& config) -> auto& { return config.mixers.template Of<SwaConfig>().window; })};
   }
 
-  [[nodiscard]] std::vector<EntryField> EntryFields() const override { return {{kWindow, KeyType::Integer(1)}}; }
+  [[nodiscard]] std::vector<EntryField> EntryFields() const override {
+    return WithProjection(WithAttentionFields({{kWindow, KeyType::Integer(1)}}));
+  }
 
   [[nodiscard]] LayerSpec MakeLayer(const ModelConfig& config, const EntryValues& entry) const override {
-    return SwaLayer(NumberOf(entry, kWindow).value_or(config.mixers.Of<SwaConfig>().window.value_or(0)));
+    const int32_t window = config.mixers.Of<SwaConfig>().window.value_or(0);
+    return MakeAttentionLayer(
+        *this, AttentionWindow::SlidingTokens(NumberOf(entry, kWindow).value_or(window)), config, entry);
   }
 
   [[nodiscard]] EntryValues EntryOf(const ModelConfig& config, const Mixer& mixer) const override {
     const int32_t window = WindowOf(mixer).tokens;
-    return config.mixers.Of<SwaConfig>().window == window ? EntryValues() : EntryValues{{kWindow, int64_t{window}}};
+    const bool is_default = config.mixers.Of<SwaConfig>().window == window;
+    return WithAttentionEntry(config, mixer, is_default ? EntryValues() : EntryValues{{kWindow, int64_t{window}}});
   }
 
   [[nodiscard]] std::vector<MixerProblem> Problems(const MixerDraft& draft) const override {
@@ -49,8 +54,8 @@ const MixerKind& SwaKind() {
   return kKind;
 }
 
-LayerSpec SwaLayer(int32_t window_tokens) {
-  return MakeAttentionLayer(SwaKind(), AttentionWindow::SlidingTokens(window_tokens));
+LayerSpec SwaLayer(int32_t window_tokens, const AttentionOptions& options) {
+  return MakeAttentionLayer(SwaKind(), AttentionWindow::SlidingTokens(window_tokens), options);
 }
 
 }  // namespace ksa

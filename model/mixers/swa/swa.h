@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "model/mixers/attention/options.h"
 #include "model/mixers/mixer.h"
 
 namespace ksa {
@@ -16,6 +17,6 @@ struct SwaConfig {
 
 [[nodiscard]] const MixerKind& SwaKind();
 
-[[nodiscard]] LayerSpec SwaLayer(int32_t window_tokens);
+[[nodiscard]] LayerSpec SwaLayer(int32_t window_tokens, const AttentionOptions& options = {});
 
 }  // namespace ksa

@@ -21,6 +21,8 @@ struct AttentionCase {
   int64_t heads = 1;
   int64_t groups = 1;
   int64_t dim = 8;
+  int64_t value_dim = 0;        // 0: as dim
+  double scale = 0.0;           // 0: 1/sqrt(dim)
   bool text_queries = true;     // false: q has summary rows only
   bool query_summaries = true;  // q has summary rows, else text rows only
   bool key_summaries = true;    // so have k and v
@@ -30,6 +32,8 @@ struct AttentionCase {
   [[nodiscard]] int64_t QueryRows() const {
     return (text_queries ? layout.query_rows() : 0) + (query_summaries ? layout.summary_rows() : 0);
   }
+
+  [[nodiscard]] int64_t ValueDim() const { return value_dim == 0 ? dim : value_dim; }
 
   [[nodiscard]] int64_t KeyRows() const { return key_summaries ? layout.rows() : layout.text_rows(); }
 
@@ -62,24 +66,27 @@ struct AttentionCase {
   }
 
   [[nodiscard]] std::string Describe() const {
-    return fmt::format("b {} T {}{} k {} m {} live {}{} | window {} chunks {} tokens{} | h {} g {} e {}{}{}{}{}",
-                       layout.sequences,
-                       layout.text_tokens,
-                       DescribePart(),
-                       layout.chunk_size,
-                       layout.summary_tokens,
-                       layout.live_chunks,
-                       layout.gathered_summaries ? " gathered" : "",
-                       window.chunks,
-                       window.tokens,
-                       window.summaries ? " summaries" : "",
-                       heads,
-                       groups,
-                       dim,
-                       text_queries ? "" : " | q summaries only",
-                       query_summaries ? "" : " | q text only",
-                       key_summaries ? "" : " | k text only",
-                       first_chunk.empty() ? "" : " | documents");
+    return fmt::format(
+        "b {} T {}{} k {} m {} live {}{} | window {} chunks {} tokens{} | h {} g {} e {} c {} scale {}{}{}{}{}",
+        layout.sequences,
+        layout.text_tokens,
+        DescribePart(),
+        layout.chunk_size,
+        layout.summary_tokens,
+        layout.live_chunks,
+        layout.gathered_summaries ? " gathered" : "",
+        window.chunks,
+        window.tokens,
+        window.summaries ? (window.overlap ? " overlapping" : " summaries") : "",
+        heads,
+        groups,
+        dim,
+        ValueDim(),
+        scale,
+        text_queries ? "" : " | q summaries only",
+        query_summaries ? "" : " | q text only",
+        key_summaries ? "" : " | k text only",
+        first_chunk.empty() ? "" : " | documents");
   }
 
  private:
@@ -128,6 +135,24 @@ inline AttentionCase MakeCase(uint64_t i) {
   return c;
 }
 
+// The same with what only the CPU does: values of another width than keys, another scale, summaries that are seen from
+// the end of their chunk on.
+inline AttentionCase MakeCpuCase(uint64_t i) {
+  AttentionCase c = MakeCase(i);
+  const uint64_t key = NamedKey(i, "on the CPU");
+  const auto pick = [&](uint64_t draw, uint32_t choices) { return Philox4x32(key, draw)[0] % choices; };
+  if (pick(0, 2) == 0) {
+    c.value_dim = std::vector<int64_t>{1, 8, 13, 40, 72}[pick(1, 5)];
+    c.scale = pick(2, 2) == 0 ? 0.3 : 0.0;
+  }
+  if (c.window.summaries && pick(3, 2) == 0) {
+    c.window.overlap = true;
+    c.layout.live_chunks = std::max(c.layout.live_chunks, LiveChunks(c.Layout(), c.window));
+    c.key_summaries = c.key_summaries || c.layout.live_chunks > 0;
+  }
+  return c;
+}
+
 // Inputs, and room for the outputs, of one case.
 struct AttentionTensors {
   Tensor q, k, v, dout, out, lse, dq, dk, dv;
@@ -137,8 +162,8 @@ struct AttentionTensors {
     const Shape key = {c.KeyRows(), c.groups, c.dim};
     q = Normal("q", query, dtype, allocator);
     k = Normal("k", key, dtype, allocator);
-    v = Normal("v", key, dtype, allocator);
-    dout = Normal("dout", query, dtype, allocator);
+    v = Normal("v", {c.KeyRows(), c.groups, c.ValueDim()}, dtype, allocator);
+    dout = Normal("dout", {c.QueryRows(), c.heads, c.ValueDim()}, dtype, allocator);
     MakeOutputs(allocator);
   }
 
@@ -161,11 +186,25 @@ struct AttentionTensors {
   }
 
   [[nodiscard]] AttentionForwardArgs Forward(const AttentionCase& c, Allocator* scratch) const {
-    return {q, k, v, out, lse, c.Layout(), c.window, AttentionPath::kAuto, scratch, c.text_queries};
+    return {q, k, v, out, lse, c.Layout(), c.window, AttentionPath::kAuto, scratch, c.text_queries, c.scale};
   }
 
   [[nodiscard]] AttentionBackwardArgs Backward(const AttentionCase& c, Allocator* scratch) const {
-    return {q, k, v, out, lse, dout, dq, dk, dv, c.Layout(), c.window, AttentionPath::kAuto, scratch, c.text_queries};
+    return {q,
+            k,
+            v,
+            out,
+            lse,
+            dout,
+            dq,
+            dk,
+            dv,
+            c.Layout(),
+            c.window,
+            AttentionPath::kAuto,
+            scratch,
+            c.text_queries,
+            c.scale};
   }
 
   void Run(const AttentionCase& c, const Stream& stream, Allocator* scratch) const {
@@ -176,11 +215,11 @@ struct AttentionTensors {
   // New ones, of the sizes of the inputs.
   void MakeOutputs(Allocator& allocator) {
     const DType dtype = q.dtype();
-    out = Tensor::Empty(q.shape(), dtype, allocator);
+    out = Tensor::Empty(dout.shape(), dtype, allocator);
     lse = Tensor::Empty({q.shape()[0], q.shape()[1]}, AccumulationType(dtype), allocator);
     dq = Tensor::Empty(q.shape(), dtype, allocator);
     dk = Tensor::Empty(k.shape(), dtype, allocator);
-    dv = Tensor::Empty(k.shape(), dtype, allocator);
+    dv = Tensor::Empty(v.shape(), dtype, allocator);
   }
 };
 

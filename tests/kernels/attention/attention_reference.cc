@@ -75,6 +75,11 @@ void Add(Accumulator<T> factor, const T* x, int64_t dim, Accumulator<T>* sum) {
   }
 }
 
+template <typename A, typename Args>
+A ScaleOf(const Args& args) {
+  return args.scale > 0.0 ? static_cast<A>(args.scale) : 1 / std::sqrt(static_cast<A>(args.q.shape[2]));
+}
+
 // The visible rows among `keys`, and the softmax weight of each.
 template <typename A>
 struct Weights {
@@ -88,7 +93,7 @@ Weights<Accumulator<T>> Softmax(const Args& args, const std::vector<Row>& keys, 
   using A = Accumulator<T>;
   const int64_t group = head / (args.q.shape[1] / args.k.shape[1]);
   const int64_t dim = args.q.shape[2];
-  const A scale = 1 / std::sqrt(static_cast<A>(dim));
+  const A scale = ScaleOf<A>(args);
   const T* q = Head<T>(args.q, query.index, head);
   Weights<A> result;
   A max = -std::numeric_limits<A>::infinity();
@@ -118,7 +123,7 @@ void Forward(const AttentionForwardArgs& args) {
   using A = Accumulator<T>;
   const int64_t heads = args.q.shape[1];
   const int64_t share = heads / args.k.shape[1];
-  const int64_t dim = args.q.shape[2];
+  const int64_t dim = args.v.shape[2];
   const std::vector<std::vector<Row>> keys = KeysOf(args);
   for (const Row& query : QueriesOf(args)) {
     for (int64_t head = 0; head < heads; ++head) {
@@ -152,20 +157,21 @@ void AddQueryGradients(const AttentionBackwardArgs& args,
   const int64_t heads = args.q.shape[1];
   const int64_t groups = args.k.shape[1];
   const int64_t group = head / (heads / groups);
-  const A scale = 1 / std::sqrt(static_cast<A>(dim));
+  const A scale = ScaleOf<A>(args);
   const T* q = Head<T>(args.q, query.index, head);
   const T* dout = Head<T>(args.dout, query.index, head);
-  const A delta = Dot(dout, Head<T>(args.out, query.index, head), dim);
+  const int64_t value_dim = args.v.shape[2];
+  const A delta = Dot(dout, Head<T>(args.out, query.index, head), value_dim);
   for (size_t j = 0; j < softmax.keys.size(); ++j) {
     const int64_t key = softmax.keys[j].index;
     const A weight = softmax.weights[j];
-    const A dscore = scale * weight * (Dot(dout, Head<T>(args.v, key, group), dim) - delta);
+    const A dscore = scale * weight * (Dot(dout, Head<T>(args.v, key, group), value_dim) - delta);
     A* dq = sums.dq.data() + (query.index * heads + head) * dim;
     A* dk = sums.dk.data() + (key * groups + group) * dim;
-    A* dv = sums.dv.data() + (key * groups + group) * dim;
+    A* dv = sums.dv.data() + (key * groups + group) * value_dim;
     Add(dscore, Head<T>(args.k, key, group), dim, dq);
     Add(dscore, q, dim, dk);
-    Add(weight, dout, dim, dv);
+    Add(weight, dout, value_dim, dv);
   }
 }
 

@@ -25,7 +25,7 @@ class RandomWhole {
     layout_.chunk_size = Pick({1, 3, 4, 8});
     layout_.summary_tokens = Pick({1, 2, 3});
     window_ = PickWindow();
-    layout_.live_chunks = Pick(window_.summaries ? LiveChunks(layout_.chunks(), window_.chunks) : 0, layout_.chunks());
+    layout_.live_chunks = Pick(LiveChunks(layout_, window_), layout_.chunks());
     layout_.text_positions = Pick({0, 1}) == 0 ? TextPositions::kOrigin : TextPositions::kInnerChunk;
     layout_.summary_positions = std::vector<SummaryPositions>{SummaryPositions::kChunkEnd,
                                                               SummaryPositions::kChunkStart,
@@ -57,6 +57,7 @@ class RandomWhole {
   [[nodiscard]] AttentionWindow PickWindow() {
     const int32_t w = Pick({0, 1, 2, 5, 100});
     const std::vector<AttentionWindow> windows = {AttentionWindow::Ksa(w),
+                                                  AttentionWindow::Hca(w, true),
                                                   AttentionWindow::Full(),
                                                   AttentionWindow::SlidingTokens(w + 1),
                                                   AttentionWindow::SlidingChunks(w)};

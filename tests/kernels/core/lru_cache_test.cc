@@ -59,6 +59,9 @@ TEST(WarnOnceTest, SaysATextOnce) {
   WarnOnce("the test's first");
   EXPECT_EQ(::testing::internal::GetCapturedStderr(),
             "ksa: warning: the test's first\nksa: warning: the test's second\n");
+  EXPECT_EQ(WarningsSaid(), (std::vector<std::string>{"the test's first", "the test's second"}));
+  EXPECT_EQ(WarningsSaid(1), std::vector<std::string>{"the test's second"});
+  EXPECT_TRUE(WarningsSaid(2).empty());
 }
 
 }  // namespace

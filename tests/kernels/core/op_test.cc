@@ -11,7 +11,7 @@ namespace {
 
 std::string MessageOf(const Stream& stream, const std::function<void()>& body, ExitCode code) {
   try {
-    RunOp("Multiply", stream, {{3, 5}, {7}}, body);
+    RunOp("Multiply", stream, {{3, 5}, {7}}, NoWork, body);
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), code);
     return error.what();

@@ -69,6 +69,7 @@ std::vector<AttentionWindow> Windows() {
   std::vector<AttentionWindow> windows = {AttentionWindow::Full()};
   for (const int32_t w : {0, 1, 2, 5, 100}) {
     windows.push_back(AttentionWindow::Ksa(w));
+    windows.push_back(AttentionWindow::Hca(w, true));
     windows.push_back(AttentionWindow::SlidingChunks(w));
     windows.push_back(AttentionWindow::SlidingTokens(w + 1));
   }
@@ -142,6 +143,40 @@ TEST(SummaryLayout, LiveChunksAreThoseSomeTextSees) {
   }
 }
 
+// Rule of the overlap: text sees what stands for the chunks that have ended, in its window too.
+TEST(SummaryLayout, SmallMaskByHandWithOverlap) {
+  // k = 2, m = 1, w = 1, T = 7.
+  const SummaryLayout layout = {
+      .sequences = 1, .text_tokens = 7, .chunk_size = 2, .summary_tokens = 1, .live_chunks = 4};
+  const std::vector<std::string> expected = {
+      "1000000|0000", "1100000|1000", "1110000|1000", "1111000|1100", "0011100|1100", "0011110|1110", "0000111|1110"};
+  for (int32_t q = 0; q < 7; ++q) {
+    for (int32_t key = 0; key < 11; ++key) {
+      const RowId other = key < 7 ? RowId{false, key} : RowId{true, key - 7};
+      const char mark = expected[static_cast<size_t>(q)][static_cast<size_t>(key < 7 ? key : key + 1)];
+      EXPECT_EQ(Visible(layout, AttentionWindow::Hca(1, true), 0, {false, q}, other), mark == '1') << q << " " << key;
+    }
+  }
+}
+
+TEST(SummaryLayout, LiveChunksOfAWindow) {
+  for (int32_t tokens = 1; tokens < 20; ++tokens) {
+    const SummaryLayout layout = {
+        .sequences = 1, .text_tokens = tokens, .chunk_size = 3, .summary_tokens = 1, .live_chunks = (tokens + 2) / 3};
+    for (const AttentionWindow& window : Windows()) {
+      int32_t live = 0;
+      for (int32_t c = 0; c < layout.chunks(); ++c) {
+        for (int32_t i = 0; i < tokens; ++i) {
+          if (Visible(layout, window, 0, {false, i}, {true, c})) {
+            live = c + 1;
+          }
+        }
+      }
+      EXPECT_EQ(LiveChunks(layout, window), live) << tokens << " tokens, window " << window.chunks;
+    }
+  }
+}
+
 TEST(SummaryLayout, Positions) {
   SummaryLayout layout = {.sequences = 1, .text_tokens = 13, .chunk_size = 8, .summary_tokens = 2, .live_chunks = 2};
   EXPECT_EQ(layout.SummaryPosition(0, 0), 3);
@@ -155,6 +190,8 @@ TEST(SummaryLayout, Positions) {
   EXPECT_EQ(layout.SummaryPosition(0, 1), 3);
   layout.text_positions = TextPositions::kInnerChunk;
   EXPECT_EQ(layout.Position(12), 4);
+  layout.text_positions = TextPositions::kZero;
+  EXPECT_EQ(layout.Position(12), 0);
   const Packed packed = Pack(30, 4, 2, {5, 1, 9});
   EXPECT_EQ(packed.layout.TextPosition(0, 9), 1);
   EXPECT_EQ(packed.layout.TextPosition(0, 12), 0);

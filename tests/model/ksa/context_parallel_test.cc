@@ -24,7 +24,12 @@ constexpr const char* kFewCases[] = {"ksa, windows differ",
                                      "hybrid, attend, everything own, m 2",
                                      "hybrid, bypass first",
                                      "documents, hybrid, m 2, everything own",
-                                     "swa, sca, full"};
+                                     "swa, sca, full",
+                                     "short_conv, ksa, m 2, GQA, everything own",
+                                     "hca, overlap, rope none, short_conv",
+                                     "documents, hca, short_conv",
+                                     "ksa of latents, everything own, m 2, annealed",
+                                     "documents, latents, short_conv"};
 
 // Enough chunks for every slice, of two ranks more than windows are wide, and a short last one.
 ModelCase LongEnough(ModelCase c, int ranks) {
@@ -201,7 +206,12 @@ TEST(ContextParallelTest, WithTensorRanks) {
 
 // Changing one document changes no bit of another's hidden rows, wherever ranks cut.
 TEST(ContextParallelTest, DocumentsDoNotSeeEachOther) {
-  for (const char* name : {"documents, ksa", "documents, hybrid, m 2, everything own", "documents, full and swa"}) {
+  for (const char* name : {"documents, ksa",
+                           "documents, hybrid, m 2, everything own",
+                           "documents, full and swa",
+                           "documents, short_conv",
+                           "documents, hca, short_conv",
+                           "documents, hca, overlap"}) {
     const ModelCase c = FindCase(name);
     for (const int ranks : {2, 3}) {
       if (!HasASliceForAll(c, ranks)) {

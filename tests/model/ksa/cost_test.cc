@@ -5,6 +5,7 @@
 
 #include <gtest/gtest.h>
 
+#include "kernels/attention/pairs.h"
 #include "model/ksa/model.h"
 #include "model/ksa/parameters.h"
 #include "model/mixers/attention/attention_mixer.h"
@@ -86,6 +87,15 @@ PairCount BruteForce(const SummaryLayout& layout,
   return total;
 }
 
+// As the operations of layer `layer` count them, where all summaries with rows are live.
+PairCount CountLayerPairs(const ModelConfig& config, const SummaryLayout& layout, int32_t layer, bool attends) {
+  PairCount pairs = CountTextPairs(layout, WindowOf(*config.layers[static_cast<size_t>(layer)]));
+  if (attends) {
+    pairs.summary_query = CountLiveSummaries(layout, config.MinKsaWindow()).pairs;
+  }
+  return pairs;
+}
+
 void ExpectPairs(const PairCount& actual, const PairCount& expected, const std::string& what) {
   EXPECT_EQ(actual.text, expected.text) << what;
   EXPECT_EQ(actual.summary, expected.summary) << what;
@@ -104,7 +114,7 @@ TEST(Cost, PairsEqualBruteForceForEveryKindRoleAndLength) {
           // Layer 4 is the last KSA layer: its summaries are keys only, and after it there are none.
           const bool ksa_before_last = layer == 0;
           const bool attends = layer < 4 && (ksa_before_last || full_layers == FullLayers::kAttend);
-          ExpectPairs(CountLayerPairs(config, layout, layer),
+          ExpectPairs(CountLayerPairs(config, layout, layer, attends),
                       BruteForce(layout, WindowOf(*config.layers[static_cast<size_t>(layer)]), attends, 2),
                       fmt::format("T={} m={} layer {} full_layers {}",
                                   tokens,
@@ -124,7 +134,7 @@ TEST(Cost, DocumentsAndPaddingAreRespected) {
   ModelConfig config = TinyModel({KsaLayer(1), SwaLayer(5), FullLayer(), KsaLayer(2)});
   const SummaryLayout layout = MakeLayout(config, 2, 24, first_chunk.data(), chunk_tokens.data());
   for (int32_t layer = 0; layer < config.num_hidden_layers; ++layer) {
-    ExpectPairs(CountLayerPairs(config, layout, layer),
+    ExpectPairs(CountLayerPairs(config, layout, layer, layer < 3),
                 BruteForce(layout, WindowOf(*config.layers[static_cast<size_t>(layer)]), layer < 3, 1),
                 fmt::format("layer {}", layer));
   }
@@ -134,28 +144,74 @@ TEST(Cost, DocumentsAndPaddingAreRespected) {
   EXPECT_EQ(CountForwardFlops(config, layout).head, 2.0 * 24 * 37 * text_rows);
 }
 
-// What ranks do adds up to what one does.
-TEST(Cost, PartsOfASequenceCostTheirShare) {
+// What a whole model counts, layer by layer: the attention of a pass is the sum of brute force over its layers.
+TEST(Cost, AttentionOfAPassIsThatOfItsLayers) {
+  const std::vector<int32_t> first_chunk = {0, 0, 0, 0, 4, 4, 6, 0, 1, 1, 1, 1, 1, 1};
+  const std::vector<int32_t> chunk_tokens = {4, 4, 4, 2, 4, 3, 2, 1, 4, 4, 4, 4, 4, 2};
+  for (const FullLayers full_layers : {FullLayers::kAttend, FullLayers::kBypass}) {
+    ModelConfig config = TinyModel(EveryKind());
+    config.ksa.full_layers = full_layers;
+    for (const bool documents : {false, true}) {
+      const SummaryLayout layout =
+          documents ? MakeLayout(config, 2, 26, first_chunk.data(), chunk_tokens.data()) : MakeLayout(config, 2, 26);
+      int64_t pairs = 0;
+      int64_t text_pairs = 0;
+      for (int32_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+        const bool attends = layer < 4 && (layer == 0 || full_layers == FullLayers::kAttend);
+        const PairCount counted = BruteForce(layout, WindowOf(*config.layers[static_cast<size_t>(layer)]), attends, 2);
+        pairs += counted.Total();
+        text_pairs += counted.OfTextQueries();
+      }
+      const ForwardFlops flops = CountForwardFlops(config, layout);
+      EXPECT_EQ(flops.attention, 4.0 * 24 * static_cast<double>(pairs)) << documents;
+      EXPECT_EQ(flops.text_pairs, static_cast<double>(text_pairs)) << documents;
+    }
+  }
+}
+
+// The calls of ranks that share sequences count together what one rank's call does.
+TEST(Cost, PartsOfASequenceHaveTheirShareOfThePairs) {
   const std::vector<int32_t> first_chunk = {0, 0, 0, 0, 4, 4, 6, 0, 1, 1, 1, 1, 1, 1};
   const std::vector<int32_t> chunk_tokens = {4, 4, 4, 2, 4, 3, 2, 1, 4, 4, 4, 4, 4, 2};
   const ModelConfig config = TinyModel(EveryKind());
   for (const bool documents : {false, true}) {
     const SummaryLayout whole =
         documents ? MakeLayout(config, 2, 26, first_chunk.data(), chunk_tokens.data()) : MakeLayout(config, 2, 26);
-    const ForwardFlops expected = CountForwardFlops(config, whole);
-    for (const int32_t ranks : {1, 2, 3, 6}) {
-      ForwardFlops sum;
-      for (int32_t rank = 0; rank < ranks; ++rank) {
-        const ForwardFlops part = CountForwardFlops(config, testing::RankLayout(whole, ranks, rank));
-        sum.linear += part.linear;
-        sum.summary_linear += part.summary_linear;
-        sum.attention += part.attention;
-        sum.head += part.head;
+    for (const LayerSpec& layer : config.layers) {
+      const AttentionWindow window = WindowOf(*layer);
+      for (const int32_t ranks : {1, 2, 3, 6}) {
+        PairCount sum;
+        for (int32_t rank = 0; rank < ranks; ++rank) {
+          const SummaryLayout part = testing::RankLayout(whole, ranks, rank);
+          sum.text += CountTextPairs(part, window).text;
+          sum.summary += CountTextPairs(part, window).summary;
+          sum.summary_query += CountSummaryPairs(part);
+        }
+        EXPECT_EQ(sum.OfTextQueries(), CountTextPairs(whole, window).Total()) << ranks << " ranks";
+        EXPECT_EQ(sum.summary_query, CountSummaryPairs(whole)) << ranks << " ranks";
       }
-      EXPECT_EQ(sum.linear, expected.linear) << ranks << " ranks";
-      EXPECT_EQ(sum.summary_linear, expected.summary_linear) << ranks << " ranks";
-      EXPECT_EQ(sum.attention, expected.attention) << ranks << " ranks";
-      EXPECT_EQ(sum.head, expected.head) << ranks << " ranks";
+    }
+  }
+}
+
+// A range of queries, also one that ends inside chunks.
+TEST(Cost, PairsOfARangeOfQueriesEqualBruteForce) {
+  const ModelConfig config = TinyModel(EveryKind());
+  SummaryLayout layout = MakeLayout(config, 1, 30);
+  for (const Range range : {Range{0, 30}, Range{8, 20}, Range{5, 6}, Range{3, 17}, Range{30, 30}}) {
+    layout.query_begin = range.begin;
+    layout.query_end = range.end;
+    for (const LayerSpec& layer : config.layers) {
+      const AttentionWindow window = WindowOf(*layer);
+      PairCount expected;
+      for (int32_t i = range.begin; i < range.end; ++i) {
+        const PairCount keys = CountKeys(layout, window, 0, {false, i});
+        expected.text += keys.text;
+        expected.summary += keys.summary;
+      }
+      const PairCount counted = CountTextPairs(layout, window);
+      EXPECT_EQ(counted.text, expected.text) << range.begin;
+      EXPECT_EQ(counted.summary, expected.summary) << range.begin;
     }
   }
 }
@@ -209,8 +265,7 @@ TEST(Cost, ModelsWithoutKsaLayersHaveNoSummaryCost) {
   const ModelConfig config = TinyModel({FullLayer(), SwaLayer(4)});
   const SummaryLayout layout = MakeLayout(config, 1, 10);
   EXPECT_EQ(CountForwardFlops(config, layout).summary_linear, 0.0);
-  EXPECT_EQ(CountLayerPairs(config, layout, 0).Total(), 55);
-  EXPECT_EQ(CountLayerPairs(config, layout, 1).Total(), 1 + 2 + 3 + 7 * 4);
+  EXPECT_EQ(CountForwardFlops(config, layout).attention, 4.0 * 24 * (55 + 1 + 2 + 3 + 7 * 4));
   EXPECT_EQ(KeysPerTextQuery(config, 10), (55.0 + 34.0) / 2 / 10);
 }
 

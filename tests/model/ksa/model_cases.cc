@@ -5,7 +5,9 @@
 #include <random>
 
 #include "model/mixers/full/full.h"
+#include "model/mixers/hca/hca.h"
 #include "model/mixers/ksa/ksa.h"
+#include "model/mixers/mla/mla.h"
 #include "model/mixers/sca/sca.h"
 #include "model/mixers/swa/swa.h"
 #include "model/ops/collectives.h"
@@ -19,6 +21,7 @@ const LayerSpec kKsa3 = KsaLayer(3);
 const LayerSpec kFull = FullLayer();
 const LayerSpec kSwa = SwaLayer(4);
 const LayerSpec kSca = ScaLayer(1);
+constexpr AttentionOptions kNoRope = {.rope = RopeUse::kNone};
 
 constexpr IndependentSummary kNothingOwn = {.embedding = false, .qkv = false, .norm = false, .qk_norm = false};
 constexpr IndependentSummary kAllOwn = {.embedding = true, .qkv = true, .norm = true, .qk_norm = true};
@@ -150,6 +153,139 @@ void AddPlainCases(std::vector<ModelCase>& cases) {
   cases.push_back(Case("swa, sca, full", {kSwa, kSca, kFull}));
 }
 
+void AddRopeCases(std::vector<ModelCase>& cases) {
+  cases.push_back(Case("rope none, swa, sca and full", {SwaLayer(4, kNoRope), kSca, FullLayer(kNoRope)}));
+  ModelCase c = Case("rope none, ksa, m 2, everything own",
+                     {KsaLayer(0, kNoRope), kFull, kKsa0, FullLayer(kNoRope), KsaLayer(1, kNoRope)});
+  c.config.ksa.independent = kAllOwn;
+  c.config.ksa.summary_tokens = 2;
+  c.config.num_attention_heads = 4;
+  c.mix = 0.3;
+  cases.push_back(c);
+  c = Case("rope none, no q/k norm", {KsaLayer(0, kNoRope), FullLayer(kNoRope), kKsa1});
+  c.config.qk_norm = false;
+  c.sequences = 2;
+  cases.push_back(c);
+  c = Case("documents, rope none", {KsaLayer(0, kNoRope), kFull, SwaLayer(4, kNoRope), KsaLayer(0, kNoRope)});
+  c.documents = {5, 7, 4, 1};
+  cases.push_back(c);
+}
+
+constexpr AttentionOptions Conv(int32_t taps, RopeUse rope = RopeUse::kDefault) {
+  return {.rope = rope, .short_conv = taps};
+}
+
+// Taps that end inside a chunk, and that reach over several.
+void AddConvCases(std::vector<ModelCase>& cases) {
+  cases.push_back(
+      Case("short_conv, full, swa and sca", {FullLayer(Conv(4)), SwaLayer(4, Conv(2)), ScaLayer(1, Conv(7))}));
+  ModelCase c = Case("short_conv, ksa, m 2, GQA, everything own",
+                     {KsaLayer(1, Conv(3)), FullLayer(Conv(5)), KsaLayer(0, Conv(8))});
+  c.config.ksa.independent = kAllOwn;
+  c.config.ksa.summary_tokens = 2;
+  c.config.num_attention_heads = 4;
+  c.sequences = 2;
+  c.mix = 0.3;
+  cases.push_back(c);
+  c = Case("short_conv, bypass, no q/k norm, rope none",
+           {FullLayer(Conv(16)), KsaLayer(0, Conv(2, RopeUse::kNone)), kSwa, kKsa1});
+  c.config.ksa.full_layers = FullLayers::kBypass;
+  c.config.qk_norm = false;
+  cases.push_back(c);
+  c = Case("documents, short_conv", {KsaLayer(0, Conv(4)), SwaLayer(4, Conv(3)), FullLayer(Conv(6)), kKsa0});
+  c.documents = {5, 7, 4, 1};
+  c.sequences = 2;
+  cases.push_back(c);
+}
+
+// What layers of hca and the settings of their model agree on.
+ModelCase HcaCase(const std::string& name, const std::vector<LayerSpec>& layers, const HcaConfig& hca) {
+  ModelCase c = Case(name, layers);
+  c.config.mixers.Of<HcaConfig>() = hca;
+  c.config.mixers.Of<ScaConfig>().chunk_size = hca.chunk_size;
+  return c;
+}
+
+void AddHcaCases(std::vector<ModelCase>& cases) {
+  constexpr HcaVisibility kOverlap = HcaVisibility::kOverlap;
+  const LayerSpec hca0 = HcaLayer(0);
+  const LayerSpec hca1 = HcaLayer(1);
+  cases.push_back(HcaCase("hca", {hca1, hca0}, {.chunk_size = 3}));
+  ModelCase c =
+      HcaCase("hca, GQA, separate gates, windows differ, with full, swa and sca",
+              {HcaLayer(3), kFull, hca0, kSwa, kSca},
+              {.chunk_size = 3, .compressed_positions = SummaryPositions::kChunkStart, .gate = HcaGate::kSeparate});
+  c.config.num_attention_heads = 4;
+  c.sequences = 2;
+  cases.push_back(c);
+  c = HcaCase(
+      "hca, the text's keys, no norms",
+      {hca1, hca1},
+      {.chunk_size = 4, .compressed_positions = SummaryPositions::kZero, .independent_kv = false, .value_norm = false});
+  c.config.qk_norm = false;
+  cases.push_back(c);
+  c = HcaCase("hca, overlap, rope none, short_conv",
+              {HcaLayer(1, kOverlap, Conv(4, RopeUse::kNone)), HcaLayer(0, kOverlap, Conv(2))},
+              {.chunk_size = 3, .visibility = kOverlap, .independent_kv = false, .gate = HcaGate::kSeparate});
+  c.sequences = 2;
+  cases.push_back(c);
+  cases.push_back(HcaCase("hca, chunks of one token", {HcaLayer(2), HcaLayer(0)}, {.chunk_size = 1}));
+  c = HcaCase("hca, no entry is live", {hca1, HcaLayer(5)}, {.chunk_size = 8});
+  c.tokens = 7;
+  cases.push_back(c);
+  for (const bool overlap : {false, true}) {
+    c = HcaCase(overlap ? "documents, hca, overlap" : "documents, hca, short_conv",
+                overlap ? std::vector{HcaLayer(0, kOverlap), HcaLayer(1, kOverlap)}
+                        : std::vector{HcaLayer(0, HcaVisibility::kDisjoint, Conv(3)), kFull, hca0},
+                {.chunk_size = 3, .visibility = overlap ? kOverlap : HcaVisibility::kDisjoint});
+    c.documents = {5, 7, 4, 9, 1};
+    c.sequences = 2;
+    cases.push_back(c);
+  }
+}
+
+// Heads of 3 + 2 columns of keys and 5 of values.
+ModelCase MlaCase(const std::string& name, const std::vector<LayerSpec>& layers, std::optional<int32_t> q_lora_rank) {
+  ModelCase c = Case(name, layers);
+  c.config.mixers.Of<MlaConfig>() = {
+      .q_lora_rank = q_lora_rank, .kv_lora_rank = 7, .qk_nope_head_dim = 3, .qk_rope_head_dim = 2, .v_head_dim = 5};
+  return c;
+}
+
+LayerSpec LatentKsa(int32_t window, const AttentionOptions& options = {}) {
+  return WithMla(KsaKind(), AttentionWindow::Ksa(window), options);
+}
+
+void AddMlaCases(std::vector<ModelCase>& cases) {
+  const LayerSpec swa = WithMla(SwaKind(), AttentionWindow::SlidingTokens(4));
+  const LayerSpec sca = WithMla(ScaKind(), AttentionWindow::SlidingChunks(1));
+  const LayerSpec full = WithMla(FullKind(), AttentionWindow::Full());
+  cases.push_back(MlaCase("mla", {MlaLayer(), MlaLayer()}, std::nullopt));
+  ModelCase c = MlaCase("mla, query latents, with full, swa and sca", {MlaLayer(), kFull, swa, sca}, 6);
+  c.sequences = 2;
+  cases.push_back(c);
+  c = MlaCase("ksa of latents, everything own, m 2, annealed", {LatentKsa(1), full, LatentKsa(0)}, 6);
+  c.config.ksa.independent = kAllOwn;
+  c.config.ksa.summary_tokens = 2;
+  c.mix = 0.3;
+  cases.push_back(c);
+  c = MlaCase("ksa of latents, own qkv, annealed", {LatentKsa(1), kKsa1, LatentKsa(0)}, std::nullopt);
+  c.mix = 0.7;
+  cases.push_back(c);
+  cases.push_back(MlaCase("ksa of latents", {LatentKsa(1), MlaLayer(), LatentKsa(0)}, std::nullopt));
+  c = MlaCase("ksa of latents, nothing own", {LatentKsa(1), LatentKsa(0)}, 6);
+  c.config.ksa.independent = kNothingOwn;
+  c.sequences = 2;
+  cases.push_back(c);
+  c = MlaCase(
+      "ksa of latents, short_conv, rope none", {LatentKsa(1, Conv(3)), LatentKsa(0, Conv(4, RopeUse::kNone))}, 6);
+  cases.push_back(c);
+  c = MlaCase("documents, latents, short_conv", {LatentKsa(0), MlaLayer(Conv(3)), swa, LatentKsa(0)}, std::nullopt);
+  c.documents = {5, 7, 4, 1};
+  c.sequences = 2;
+  cases.push_back(c);
+}
+
 // Chunks of 3: two chunks of 5 tokens, three of 7, two of 4 and one of 1. With w = 0 and 1 some summaries are live in
 // the longer ones.
 void AddDocumentCases(std::vector<ModelCase>& cases) {
@@ -184,6 +320,10 @@ std::vector<ModelCase> ModelCases() {
   AddHybridCases(cases);
   AddPlainCases(cases);
   AddCasesWithoutMlp(cases);
+  AddRopeCases(cases);
+  AddConvCases(cases);
+  AddHcaCases(cases);
+  AddMlaCases(cases);
   AddDocumentCases(cases);
   for (ModelCase& c : cases) {
     // The last document's padding, and a chunk of padding behind it.
@@ -229,14 +369,17 @@ ModelHarness::ModelHarness(const ModelCase& model_case, DType dtype, const Place
              place_.stream),
       model_(case_.config, store_, *place_.memory, place_.stream, case_.tokens) {
   store_.Initialize(17, place_.stream);
-  // Norm weights that differ from 1 and from each other.
+  // Norm weights that differ from 1, what starts as 0 that does not stay there, and all from each other.
   for (const Parameter& parameter : store_.parameters()) {
     if (parameter.spec.init_std == 0.0) {
-      const Tensor values = Normal(parameter.spec.name, parameter.spec.shape, store_.state_dtype(), allocator_);
+      const Tensor whole = Normal(parameter.spec.name, parameter.spec.shape, store_.state_dtype(), allocator_);
+      const double mean = parameter.spec.initial == nullptr ? 1.0 : 0.0;
+      const HeldRuns held = HeldRunsOf(parameter);
+      const Tensor values = Tensor::Empty({parameter.shape.size()}, store_.state_dtype(), allocator_);
       for (int64_t i = 0; i < values.size(); ++i) {
-        SetElement(values, i, 1.0 + 0.3 * ElementAt(values, i));
+        SetElement(values, i, mean + 0.3 * ElementAt(whole, held.InWhole(i)));
       }
-      store_.SetWeights(parameter, values.view().Reshape({values.size()}), place_.stream);
+      store_.SetWeights(parameter, values, place_.stream);
     }
   }
   MakeText();

@@ -28,8 +28,14 @@ struct Heads {
 constexpr Heads kHeads[] = {{4, 2, 1}, {4, 2, 2}, {6, 3, 3}, {4, 2, 4}, {6, 3, 6}, {6, 1, 2}};
 
 // Cases that stand for all where ranks are many.
-constexpr const char* kFewCases[] = {
-    "ksa, m 2, GQA, everything own", "ksa, nothing own, tied", "hybrid, bypass first", "anneal 0.3, everything own"};
+constexpr const char* kFewCases[] = {"ksa, m 2, GQA, everything own",
+                                     "ksa, nothing own, tied",
+                                     "hybrid, bypass first",
+                                     "anneal 0.3, everything own",
+                                     "short_conv, ksa, m 2, GQA, everything own",
+                                     "hca, overlap, rope none, short_conv",
+                                     "ksa of latents, everything own, m 2, annealed",
+                                     "documents, latents, short_conv"};
 
 // Nothing divides: 97 ids (99 where summaries are ids), 6 or 10 columns, 7 of the MLP, and rows as they come.
 ModelCase WithHeads(ModelCase c, const Heads& heads) {

@@ -95,7 +95,12 @@ class AttentionBlockTest : public ::testing::Test {
   Var Block(const ExecContext& cx, const Var& x, const Own& own, const MixerCall& call) {
     const AttentionWindow window =
         call.role == SummaryRole::kBypass ? AttentionWindow::Full() : AttentionWindow::Ksa(0);
-    mixer_ = std::make_unique<BoundAttention>(Weights(own), window, table_, kHeadDim, kEps);
+    mixer_ = std::make_unique<BoundAttention>(AttentionSetup{.weights = Weights(own),
+                                                             .window = window,
+                                                             .options = {},
+                                                             .rope_table = table_,
+                                                             .head_dim = kHeadDim,
+                                                             .eps = kEps});
     return Sum(cx, MixerBlock(cx, {x}, Pair("norm", own.norm), *mixer_, call, kEps));
   }
 

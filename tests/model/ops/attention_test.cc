@@ -210,5 +210,23 @@ TEST(AttentionOpTest, RefusesWrongPlacements) {
   }
 }
 
+// Latents expand to keys that are wider than values.
+TEST(AttentionOpTest, ValuesOfAnotherWidth) {
+  for (const int64_t width : {1, 3, 6}) {
+    const SummaryLayout layout = Layout(1, 11, 3, 1, 2);
+    OpTest test;
+    test.ExpectGradients(
+        {Input({layout.rows(), 4 * kHeadDim}, Placement::Sharded(1)),
+         Input({layout.rows(), 2 * kHeadDim}, Placement::Sharded(1)),
+         Input({layout.rows(), 2 * width}, Placement::Sharded(1))},
+        [&](const ExecContext& cx, const Vars& x) {
+          const Var out = Attention(
+              cx, x[0], x[1], x[2], {.layout = layout, .window = AttentionWindow::Ksa(1), .head_dim = kHeadDim});
+          EXPECT_EQ(out.cols(), 4 * width);
+          return out;
+        });
+  }
+}
+
 }  // namespace
 }  // namespace ksa

@@ -7,6 +7,7 @@
 
 #include "kernels/rope/qk_norm_rope.h"
 #include "model/ops/attention.h"
+#include "model/ops/chunk_pool.h"
 #include "model/ops/collectives.h"
 #include "model/ops/context_attention.h"
 #include "model/ops/embedding.h"
@@ -15,6 +16,7 @@
 #include "model/ops/norm.h"
 #include "model/ops/rope.h"
 #include "model/ops/rows.h"
+#include "model/ops/short_conv.h"
 #include "model/ops/swiglu.h"
 #include "tests/support/jacobian.h"
 
@@ -54,6 +56,9 @@ class AllOps {
                Weight("norm", {kCols}),
                PartialWeight("partial norm", {kCols}),
                PartialWeight("head norm", {kHeadDim}),
+               Weight("taps", {kCols, 1, 2}, Placement::Sharded(0)),
+               PartialWeight("whole taps", {kCols, 1, 2}),
+               Weight("slots", {1, kCols}, Placement::Sharded(1)),
                Weight("head", {5, kCols}, Placement::Sharded(0)),
                Weight("whole head", {5, kCols})}),
         rope_(Tensor::Empty({kRows, kHeadDim / 2, 2}, DType::kF64, test_.allocator())),
@@ -94,6 +99,11 @@ class AllOps {
         (void)LinearCrossEntropyLoss(cx, x[0], test_.Get(head), targets_, 1.0);
       };
     };
+    const auto conv = [this, layout](const char* taps) {
+      return [this, layout, taps](const ExecContext& cx, const Vars& x) {
+        (void)ShortConv(cx, x[0], {.layout = layout, .whole = layout, .weight = &test_.Get(taps)});
+      };
+    };
     const auto enter = [rows](const ExecContext& cx, const Vars& x) { (void)TensorEnter(cx, x[0], rows); };
     const auto reduce = [rows](const ExecContext& cx, const Vars& x) { (void)TensorReduce(cx, x[0], rows); };
     return {
@@ -101,9 +111,9 @@ class AllOps {
         {"row-parallel linear", 1, {kColumns}, linear("row")},
         {"linear", 1, {kReplicated}, linear("square")},
         {"norm", 1, {kReplicated}, norm("norm")},
-        {"norm of rows in parts", 1, {kRowParts}, norm("partial norm")},
+        {"norm of rows in parts", 1, {kRowParts, kEntered}, norm("partial norm")},
         {"add and norm", 2, {kReplicated}, add_norm("norm")},
-        {"add and norm of rows in parts", 2, {kRowParts}, add_norm("partial norm")},
+        {"add and norm of rows in parts", 2, {kRowParts, kEntered}, add_norm("partial norm")},
         {"q/k norm and RoPE",
          1,
          {kColumns},
@@ -130,6 +140,19 @@ class AllOps {
            const auto keys = StartContextKeys(cx, x[1], x[2], 2, {.whole = layout, .head_dim = kHeadDim});
            (void)ContextAttention(cx, x[0], keys);
          }},
+        {"short convolution", 1, {kColumns}, conv("taps")},
+        {"short convolution of whole rows", 1, {kEntered}, conv("whole taps")},
+        {"chunk pool",
+         3,
+         {kColumns},
+         [this](const ExecContext& cx, const Vars& x) {
+           const SummaryLayout entries = {.text_tokens = kRows, .summary_tokens = 1, .live_chunks = 2};
+           (void)ChunkPool(cx, x[0], {x[1], x[2]}, {.layout = entries, .bias = &test_.Get("slots")});
+         }},
+        {"stack rows",
+         2,
+         kAllButPartial,
+         [](const ExecContext& cx, const Vars& x) { (void)StackRows(cx, x[0], x[1]); }},
         {"rows", 1, kAllButPartial, [](const ExecContext& cx, const Vars& x) { (void)Rows(cx, x[0], 1, 2); }},
         {"add",
          2,

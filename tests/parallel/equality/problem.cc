@@ -6,7 +6,9 @@
 
 #include "kernels/core/philox.h"
 #include "model/mixers/full/full.h"
+#include "model/mixers/hca/hca.h"
 #include "model/mixers/ksa/ksa.h"
+#include "model/mixers/mla/mla.h"
 #include "model/mixers/sca/sca.h"
 #include "model/mixers/swa/swa.h"
 
@@ -16,7 +18,7 @@ namespace {
 constexpr int32_t kChunk = 4;
 
 // Windows wider than the slices of 8 context ranks are long, and narrower.
-std::vector<LayerSpec> LayersOf(ModelKind kind) {
+std::vector<LayerSpec> LayersOf(ModelKind kind, HcaVisibility seen) {
   const LayerSpec full = FullLayer();
   switch (kind) {
     case ModelKind::kKsa:
@@ -31,22 +33,41 @@ std::vector<LayerSpec> LayersOf(ModelKind kind) {
       return {SwaLayer(5), SwaLayer(21)};
     case ModelKind::kFull:
       return {full, full};
+    case ModelKind::kOptions:
+      return {KsaLayer(2, {.rope = RopeUse::kNone, .short_conv = 4}),
+              FullLayer({.short_conv = 11}),
+              SwaLayer(7, {.rope = RopeUse::kNone}),
+              KsaLayer(1, {.short_conv = 2})};
+    case ModelKind::kHca:
+      return {HcaLayer(2, seen), full, HcaLayer(0, seen, {.short_conv = 3}), HcaLayer(1, seen)};
+    case ModelKind::kMla:
+      return {WithMla(KsaKind(), AttentionWindow::Ksa(2)),
+              MlaLayer(),
+              WithMla(SwaKind(), AttentionWindow::SlidingTokens(9)),
+              WithMla(KsaKind(), AttentionWindow::Ksa(1), {.short_conv = 3})};
   }
   return {};
 }
 
 void ApplyBundle(ModelConfig& config, int bundle) {
+  HcaConfig& hca = config.mixers.Of<HcaConfig>();
   config.ksa.summary_tokens = bundle < 2 ? 1 : 2;
   config.tie_word_embeddings = bundle == 1 || bundle == 2;
   if (bundle == 1) {
     config.ksa.independent = {.embedding = true, .qkv = true, .norm = true, .qk_norm = true};
     config.ksa.text_positions = TextPositions::kInnerChunk;
+    hca.gate = HcaGate::kSeparate;
+    config.mixers.Of<MlaConfig>().q_lora_rank = 9;
+    hca.value_norm = false;
   } else if (bundle == 2) {
     config.ksa.independent = {.embedding = false, .qkv = false, .norm = false, .qk_norm = false};
     config.ksa.summary_positions = SummaryPositions::kChunkStart;
     config.intermediate_size = 0;
+    hca.independent_kv = false;
+    hca.compressed_positions = SummaryPositions::kChunkStart;
   } else if (bundle == 3) {
     config.qk_norm = false;
+    hca.visibility = HcaVisibility::kOverlap;
     config.ksa.anneal = {.start_step = 1, .end_step = 4};
   }
 }
@@ -129,7 +150,8 @@ std::string RunLayout::ToString() const {
 }
 
 const char* NameOf(ModelKind kind) {
-  constexpr std::array<const char*, 6> kNames = {"ksa", "attend", "bypass", "sca", "swa", "full"};
+  constexpr std::array<const char*, kModelKinds.size()> kNames = {
+      "ksa", "attend", "bypass", "sca", "swa", "full", "options", "hca", "mla"};
   return kNames.at(static_cast<size_t>(kind));
 }
 
@@ -149,12 +171,14 @@ Problem MakeProblem(ModelKind kind, int bundle, int64_t tensor_ranks) {
   config.rope_theta = 100.0;
   config.rms_norm_eps = 1e-5;
   config.initializer_range.fan_in = true;
-  config.layers = LayersOf(kind);
-  config.num_hidden_layers = static_cast<int32_t>(config.layers.size());
   config.ksa.chunk_size = kChunk;
   config.mixers.Of<ScaConfig>().chunk_size = kChunk;
+  config.mixers.Of<HcaConfig>().chunk_size = kChunk;
+  config.mixers.Of<MlaConfig>() = {.kv_lora_rank = 10, .qk_nope_head_dim = 3, .qk_rope_head_dim = 4, .v_head_dim = 5};
   config.ksa.full_layers = kind == ModelKind::kBypass ? FullLayers::kBypass : FullLayers::kAttend;
   ApplyBundle(config, bundle);
+  config.layers = LayersOf(kind, config.mixers.Of<HcaConfig>().visibility);
+  config.num_hidden_layers = static_cast<int32_t>(config.layers.size());
   return problem;
 }
 

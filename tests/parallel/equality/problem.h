@@ -40,9 +40,17 @@ struct RunLayout {
 // "2x1x4": data, context and tensor ranks.
 [[nodiscard]] std::string NameOf(const MeshShape& mesh);
 
-enum class ModelKind : int { kKsa, kAttend, kBypass, kSca, kSwa, kFull };
-inline constexpr std::array<ModelKind, 6> kModelKinds = {
-    ModelKind::kKsa, ModelKind::kAttend, ModelKind::kBypass, ModelKind::kSca, ModelKind::kSwa, ModelKind::kFull};
+// kOptions: layers of several kinds with options of their own (model/mixers/attention/options.h).
+enum class ModelKind : int { kKsa, kAttend, kBypass, kSca, kSwa, kFull, kOptions, kHca, kMla };
+inline constexpr std::array<ModelKind, 9> kModelKinds = {ModelKind::kKsa,
+                                                         ModelKind::kAttend,
+                                                         ModelKind::kBypass,
+                                                         ModelKind::kSca,
+                                                         ModelKind::kSwa,
+                                                         ModelKind::kFull,
+                                                         ModelKind::kOptions,
+                                                         ModelKind::kHca,
+                                                         ModelKind::kMla};
 
 [[nodiscard]] const char* NameOf(ModelKind kind);
 

@@ -51,18 +51,21 @@ void AddHeads(Random& random, int32_t tensor_ranks, ModelConfig& config) {
 void AddLayers(Random& random, ModelConfig& config) {
   config.num_hidden_layers = random.Number(1, 4);
   for (int32_t layer = 0; layer < config.num_hidden_layers; ++layer) {
+    AttentionOptions options;
+    options.rope = random.Number(0, 3) == 0 ? RopeUse::kNone : RopeUse::kDefault;
+    options.short_conv = random.Number(0, 2) == 0 ? random.Number(2, 16) : 0;
     switch (random.Number(0, 5)) {
       case 0:
-        config.layers.push_back(FullLayer());
+        config.layers.push_back(FullLayer(options));
         break;
       case 1:
-        config.layers.push_back(SwaLayer(random.Number(1, 40)));
+        config.layers.push_back(SwaLayer(random.Number(1, 40), options));
         break;
       case 2:
-        config.layers.push_back(ScaLayer(random.Number(0, 6)));
+        config.layers.push_back(ScaLayer(random.Number(0, 6), options));
         break;
       default:
-        config.layers.push_back(KsaLayer(random.Number(0, 6)));
+        config.layers.push_back(KsaLayer(random.Number(0, 6), options));
     }
   }
 }
@@ -154,7 +157,9 @@ std::string Describe(const RandomCase& random) {
   for (const LayerSpec& layer : model.layers) {
     layers += layer->kind().name();
     for (const auto& [name, value] : layer->kind().EntryOf(model, *layer)) {
-      layers += fmt::format("({})", std::get<int64_t>(value));
+      const auto* number = std::get_if<int64_t>(&value);
+      layers +=
+          fmt::format("({} {})", name, number == nullptr ? std::get<std::string>(value) : fmt::format("{}", *number));
     }
     layers += " ";
   }

@@ -7,6 +7,8 @@
 #include <fmt/core.h>
 #include <gtest/gtest.h>
 
+#include "tests/parallel/equality/training.h"
+
 namespace ksa::testing {
 namespace {
 
@@ -110,6 +112,12 @@ double ScaleOfGradient(const std::vector<double>& expected, double largest_of_al
   return largest < 1e-10 * largest_of_all ? 1e-3 * largest_of_all : largest;
 }
 
+// Nor has a tensor that started at 0 and holds what such gradients left of updates.
+double ScaleOfWeight(const std::vector<double>& expected, double largest_of_all) {
+  const double largest = Largest(expected);
+  return largest < 1e-6 * kLearningRate ? largest_of_all : largest;
+}
+
 double WorstRelative(const std::vector<double>& actual, const std::vector<double>& expected) {
   double worst = actual.size() == expected.size() ? 0.0 : HUGE_VAL;
   for (size_t i = 0; i < expected.size() && i < actual.size(); ++i) {
@@ -210,7 +218,7 @@ std::string Difference::ToString() const {
                      weight_l2);
 }
 
-Difference Compare(const WholeRun& actual, const WholeRun& expected) {
+Difference Compare(const WholeRun& actual, const WholeRun& expected, bool updates_alone) {
   Difference worst = {.loss = WorstRelative(actual.losses, expected.losses),
                       .norm = WorstRelative(actual.norms, expected.norms)};
   double largest_gradient = 0.0;
@@ -221,10 +229,15 @@ Difference Compare(const WholeRun& actual, const WholeRun& expected) {
     const double error = LargestError(Find(actual.gradients, name), values);
     worst.Add({.gradient = Over(error, ScaleOfGradient(values, largest_gradient)), .worst_gradient = name});
   }
+  double largest_weight = 0.0;
+  for (const auto& [name, values] : expected.weights) {
+    largest_weight = std::max(largest_weight, Largest(values));
+  }
   for (const auto& [name, values] : expected.weights) {
     const std::vector<double>& held = Find(actual.weights, name);
-    worst.Add({.weight = Over(LargestError(held, values), Largest(values)),
-               .weight_l2 = ErrorInL2(held, values),
+    const bool counts = updates_alone || Largest(values) > 2.0 * kUpdates * kLearningRate;
+    worst.Add({.weight = Over(LargestError(held, values), ScaleOfWeight(values, largest_weight)),
+               .weight_l2 = counts ? ErrorInL2(held, values) : 0.0,
                .worst_weight = name});
   }
   return worst;

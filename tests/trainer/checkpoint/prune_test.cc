@@ -24,9 +24,10 @@ void FlipByte(const std::string& path) {
 class PruneTest : public ::testing::Test {
  protected:
   // Saves step `step` and keeps two; warnings are kept.
-  void Save(int64_t step, CheckedCheckpoints* checked = nullptr) {
+  void Save(int64_t step, CheckedCheckpoints* checked = nullptr, int64_t keep_every = 0) {
     SaveOptions options;
     options.folder = folder_;
+    options.keep_every = keep_every;
     options.warn = [this](const std::string& text) { warnings_.push_back(text); };
     options.checked = checked;
     SaveSmallWith(options, step);
@@ -80,6 +81,38 @@ TEST_F(PruneTest, ADamagedCheckpointIsNeitherCountedNorRemoved) {
   // 8 goes when two good ones are newer; 9 stays for whoever wants to save something from it.
   Save(16);
   EXPECT_EQ(Names(), (std::vector<std::string>{"latest", "step_00000009", "step_00000012", "step_00000016"}));
+}
+
+// Beside the two newest others.
+TEST_F(PruneTest, KeepsTheOnesThatAreKeptForGood) {
+  for (int64_t step = 2; step <= 20; step += 2) {
+    Save(step, nullptr, 6);
+  }
+  EXPECT_EQ(Names(),
+            (std::vector<std::string>{
+                "latest", "step_00000006", "step_00000012", "step_00000016", "step_00000018", "step_00000020"}));
+  // One that is kept is not read again: damage to it is found by who wants it, and decides nothing here.
+  FlipByte(Step(6) + "/rank_00000_of_00001.h5");
+  Save(22, nullptr, 6);
+  EXPECT_TRUE(warnings_.empty());
+  EXPECT_EQ(Names(),
+            (std::vector<std::string>{
+                "latest", "step_00000006", "step_00000012", "step_00000018", "step_00000020", "step_00000022"}));
+  EXPECT_TRUE(VerifyCheckpoint(OpenCheckpoint(Step(12))).empty());
+  EXPECT_FALSE(VerifyCheckpoint(OpenCheckpoint(Step(6))).empty());
+  // A kept one that is the newest leaves the two others.
+  Save(24, nullptr, 6);
+  EXPECT_EQ(Names(),
+            (std::vector<std::string>{"latest",
+                                      "step_00000006",
+                                      "step_00000012",
+                                      "step_00000018",
+                                      "step_00000020",
+                                      "step_00000022",
+                                      "step_00000024"}));
+  // Without the key they count again, and the damaged one is neither counted nor removed.
+  Save(26);
+  EXPECT_EQ(Names(), (std::vector<std::string>{"latest", "step_00000006", "step_00000024", "step_00000026"}));
 }
 
 TEST_F(PruneTest, CountsLinksAndNeverRemovesThem) {

@@ -29,6 +29,10 @@ TEST(NumberOption, SaysWhatWasExpected) {
   EXPECT_EQ(Say(PositiveNumber(), "0"), "expected a number above 0, got '0'");
   EXPECT_EQ(Say(PositiveNumber(), "nan"), "expected a number above 0, got 'nan'");
   EXPECT_EQ(Say(WholeNumber(1), "17"), "");
+  EXPECT_EQ(Say(WholeNumber(1, 17), "17"), "");
+  for (const char* bad : {"0", "18", "1e1"}) {
+    EXPECT_EQ(Say(WholeNumber(1, 17), bad), fmt::format("expected a whole number from 1 to 17, got '{}'", bad));
+  }
   for (const char* bad : {"0", "-3", "1.5", "1e3", "99999999999999999999", ""}) {
     EXPECT_EQ(Say(WholeNumber(1), bad), fmt::format("expected a whole number, at least 1, got '{}'", bad));
   }

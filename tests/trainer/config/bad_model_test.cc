@@ -34,28 +34,100 @@ TEST(BadConfig, Model) {
   });
 }
 
+TEST(BadConfig, Mla) {
+  testing::ExpectReports({
+      {"model: {attention: {projection: mqa}}\n",
+       "t.yaml:2:33: model.attention.projection: expected one of gqa, mla, got 'mqa'"},
+      {"model: {attention: {pattern: [{kind: hca, projection: mla}]}}\n",
+       "t.yaml:2:55: model.attention.pattern[0].projection: a hca layer has no projection; it takes window_chunks, "
+       "rope, "
+       "short_conv"},
+      {"model: {attention: {pattern: [{kind: mla, projection: gqa}]}}\n",
+       "t.yaml:2:55: model.attention.pattern[0].projection: a mla layer has no projection; it takes rope, short_conv"},
+      {"model: {attention: {pattern: [{kind: mla, window: 3}]}}\n",
+       "t.yaml:2:51: model.attention.pattern[0].window: a mla layer has no window; it takes rope, short_conv"},
+      {"model: {attention: {pattern: [hca, full], projection: mla}}\n",
+       "t.yaml:2:55: model.attention.projection: mla, but hca layers pool keys and values of their own; say it in the "
+       "entries of other kinds"},
+      {"model: {attention: {pattern: [mla], mla: {qk_rope_head_dim: 7}}}\n",
+       "t.yaml:2:61: model.attention.mla.qk_rope_head_dim: must be even (RoPE turns pairs), got 7"},
+      {"model: {attention: {pattern: [mla], mla: {qk_nope_head_dim: 1000}}}\n",
+       "t.yaml:2:61: model.attention.mla.qk_nope_head_dim: heads of 1064 and 128 columns, but at most 1024 are taken; "
+       "use "
+       "less"},
+      {"model: {attention: {pattern: [mla], mla: {q_lora_rank: 0}}}\n",
+       "t.yaml:2:56: model.attention.mla.q_lora_rank: must be at least 1, got 0"},
+      {"model: {attention: {pattern: [mla], mla: {kv_lora_rank: none}}}\n",
+       "t.yaml:2:57: model.attention.mla.kv_lora_rank: expected a whole number in plain digits, as in 8, got 'none'"},
+      {"model: {attention: {pattern: [mla]}}\nparallel: {tensor: 3}\n",
+       "t.yaml:3:20: parallel.tensor: 3 does not divide num_attention_heads 4; this model takes 1, 2, 4"},
+  });
+}
+
+TEST(BadConfig, Hca) {
+  testing::ExpectReports({
+      {"model: {attention: {pattern: [ksa, hca]}}\n",
+       "t.yaml:2:30: model.attention.pattern: ksa and hca in one pattern: text rows alone have no place beside summary "
+       "rows; use one of them, and compare two runs"},
+      {"model: {attention: {pattern: [hca, sca], hca: {chunk_size: 4}, sca: {chunk_size: 8, window_chunks: 1}}}\n",
+       "t.yaml:2:60: model.attention.hca.chunk_size: must equal sca.chunk_size 8 in a pattern with both kinds, got 4"},
+      {"model: {attention: {pattern: [hca], hca: {chunk_size: 0}}}\n",
+       "t.yaml:2:55: model.attention.hca.chunk_size: must be at least 1, got 0"},
+      {"model: {attention: {pattern: [hca], hca: {window_chunks: -1}}}\n",
+       "t.yaml:2:58: model.attention.hca.window_chunks: must be at least 0, got -1"},
+      {"model: {attention: {pattern: [{kind: hca, window_chunks: -1}]}}\n",
+       "t.yaml:2:58: model.attention.pattern[0].window_chunks: must be at least 0, got -1"},
+      {"model: {attention: {pattern: [{kind: hca, window: 3}]}}\n",
+       "t.yaml:2:51: model.attention.pattern[0].window: a hca layer has no window; it takes window_chunks, rope, "
+       "short_conv"},
+      {"model: {attention: {hca: {compressed_positions: end}}}\n",
+       "t.yaml:2:49: model.attention.hca.compressed_positions: expected one of chunk_end, chunk_start, zero, got "
+       "'end'"},
+      {"model: {attention: {hca: {visibility: both}}}\n",
+       "t.yaml:2:39: model.attention.hca.visibility: expected one of disjoint, overlap, got 'both'"},
+      {"model: {attention: {hca: {gate: two}}}\n",
+       "t.yaml:2:33: model.attention.hca.gate: expected one of shared, separate, got 'two'"},
+      {"model: {attention: {hca: {independent_kv: 1}}}\n",
+       "t.yaml:2:43: model.attention.hca.independent_kv: expected true or false, got '1'"},
+      {"model: {attention: {hca: {value_norm: off}}}\n",
+       "t.yaml:2:39: model.attention.hca.value_norm: expected true or false, got 'off'"},
+      {"model: {attention: {pattern: [hca]}}\nparallel: {context: 5}\n",
+       "t.yaml:3:21: parallel.context: 5 ranks hold two slices of whole chunks each, but 64 tokens are 8 chunk(s) of "
+       "8; "
+       "use at most 4, smaller chunks or longer sequences"},
+      {"model: {num_key_value_heads: 4, attention: {pattern: [hca]}}\nparallel: {tensor: 3}\n",
+       "t.yaml:3:20: parallel.tensor: 3 does not divide num_attention_heads 4; this model takes 1, 2, 4"},
+  });
+}
+
 TEST(BadConfig, Attention) {
   testing::ExpectReports({
       {"model: {attention: {pattern: ksa}}\n",
-       "t.yaml:2:30: model.attention.pattern: expected a list of layer kinds (ksa, full, swa, sca), got 'ksa'"},
+       "t.yaml:2:30: model.attention.pattern: expected a list of layer kinds (ksa, full, swa, sca, hca, mla), got "
+       "'ksa'"},
       {"model: {attention: {pattern: []}}\n",
-       "t.yaml:2:30: model.attention.pattern: names no layer kind; list at least one of ksa, full, swa, sca"},
+       "t.yaml:2:30: model.attention.pattern: names no layer kind; list at least one of ksa, full, swa, sca, hca, mla"},
       {"model: {attention: {pattern: [ksa, fall]}}\n",
-       "t.yaml:2:36: model.attention.pattern[1]: expected one of ksa, full, swa, sca, got 'fall'; did you mean "
+       "t.yaml:2:36: model.attention.pattern[1]: expected one of ksa, full, swa, sca, hca, mla, got 'fall'; did you "
+       "mean "
        "'full'?"},
       {"model: {attention: {pattern: [gdn]}}\n",
-       "t.yaml:2:31: model.attention.pattern[0]: layers of kind gdn are not supported yet; use ksa, full, swa or sca"},
-      {"model: {attention: {pattern: [ksa, {kind: mla}]}}\n",
-       "t.yaml:2:43: model.attention.pattern[1].kind: layers of kind mla are not supported yet; use ksa, full, swa or "
-       "sca"},
+       "t.yaml:2:31: model.attention.pattern[0]: layers of kind gdn are not supported yet; use ksa, full, swa, sca, "
+       "hca or mla"},
+      {"model: {attention: {pattern: [ksa, {kind: gdn}]}}\n",
+       "t.yaml:2:43: model.attention.pattern[1].kind: layers of kind gdn are not supported yet; use ksa, full, swa, "
+       "sca, hca or mla"},
       {"model: {attention: {pattern: [{window_chunks: 3}]}}\n",
-       "t.yaml:2:31: model.attention.pattern[0]: needs a kind: ksa, full, swa or sca"},
+       "t.yaml:2:31: model.attention.pattern[0]: needs a kind: ksa, full, swa, sca, hca or mla"},
       {"model: {attention: {pattern: [{kind: ksa, window: 3}]}}\n",
-       "t.yaml:2:51: model.attention.pattern[0].window: a ksa layer has no window; it takes window_chunks"},
+       "t.yaml:2:51: model.attention.pattern[0].window: a ksa layer has no window; it takes window_chunks, rope, "
+       "short_conv, projection"},
       {"model: {attention: {pattern: [{kind: full, window_chunks: 3}]}}\n",
-       "t.yaml:2:59: model.attention.pattern[0].window_chunks: a full layer has no window_chunks; remove it"},
+       "t.yaml:2:59: model.attention.pattern[0].window_chunks: a full layer has no window_chunks; it takes rope, "
+       "short_conv, projection"},
       {"model: {attention: {pattern: [{kind: full, window: 3}]}}\n",
-       "t.yaml:2:52: model.attention.pattern[0].window: a full layer has no window; remove it"},
+       "t.yaml:2:52: model.attention.pattern[0].window: a full layer has no window; it takes rope, short_conv, "
+       "projection"},
       {"model: {attention: {pattern: [{kind: ksa, windows: 3}]}}\n",
        "t.yaml:2:43: model.attention.pattern[0].windows: unknown key; did you mean 'window'?"},
       {"model: {attention: {pattern: [{kind: ksa, window_chunks: -1}]}}\n",
@@ -63,7 +135,8 @@ TEST(BadConfig, Attention) {
       {"model: {attention: {pattern: [{kind: swa, window: 0}]}}\n",
        "t.yaml:2:51: model.attention.pattern[0].window: must be at least 1, got 0"},
       {"model: {attention: {pattern: [[ksa]]}}\n",
-       "t.yaml:2:31: model.attention.pattern[0]: expected a mapping of kind, window_chunks, window, got a list"},
+       "t.yaml:2:31: model.attention.pattern[0]: expected a mapping of kind, window_chunks, rope, "
+       "short_conv, projection, window, got a list"},
       {"model: {attention: {pattern: [swa]}}\n",
        "t.yaml:2:30: model.attention.swa.window: required, because the pattern has swa layers; give it"},
       {"model: {attention: {pattern: [swa], swa: {window: 0}}}\n",
@@ -77,6 +150,17 @@ TEST(BadConfig, Attention) {
        "t.yaml:2:30: model.attention.sca.chunk_size: required, because the pattern has sca layers; give it"},
       {"model: {attention: {pattern: [ksa, sca], sca: {chunk_size: 4, window_chunks: 2}}}\n",
        "t.yaml:2:60: model.attention.sca.chunk_size: must equal ksa.chunk_size 8 in a pattern with both kinds, got 4"},
+      {"model: {attention: {rope: off}}\n",
+       "t.yaml:2:27: model.attention.rope: expected one of default, none, got 'off'"},
+      {"model: {attention: {pattern: [{kind: swa, window: 3, rope: no}]}}\n",
+       "t.yaml:2:60: model.attention.pattern[0].rope: expected one of default, none, got 'no'"},
+      {"model: {attention: {short_conv: 1}}\n",
+       "t.yaml:2:33: model.attention.short_conv: must be 0 or integer from 2 to 16, got 1"},
+      {"model: {attention: {short_conv: 17}}\n", "t.yaml:2:33: model.attention.short_conv: must be at most 16, got 17"},
+      {"model: {attention: {pattern: [{kind: full, short_conv: 1}]}}\n",
+       "t.yaml:2:56: model.attention.pattern[0].short_conv: must be 0 or integer from 2 to 16, got 1"},
+      {"model: {attention: {pattern: [{kind: hca, short_conv: -4}]}}\n",
+       "t.yaml:2:55: model.attention.pattern[0].short_conv: must be at least 0, got -4"},
       {"model: {attention: {ksa: {chunk_size: 0}}}\n",
        "t.yaml:2:39: model.attention.ksa.chunk_size: must be at least 1, got 0"},
       {"model: {attention: {ksa: {summary_tokens: 0}}}\n",

@@ -43,6 +43,11 @@ TEST(BadConfig, TrainingAndSchedule) {
       {"training: {global_batch_size: 6}\nparallel: {data: 4}\n",
        "t.yaml:2:31: training.global_batch_size: 6 is not a multiple of micro_batch_size 1 x 4 data ranks; change one "
        "of them"},
+      {"training: {global_batch_size: 6, micro_batch_size: auto}\nparallel: {data: 4}\n",
+       "t.yaml:2:31: training.global_batch_size: 6 is not a multiple of 4 data ranks; change one of them"},
+      {"training: {micro_batch_size: 0}\n", "t.yaml:2:30: training.micro_batch_size: must be at least 1, got 0"},
+      {"training: {micro_batch_size: most}\n",
+       "t.yaml:2:30: training.micro_batch_size: expected integer >= 1 or auto, got 'most'"},
       {"training: {max_tokens: 1000}\n",
        "t.yaml:2:24: training.max_tokens: given beside max_steps; remove one of them or set it to none"},
       {"training: {max_steps: none}\n", "t.yaml:2:23: training.max_steps: missing; give max_steps or max_tokens"},
@@ -129,6 +134,7 @@ TEST(BadConfig, Rest) {
   testing::ExpectReports({
       {"checkpoint: {interval: 0}\n", "t.yaml:2:24: checkpoint.interval: must be at least 1, got 0"},
       {"checkpoint: {keep_last: 1}\n", "t.yaml:2:25: checkpoint.keep_last: must be at least 2, got 1"},
+      {"checkpoint: {keep_every: -1}\n", "t.yaml:2:26: checkpoint.keep_every: must be at least 0, got -1"},
       {"checkpoint: {async: true}\n", "t.yaml:2:21: checkpoint.async: true is not supported yet; use false"},
       {"checkpoint: {allow_change: optimizer.lr}\n",
        "t.yaml:2:28: checkpoint.allow_change: expected a list of keys, got 'optimizer.lr'"},
@@ -140,8 +146,7 @@ TEST(BadConfig, Rest) {
        "t.yaml:2:28: checkpoint.allow_change[0]: no resume may change training.precision; start a new run instead"},
       {"evaluation: {interval: -1}\n", "t.yaml:2:24: evaluation.interval: must be at least 0, got -1"},
       {"evaluation: {batches: 0}\n", "t.yaml:2:23: evaluation.batches: must be at least 1, got 0"},
-      {"evaluation: {batches: every}\n",
-       "t.yaml:2:23: evaluation.batches: expected integer >= 1 or all, got the text 'every'"},
+      {"evaluation: {batches: every}\n", "t.yaml:2:23: evaluation.batches: expected integer >= 1 or all, got 'every'"},
       {"logging: {interval: 0}\n", "t.yaml:2:21: logging.interval: must be at least 1, got 0"},
       {"logging: {tensorboard: no}\n", "t.yaml:2:24: logging.tensorboard: expected true or false, got 'no'"},
   });

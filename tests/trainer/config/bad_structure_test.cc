@@ -17,7 +17,8 @@ TEST(BadConfig, Structure) {
        "t.yaml:2:6: run: expected a mapping of name, dir, seed, device, deterministic, threads, max_wall_minutes, got "
        "'5'"},
       {"model:\n  attention: [ksa]\n",
-       "t.yaml:3:14: model.attention: expected a mapping of pattern, ksa, swa, sca, got a list"},
+       "t.yaml:3:14: model.attention: expected a mapping of pattern, rope, short_conv, projection, ksa, swa, sca, hca, "
+       "mla, got a list"},
       {"run:\n  nane: x\n", "t.yaml:3:3: run.nane: unknown key; did you mean 'run.name'?"},
       {"training: {learning_rate: 1e-3}\n",
        "t.yaml:2:12: training.learning_rate: unknown key; did you mean 'optimizer.lr'?"},

@@ -65,7 +65,7 @@ TEST(LoadConfig, Defaults) {
   EXPECT_EQ(config.schedule.warmup_steps, 0);
   EXPECT_EQ(config.schedule.decay_steps, 10);
   EXPECT_EQ(config.parallel, (ParallelConfig{1, 1, {}, false, 1}));
-  EXPECT_EQ(config.checkpoint, (CheckpointConfig{1000, 2, false, "auto", {}, {}}));
+  EXPECT_EQ(config.checkpoint, (CheckpointConfig{1000, 2, 0, false, "auto", {}, {}}));
   EXPECT_EQ(config.evaluation, (EvaluationConfig{0, 8}));
   EXPECT_EQ(config.logging, (LoggingConfig{1, true}));
 }
@@ -316,7 +316,7 @@ TEST(LoadConfig, TenMistakesTenMessages) {
               "ten.yaml:5:3: model.hidden_size: duplicate key, first given on line 4; keep one of the two\n"
               "ten.yaml:9:24: model.num_key_value_heads: 3 does not divide num_attention_heads 4; use a divisor of it\n"
               "ten.yaml:10:13: model.head_dim: must be even (RoPE turns pairs), got 5\n"
-              "ten.yaml:11:25: model.attention.pattern[0]: expected one of ksa, full, swa, sca, got 'kza'\n"
+              "ten.yaml:11:25: model.attention.pattern[0]: expected one of ksa, full, swa, sca, hca, mla, got 'kza'\n"
               "ten.yaml:11:53: model.attention.ksa.summary_tokens: must be at most 64, got 65\n"
               "ten.yaml:12:28: data.<<: merge keys are not supported; write the keys out, or use 'include'\n"
               "ten.yaml:14:26: schedule.warmup_steps: 10 + decay_steps 1 (max_steps / 10) are more than max_steps 10; "
@@ -339,6 +339,20 @@ TEST(LoadConfig, WarnsWhereNoSummaryIsLive) {
   // One layer with a live summary is enough.
   EXPECT_TRUE(snippets.Load("model: {attention: {pattern: [ksa, {kind: ksa, window_chunks: 2}]}}\n").warnings.empty());
   EXPECT_EQ(snippets.Load("model: {attention: {pattern: [full]}}\nevaluation: {interval: 5}\n").warnings.size(), 1U);
+}
+
+TEST(LoadConfig, WarnsWhereNoEntryIsLive) {
+  const testing::Snippets snippets;
+  const auto warnings = [&](const std::string& hca, const std::string& pattern = "hca") {
+    return snippets.Load("model: {attention: {pattern: [" + pattern + "], hca: {" + hca + "}}}\n").warnings;
+  };
+  EXPECT_TRUE(warnings("window_chunks: 6").empty());  // 8 chunks: the last sees the entry of the first
+  ASSERT_EQ(warnings("window_chunks: 7").size(), 1U);
+  EXPECT_TRUE(warnings("window_chunks: 7")[0].starts_with(
+      "model.attention: no entry is live: a sequence of 64 tokens has 8 chunks of 8"));
+  EXPECT_TRUE(warnings("window_chunks: 7, visibility: overlap").empty());
+  EXPECT_EQ(warnings("chunk_size: 65, visibility: overlap").size(), 1U) << "no chunk is whole";
+  EXPECT_TRUE(warnings("window_chunks: 7", "hca, {kind: hca, window_chunks: 2}").empty());
 }
 
 TEST(LoadConfig, CudaNeedsABuildWithIt) {

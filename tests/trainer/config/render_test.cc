@@ -14,13 +14,13 @@ constexpr const char* kEverything =
     "run: {name: 'a: \"b\" #c', dir: 'x y/[z]', seed: 18446744073709551615, device: cpu, deterministic: false, "
     "threads: 7, max_wall_minutes: 90.5}\n"
     "model:\n"
-    "  vocab_size: 300\n  hidden_size: 48\n  intermediate_size: 96\n  num_hidden_layers: 6\n"
+    "  vocab_size: 300\n  hidden_size: 48\n  intermediate_size: 96\n  num_hidden_layers: 7\n"
     "  num_attention_heads: 6\n  num_key_value_heads: 2\n  head_dim: 10\n  rope_theta: 123456.789\n"
     "  rms_norm_eps: 1.25e-5\n  qk_norm: false\n  tie_word_embeddings: true\n  initializer_range: fan_in\n"
     "  max_position_embeddings: 4096\n"
     "  attention:\n"
     "    pattern: [ksa, {kind: ksa, window_chunks: 9}, swa, {kind: swa, window: 5}, sca, {kind: sca, window_chunks: "
-    "0}]\n"
+    "0, rope: default}, {kind: full, short_conv: 0}]\n    rope: none\n    short_conv: 7\n    projection: mla\n"
     "    ksa:\n"
     "      chunk_size: 4\n      summary_tokens: 3\n      window_chunks: 2\n      text_positions: inner_chunk\n"
     "      summary_positions: zero\n      full_layers: bypass\n"
@@ -28,6 +28,10 @@ constexpr const char* kEverything =
     "      anneal: {start_step: 3, end_step: 50}\n"
     "    swa: {window: 33}\n"
     "    sca: {chunk_size: 4, window_chunks: 1}\n"
+    "    hca: {chunk_size: 5, window_chunks: 3, compressed_positions: zero, visibility: overlap, independent_kv: "
+    "false,\n"
+    "      gate: separate, value_norm: false}\n"
+    "    mla: {q_lora_rank: 9, kv_lora_rank: 10, qk_nope_head_dim: 11, qk_rope_head_dim: 12, v_head_dim: 13}\n"
     "data:\n"
     "  train: [{path: /a/b, weight: 0.1, name: none}, {path: 'c, d', weight: 0.2, name: \"é\\\\\\x01\"}]\n"
     "  validation: [{path: v/w}, {path: -u, name: 'null'}]\n"
@@ -38,7 +42,9 @@ constexpr const char* kEverything =
     "  clip_grad_norm: 0.3}\n"
     "schedule: {kind: cosine, warmup_steps: 11, decay_steps: 13, decay: sqrt}\n"
     "parallel: {data: 4, zero: 0, sequence_parallel: false}\n"
-    "checkpoint: {interval: 5, keep_last: 9, resume: never, load: 'none', retries: 0, allow_change: [optimizer.lr]}\n"
+    "checkpoint: {interval: 5, keep_last: 9, keep_every: 10, resume: never, load: 'none', retries: 0, "
+    "new_parameters: init, export_hf: true, allow_change: "
+    "[optimizer.lr]}\n"
     "evaluation: {interval: 6, batches: all}\n"
     "logging: {interval: 2, tensorboard: false}\n";
 
@@ -68,6 +74,13 @@ TEST(RenderConfig, EverythingSurvives) {
   EXPECT_EQ(again.config, config) << text;
   EXPECT_EQ(RenderConfig(again.config), text);
   EXPECT_EQ(again.origins.size(), Schema().size()) << "complete";
+}
+
+TEST(RenderConfig, WhatAStartIsStillToDecideStaysOpen) {
+  const Config config = ParseConfig(testing::kBase, "t.yaml", {"training.micro_batch_size=auto"}).config;
+  EXPECT_FALSE(config.training.micro_batch_size.has_value());
+  EXPECT_NE(RenderConfig(config).find("micro_batch_size: auto"), std::string::npos) << RenderConfig(config);
+  EXPECT_EQ(ParseConfig(RenderConfig(config), "t.yaml").config, config);
 }
 
 TEST(RenderConfig, DefaultsSurvive) {
@@ -103,6 +116,11 @@ TEST(RenderConfig, ShortestPattern) {
   EXPECT_EQ(pattern("[{kind: ksa, window_chunks: 128}, {kind: full}]", 4), "[ksa, full]");
   EXPECT_EQ(pattern("[ksa, full, full]", 4), "[ksa, full, full]");
   EXPECT_EQ(pattern("[ksa, {kind: ksa, window_chunks: 7}]", 2), "[ksa, {kind: ksa, window_chunks: 7}]");
+  EXPECT_EQ(pattern("[full, {kind: full, rope: default, short_conv: 0}]", 2), "[full]");
+  EXPECT_EQ(pattern("[{kind: full, projection: mla}, mla, {kind: swa, window: 3, projection: gqa}]", 3),
+            "[{kind: full, projection: mla}, mla, {kind: swa, window: 3}]");
+  EXPECT_EQ(pattern("[{kind: full, rope: none}, {kind: hca, short_conv: 4, window_chunks: 2}]", 2),
+            "[{kind: full, rope: none}, {kind: hca, window_chunks: 2, short_conv: 4}]");
 }
 
 TEST(RenderConfig, OriginsAreCommentsOfValidYaml) {

@@ -45,6 +45,28 @@ TEST(ResolveDevice, DefaultsFollowTheDevice) {
   EXPECT_EQ(config.training.precision, DType::kBF16);
 }
 
+TEST(ResolveDevice, RefusesAGpuForLayersWithoutKernels) {
+  const std::string what = " has no kernels for GPUs yet; set run.device: cpu (--device cpu)";
+  Config config = LoadBase({"model.attention.pattern=[full, {kind: ksa, short_conv: 4}]"});
+  config.run.device = DeviceChoice::kCuda;
+  EXPECT_EQ(MessageOf([&] { ResolveDevice(config, true); }),
+            "run.device: layer 1 (ksa) needs model.attention.short_conv, which" + what);
+  config.run.device = DeviceChoice::kCpu;
+  ResolveDevice(config, true);
+  EXPECT_EQ(config.run.device, DeviceChoice::kCpu);
+  for (const auto& [pattern, says] :
+       {std::pair("[full, hca]", "layer 1 (hca) needs the pooling of chunks"),
+        std::pair("[full, mla]", "layer 1 (mla) needs projection: mla"),
+        std::pair("[{kind: ksa, projection: mla}]", "layer 0 (ksa) needs projection: mla")}) {
+    config = LoadBase({std::string("model.attention.pattern=") + pattern});
+    config.run.device = DeviceChoice::kCuda;
+    EXPECT_EQ(MessageOf([&] { ResolveDevice(config, true); }), std::string("run.device: ") + says + ", which" + what);
+  }
+  config = LoadBase({"model.attention.pattern=[full, {kind: ksa, rope: none}]"});
+  config.run.device = DeviceChoice::kCuda;
+  ResolveDevice(config, true);
+}
+
 TEST(CheckAgainstRanks, FillsInTheDataRanks) {
   for (const int ranks : {1, 2, 4, 8}) {
     Config config = LoadBase();
@@ -72,6 +94,9 @@ TEST(CheckAgainstRanks, Meshes) {
 TEST(CheckAgainstRanks, Mistakes) {
   EXPECT_EQ(RanksReport(3, {}),
             "training.global_batch_size: 8 is not a multiple of micro_batch_size 1 x 3 data ranks; change one of them; "
+            "meshes of 3 ranks (data x context x tensor): 1 x 3 x 1");
+  EXPECT_EQ(RanksReport(3, {"training.micro_batch_size=auto"}),
+            "training.global_batch_size: 8 is not a multiple of 3 data ranks; change one of them; "
             "meshes of 3 ranks (data x context x tensor): 1 x 3 x 1");
   EXPECT_EQ(RanksReport(2, {"training.micro_batch_size=8"}),
             "training.global_batch_size: 8 is not a multiple of micro_batch_size 8 x 2 data ranks; change one of them; "

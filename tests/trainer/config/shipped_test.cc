@@ -4,6 +4,7 @@
 
 #include <gtest/gtest.h>
 
+#include "model/ksa/cost.h"
 #include "model/mixers/ksa/ksa.h"
 #include "tests/trainer/config/support.h"
 #include "trainer/config/sweep.h"
@@ -61,6 +62,8 @@ TEST(ShippedConfigs, ModelsLoadAlone) {
   for (const std::string& file : FilesUnder("configs/model")) {
     EXPECT_EQ(LoadModelConfig(file, 8192).max_position_embeddings, 8192) << file;
   }
+  const ModelConfig smallest = LoadModelConfig("configs/model/ksa_1m.yaml", 1024);
+  EXPECT_NEAR(static_cast<double>(Parameters(smallest)), 1.07e6, 0.01e6);
   const ModelConfig small = LoadModelConfig("configs/model/ksa_4m.yaml", 256);
   EXPECT_NEAR(static_cast<double>(Parameters(small)), 4.1e6, 0.1e6);
   const ModelConfig middle = LoadModelConfig("configs/model/ksa_36m.yaml", 1024);
@@ -88,18 +91,32 @@ TEST(ShippedConfigs, SweepsOverKHoldTheTextWindow) {
     const Sweep sweep = LoadSweep(file);
     EXPECT_EQ(sweep.name, std::filesystem::path(file).stem().string());
     EXPECT_EQ(sweep.kv_length, 131072);
-    EXPECT_EQ(sweep.cells.back().label, "full");
-    EXPECT_FALSE(sweep.cells.back().config.model.HasSummaryRows());
-    std::set<int32_t> windows;
+    std::set<int64_t> windows;
     std::set<int32_t> chunks;
-    for (size_t i = 0; i + 1 < sweep.cells.size(); ++i) {
-      const ModelConfig& model = sweep.cells[i].config.model;
-      windows.insert(model.MinKsaWindow() * model.ksa.chunk_size);
-      chunks.insert(model.ksa.chunk_size);
+    int full = 0;
+    for (const SweepCell& cell : sweep.cells) {
+      const ModelConfig& model = cell.config.model;
+      if (model.HasSummaryRows()) {
+        windows.insert(int64_t{model.MinKsaWindow()} * model.ksa.chunk_size);
+        chunks.insert(model.ksa.chunk_size);
+      }
+      full += cell.label == "full" || cell.label.find(",full") != std::string::npos ? 1 : 0;
     }
-    const int32_t sequence = sweep.cells[0].config.training.sequence_length;
-    EXPECT_EQ(windows, std::set<int32_t>{sequence == 256 ? 64 : 1024}) << file;
-    EXPECT_EQ(chunks, sequence == 256 ? (std::set<int32_t>{4, 8, 16}) : (std::set<int32_t>{4, 8, 16, 32, 64})) << file;
+    const bool small = sweep.cells[0].config.training.sequence_length == 1024;
+    EXPECT_EQ(windows, std::set<int64_t>{small ? 64 : 1024}) << file;
+    EXPECT_EQ(chunks, small ? (std::set<int32_t>{4, 8, 16, 32}) : (std::set<int32_t>{4, 8, 16, 32, 64})) << file;
+    EXPECT_EQ(full, small ? 3 : 1) << file;
+  }
+}
+
+// Cells without summaries lack the projections of those; as many parameters more in their MLPs make up for it.
+TEST(ShippedConfigs, CellsOfTheSmallSweepHaveEqualParameters) {
+  const Sweep sweep = LoadSweep("configs/ablate/chunk_size.yaml");
+  EXPECT_EQ(sweep.mean_over, std::vector<std::string>{"run.seed"});
+  ASSERT_EQ(sweep.cells.size(), 18U);
+  const auto wanted = static_cast<double>(Parameters(sweep.cells[0].config.model));
+  for (const SweepCell& cell : sweep.cells) {
+    EXPECT_NEAR(static_cast<double>(TotalParameters(cell.config.model)), wanted, 2e-4 * wanted) << cell.label;
   }
 }
 

@@ -1,4 +1,4 @@
-// The plan of a GPU run's memory, which needs no GPU: it is made wherever the kernels are built.
+// The plan of a GPU run's memory, which needs neither a GPU nor a build for one.
 #include "trainer/loop/memory_plan.h"
 
 #include <memory>
@@ -42,16 +42,7 @@ Batch BatchOf(const Config& config) {
   return batch;
 }
 
-class MemoryPlanTest : public ::testing::Test {
- protected:
-  void SetUp() override {
-    if (!BuildHasCuda()) {
-      GTEST_SKIP() << "this build has no CUDA kernels, whose memory the plan counts";
-    }
-  }
-};
-
-TEST_F(MemoryPlanTest, StateIsWhatTheParametersTake) {
+TEST(MemoryPlan, StateIsWhatTheParametersTake) {
   const MemoryPlan plan = PlanMemory(Small({}));
   EXPECT_EQ(plan.gradients, 2 * plan.weights);
   EXPECT_EQ(plan.master_weights, 2 * plan.weights);
@@ -60,7 +51,7 @@ TEST_F(MemoryPlanTest, StateIsWhatTheParametersTake) {
   EXPECT_GE(plan.unused, 0);
 }
 
-TEST_F(MemoryPlanTest, ActivationsGrowWithTheMicroBatchAndShrinkWithRecompute) {
+TEST(MemoryPlan, ActivationsGrowWithTheMicroBatchAndShrinkWithRecompute) {
   const auto activations = [](const std::vector<std::string>& sets) { return PlanMemory(Small(sets)).activations; };
   const int64_t two = activations({});
   EXPECT_GT(activations({"training.micro_batch_size=4"}), two * 3 / 2);
@@ -69,7 +60,7 @@ TEST_F(MemoryPlanTest, ActivationsGrowWithTheMicroBatchAndShrinkWithRecompute) {
 }
 
 // As the trainer runs them, on imaginary memory: what a validation took is back when the next update starts.
-TEST_F(MemoryPlanTest, ValidationBetweenUpdatesStaysWithinThePlan) {
+TEST(MemoryPlan, ValidationBetweenUpdatesStaysWithinThePlan) {
   const testing::TestFolder folder;
   testing::WriteShards(folder / "v", {{std::vector<int32_t>(2000, 7)}}, *MakeByteTokenizer());
   const std::string source = "=[{path: " + (folder / "v") + "}]";
@@ -79,7 +70,7 @@ TEST_F(MemoryPlanTest, ValidationBetweenUpdatesStaysWithinThePlan) {
   Runtime runtime(*self, {.device = DeviceKind::kCuda, .dry = true});
   TrainingState state(config.model, config.training, config.optimizer, {}, runtime);
   const Dataset dataset(DatasetConfigOf(config));
-  Evaluator evaluator(runtime, state.model, dataset, config.training.micro_batch_size);
+  Evaluator evaluator(runtime, state.model, dataset, *config.training.micro_batch_size);
   const Batch batch = BatchOf(config);
   state.updater.Run(batch, 1, 1e-3);
   const int64_t held = runtime.allocator().use().current;
@@ -92,7 +83,7 @@ TEST_F(MemoryPlanTest, ValidationBetweenUpdatesStaysWithinThePlan) {
 }
 
 // Updates on imaginary memory, in which the summary rows' own projections fade in, and with another backward pass.
-TEST_F(MemoryPlanTest, LaterUpdatesStayWithinThePlan) {
+TEST(MemoryPlan, LaterUpdatesStayWithinThePlan) {
   const std::vector<std::string> cases[] = {
       {"model.attention.ksa.anneal={start_step: 2, end_step: 5}"},
       {"model.attention.ksa.anneal={start_step: 3, end_step: 4}", "model.attention.ksa.summary_tokens=4"},
@@ -113,7 +104,7 @@ TEST_F(MemoryPlanTest, LaterUpdatesStayWithinThePlan) {
   }
 }
 
-TEST_F(MemoryPlanTest, ZeroDividesTheOptimizerState) {
+TEST(MemoryPlan, ZeroDividesTheOptimizerState) {
   const MemoryPlan one = PlanMemory(Small({}));
   const MemoryPlan four = PlanMemory(Small({}), 4);
   EXPECT_EQ(four.moments * 4, one.moments);
@@ -121,7 +112,7 @@ TEST_F(MemoryPlanTest, ZeroDividesTheOptimizerState) {
   EXPECT_EQ(four.gradients, one.gradients);
 }
 
-TEST_F(MemoryPlanTest, WhatDoesNotFitIsRefusedWithTheTable) {
+TEST(MemoryPlan, WhatDoesNotFitIsRefusedWithTheTable) {
   const MemoryPlan plan = PlanMemory(Small({}));
   GpuInfo gpu = {.name = "a small GPU", .total_bytes = plan.Total(), .free_bytes = plan.Total()};
   CheckFits(plan, gpu);

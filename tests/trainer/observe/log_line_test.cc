@@ -83,17 +83,5 @@ TEST(LogLine, Bytes) {
   EXPECT_EQ(FormatBytes(static_cast<int64_t>(61.2 * kGib)), "61.2 GiB");
 }
 
-TEST(ProgressBar, FillsAndFits) {
-  StepReport report = ExampleReport();
-  const std::string text = "  2% | step 120/5000 | loss 5.4321 | 10.1K tok/s | eta 1h06m";
-  EXPECT_EQ(FormatProgressBar(report, 200), "[" + std::string(40, '.') + "] " + text);
-  report.step = 2500;
-  const std::string half = FormatProgressBar(report, 200);
-  EXPECT_EQ(half.substr(0, 42), "[" + std::string(20, '#') + std::string(20, '.') + "]");
-  for (int width = 0; width < 130; ++width) {
-    EXPECT_LE(FormatProgressBar(report, width).size(), static_cast<size_t>(width));
-  }
-}
-
 }  // namespace
 }  // namespace ksa

@@ -41,6 +41,16 @@ TEST(Event, Bytes) {
                 Bytes({0x0a, 0x01, 'a', 0x15, 0x00, 0x00, 0x00, 0x3f}));  // tag, simple_value
 }
 
+// tensorflow/core/framework/summary.proto and tensor.proto: a string tensor without dimensions for the plugin "text".
+TEST(Event, TextBytes) {
+  EXPECT_EQ(EncodeText(1.0, "a", "hi"),
+            Bytes({0x09, 0, 0, 0, 0, 0, 0, 0xf0, 0x3f}) +               // wall_time
+                Bytes({0x2a, 0x19, 0x0a, 0x17}) +                       // summary { value {
+                Bytes({0x0a, 0x01, 'a'}) +                              // tag
+                Bytes({0x4a, 0x08, 0x0a, 0x06, 0x0a, 0x04}) + "text" +  // metadata { plugin_data { plugin_name
+                Bytes({0x42, 0x08, 0x08, 0x07, 0x12, 0x00, 0x42, 0x02}) + "hi");  // tensor { DT_STRING, {}, string_val
+}
+
 // The smallest reader of the format: other fields than the writer's are errors.
 struct Cursor {
   const std::string& bytes;

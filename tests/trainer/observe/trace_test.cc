@@ -15,8 +15,8 @@ namespace {
 TEST(ChromeTrace, OperationsNestOnTheHostsRow) {
   ChromeTrace trace;
   const Stream stream = {.tracer = &trace};
-  RunOp("outer", stream, {}, [&] { RunOp("inner", stream, {}, [] {}); });
-  RunOp("next", stream, {}, [] {});
+  RunOp("outer", stream, {}, NoWork, [&] { RunOp("inner", stream, {}, NoWork, [] {}); });
+  RunOp("next", stream, {}, NoWork, [] {});
   const std::string path = (std::filesystem::temp_directory_path() / "ksa_trace_test.json").string();
   trace.Write(path);
   const nlohmann::json events = nlohmann::json::parse(std::ifstream(path))["traceEvents"];
@@ -36,8 +36,8 @@ TEST(ChromeTrace, OperationsNestOnTheHostsRow) {
 TEST(ChromeTrace, AnOperationThatFailsEndsToo) {
   ChromeTrace trace;
   const Stream stream = {.tracer = &trace};
-  EXPECT_THROW(RunOp("failing", stream, {}, [] { Fail(ExitCode::kInternal, "no"); }), Error);
-  RunOp("next", stream, {}, [] {});
+  EXPECT_THROW(RunOp("failing", stream, {}, NoWork, [] { Fail(ExitCode::kInternal, "no"); }), Error);
+  RunOp("next", stream, {}, NoWork, [] {});
   EXPECT_THROW(trace.Write("/no/such/folder/trace.json"), Error);
 }
 

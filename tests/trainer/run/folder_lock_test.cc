@@ -13,6 +13,7 @@
 #include <new>
 #include <optional>
 #include <thread>
+#include <vector>
 
 #include <sched.h>
 
@@ -144,7 +145,12 @@ TEST(FolderLock, OfAnotherHostCountsWhileItCountsUp) {
             std::string::npos);
   holder.KillWithoutReaping();
   const Clock::time_point begin = Clock::now();
-  EXPECT_EQ(Refusal(scratch.path(), On("b", kPatience)), "");
+  FolderLockOptions options = On("b", kPatience);
+  std::vector<std::string> said;
+  options.say = [&](const std::string& line) { said.push_back(line); };
+  EXPECT_EQ(Refusal(scratch.path(), options), "");
+  ASSERT_EQ(said.size(), 1U);  // once, however often it looks
+  EXPECT_NE(said[0].find("may hold this run folder: waiting for a sign of life, 1 s at most"), std::string::npos);
   EXPECT_GE(Clock::now() - begin, kPatience);
   EXPECT_EQ(FilesIn(scratch.path()), 0U);
 }

@@ -25,6 +25,7 @@ class Runs {
   [[nodiscard]] std::string path(const std::string& name) const { return scratch_ / name; }
 
   bool foreign_tokenizer = false;  // of the data
+  bool old_program = false;        // whose checkpoints know nothing of checkpoint.keep_every
 
   [[nodiscard]] Config ConfigWith(std::vector<std::string> sets) const {
     sets.push_back("run.dir=" + path("run"));
@@ -44,6 +45,9 @@ class Runs {
     FillState(store);
     CheckpointMeta meta = MetaOf(step, run_id);
     meta.configuration = RenderConfig(ConfigWith(sets));
+    if (const size_t key = meta.configuration.find("  keep_every:"); old_program) {
+      meta.configuration.erase(key, meta.configuration.find('\n', key) + 1 - key);
+    }
     meta.data_fingerprint = kFingerprint;
     meta.resumed_from = from;
     SaveOptions options;
@@ -228,6 +232,26 @@ TEST(Start, WhatAResumeMayChange) {
   const Error lr = runs.Refusal({"optimizer.lr=2e-3"});
   EXPECT_TRUE(Says(lr, "list optimizer.lr in checkpoint.allow_change")) << lr.what();
   EXPECT_EQ(runs.Decide({"optimizer.lr=2e-3", "checkpoint.allow_change=[optimizer.lr]"}).step(), 5);
+}
+
+TEST(Start, SaysOnceThatValidationReadsOtherSamples) {
+  Runs runs;
+  const std::vector<std::string> validating = {"evaluation.interval=5", "data.validation=[{path: v}]"};
+  const auto says = [&](const std::vector<std::string>& sets) {
+    for (const std::string& note : runs.Decide(sets).notes) {
+      if (note.find("validation: up to update 10 it read the first samples") != std::string::npos) {
+        return true;
+      }
+    }
+    return false;
+  };
+  runs.old_program = true;
+  runs.Save("run", 10, kOwn, validating);
+  EXPECT_TRUE(says(validating));
+  EXPECT_FALSE(says({})) << "a run that does not validate";
+  runs.old_program = false;
+  runs.Save("run", 20, kOwn, validating);
+  EXPECT_FALSE(says(validating));
 }
 
 TEST(Start, WeightsOfARunWithAnotherTokenizerAreRefused) {

@@ -108,7 +108,7 @@ TEST(Watchdog, OperationsAreProgress) {
   const Stream stream = {.operations = watchdog.operations()};
   for (int i = 0; i < 20; ++i) {
     EXPECT_FALSE(ear.Hears(milliseconds(static_cast<int>(kSeconds * 250.0))));
-    RunOp("operation", stream, {}, [] {});
+    RunOp("operation", stream, {}, NoWork, [] {});
   }
   EXPECT_TRUE(Contains(ear.Report(), "update 3, forward and backward"));
 }

@@ -62,23 +62,9 @@ class Pointwise final : public Mixer {
                             : std::string();
   }
 
-  [[nodiscard]] ContextPlan PlanContext(const ModelConfig& /*share*/,
-                                        const SummaryLayout& /*whole*/,
-                                        int /*ranks*/,
-                                        int /*rank*/) const override {
-    return {};
-  }
-
   [[nodiscard]] CacheSize CacheAt(const ModelConfig& /*config*/, int64_t /*tokens*/, DType /*dtype*/) const override {
     return {};
   }
-
-  [[nodiscard]] RowCost CostOfRow(const ModelConfig& config) const override {
-    const int64_t product = int64_t{2} * columns_ * config.hidden_size;
-    return {.key_flops = product, .out_flops = product};
-  }
-
-  [[nodiscard]] PairCount CountTextPairs(const SummaryLayout& /*layout*/) const override { return {}; }
 
  private:
   int32_t columns_;

@@ -5,7 +5,9 @@
 #include <array>
 
 #include "model/mixers/full/full.h"
+#include "model/mixers/hca/hca.h"
 #include "model/mixers/ksa/ksa.h"
+#include "model/mixers/mla/mla.h"
 #include "model/mixers/sca/sca.h"
 #include "model/mixers/swa/swa.h"
 #include "tests/model/mixers/toy/pointwise.h"
@@ -14,11 +16,13 @@
 namespace ksa {
 
 std::span<const MixerKind* const> MixerKinds() {
-  static const std::array<const MixerKind*, 5> kKinds = {
+  static const std::array<const MixerKind*, 7> kKinds = {
       &KsaKind(),
       &FullKind(),
       &SwaKind(),
       &ScaKind(),
+      &HcaKind(),
+      &MlaKind(),
       &testing::PointwiseKind(),
   };
   return kKinds;
@@ -42,6 +46,7 @@ bool WhereTheyAttend(const ModelConfig& config) {
 
 std::vector<NaiveMixer> NaiveMixers() {
   std::vector<NaiveMixer> mixers = NaiveAttentionMixers();
+  mixers.push_back(NaiveHcaMixer());
   mixers.push_back({"pointwise", WhereTheyAttend, NaivePointwise});
   return mixers;
 }

@@ -1,0 +1,17 @@
+// Internal to the family: what its front file switches between. Arguments are checked already.
+#pragma once
+
+#include "kernels/latent/latent_heads.h"
+
+namespace ksa::cpu {
+
+template <typename T>
+void RotateTails(const RotateTailsArgs& args, const Stream& stream);
+
+template <typename T>
+void LatentHeadsForward(const LatentHeadsForwardArgs& args, const Stream& stream);
+
+template <typename T>
+void LatentHeadsBackward(const LatentHeadsBackwardArgs& args, const Stream& stream);
+
+}  // namespace ksa::cpu
