@@ -103,6 +103,9 @@ class Fixtures:
             "data", "train-tokenizer", "--input", str(self.corpus().parent / "text.txt"), "--output", str(target),
             "--vocab-size", "400")), path)
 
+    def make_tokenizer_json(self, path):
+        self.place(self.root / "tests/data/tokenizers/gpt2.json", path)
+
     # --- configurations and runs
 
     def config(self, name, data):

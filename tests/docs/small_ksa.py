@@ -50,9 +50,10 @@ def inputs_of(command, arguments):
         if argument.startswith("--"):
             option = None if is_flag(command, argument) else argument
             continue
-        if option in INPUT_OPTIONS or (option == "--tokenizer" and argument != "byte"):
-            found.append(index)
-            option = option if option == "--input" else None
+        if option in INPUT_OPTIONS or option == "--tokenizer":
+            if argument != "byte":
+                found.append(index)
+            option = option if option in ("--input", "--tokenizer") else None
             continue
         if option is None:
             positional += 1

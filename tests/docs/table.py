@@ -15,6 +15,7 @@ NOT_RUN = [
     (r"(cmake|ninja|ctest|bash \.ci/run)\b", "a build of its own"),
     (r"tail -f", "does not end"),
     (r"ksa ckpt (diff|average|export-hf|import-hf)", "needs trained runs and folders of others; e2e.interop"),
+    (r"ksa ckpt verify \S+/step_", "a step that small runs do not come to; verify of a run is run"),
     (r"ksa completion \w+ > ~/", "writes into the home folder; e2e.completion"),
     (r"tensorboard ", "does not end; e2e.tensorboard reads the events"),
 ]
@@ -79,6 +80,8 @@ REAL = ("configs/", "docs/", "launch/", "tests/", "/")
 # Placeholders: what is made where a command names something that is not there. The first pattern that matches.
 PLACEHOLDERS = [
     ("*.txt", "texts"),
+    ("*.md", "texts"),
+    ("*tokenizer.json", "tokenizer_json"),
     ("*.jsonl", "jsonl"),
     ("*.bin", "nanogpt"),
     ("*.model", "sentencepiece"),

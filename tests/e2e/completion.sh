@@ -45,7 +45,9 @@ offers() {
 
 # has SHELL LINE WORD: among others.
 has() {
-  "complete_$1" "$2" | grep -qxF -- "$3" || fail "$1: '$2' does not give $3"
+  local got
+  got=$("complete_$1" "$2")  # whole: grep -q would close a pipe under whoever still writes
+  grep -qxF -- "$3" <<<"$got" || fail "$1: '$2' does not give $3"
 }
 
 shells=(bash)
@@ -74,6 +76,7 @@ done
 
 # Every key of a configuration, and every option of every command, is known.
 grep -q '^# Commands: ' "$work/bash" || fail "no list of commands"
-"$KSA" check configs/test/ksa.yaml --no-data --print | grep -q '^schedule:' || fail "no configuration is printed"
+"$KSA" check configs/test/ksa.yaml --no-data --print >"$work/printed"
+grep -q '^schedule:' "$work/printed" || fail "no configuration is printed"
 has bash "ksa ablate s.yaml --set schedule." schedule.warmup_steps=
 [ "$(grep -c '^complete -F' "$work/bash")" -eq 1 ] || fail "the script of bash registers nothing"
