@@ -6,8 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "kernels/core/error.h"
-
 namespace ksa {
 namespace {
 
@@ -23,17 +21,9 @@ constexpr Measure kMeasures[] = {{"final_loss", "loss", 4, true},
                                  {"validation_loss_minus_full", "- full", 4, true},
                                  {"tokens_per_second", "tokens/s", 0, false}};
 
-size_t ColumnOf(const Table& table, const std::string& key) {
-  const auto& columns = table.columns();
-  const auto found =
-      std::find_if(columns.begin(), columns.end(), [&](const TableColumn& column) { return column.key == key; });
-  KSA_CHECK(found != columns.end(), "the table of a sweep has no column {}", key);
-  return static_cast<size_t>(found - columns.begin());
-}
-
 // What is known of a column in the rows of a group.
 std::vector<double> Known(const Table& table, const std::vector<size_t>& rows, const std::string& key) {
-  const size_t column = ColumnOf(table, key);
+  const size_t column = table.ColumnOf(key);
   std::vector<double> values;
   for (const size_t row : rows) {
     const TableCell& cell = table.rows()[row][column];

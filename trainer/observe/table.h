@@ -28,6 +28,9 @@ class Table {
 
   [[nodiscard]] const std::vector<std::vector<TableCell>>& rows() const { return rows_; }
 
+  // The index of a column; an Error(kInternal) where there is none of this key.
+  [[nodiscard]] size_t ColumnOf(const std::string& key) const;
+
   // Columns aligned (texts left, numbers right), a header and a rule; unknown is "-". The columns whose keys `keys`
   // lists, in that order; all when empty.
   [[nodiscard]] std::string Text(const std::vector<std::string>& keys = {}) const;
@@ -39,8 +42,6 @@ class Table {
   [[nodiscard]] std::string Json() const;
 
  private:
-  [[nodiscard]] size_t ColumnOf(const std::string& key) const;
-
   std::vector<TableColumn> columns_;
   std::vector<std::vector<TableCell>> rows_;
 };

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <string>
 #include <vector>
 
@@ -15,6 +14,7 @@
 #include "parallel/context/keys_plan.h"
 #include "parallel/context/slices.h"
 #include "tests/support/kernel_test.h"
+#include "tests/support/take_rows.h"
 
 namespace ksa {
 namespace {
@@ -121,17 +121,6 @@ Outputs OnOneRank(const Case& c, const Inputs& x, Allocator& memory) {
   });
 }
 
-// The rows of a rank.
-Tensor Take(const Tensor& whole, const std::vector<RowSegment>& segments, Allocator& memory) {
-  const int64_t rows = segments.back().local + segments.back().rows;
-  Tensor local = Tensor::Empty({rows, whole.cols()}, whole.dtype(), memory);
-  for (const RowSegment& s : segments) {
-    const TensorView from = whole.view().Rows(s.whole, s.rows);
-    std::memcpy(local.view().Rows(s.local, s.rows).data, from.data, static_cast<size_t>(from.bytes()));
-  }
-  return local;
-}
-
 void ExpectRows(const Tensor& actual,
                 const Tensor& whole,
                 const std::vector<RowSegment>& segments,
@@ -139,7 +128,7 @@ void ExpectRows(const Tensor& actual,
                 const std::string& what) {
   GuardAllocator memory;
   ASSERT_FALSE(actual.empty()) << what;
-  const Tensor expected = Take(whole, segments, memory);
+  const Tensor expected = testing::TakeRows(whole, segments, memory);
   ASSERT_EQ(actual.shape(), expected.shape()) << what;
   // Relative to the whole tensor: a rank's own rows may all be zero.
   double largest = 0.0;
@@ -173,8 +162,10 @@ Outputs OnRanks(const ExecContext& cx, const Case& c, const Inputs& x, ContextMe
 Inputs LocalInputs(const Case& c, const Inputs& x, const Communicator& world, Allocator& memory) {
   const auto q_rows = SegmentsOf(c.whole, world.size(), world.rank(), c.summary_queries);
   const auto k_rows = SegmentsOf(c.whole, world.size(), world.rank(), c.summary_keys);
-  return {
-      Take(x.q, q_rows, memory), Take(x.k, k_rows, memory), Take(x.v, k_rows, memory), Take(x.dout, q_rows, memory)};
+  return {testing::TakeRows(x.q, q_rows, memory),
+          testing::TakeRows(x.k, k_rows, memory),
+          testing::TakeRows(x.v, k_rows, memory),
+          testing::TakeRows(x.dout, q_rows, memory)};
 }
 
 void ExpectEqualsOneRank(const Case& c, int ranks, ContextMethod method, DType dtype, double tolerance) {

@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 #include <string>
 #include <vector>
 
@@ -14,6 +13,7 @@
 #include "parallel/context/slices.h"
 #include "tests/support/jacobian.h"
 #include "tests/support/kernel_test.h"
+#include "tests/support/take_rows.h"
 
 namespace ksa {
 namespace {
@@ -131,16 +131,6 @@ Outputs Run(ExecContext cx,
   return outputs;
 }
 
-// The rows of a rank.
-Tensor Take(const Tensor& whole, const std::vector<RowSegment>& segments, Allocator& memory) {
-  Tensor local = Tensor::Empty({segments.back().local + segments.back().rows, whole.cols()}, whole.dtype(), memory);
-  for (const RowSegment& s : segments) {
-    const TensorView from = whole.view().Rows(s.whole, s.rows);
-    std::memcpy(local.view().Rows(s.local, s.rows).data, from.data, static_cast<size_t>(from.bytes()));
-  }
-  return local;
-}
-
 // Relative to the largest number of the whole tensor.
 void ExpectClose(const std::vector<double>& actual,
                  const std::vector<double>& expected,
@@ -184,12 +174,12 @@ void ExpectEqualsOneRank(bool documents, int ranks, DType dtype, double bound) {
     const auto rows = SegmentsOf(whole, ranks, world.rank(), false);
     std::vector<Tensor> local;
     for (const Tensor& x : inputs) {
-      local.push_back(Take(x, rows, own));
+      local.push_back(testing::TakeRows(x, rows, own));
     }
     const SummaryLayout layout = MakeLocalLayout(whole, ranks, world.rank());
-    const Outputs outputs = Run(cx, local, Take(dout, rows, own), layout, whole, dtype);
+    const Outputs outputs = Run(cx, local, testing::TakeRows(dout, rows, own), layout, whole, dtype);
     const auto compare = [&](const Tensor& actual, const Tensor& all, const std::string& what) {
-      ExpectClose(ToDouble(actual), ToDouble(Take(all, rows, own)), Largest(ToDouble(all)), bound, what);
+      ExpectClose(ToDouble(actual), ToDouble(testing::TakeRows(all, rows, own)), Largest(ToDouble(all)), bound, what);
     };
     compare(outputs.out, expected.out, fmt::format("out of rank {}", world.rank()));
     for (size_t i = 0; i < outputs.inputs.size(); ++i) {

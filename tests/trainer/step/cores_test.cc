@@ -1,36 +1,23 @@
 // How many threads a rank takes by default: affinity, ranks of the host, quotas of control groups.
 #include "trainer/step/cores.h"
 
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <string>
 
 #include <gtest/gtest.h>
 
+#include "tests/trainer/step/system_files.h"
+
 namespace ksa {
 namespace {
 
-// Files under a folder of their own, as a process finds them under /.
 class CpuQuotaTest : public ::testing::Test {
  protected:
-  CpuQuotaTest() {
-    std::string name = (std::filesystem::temp_directory_path() / "ksa_quota_XXXXXX").string();
-    root_ = mkdtemp(name.data());
-  }
+  void Write(const std::string& path, const std::string& text) const { files_.Write(path, text); }
 
-  ~CpuQuotaTest() override { std::filesystem::remove_all(root_); }
-
-  void Write(const std::string& path, const std::string& text) const {
-    const std::filesystem::path file = root_ + path;
-    std::filesystem::create_directories(file.parent_path());
-    std::ofstream(file) << text;
-  }
-
-  [[nodiscard]] std::optional<double> Quota() const { return CpuQuota(root_); }
+  [[nodiscard]] std::optional<double> Quota() const { return CpuQuota(files_.root()); }
 
  private:
-  std::string root_;
+  testing::SystemFiles files_;
 };
 
 constexpr const char* kUnified =

@@ -1,38 +1,28 @@
 // Memory that is free on a host, and what control groups leave of it.
 #include "trainer/step/host_memory.h"
 
-#include <cstdlib>
-#include <filesystem>
-#include <fstream>
 #include <string>
 
 #include <gtest/gtest.h>
 
+#include "tests/trainer/step/system_files.h"
+
 namespace ksa {
 namespace {
 
-// Files under a folder of their own, as a process finds them under /.
 class FreeHostBytesTest : public ::testing::Test {
  protected:
   FreeHostBytesTest() {
-    std::string name = (std::filesystem::temp_directory_path() / "ksa_memory_XXXXXX").string();
-    root_ = mkdtemp(name.data());
     Write("/proc/meminfo",
           "MemTotal:       16000000 kB\nMemFree:  100 kB\nMemAvailable:    8000000 kB\nBuffers: 1 kB\n");
   }
 
-  ~FreeHostBytesTest() override { std::filesystem::remove_all(root_); }
+  void Write(const std::string& path, const std::string& text) const { files_.Write(path, text); }
 
-  void Write(const std::string& path, const std::string& text) const {
-    const std::filesystem::path file = root_ + path;
-    std::filesystem::create_directories(file.parent_path());
-    std::ofstream(file) << text;
-  }
-
-  [[nodiscard]] int64_t Free() const { return FreeHostBytes(root_); }
+  [[nodiscard]] int64_t Free() const { return FreeHostBytes(files_.root()); }
 
  private:
-  std::string root_;
+  testing::SystemFiles files_;
 };
 
 TEST_F(FreeHostBytesTest, AsTheSystemSays) {
