@@ -21,6 +21,7 @@ enum class ExitCode : int {
   kUsage = 64,         // command line
   kBadData = 65,       // bad data or a corrupt checkpoint
   kMissingInput = 66,  // missing input or checkpoint
+  kUnavailable = 69,   // `doctor` found what stops a run
   kDiverged = 70,      // non-finite loss or gradient norm
   kOutOfMemory = 71,
   kCannotCreate = 73,  // cannot create output, run folder locked
