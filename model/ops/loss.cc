@@ -40,10 +40,11 @@ VocabularyShard ShardOf(const ExecContext& cx, const Parameter& head) {
 }  // namespace
 
 CrossEntropyResult LinearCrossEntropyLoss(
-    const ExecContext& cx, const Var& x, Parameter& head, const Tensor& targets, double grad_scale, Tensor loss_sum) {
+    const ExecContext& cx, const Var& x, Parameter& head, const Tensor& targets, LossOptions options) {
   const bool sharded = head.spec.tensor == Placement::Sharded(0);
   RequireTensorPlacement(kOp, x, sharded ? Placement::Entered() : Placement::Replicated());
   RequireGradientPartial(kOp, head, false);
+  Tensor& loss_sum = options.loss_sum;
   if (loss_sum.empty()) {
     loss_sum = cx.Empty({1}, DType::kF64);
     Zero(loss_sum, cx.stream);
@@ -55,15 +56,21 @@ CrossEntropyResult LinearCrossEntropyLoss(
                                  .targets = targets,
                                  .row_loss = result.row_loss,
                                  .loss_sum = loss_sum,
-                                 .grad_scale = grad_scale,
+                                 .weights = options.weights,
+                                 .teacher_x = options.teacher,
+                                 .term_sums = options.term_sums,
+                                 .largest = options.largest,
+                                 .grad_scale = options.grad_scale,
                                  .shard = sharded ? ShardOf(cx, head) : VocabularyShard{},
                                  .allocator = cx.allocator};
   Tensor dx;
   if (cx.tape != nullptr) {
     dx = cx.Empty(x.value.shape(), x.value.dtype());
     args.dx = dx;
-    args.dweight = head.grad;
-    args.accumulate = head.Accumulate();
+    if (head.spec.trained) {
+      args.dweight = head.grad;
+      args.accumulate = head.Accumulate();
+    }
   }
   LinearCrossEntropy(args, cx.stream);
   Placements placement;

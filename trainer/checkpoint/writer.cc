@@ -180,6 +180,9 @@ class Saver {
     std::vector<TensorEntry> tensors;
     for (const auto& [prefix, rows] : kinds) {
       for (const Parameter& parameter : store_.parameters()) {
+        if (prefix != "weights/" && !parameter.spec.trained) {
+          continue;
+        }
         TensorEntry tensor;
         tensor.name = std::string(prefix) + parameter.spec.name;
         tensor.dtype = store_.state_dtype();
@@ -327,7 +330,7 @@ class Saver {
 }  // namespace
 
 int64_t CheckpointBytes(const ParameterStore& store) {
-  return 3 * store.element_count() * SizeOf(store.state_dtype());
+  return (store.element_count() + 2 * store.trained_count()) * SizeOf(store.state_dtype());
 }
 
 std::string SaveCheckpoint(const ParameterStore& store,

@@ -10,6 +10,7 @@
 
 #include "data/loader/data_config.h"
 #include "kernels/core/dtype.h"
+#include "model/ksa/parameters.h"
 #include "model/mixers/model_config.h"
 
 namespace ksa {
@@ -42,6 +43,16 @@ struct DataConfig {
   friend bool operator==(const DataConfig&, const DataConfig&) = default;
 };
 
+// Self-distillation: the weights of the loss's terms.
+struct DistillConfig {
+  double f_lm = 1.0;
+  double f_kl = 5.0;
+  double f_attn = 5.0;
+  bool normalize = false;  // attention outputs are compared by direction
+
+  friend bool operator==(const DistillConfig&, const DistillConfig&) = default;
+};
+
 struct TrainingConfig {
   int32_t sequence_length = 0;                  // T, text tokens
   int32_t global_batch_size = 0;                // sequences an update
@@ -50,6 +61,9 @@ struct TrainingConfig {
   std::optional<int64_t> hard_stop;             // update after which the run ends, schedule unchanged
   std::optional<DType> precision;               // none until ResolveDevice: fp32 on CPU, bf16 on CUDA
   Recompute recompute = Recompute::kNone;
+  Trainable trainable = Trainable::kAll;
+  std::optional<DistillConfig> distill;
+  double z_loss = 0.0;  // 0: off
 
   friend bool operator==(const TrainingConfig&, const TrainingConfig&) = default;
 };

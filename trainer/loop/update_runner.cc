@@ -91,7 +91,10 @@ StepReport UpdateRunner::Next() {
           .tokens = update * TokensAnUpdate(config_),
           .loss = outcome.loss,
           .grad_norm = outcome.grad_norm,
-          .lr = lr};
+          .lr = lr,
+          .loss_terms = outcome.terms,
+          .max_logit = outcome.largest_logit,
+          .max_attention_lse = outcome.largest_attention};
 }
 
 // One update; a trace of it is written when it is the one that was asked for.

@@ -2,10 +2,14 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
 
 #include "data/loader/batch.h"
 #include "model/autograd/tape.h"
 #include "model/ksa/model.h"
+#include "trainer/config/config.h"
 #include "trainer/optim/optimizer.h"
 #include "trainer/step/micro_batch.h"
 #include "trainer/step/runtime.h"
@@ -14,16 +18,36 @@ namespace ksa {
 
 // The same on every rank.
 struct UpdateOutcome {
-  double loss = 0.0;       // mean over the targets of the global batch; 0 without targets
-  double grad_norm = 0.0;  // global, before clipping
-  bool finite = true;      // false: loss or norm was not, and nothing was applied
+  double loss = 0.0;  // what is minimised, mean over the targets of the global batch; 0 without targets
+  std::map<std::string, double> terms;  // of it, without their weights, where there are several: lm, kl, attention, z
+  double largest_logit = 0.0;
+  double largest_attention = 0.0;  // log-sum-exp of a row of attention; -infinity where there is none
+  double grad_norm = 0.0;          // global, before clipping
+  bool finite = true;              // false: loss or norm was not, and nothing was applied
   double comm_ms = 0.0;
+};
+
+// What is minimised beside the cross-entropy.
+struct Objective {
+  std::optional<DistillConfig> distill;
+  double z_loss = 0.0;
+
+  [[nodiscard]] bool has_terms() const { return distill.has_value() || z_loss != 0.0; }
+
+  [[nodiscard]] LossWeights weights() const {
+    return {distill ? distill->f_lm : 1.0, distill ? distill->f_kl : 0.0, z_loss};
+  }
 };
 
 class Updater {
  public:
   // All must outlive it. `micro_batch_size`: samples a forward pass.
-  Updater(Runtime& runtime, KsaModel& model, Optimizer& optimizer, int32_t micro_batch_size, Recompute recompute);
+  Updater(Runtime& runtime,
+          KsaModel& model,
+          Optimizer& optimizer,
+          int32_t micro_batch_size,
+          Recompute recompute,
+          const Objective& objective = {});
 
   // `batch`: this rank's samples of update `update` (from 1). Loss and gradients are sums over targets divided by the
   // number of targets of the whole global batch.
@@ -33,14 +57,24 @@ class Updater {
   void RunGradients(const Batch& batch);
 
  private:
+  // What sums are divided by.
+  struct Scales {
+    double targets = 0.0;    // 1 / targets of the global batch; 0 without any
+    double attention = 0.0;  // 1 / elements of attention outputs that are pulled to a teacher's
+  };
+
+  [[nodiscard]] Scales ScalesOf(int64_t targets, int64_t text_rows) const;
+  [[nodiscard]] UpdateOutcome OutcomeOf(const UpdateResult& result, const Scales& scales) const;
   // `report`: the optimizer is told of the last micro-batch's progress.
-  void AccumulateGradients(const Batch& batch, double mix, double grad_scale, bool report);
+  void AccumulateGradients(const Batch& batch, double mix, const Scales& scales, bool report);
+  void RunMicroBatch(const ExecContext& cx, const MicroBatch& micro, KsaModel::Input& input, const Scales& scales);
 
   Runtime& runtime_;
   KsaModel& model_;
   Optimizer& optimizer_;
   int32_t micro_batch_size_;
   Recompute recompute_;
+  Objective objective_;
   BatchUpload upload_;
   Tape tape_;
 };
