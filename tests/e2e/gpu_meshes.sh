@@ -6,7 +6,7 @@
 device=cuda
 source "$(dirname "$0")/lib.sh"
 need_gpu
-gpus=$(nvidia-smi --list-gpus | grep -c '^GPU ')
+gpus=$(gpu_count)
 if [ "$gpus" -lt 4 ]; then
   echo "SKIPPED: meshes of two axes need four GPUs, here are $gpus"
   exit 77
