@@ -38,11 +38,13 @@ void CheckCall(const ArgumentCheck& check, const Args& args) {
   }
 }
 
-// `factor`: operations for each element and tap.
+// `factor`: operations for each element and tap. Backward through SiLU makes the sums again.
 template <typename Args>
 OpWork WorkOf(const Args& args, std::initializer_list<TensorView> moved, int64_t factor) {
   OpWork work = MovedBy(WorkKind::kRows, moved);
-  work.useful = work.done = factor * args.layout.text_rows() * args.weight.size();
+  const int64_t taps = args.layout.text_rows() * args.weight.size();
+  work.useful = work.done = factor * taps;
+  work.done += factor > 2 && args.form == ConvForm::kSilu ? 2 * taps : 0;
   return work;
 }
 

@@ -56,6 +56,7 @@ TEST(ResolveDevice, RefusesAGpuForLayersWithoutKernels) {
   EXPECT_EQ(config.run.device, DeviceChoice::kCpu);
   for (const auto& [pattern, says] :
        {std::pair("[full, hca]", "layer 1 (hca) needs the pooling of chunks"),
+        std::pair("[full, gdn]", "layer 1 (gdn) needs the gated delta rule"),
         std::pair("[full, mla]", "layer 1 (mla) needs projection: mla"),
         std::pair("[{kind: ksa, projection: mla}]", "layer 0 (ksa) needs projection: mla")}) {
     config = LoadBase({std::string("model.attention.pattern=") + pattern});
