@@ -9,6 +9,7 @@
 // part of its sequences, the K-1 rows before each run of chunks that is here come beside it, as `halo`: see ConvRows.
 #pragma once
 
+#include "kernels/core/allocator.h"
 #include "kernels/core/device.h"
 #include "kernels/core/summary_layout.h"
 #include "kernels/core/tensor.h"
@@ -38,6 +39,8 @@ struct ShortConvBackwardArgs {
   TensorView dweight;  // [c, 1, K] accumulation type
   bool accumulate = true;
   SummaryLayout layout;
+  // Of scratch for the taps' gradient on a GPU, freed before the call returns. The CPU does not use it.
+  Allocator* allocator = nullptr;
 };
 
 // The order of additions depends on the shapes alone.

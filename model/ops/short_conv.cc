@@ -103,7 +103,8 @@ class ShortConvNode final : public Node {
                        .dhalo = dhalo,
                        .dweight = spec_.weight->grad,
                        .accumulate = spec_.weight->Accumulate(),
-                       .layout = spec_.layout},
+                       .layout = spec_.layout,
+                       .allocator = cx.allocator},
                       cx.stream);
     if (travels) {
       Halo(cx, spec_).Return(cx, dhalo, dx);
