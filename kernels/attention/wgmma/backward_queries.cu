@@ -265,7 +265,7 @@ __global__ void __launch_bounds__(kBlockThreads, 1)
 
 template <int kHeadDim>
 void Launch(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream) {
-  const QueryProblem problem = MakeQueryProblem(args.layout, args.window, args.q, args.k);
+  const QueryProblem problem = MakeQueryProblem(args.layout, args.window, args.q, args.k, ScaleOf(args));
   if (stream.dry || problem.items == 0) {
     return;
   }

@@ -407,7 +407,7 @@ __global__ void __launch_bounds__(kBlockThreads, 1) WgmmaForwardKernel(const __g
 
 template <int kHeadDim>
 void Launch(const AttentionForwardArgs& args, const Stream& stream) {
-  const QueryProblem problem = MakeQueryProblem(args.layout, args.window, args.q, args.k);
+  const QueryProblem problem = MakeQueryProblem(args.layout, args.window, args.q, args.k, ScaleOf(args));
   if (stream.dry || problem.items == 0) {
     return;
   }
@@ -427,10 +427,10 @@ void Launch(const AttentionForwardArgs& args, const Stream& stream) {
 
 }  // namespace
 
-bool Supports(DType dtype, int64_t head_dim, const Device& device) {
+bool Supports(DType dtype, const HeadDims& dims, const Device& device) {
   const cuda::Capability capability = cuda::CapabilityOf(device);
-  return dtype == DType::kBF16 && (head_dim == 64 || head_dim == 128) && capability.major == 9 &&
-         capability.compiled >= 90;
+  return dtype == DType::kBF16 && (dims.key == 64 || dims.key == 128) && dims.value == dims.key &&
+         capability.major == 9 && capability.compiled >= 90;
 }
 
 void ForwardText(const AttentionForwardArgs& args, const Stream& stream) {
