@@ -22,6 +22,19 @@ double RootOfMeanSquare(const std::vector<double>& x) {
   return std::sqrt(squares / static_cast<double>(x.size()));
 }
 
+// All that has kernels for GPUs; what has none is refused there by name (ModelConfig::GpuProblem).
+std::vector<ModelCase> GpuCases() {
+  std::vector<ModelCase> cases;
+  for (const ModelCase& c : ModelCases()) {
+    if (const std::string problem = c.config.GpuProblem(); problem.empty()) {
+      cases.push_back(c);
+    } else {
+      fmt::print("left out, {}: {}\n", c.name, problem);
+    }
+  }
+  return cases;
+}
+
 // A case on the GPU, and on the CPU in the same type, against fp64 with the weights that both have after rounding.
 struct CaseErrors {
   Errors actual;
@@ -61,7 +74,7 @@ class GpuModelTest : public GpuTest {
 };
 
 TEST_F(GpuModelTest, SmallModelsInBf16AreAsAccurateAsOnTheCpu) {
-  for (const ModelCase& c : ModelCases()) {
+  for (const ModelCase& c : GpuCases()) {
     ExpectTwiceAtMost(c, DType::kBF16);
   }
 }
@@ -71,7 +84,7 @@ TEST_F(GpuModelTest, SmallModelsInBf16AreAsAccurateAsOnTheCpu) {
 TEST_F(GpuModelTest, SmallModelsInFp32AreAsAccurateAsOnTheCpu) {
   std::vector<double> actual;
   std::vector<double> plain;
-  for (const ModelCase& c : ModelCases()) {
+  for (const ModelCase& c : GpuCases()) {
     SCOPED_TRACE(c.name);
     const CaseErrors errors = Run(c, DType::kF32);
     EXPECT_LE(errors.actual.loss, 2e-5);
@@ -90,7 +103,7 @@ TEST_F(GpuModelTest, SmallModelsInFp32AreAsAccurateAsOnTheCpu) {
 }
 
 TEST_F(GpuModelTest, ModelsOnTensorCoresAreAsAccurateAsOnTheCpu) {
-  for (const ModelCase& c : ModelCases()) {
+  for (const ModelCase& c : GpuCases()) {
     ExpectTwiceAtMost(Larger(c, 64), DType::kBF16);
   }
   for (const char* name : {"ksa, m 2, GQA, everything own", "hybrid, attend", "documents, ksa", "swa, sca, full"}) {
