@@ -61,9 +61,10 @@ std::string_view Refusal(AttentionPath path, const Args& args, const Stream& str
                  : "it needs cuDNN, bf16, head dim 64 or 128 (or keys of 192 and values of 128), the scale of the head "
                    "dim, and a full layer without documents";
     case AttentionPath::kWgmma:
-      return wgmma::Supports(dtype, dims, args.q.device)
+      return wgmma::Supports(dtype, dims, kPassOf<Args>, args.q.device)
                  ? ""
-                 : "it needs bf16, head dim 64 or 128, and a GPU of compute capability 9.0";
+                 : "it needs bf16, head dim 64 or 128 (in forward also keys of 192 and values of 128), and a GPU of "
+                   "compute capability 9.0";
     case AttentionPath::kMma:
       return mma::Supports(dtype, dims, args.q.device) ? ""
                                                        : "it needs bf16 and head dim 64 or 128, or keys of 192 and "

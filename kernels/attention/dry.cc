@@ -7,9 +7,11 @@
 namespace ksa::dry_attention {
 namespace {
 
+using cuda_attention::HeadDimsOf;
 using cuda_attention::cudnn::PartOf;
 using cuda_attention::cudnn::Problem;
 using cuda_attention::cudnn::ProblemOf;
+using cuda_attention::wgmma::TakesHeads;
 
 void CheckPath(AttentionPath path) {
   KSA_CHECK(path == AttentionPath::kAuto,
@@ -23,8 +25,7 @@ Tensor Workspace(const Problem& problem, Allocator& scratch) {
 // Types and sizes that the Hopper kernels are made for.
 template <typename Args>
 bool HasFastKernels(const Args& args) {
-  const int64_t dim = args.q.shape[2];
-  return args.q.dtype == DType::kBF16 && (dim == 64 || dim == 128) && args.v.shape[2] == dim;
+  return args.q.dtype == DType::kBF16 && TakesHeads(HeadDimsOf(args), cuda_attention::kPassOf<Args>);
 }
 
 }  // namespace

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/attention/attention.h"
 
@@ -18,6 +19,21 @@ struct HeadDims {
 
   friend bool operator==(const HeadDims&, const HeadDims&) = default;
 };
+
+enum class Pass { kForward, kBackward };
+
+template <typename Args>
+inline constexpr Pass kPassOf = std::is_same_v<Args, AttentionBackwardArgs> ? Pass::kBackward : Pass::kForward;
+
+namespace wgmma {
+
+// Whether there are kernels for heads of these widths.
+[[nodiscard]] inline bool TakesHeads(const HeadDims& dims, Pass pass) {
+  const bool alike = dims.value == dims.key && (dims.key == 64 || dims.key == 128);
+  return alike || (pass == Pass::kForward && dims == HeadDims{192, 128});
+}
+
+}  // namespace wgmma
 
 // Sizes of one call, passed to kernels by value.
 struct Problem {

@@ -30,9 +30,14 @@ inline bool TakesTensorCores(const AttentionCase& c, DType dtype) {
   return dtype == DType::kBF16 && (c.dim == 64 || c.dim == 128) && c.ValueDim() == c.dim;
 }
 
-inline bool CudnnTakesHeads(const AttentionCase& c, DType dtype) {
-  const bool latent = dtype == DType::kBF16 && c.dim == 192 && c.ValueDim() == 128;
-  return (TakesTensorCores(c, dtype) || latent) && c.scale == 0.0;
+// Heads made of latents, of which tensor cores take these.
+inline bool TakesLatents(const AttentionCase& c, DType dtype) {
+  return dtype == DType::kBF16 && c.dim == 192 && c.ValueDim() == 128;
+}
+
+// The path of the backward pass, which wgmma does not have for latents.
+inline AttentionPath BackwardPath(AttentionPath path, const AttentionCase& c, DType dtype) {
+  return path == AttentionPath::kWgmma && TakesLatents(c, dtype) ? AttentionPath::kMma : path;
 }
 
 // cuDNN does full layers without documents, from 128 tokens on, and of a part of a sequence only its beginning.
@@ -41,10 +46,11 @@ inline bool Supports(AttentionPath path, const AttentionCase& c, DType dtype) {
   const bool from_start = c.text_queries && c.layout.first_chunk == 0 && c.layout.AllTextIsQuery();
   switch (path) {
     case AttentionPath::kCudnn:
-      return CudnnTakesHeads(c, dtype) && full && from_start && c.first_chunk.empty() && c.layout.text_tokens >= 128;
+      return (TakesTensorCores(c, dtype) || TakesLatents(c, dtype)) && c.scale == 0.0 && full && from_start &&
+             c.first_chunk.empty() && c.layout.text_tokens >= 128;
     case AttentionPath::kMma:
     case AttentionPath::kWgmma:
-      return TakesTensorCores(c, dtype);
+      return TakesTensorCores(c, dtype) || TakesLatents(c, dtype);
     default:
       return true;
   }
@@ -165,7 +171,8 @@ class AttentionGpu : public GpuTest, public ::testing::WithParamInterface<PathNa
       AttentionForwardArgs forward = run.Forward(c, &device());
       AttentionBackwardArgs backward = run.Backward(c, &device());
       forward.layout = backward.layout = layout;
-      forward.path = backward.path = path;
+      forward.path = path;
+      backward.path = BackwardPath(path, c, inputs.q.dtype());
       AttentionForward(forward, stream());
       AttentionBackward(backward, stream());
       for (Tensor* x : {&run.out, &run.lse, &run.dq, &run.dk, &run.dv}) {
