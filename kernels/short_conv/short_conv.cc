@@ -39,11 +39,13 @@ void CheckCall(const ArgumentCheck& check, const Args& args) {
   }
 }
 
-// `factor`: operations for each element and tap.
+// `factor`: operations for each element and tap. Backward through SiLU makes the sums again.
 template <typename Args>
 OpWork WorkOf(const Args& args, std::initializer_list<TensorView> moved, int64_t factor) {
   OpWork work = MovedBy(WorkKind::kRows, moved);
-  work.useful = work.done = factor * args.layout.text_rows() * args.weight.size();
+  const int64_t taps = args.layout.text_rows() * args.weight.size();
+  work.useful = work.done = factor * taps;
+  work.done += factor > 2 && args.form == ConvForm::kSilu ? 2 * taps : 0;
   return work;
 }
 
@@ -88,7 +90,8 @@ void ShortConvBackward(const ShortConvBackwardArgs& args, const Stream& stream) 
       [&] {
         if (!stream.device.IsCpu()) {
           if (stream.dry) {
-            static_cast<void>(ShortConvBackwardPartials(args));
+            const Tensor partials = ShortConvBackwardPartials(args);
+            static_cast<void>(ShortConvSumGradients(args));
           }
           KSA_CUDA_OR_FAIL("ShortConvBackward", stream, cuda::ShortConvBackward(args, stream));
           return;

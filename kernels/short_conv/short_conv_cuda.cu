@@ -70,9 +70,10 @@ struct Problem {
 template <typename T, int N>
 using Strip = Vector<T, N>[kStrip];
 
-// The strip's own rows, as the start of its sums.
-template <typename T, int N>
-__device__ __forceinline__ void BeginSums(const T* own, int64_t c, int64_t rows, float (&sums)[kStrip][N]) {
+// The strip's own rows, as the start of its sums; 0 for rows of text whose sums take the place of the rows.
+template <typename T, int N, typename StartsAtZero>
+__device__ __forceinline__ void BeginSums(
+    const T* own, int64_t c, int64_t rows, const StartsAtZero& starts_at_zero, float (&sums)[kStrip][N]) {
   Strip<T, N> in;
 #pragma unroll
   for (int s = 0; s < kStrip; ++s) {
@@ -84,7 +85,7 @@ __device__ __forceinline__ void BeginSums(const T* own, int64_t c, int64_t rows,
   for (int s = 0; s < kStrip; ++s) {
 #pragma unroll
     for (int e = 0; e < N; ++e) {
-      sums[s][e] = s < rows ? in[s][e] : 0.0F;
+      sums[s][e] = s < rows && !starts_at_zero(s) ? in[s][e] : 0.0F;
     }
   }
 }
@@ -118,21 +119,10 @@ __device__ __forceinline__ void AddTap(const float (&taps)[N],
   }
 }
 
+// sums += u of a strip's rows.
 template <typename T, int N>
-__global__ void __launch_bounds__(kThreads) ForwardKernel(const Problem<T> p, T* y) {
-  device::WaitForKernelBefore();
-  __shared__ RowReach reach[kStrip];
-  const int64_t first = int64_t{blockIdx.x} * kStrip;
-  if (threadIdx.x < kStrip) {
-    reach[threadIdx.x] = ReachAt(p.rows, first + threadIdx.x, p.n);
-  }
-  __syncthreads();
-  const int64_t channel = (int64_t{blockIdx.y} * kThreads + threadIdx.x) * N;
-  if (channel >= p.c) {
-    return;
-  }
-  float sums[kStrip][N];
-  BeginSums<T, N>(p.x + first * p.c + channel, p.c, p.n - first, sums);
+__device__ __forceinline__ void AddTaps(
+    const Problem<T>& p, int64_t first, int64_t channel, const RowReach (&reach)[kStrip], float (&sums)[kStrip][N]) {
   for (int distance = 0; distance < p.taps; ++distance) {
     Strip<T, N> rows;
     bool has[kStrip];
@@ -147,12 +137,78 @@ __global__ void __launch_bounds__(kThreads) ForwardKernel(const Problem<T> p, T*
     p.LoadTaps(channel, distance, taps);
     AddTap<T, N>(taps, rows, has, sums);
   }
+}
+
+__device__ __forceinline__ float Sigmoid(float x) {
+  return 1.0F / (1.0F + expf(-x));
+}
+
+template <typename T, int N, ConvForm kForm>
+__global__ void __launch_bounds__(kThreads) ForwardKernel(const Problem<T> p, T* y) {
+  device::WaitForKernelBefore();
+  __shared__ RowReach reach[kStrip];
+  const int64_t first = int64_t{blockIdx.x} * kStrip;
+  if (threadIdx.x < kStrip) {
+    reach[threadIdx.x] = ReachAt(p.rows, first + threadIdx.x, p.n);
+  }
+  __syncthreads();
+  const int64_t channel = (int64_t{blockIdx.y} * kThreads + threadIdx.x) * N;
+  if (channel >= p.c) {
+    return;
+  }
+  const auto replaced = [&](int s) { return kForm == ConvForm::kSilu && reach[s].reach >= 0; };
+  float sums[kStrip][N];
+  BeginSums<T, N>(p.x + first * p.c + channel, p.c, p.n - first, replaced, sums);
+  AddTaps<T, N>(p, first, channel, reach, sums);
+#pragma unroll
+  for (int s = 0; s < kStrip; ++s) {
+    if (replaced(s)) {
+#pragma unroll
+      for (int e = 0; e < N; ++e) {
+        sums[s][e] *= Sigmoid(sums[s][e]);
+      }
+    }
+  }
   StoreSums<T, N>(sums, p.c, p.n - first, y + first * p.c + channel);
 }
 
-// dx of a row: dy of itself and, times its taps, of the rows behind it that are here and read it.
+// du of y = SiLU(u); of rows that pass unchanged dy.
 template <typename T, int N>
-__global__ void __launch_bounds__(kThreads) InputGradientKernel(const Problem<T> p, const T* dy, T* dx) {
+__global__ void __launch_bounds__(kThreads) SumGradientKernel(const Problem<T> p, const T* dy, float* du) {
+  device::WaitForKernelBefore();
+  __shared__ RowReach reach[kStrip];
+  const int64_t first = int64_t{blockIdx.x} * kStrip;
+  if (threadIdx.x < kStrip) {
+    reach[threadIdx.x] = ReachAt(p.rows, first + threadIdx.x, p.n);
+  }
+  __syncthreads();
+  const int64_t channel = (int64_t{blockIdx.y} * kThreads + threadIdx.x) * N;
+  if (channel >= p.c) {
+    return;
+  }
+  const int64_t at = first * p.c + channel;
+  float sums[kStrip][N] = {};
+  AddTaps<T, N>(p, first, channel, reach, sums);
+#pragma unroll
+  for (int s = 0; s < kStrip; ++s) {
+    if (first + s < p.n) {
+      Vector<T, N> gradient;
+      gradient.Load(dy + at + s * p.c);
+#pragma unroll
+      for (int e = 0; e < N; ++e) {
+        const float sigmoid = Sigmoid(sums[s][e]);
+        const float slope = sigmoid * (1.0F + sums[s][e] * (1.0F - sigmoid));
+        sums[s][e] = reach[s].reach >= 0 ? gradient[e] * slope : gradient[e];
+      }
+    }
+  }
+  StoreSums<float, N>(sums, p.c, p.n - first, du + at);
+}
+
+// dx of a row: du of the rows behind it that are here and read it, and of itself, times their taps; beside dy of itself
+// in the residual form. G: type of du, which is dy in the residual form.
+template <typename T, typename G, int N, ConvForm kForm>
+__global__ void __launch_bounds__(kThreads) InputGradientKernel(const Problem<T> p, const G* du, T* dx) {
   device::WaitForKernelBefore();
   __shared__ int32_t reach[kStrip + kMostConvTaps];  // of the rows that are here
   const int64_t first = int64_t{blockIdx.x} * kStrip;
@@ -165,28 +221,29 @@ __global__ void __launch_bounds__(kThreads) InputGradientKernel(const Problem<T>
   if (channel >= p.c) {
     return;
   }
+  const auto replaced = [&](int s) { return kForm == ConvForm::kSilu && reach[s] >= 0; };
   float sums[kStrip][N];
-  BeginSums<T, N>(dy + first * p.c + channel, p.c, p.n - first, sums);
+  BeginSums<G, N>(du + first * p.c + channel, p.c, p.n - first, replaced, sums);
   for (int distance = 0; distance < p.taps; ++distance) {
-    Strip<T, N> rows;
+    Strip<G, N> rows;
     bool has[kStrip];
 #pragma unroll
     for (int s = 0; s < kStrip; ++s) {
       has[s] = distance <= reach[s + distance];
       if (has[s]) {
-        rows[s].Load(dy + (first + s + distance) * p.c + channel);
+        rows[s].Load(du + (first + s + distance) * p.c + channel);
       }
     }
     float taps[N];
     p.LoadTaps(channel, distance, taps);
-    AddTap<T, N>(taps, rows, has, sums);
+    AddTap<G, N>(taps, rows, has, sums);
   }
   StoreSums<T, N>(sums, p.c, p.n - first, dx + first * p.c + channel);
 }
 
 // A block a row of the halo: what rows that are here leave for it. There are few of them.
-template <typename T>
-__global__ void __launch_bounds__(kThreads) HaloGradientKernel(const Problem<T> p, const T* dy, T* dhalo) {
+template <typename T, typename G>
+__global__ void __launch_bounds__(kThreads) HaloGradientKernel(const Problem<T> p, const G* du, T* dhalo) {
   device::WaitForKernelBefore();
   const ConvRows& rows = p.rows;
   const auto place = static_cast<int32_t>(blockIdx.x) / rows.reach;  // a run of a sequence
@@ -194,7 +251,7 @@ __global__ void __launch_bounds__(kThreads) HaloGradientKernel(const Problem<T> 
   const int32_t sequence = place / rows.runs();
   const int32_t run = place % rows.runs();
   const int32_t readers = rows.ReadersOfHalo(sequence, run, distance);
-  const T* first = dy + rows.layout.TextRow(sequence, rows.RowsOf(run).begin) * p.c;
+  const G* first = du + rows.layout.TextRow(sequence, rows.RowsOf(run).begin) * p.c;
   for (int64_t channel = threadIdx.x; channel < p.c; channel += kThreads) {
     float sum = 0.0F;
     for (int32_t r = 0; r < readers; ++r) {
@@ -209,9 +266,9 @@ __global__ void __launch_bounds__(kThreads) HaloGradientKernel(const Problem<T> 
 constexpr int kTapGroup = 4;  // distances of a block
 constexpr int kSlices = 8;    // of a block's rows, a warp each
 
-// Sums of dy · x of some rows, by distance and channel, in ascending order of the rows; then of the slices.
-template <typename T, int N>
-__global__ void __launch_bounds__(32 * kSlices) WeightGradientKernel(const Problem<T> p, const T* dy, float* partials) {
+// Sums of du · x of some rows, by distance and channel, in ascending order of the rows; then of the slices.
+template <typename T, typename G, int N>
+__global__ void __launch_bounds__(32 * kSlices) WeightGradientKernel(const Problem<T> p, const G* du, float* partials) {
   device::WaitForKernelBefore();
   __shared__ float shared[kSlices][32 * N];
   const int lane = static_cast<int>(threadIdx.x);
@@ -234,9 +291,9 @@ __global__ void __launch_bounds__(32 * kSlices) WeightGradientKernel(const Probl
       if (channel >= p.c || reach.reach < first_distance) {
         continue;
       }
-      Vector<T, N> gradient;
+      Vector<G, N> gradient;
       Vector<T, N> x[kTapGroup];
-      gradient.Load(dy + (base + i) * p.c + channel);
+      gradient.Load(du + (base + i) * p.c + channel);
 #pragma unroll
       for (int t = 0; t < kTapGroup; ++t) {
         if (first_distance + t <= reach.reach) {
@@ -310,27 +367,40 @@ void WithVectors(int64_t channels, std::initializer_list<const void*> tensors, c
           .early = true};
 }
 
-template <typename T>
-void Backward(const ShortConvBackwardArgs& args, const Stream& stream) {
+// From du on, [n, c].
+template <typename T, typename G, int N, ConvForm kForm>
+void LaunchBackward(const ShortConvBackwardArgs& args, const G* du, const TensorView& partials, const Stream& stream) {
   const char* op = "ShortConvBackward";
   const Problem<T> p = MakeProblem<T>(args);
-  const T* dy = args.dy.As<T>();
-  const Tensor partials = ShortConvBackwardPartials(args);
-  const int64_t blocks = partials.rows();
-  WithVectors<T>(p.c, {p.x, p.halo, dy, args.dx.data}, [&](auto vector) {
-    constexpr int N = vector();
-    Launch(op, stream, Strips(p.n, p.c, N), InputGradientKernel<T, N>, p, dy, args.dx.As<T>());
-    const LaunchShape shape = {
-        .grid = dim3(static_cast<unsigned>(blocks), Blocks(p.c, 32 * N), Blocks(p.taps, kTapGroup)),
-        .block = dim3(32, kSlices),
-        .early = true};
-    Launch(op, stream, shape, WeightGradientKernel<T, N>, p, dy, partials.As<float>());
-  });
+  Launch(op, stream, Strips(p.n, p.c, N), InputGradientKernel<T, G, N, kForm>, p, du, args.dx.As<T>());
+  const LaunchShape shape = {
+      .grid = dim3(static_cast<unsigned>(partials.rows()), Blocks(p.c, 32 * N), Blocks(p.taps, kTapGroup)),
+      .block = dim3(32, kSlices),
+      .early = true};
+  Launch(op, stream, shape, WeightGradientKernel<T, G, N>, p, du, partials.As<float>());
   const LaunchShape halo = {
       .grid = dim3(static_cast<unsigned>(p.rows.halo_rows())), .block = dim3(kThreads), .early = true};
-  Launch(op, stream, halo, HaloGradientKernel<T>, p, dy, args.dhalo.As<T>());
-  const device::ColumnSum sum{partials.As<float>(), blocks, args.dweight.As<float>(), args.accumulate};
-  device::ColumnSums(op, sum, {}, args.weight.size(), stream);
+  Launch(op, stream, halo, HaloGradientKernel<T, G>, p, du, args.dhalo.As<T>());
+}
+
+template <typename T>
+void Backward(const ShortConvBackwardArgs& args, const Stream& stream) {
+  const Tensor partials = ShortConvBackwardPartials(args);
+  const Tensor sums = ShortConvSumGradients(args);
+  const Problem<T> p = MakeProblem<T>(args);
+  const T* dy = args.dy.As<T>();
+  WithVectors<T>(p.c, {p.x, p.halo, dy, args.dx.data}, [&](auto vector) {
+    constexpr int N = vector();
+    if (args.form == ConvForm::kResidual) {
+      LaunchBackward<T, T, N, ConvForm::kResidual>(args, dy, partials, stream);
+    } else {
+      float* du = sums.As<float>();
+      Launch("ShortConvBackward", stream, Strips(p.n, p.c, N), SumGradientKernel<T, N>, p, dy, du);
+      LaunchBackward<T, float, N, ConvForm::kSilu>(args, du, partials, stream);
+    }
+  });
+  const device::ColumnSum sum{partials.As<float>(), partials.view().rows(), args.dweight.As<float>(), args.accumulate};
+  device::ColumnSums("ShortConvBackward", sum, {}, args.weight.size(), stream);
 }
 
 }  // namespace
@@ -341,7 +411,14 @@ void ShortConvForward(const ShortConvForwardArgs& args, const Stream& stream) {
     const Problem<T> p = MakeProblem<T>(args);
     WithVectors<T>(p.c, {p.x, p.halo, args.y.data}, [&](auto vector) {
       constexpr int N = vector();
-      Launch("ShortConvForward", stream, Strips(p.n, p.c, N), ForwardKernel<T, N>, p, args.y.As<T>());
+      const auto run = [&](auto kernel) {
+        Launch("ShortConvForward", stream, Strips(p.n, p.c, N), kernel, p, args.y.As<T>());
+      };
+      if (args.form == ConvForm::kResidual) {
+        run(ForwardKernel<T, N, ConvForm::kResidual>);
+      } else {
+        run(ForwardKernel<T, N, ConvForm::kSilu>);
+      }
     });
   });
 }

@@ -25,4 +25,12 @@ namespace ksa {
                        RequireScratch("ShortConvBackward", args.allocator));
 }
 
+// Gradients of the sums u, [n, c] fp32; empty where they are dy itself.
+[[nodiscard]] inline Tensor ShortConvSumGradients(const ShortConvBackwardArgs& args) {
+  if (args.form == ConvForm::kResidual) {
+    return {};
+  }
+  return Tensor::Empty(args.x.shape, DType::kF32, RequireScratch("ShortConvBackward", args.allocator));
+}
+
 }  // namespace ksa
