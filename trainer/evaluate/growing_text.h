@@ -28,14 +28,14 @@ class GrowingText {
   [[nodiscard]] bool stopped() const { return stopped_; }
 
  private:
-  [[nodiscard]] std::string ShowUpTo(size_t end);
+  void Settle(size_t known, const std::string& piece);
+  [[nodiscard]] std::string Show(bool is_end);
 
   const Tokenizer& tokenizer_;
-  std::vector<int32_t> ids_;
-  size_t prompt_;
+  std::vector<int32_t> ids_;  // the last ones
+  size_t known_;              // of them, those whose text is settled
   std::vector<std::string> stops_;
-  std::string text_;  // behind the prompt
-  size_t shown_ = 0;
+  std::string waiting_;  // settled text that is not shown
   bool stopped_ = false;
 };
 
