@@ -1,6 +1,7 @@
 // Internal to the family: what its front file switches between. Arguments are checked already.
 #pragma once
 
+#include "kernels/latent/absorbed_heads.h"
 #include "kernels/latent/latent_heads.h"
 
 namespace ksa::cpu {
@@ -13,6 +14,12 @@ void LatentHeadsForward(const LatentHeadsForwardArgs& args, const Stream& stream
 
 template <typename T>
 void LatentHeadsBackward(const LatentHeadsBackwardArgs& args, const Stream& stream);
+
+template <typename T>
+void AbsorbQueries(const AbsorbQueriesArgs& args, const Stream& stream);
+
+template <typename T>
+void ExpandValues(const ExpandValuesArgs& args, const Stream& stream);
 
 }  // namespace ksa::cpu
 
