@@ -10,6 +10,7 @@
 // part of its sequences, the K-1 rows before each run of chunks that is here come beside it, as `halo`: see ConvRows.
 #pragma once
 
+#include "kernels/core/allocator.h"
 #include "kernels/core/device.h"
 #include "kernels/core/summary_layout.h"
 #include "kernels/core/tensor.h"
@@ -46,6 +47,8 @@ struct ShortConvBackwardArgs {
   bool accumulate = true;
   SummaryLayout layout;
   ConvForm form = ConvForm::kResidual;
+  // Of scratch on a GPU, freed before the call returns. The CPU does not use it.
+  Allocator* allocator = nullptr;
 };
 
 // u is computed again of x. The order of additions depends on the shapes alone.

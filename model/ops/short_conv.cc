@@ -103,7 +103,8 @@ class ShortConvNode final : public Node {
                        .dweight = spec_.weight->grad,
                        .accumulate = spec_.weight->Accumulate(),
                        .layout = spec_.layout,
-                       .form = spec_.form},
+                       .form = spec_.form,
+                       .allocator = cx.allocator},
                       cx.stream);
     if (travels) {
       Halo(cx, spec_).Return(cx, dhalo, dx);

@@ -107,15 +107,8 @@ std::vector<Precision> PrecisionsOf(const std::string& format, const Place& plac
 
 // What of a file there are no kernels for on a GPU yet; empty: nothing.
 std::string GpuProblemOf(const H5Reader& file, const std::string& format) {
-  static const std::set<std::string> kOfHca = {"ksa-golden-attention-2", "ksa-golden-layer-1", "ksa-golden-pool-1"};
-  if (format == kMlaFormat) {
-    return "projections of latents, which have no kernels for GPUs yet";
-  }
   if (format == kDeltaRuleFormat || format == kGdnFormat) {
     return "the gated delta rule, which has no kernels for GPUs yet";
-  }
-  if (kOfHca.count(format) > 0) {
-    return "hca, which has no kernels for GPUs yet";
   }
   if (format != "ksa-golden-2") {
     return {};

@@ -21,6 +21,7 @@
 #include "trainer/evaluate/position_bands.h"
 #include "trainer/evaluate/target_bytes.h"
 #include "trainer/evaluate/validation.h"
+#include "trainer/observe/log_line.h"
 
 namespace ksa {
 namespace {
@@ -118,12 +119,18 @@ nlohmann::ordered_json JsonOf(const Measured& measured) {
   return json;
 }
 
-void WriteJson(File& file, const EvalSources& opened, const std::vector<Measured>& measured) {
+void WriteJson(File& file,
+               const EvalSources& opened,
+               const std::vector<Measured>& measured,
+               const std::optional<int64_t>& kv_bytes) {
   nlohmann::ordered_json json = JsonOf(Together(measured));
   for (size_t i = 0; measured.size() > 1 && i < measured.size(); ++i) {
     nlohmann::ordered_json source = {{"name", opened.sources[i].name}};
     source.update(JsonOf(measured[i]));
     json["sources"].push_back(std::move(source));
+  }
+  if (kv_bytes) {
+    json["kv_bytes"] = *kv_bytes;
   }
   const std::string text = json.dump(2) + "\n";
   file.Write(text.data(), static_cast<int64_t>(text.size()));
@@ -149,8 +156,14 @@ void Eval(const EvalOptions& options) {
     PrintBands(loaded.config().model, measured.back().sums);
   }
   fmt::print("\n{}\n", RenderKvCache(loaded.config().model, opened.sequence_length));
+  const std::optional<int64_t> kv_bytes =
+      MeasureKvCache(loaded.runtime().Context(), loaded.model(), opened.sequence_length);
+  if (kv_bytes) {
+    fmt::print(
+        "as decoding holds it, in {}: {}\n", NameOf(*loaded.config().training.precision), FormatBytes(*kv_bytes));
+  }
   if (json.has_value()) {
-    WriteJson(*json, opened, measured);
+    WriteJson(*json, opened, measured, kv_bytes);
   }
 }
 
