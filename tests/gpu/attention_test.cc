@@ -106,7 +106,7 @@ TEST_F(AttentionGpuCalls, ADryCallTakesTheSameMemory) {
 // What a build without CUDA plans is what this one takes on sm_90a with cuDNN: a forward and a backward call each.
 TEST_F(AttentionGpuCalls, ABuildWithoutCudaPlansTheSameMemory) {
   if (!AttentionPathIsBuilt(AttentionPath::kCudnn) ||
-      !cuda_attention::wgmma::Supports(DType::kBF16, {128, 128}, cuda_attention::Pass::kForward, device().device())) {
+      !cuda_attention::wgmma::Supports(DType::kBF16, {128, 128}, device().device())) {
     GTEST_SKIP() << "planned for sm_90a and cuDNN";
   }
   const auto peak = [](const Stream& stream, const auto& call) {

@@ -3,10 +3,8 @@
 namespace ksa {
 namespace {
 
-constexpr AttentionHead kLatentHead = {192, 128};
-
 bool IsTensorCoreHead(const AttentionHead& head) {
-  return head.values == head.keys && (head.keys == 64 || head.keys == 128);
+  return head == AttentionHead{64, 64} || head == AttentionHead{128, 128} || head == AttentionHead{192, 128};
 }
 
 }  // namespace
@@ -42,10 +40,8 @@ std::string_view WhyNotPath(AttentionPath path,
   if (path == AttentionPath::kCudnn) {
     return "cuDNN has no mask of ksa; it is measured on full causal attention where it is built in";
   }
-  const bool takes = IsTensorCoreHead(head) || (path == AttentionPath::kMma && head == kLatentHead);
-  if (path != AttentionPath::kPlain && (dtype != DType::kBF16 || !takes)) {
-    return path == AttentionPath::kMma ? "it needs bf16 and a head dim of 64 or 128, or keys of 192 with values of 128"
-                                       : "it needs bf16 and a head dim of 64 or 128";
+  if (path != AttentionPath::kPlain && (dtype != DType::kBF16 || !IsTensorCoreHead(head))) {
+    return "it needs bf16 and a head dim of 64 or 128, or keys of 192 with values of 128";
   }
   if (path == AttentionPath::kWgmma && gpu->major != 9) {
     return "it needs a GPU of compute capability 9";
@@ -55,12 +51,8 @@ std::string_view WhyNotPath(AttentionPath path,
 
 AttentionPaths DefaultAttentionPaths(const std::optional<GpuInfo>& gpu, DType dtype, const AttentionHead& head) {
   AttentionPaths paths = {{AttentionPath::kAuto}, {AttentionPath::kAuto}};
-  if (!gpu.has_value() || gpu->major != 9) {
-    return paths;
-  }
-  if (WhyNotPath(AttentionPath::kMma, gpu, dtype, head).empty()) {
-    const bool both = WhyNotPath(AttentionPath::kWgmma, gpu, dtype, head).empty();
-    paths.ksa = {AttentionPath::kMma, both ? AttentionPath::kWgmma : AttentionPath::kAuto};
+  if (gpu.has_value() && WhyNotPath(AttentionPath::kWgmma, gpu, dtype, head).empty()) {
+    paths.ksa = {AttentionPath::kMma, AttentionPath::kWgmma};
     if (AttentionPathIsBuilt(AttentionPath::kCudnn)) {
       paths.full.push_back(AttentionPath::kCudnn);
     }

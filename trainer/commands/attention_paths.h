@@ -36,10 +36,9 @@ struct AttentionHead {
                                           DType dtype,
                                           const AttentionHead& head);
 
-// On a GPU (none: the CPU) of compute capability 9, in bf16 with head dim 64 or 128, both tensor-core paths, and for
-// full causal attention the automatic path and cuDNN where it is built in; with keys of 192 and values of 128 the
-// automatic path in the place of the one that has no backward pass for them. Elsewhere some of these can't do the call,
-// and it is the automatic path.
+// On a GPU (none: the CPU) of compute capability 9, in bf16 with head dim 64 or 128 or keys of 192 and values of 128,
+// both tensor-core paths, and for full causal attention the automatic path and cuDNN where it is built in. Elsewhere
+// some of these can't do the call, and it is the automatic path.
 [[nodiscard]] AttentionPaths DefaultAttentionPaths(const std::optional<GpuInfo>& gpu,
                                                    DType dtype,
                                                    const AttentionHead& head);

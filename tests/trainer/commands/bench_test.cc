@@ -146,7 +146,7 @@ TEST(AttentionPaths, TensorCoresOfHopperByDefaultWhereTheyCanDoTheCall) {
     EXPECT_EQ(paths.full.size(), AttentionPathIsBuilt(AttentionPath::kCudnn) ? 2 : 1);
   }
   EXPECT_EQ(DefaultAttentionPaths(hopper, DType::kBF16, {192, 128}).ksa,
-            (std::vector{AttentionPath::kMma, AttentionPath::kAuto}));
+            (std::vector{AttentionPath::kMma, AttentionPath::kWgmma}));
   for (const AttentionPaths& paths : {DefaultAttentionPaths(std::nullopt, DType::kBF16, {128, 128}),
                                       DefaultAttentionPaths(ampere, DType::kBF16, {128, 128}),
                                       DefaultAttentionPaths(hopper, DType::kF32, {128, 128}),
