@@ -53,18 +53,23 @@ bool CudnnSupports(const AttentionBackwardArgs& args, const Stream& stream) {
 template <typename Args>
 std::string_view Refusal(AttentionPath path, const Args& args, const Stream& stream) {
   const DType dtype = args.q.dtype;
-  const int64_t head_dim = args.q.shape[2];
+  const HeadDims dims = HeadDimsOf(args);
   switch (path) {
     case AttentionPath::kCudnn:
       return CudnnSupports(args, stream)
                  ? ""
-                 : "it needs cuDNN, bf16, head dim 64 or 128, and a full layer without documents";
+                 : "it needs cuDNN, bf16, head dim 64 or 128 (or keys of 192 and values of 128), the scale of the head "
+                   "dim, and a full layer without documents";
     case AttentionPath::kWgmma:
-      return wgmma::Supports(dtype, head_dim, args.q.device)
+      return wgmma::Supports(dtype, dims, kPassOf<Args>, args.q.device)
                  ? ""
-                 : "it needs bf16, head dim 64 or 128, and a GPU of compute capability 9.0";
+                 : "it needs bf16, head dim 64 or 128 (in forward also keys of 192 and values of 128), and a GPU of "
+                   "compute capability 9.0";
     case AttentionPath::kMma:
-      return mma::Supports(dtype, head_dim) ? "" : "it needs bf16 and head dim 64 or 128";
+      return mma::Supports(dtype, dims, args.q.device) ? ""
+                                                       : "it needs bf16 and head dim 64 or 128, or keys of 192 and "
+                                                         "values of 128 and a GPU with the shared memory "
+                                                         "for them";
     case AttentionPath::kPlain:
     case AttentionPath::kAuto:
       break;

@@ -22,3 +22,12 @@ template <typename T>
 void ExpandValues(const ExpandValuesArgs& args, const Stream& stream);
 
 }  // namespace ksa::cpu
+
+// The same on a GPU; fp32 and bf16.
+namespace ksa::cuda {
+
+void RotateTails(const RotateTailsArgs& args, const Stream& stream);
+void LatentHeadsForward(const LatentHeadsForwardArgs& args, const Stream& stream);
+void LatentHeadsBackward(const LatentHeadsBackwardArgs& args, const Stream& stream);
+
+}  // namespace ksa::cuda

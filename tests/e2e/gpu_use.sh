@@ -20,7 +20,7 @@ expect_exit 0 train dry "$config" --dry-run
 # The log: planned memory, utilisation and memory of the device. The trace: the host's row and the stream's.
 expect_exit 0 train run "$config" --trace "$work/trace.json" --set logging.interval=1
 expect_output "device memory, planned"
-total=$(nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits | head -n 1)
+total=$(nvidia-smi --id=0 --query-gpu=memory.total --format=csv,noheader,nounits)
 python3 - "$work" "$total" <<'PYTHON'
 import json
 import os

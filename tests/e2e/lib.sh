@@ -38,6 +38,15 @@ need_gpu() {
   fi
 }
 
+# gpu_count: GPUs that a program sees here.
+gpu_count() {
+  if [ -n "${CUDA_VISIBLE_DEVICES:-}" ]; then
+    awk -F, '{ print NF }' <<<"$CUDA_VISIBLE_DEVICES"
+  else
+    nvidia-smi --list-gpus | grep -c '^GPU '
+  fi
+}
+
 # make_corpus: the project's own pages as $work/corpus/{train,validation}.
 make_corpus() {
   find docs README.md CONTRIBUTING.md -name '*.md' | sort | xargs cat >"$work/text.txt"

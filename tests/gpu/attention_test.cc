@@ -41,6 +41,14 @@ TEST_P(AttentionGpu, OddHeadDims) {
   ExpectMatchTheCpu(OddHeadDimCases());
 }
 
+TEST_P(AttentionGpu, EntriesInTheWindow) {
+  ExpectMatchTheCpu(OverlapCases());
+}
+
+TEST_P(AttentionGpu, ValuesOfAnotherWidth) {
+  ExpectMatchTheCpu(ValueDimCases());
+}
+
 INSTANTIATE_TEST_SUITE_P(Paths, AttentionGpu, ::testing::ValuesIn(kPaths), [](const auto& path) {
   return path.param.name;
 });
@@ -98,7 +106,7 @@ TEST_F(AttentionGpuCalls, ADryCallTakesTheSameMemory) {
 // What a build without CUDA plans is what this one takes on sm_90a with cuDNN: a forward and a backward call each.
 TEST_F(AttentionGpuCalls, ABuildWithoutCudaPlansTheSameMemory) {
   if (!AttentionPathIsBuilt(AttentionPath::kCudnn) ||
-      !cuda_attention::wgmma::Supports(DType::kBF16, 128, device().device())) {
+      !cuda_attention::wgmma::Supports(DType::kBF16, {128, 128}, cuda_attention::Pass::kForward, device().device())) {
     GTEST_SKIP() << "planned for sm_90a and cuDNN";
   }
   const auto peak = [](const Stream& stream, const auto& call) {

@@ -23,7 +23,7 @@ struct RowInputs {
 
 // Keys are held twice as long as values: for the scores and, a tile later, for dq.
 template <int kHeadDim>
-using BackwardShared = SharedMemory<kHeadDim, 2, 1, 3, 2>;
+using BackwardShared = SharedMemory<kHeadDim, kHeadDim, 2, 1, 3, 2>;
 
 // What a step must know of its tile of keys from begin to end; the rest is looked up where it is needed.
 struct TileKind {
@@ -201,8 +201,8 @@ __device__ __forceinline__ void Consume(BackwardShared<kHeadDim>& shared,
   QueriesConsumer<kHeadDim> consumer{.shared = shared,
                                      .scale_log2 = problem.scale_log2,
                                      .group = group,
-                                     .queries = DepthAlongColumns(shared.queries[0][0], group * 64),
-                                     .douts = DepthAlongColumns(shared.queries[0][1], group * 64),
+                                     .queries = DepthAlongColumns(shared.queries[0].q, group * 64),
+                                     .douts = DepthAlongColumns(shared.queries[0].dout, group * 64),
                                      .keys = DepthAlongColumns(shared.keys[0]),
                                      .key_rows = DepthAlongRows(shared.keys[0]),
                                      .values = DepthAlongColumns(shared.values[0])};
@@ -265,7 +265,7 @@ __global__ void __launch_bounds__(kBlockThreads, 1)
 
 template <int kHeadDim>
 void Launch(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream) {
-  const QueryProblem problem = MakeQueryProblem(args.layout, args.window, args.q, args.k);
+  const QueryProblem problem = MakeQueryProblem(args.layout, args.window, args.q, args.k, ScaleOf(args));
   if (stream.dry || problem.items == 0) {
     return;
   }

@@ -144,10 +144,6 @@ CacheSize AttentionMixer::CacheAt(const ModelConfig& config, int64_t tokens, DTy
   return cache;
 }
 
-std::string AttentionMixer::GpuProblem() const {
-  return options_.short_conv > 0 ? "model.attention.short_conv" : "";
-}
-
 LayerSpec MakeAttentionLayer(const MixerKind& kind, const AttentionWindow& window, const AttentionOptions& options) {
   return LayerSpec(std::make_shared<AttentionMixer>(kind, window, options));
 }

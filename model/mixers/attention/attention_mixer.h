@@ -108,7 +108,6 @@ class AttentionMixer : public Mixer {
                                                  RopeTables& ropes) const override;
   [[nodiscard]] std::string TensorProblem(const ModelConfig& config, int32_t ranks) const override;
   [[nodiscard]] CacheSize CacheAt(const ModelConfig& config, int64_t tokens, DType dtype) const override;
-  [[nodiscard]] std::string GpuProblem() const override;
 
  protected:
   // Of a layer with these parameters.

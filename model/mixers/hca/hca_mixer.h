@@ -89,8 +89,6 @@ class HcaMixer final : public AttentionMixer {
                                                  const LayerParameters& parameters,
                                                  RopeTables& ropes) const override;
   [[nodiscard]] CacheSize CacheAt(const ModelConfig& config, int64_t tokens, DType dtype) const override;
-
-  [[nodiscard]] std::string GpuProblem() const override { return "the pooling of chunks"; }
 };
 
 }  // namespace ksa

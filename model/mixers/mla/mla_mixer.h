@@ -77,8 +77,6 @@ class MlaMixer final : public AttentionMixer {
                                                  RopeTables& ropes) const override;
   [[nodiscard]] std::string TensorProblem(const ModelConfig& config, int32_t ranks) const override;
   [[nodiscard]] CacheSize CacheAt(const ModelConfig& config, int64_t tokens, DType dtype) const override;
-
-  [[nodiscard]] std::string GpuProblem() const override { return "projection: mla"; }
 };
 
 }  // namespace ksa
