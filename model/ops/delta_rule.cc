@@ -120,6 +120,9 @@ class GatedDeltaNode final : public Node {
       initial_ = states.Fold(transitions_, written, false);
       args.initial_state = initial_;
       args.final_state = {};
+    } else {
+      args.initial_state = spec_.initial_state;
+      args.final_state = spec_.final_state;
     }
     args.out = Heads(out, spec_.value_dim);
     GatedDeltaRuleForward(args, cx.stream);
@@ -224,7 +227,8 @@ class GatedDeltaNode final : public Node {
                         .ddt_bias = dt_bias.to,
                         .most = spec_.most_write,
                         .accumulate_a_log = a_log.accumulate,
-                        .accumulate_dt_bias = dt_bias.accumulate},
+                        .accumulate_dt_bias = dt_bias.accumulate,
+                        .allocator = cx.allocator},
                        cx.stream);
     cx.tape->AddGrad(cx, in_.q.slot, std::move(dq));
     cx.tape->AddGrad(cx, in_.k.slot, std::move(dk));
@@ -263,7 +267,8 @@ class GatedNormNode final : public Node {
                        .dz = Heads(dz, e),
                        .dweight = target.to,
                        .eps = eps_,
-                       .accumulate = target.accumulate},
+                       .accumulate = target.accumulate,
+                       .allocator = cx.allocator},
                       cx.stream);
     cx.tape->AddGrad(cx, x_.slot, std::move(dx));
     cx.tape->AddGrad(cx, z_.slot, std::move(dz));

@@ -46,7 +46,7 @@ expect_exit 0 "$KSA" bench step --device cuda --model configs/model/tiny.yaml --
 expect_exit 0 "$KSA" bench data --input "$work/text.txt" --seconds 0.05
 expect_exit 64 "$KSA" bench comm --device cuda
 expect_output "mpirun -np 2 ksa bench comm"
-if [ "$(nvidia-smi --list-gpus | grep -c '^GPU ')" -lt 2 ]; then
+if [ "$(gpu_count)" -lt 2 ]; then
   echo "SKIPPED: several ranks need several GPUs, here is one"
   exit 77
 fi

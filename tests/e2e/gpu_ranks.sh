@@ -6,7 +6,7 @@ source "$(dirname "$0")/lib.sh"
 need_gpu
 make_corpus
 config=configs/test/ksa.yaml
-gpus=$(nvidia-smi --list-gpus | grep -c '^GPU ')
+gpus=$(gpu_count)
 
 expect_exit 78 train_ranks "$((gpus + 1))" crowded "$config"
 expect_output "host $(hostname) has $((gpus + 1)) ranks and $gpus GPU(s)"

@@ -20,7 +20,7 @@ expect_exit 0 train dry "$config" --dry-run
 # The log: planned memory, utilisation and memory of the device. The trace: the host's row and the stream's.
 expect_exit 0 train run "$config" --trace "$work/trace.json" --set logging.interval=1
 expect_output "device memory, planned"
-total=$(nvidia-smi --query-gpu=memory.total --format=csv,noheader,nounits | head -n 1)
+total=$(nvidia-smi --id=0 --query-gpu=memory.total --format=csv,noheader,nounits)
 python3 - "$work" "$total" <<'PYTHON'
 import json
 import os
@@ -53,11 +53,10 @@ for where in cuda cpu; do
   expect_exit 0 "$KSA" eval "$work/run" --data "$work/corpus/validation" --device "$where" --json "$work/$where.json"
   expect_output "nats a token"
   cp "$work/output" "$work/eval_$where"
-  expect_exit 0 "$KSA" generate "$work/run" --prompt "The run" --max-tokens 30 --seed 3 --device "$where"
-  cp "$work/output" "$work/text_$where"
+  texts "$work/text_$where" "$work/run" --prompt "The run" --max-tokens 30 --seed 3 --device "$where"
 done
-expect_exit 0 "$KSA" generate "$work/run" --prompt "The run" --max-tokens 30 --seed 3 --device cuda
-cmp "$work/text_cuda" "$work/output" || fail "the same seed gave another text"
+texts "$work/again" "$work/run" --prompt "The run" --max-tokens 30 --seed 3 --device cuda
+cmp "$work/text_cuda" "$work/again" || fail "the same seed gave another text"
 python3 - "$work/eval_cuda" "$work/eval_cpu" <<'PYTHON'
 import re
 import sys

@@ -46,10 +46,10 @@ struct RunLayout {
 [[nodiscard]] std::string NameOf(const MeshShape& mesh);
 
 // kOptions: layers of several kinds with options of their own (model/mixers/attention/options.h).
-// kDistilled: ksa, hca, latents and full attention, pulled to their teacher; in half of the bundles the summaries alone
-// learn.
-enum class ModelKind : int { kKsa, kAttend, kBypass, kSca, kSwa, kFull, kOptions, kHca, kMla, kDistilled };
-inline constexpr std::array<ModelKind, 10> kModelKinds = {ModelKind::kKsa,
+// kDistilled: ksa, latents, full and sliding attention, pulled to their teacher; in half of the bundles the summaries
+// alone learn.
+enum class ModelKind : int { kKsa, kAttend, kBypass, kSca, kSwa, kFull, kOptions, kHca, kMla, kGdn, kDistilled };
+inline constexpr std::array<ModelKind, 11> kModelKinds = {ModelKind::kKsa,
                                                           ModelKind::kAttend,
                                                           ModelKind::kBypass,
                                                           ModelKind::kSca,
@@ -58,6 +58,7 @@ inline constexpr std::array<ModelKind, 10> kModelKinds = {ModelKind::kKsa,
                                                           ModelKind::kOptions,
                                                           ModelKind::kHca,
                                                           ModelKind::kMla,
+                                                          ModelKind::kGdn,
                                                           ModelKind::kDistilled};
 
 [[nodiscard]] const char* NameOf(ModelKind kind);
