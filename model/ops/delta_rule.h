@@ -15,6 +15,9 @@ struct GatedDeltaSpec {
   int key_dim = 0;
   int value_dim = 0;
   double most_write = 1.0;  // of beta
+  // Decoding, of whole sequences and without a tape: what sequences go on from, and what they leave.
+  TensorView initial_state{};  // [sequences, hv, key_dim, value_dim] accumulation type, or empty
+  TensorView final_state{};    // out, or empty
 };
 
 // q, k [n, hk·dk] (scaled to length 1 in here), v [n, hv·dv], a and b [n, hv], text rows -> [n, hv·dv]. Tensor axis:

@@ -8,6 +8,8 @@
 
 #include "kernels/core/error.h"
 #include "kernels/core/philox.h"
+#include "model/mixers/decode_call.h"
+#include "model/mixers/gdn/gdn_cache.h"
 #include "model/ops/delta_rule.h"
 #include "model/ops/parallel_linear.h"
 #include "model/ops/short_conv.h"
@@ -57,35 +59,58 @@ BoundGdn::Rows BoundGdn::MakeRows(const ExecContext& cx, const Var& normed, cons
     products.push_back({weight, nullptr, rows.total()});
   }
   const std::vector<Var> x = EnterLinear(cx, normed, rows, products).products;
-  const auto convolved = [&](const Var& product, Parameter* taps) {
-    return ShortConv(
-        cx, product, {.layout = call.layout, .whole = call.whole, .weight = taps, .form = ConvForm::kSilu});
+  GdnCache* cache = call.cache == nullptr ? nullptr : &CacheOf<GdnCache>(call);
+  const auto convolved = [&](const Var& product, Parameter* taps, KeptTaps* kept) {
+    const ShortConvSpec spec = {.layout = call.layout, .whole = call.whole, .weight = taps, .form = ConvForm::kSilu};
+    return kept == nullptr ? ShortConv(cx, product, spec) : kept->Convolve(cx, product, spec, call);
   };
-  return {.q = convolved(x[0], weights_.q_conv),
-          .k = convolved(x[1], weights_.k_conv),
-          .v = convolved(x[2], weights_.v_conv),
+  return {.q = convolved(x[0], weights_.q_conv, cache == nullptr ? nullptr : &cache->q),
+          .k = convolved(x[1], weights_.k_conv, cache == nullptr ? nullptr : &cache->k),
+          .v = convolved(x[2], weights_.v_conv, cache == nullptr ? nullptr : &cache->v),
           .a = x[4],
           .b = x[5],
           .gate = x[3]};
 }
 
+Var BoundGdn::Mix(const ExecContext& cx, const Rows& rows, const MixerCall& call) const {
+  GatedDeltaSpec spec = {.layout = call.layout,
+                         .whole = call.whole,
+                         .a_log = weights_.a_log,
+                         .dt_bias = weights_.dt_bias,
+                         .key_dim = config_.key_head_dim,
+                         .value_dim = config_.value_head_dim,
+                         .most_write = config_.allow_neg_eigval ? 2.0 : 1.0};
+  const auto mix = [&] { return GatedDelta(cx, rows.q, rows.k, rows.v, rows.a, rows.b, spec); };
+  if (call.cache == nullptr) {
+    return mix();
+  }
+  auto& cache = CacheOf<GdnCache>(call);
+  if (call.step == nullptr) {
+    spec.final_state = cache.StateOf(call.slot);
+    return mix();
+  }
+  const Tensor before = cache.Take(cx, *call.step);
+  const Tensor behind = cx.Empty(before.shape(), before.dtype());
+  spec.layout = spec.whole = OneTokenEach(call.step->text_rows());
+  spec.initial_state = before;
+  spec.final_state = behind;
+  const Var mixed = mix();
+  cache.Keep(cx, *call.step, behind);
+  return mixed;
+}
+
 Var BoundGdn::Forward(const ExecContext& cx, const Var& normed, const MixerCall& call) const {
   const Rows rows = MakeRows(cx, normed, call);
-  const Var mixed = GatedDelta(cx,
-                               rows.q,
-                               rows.k,
-                               rows.v,
-                               rows.a,
-                               rows.b,
-                               {.layout = call.layout,
-                                .whole = call.whole,
-                                .a_log = weights_.a_log,
-                                .dt_bias = weights_.dt_bias,
-                                .key_dim = config_.key_head_dim,
-                                .value_dim = config_.value_head_dim,
-                                .most_write = config_.allow_neg_eigval ? 2.0 : 1.0});
-  return LinearReduce(
-      cx, GatedNorm(cx, mixed, rows.gate, *weights_.norm, eps_), call.RowsOut(), *weights_.out, call.unread);
+  const Var gated = GatedNorm(cx, Mix(cx, rows, call), rows.gate, *weights_.norm, eps_);
+  return LinearReduce(cx, gated, call.RowsOut(), *weights_.out, call.unread);
+}
+
+std::unique_ptr<LayerCache> BoundGdn::MakeCache(const ExecContext& cx, const CacheSpec& spec) const {
+  if (!cx.stream.device.IsCpu()) {
+    return nullptr;
+  }
+  const Shape state = {1, weights_.a_log->value.size(), config_.key_head_dim, config_.value_head_dim};
+  return std::make_unique<GdnCache>(cx, spec, state, weights_.q_conv, weights_.k_conv, weights_.v_conv);
 }
 
 void GdnMixer::AddParameters(const ModelConfig& config, bool /*own*/, ParameterList& list) const {
