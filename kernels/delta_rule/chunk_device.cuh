@@ -43,9 +43,12 @@ struct Rule {
 
   float* inverse;
   float* w;
+  float* keys;
+  float* numbers;
   float* e;
   float* states;
   float* writes;
+  float* reads;
   float* state_gradients;
   float* dq;
   float* dk_of_head;
@@ -170,6 +173,16 @@ __device__ void LoadMatrix(const float* from, int rows, int columns, int begin, 
     const int j = x % kColumns;
     const bool there = i < rows && begin + j < columns;
     to[i * kPitchOf<kColumns> + j] = there ? from[i * columns + begin + j] : 0.0F;
+  }
+}
+
+// Queues copies of a tile of kRows rows of kColumns numbers.
+template <int kRows, int kColumns>
+__device__ void CopyTile(const float* from, float* to) {
+  constexpr int kPieces = kColumns / 4;
+#pragma unroll
+  for (int x = static_cast<int>(threadIdx.x); x < kRows * kPieces; x += kThreads) {
+    CopyPiece(from + 4 * x, to + x / kPieces * kPitchOf<kColumns> + x % kPieces * 4);
   }
 }
 
