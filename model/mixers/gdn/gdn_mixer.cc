@@ -8,6 +8,7 @@
 
 #include "kernels/core/error.h"
 #include "kernels/core/philox.h"
+#include "kernels/delta_rule/rule_scratch.h"
 #include "model/mixers/decode_call.h"
 #include "model/mixers/gdn/gdn_cache.h"
 #include "model/ops/delta_rule.h"
@@ -106,9 +107,6 @@ Var BoundGdn::Forward(const ExecContext& cx, const Var& normed, const MixerCall&
 }
 
 std::unique_ptr<LayerCache> BoundGdn::MakeCache(const ExecContext& cx, const CacheSpec& spec) const {
-  if (!cx.stream.device.IsCpu()) {
-    return nullptr;
-  }
   const Shape state = {1, weights_.a_log->value.size(), config_.key_head_dim, config_.value_head_dim};
   return std::make_unique<GdnCache>(cx, spec, state, weights_.q_conv, weights_.k_conv, weights_.v_conv);
 }
@@ -180,6 +178,13 @@ std::string GdnMixer::TensorProblem(const ModelConfig& config, int32_t ranks) co
   return gdn.key_heads % ranks == 0
              ? std::string()
              : fmt::format("{} does not divide model.attention.gdn.linear_num_key_heads {}", ranks, gdn.key_heads);
+}
+
+std::string GdnMixer::GpuProblem(const ModelConfig& config) const {
+  const int32_t dim = SettingsOf(config).key_head_dim;
+  return dim <= delta_rule::kMostKeyColumns
+             ? std::string()
+             : fmt::format("model.attention.gdn.linear_key_head_dim {} ({} at most)", dim, delta_rule::kMostKeyColumns);
 }
 
 // A state in fp32 (fp64 in fp64), and the rows that the next one's convolutions read. A state's rows count as entries:
