@@ -9,14 +9,6 @@
 #include "model/ops/rows.h"
 
 namespace ksa {
-
-SummaryLayout OneTokenEach(int64_t sequences) {
-  return {.sequences = static_cast<int32_t>(sequences),
-          .text_tokens = 1,
-          .total_tokens = kMostConvTaps + 1,
-          .first_chunk = kMostConvTaps};
-}
-
 KeptTaps::KeptTaps(const ExecContext& cx, const CacheSpec& spec, const Parameter* weight) {
   if (weight == nullptr || weight->value.shape[2] < 2) {
     return;
@@ -55,9 +47,14 @@ Var KeptTaps::Convolve(const ExecContext& cx, const Var& x, const ShortConvSpec&
   MoveRows({.from = rows_, .from_rows = rows.before, .to = before}, cx.stream);
   const Tensor text = x.value.Rows(0, n);
   Tensor y = cx.Empty(text.shape(), text.dtype());
-  ShortConvForward(
-      {.x = text, .halo = before, .weight = spec.weight->value, .y = y, .layout = OneTokenEach(n), .form = spec.form},
-      cx.stream);
+  // Rows before a sequence's first token are zeros.
+  ShortConvForward({.x = text,
+                    .halo = before,
+                    .weight = spec.weight->value,
+                    .y = y,
+                    .layout = call.step->OneTokenEach(),
+                    .form = spec.form},
+                   cx.stream);
   MoveRows({.from = text, .to = rows_, .to_rows = rows.own}, cx.stream);
   const Var convolved = Result(cx, std::move(y), x.placement);
   return x.rows() == n ? convolved : StackRows(cx, convolved, Rows(cx, x, n, x.rows() - n));

@@ -10,10 +10,6 @@
 
 namespace ksa {
 
-// Sequences of one token each, far behind their beginnings: all rows before them come beside them. Those before a
-// sequence's first token are zeros.
-[[nodiscard]] SummaryLayout OneTokenEach(int64_t sequences);
-
 class KeptTaps {
  public:
   KeptTaps() = default;  // of no convolution

@@ -120,6 +120,9 @@ class GatedDeltaNode final : public Node {
       initial_ = states.Fold(transitions_, written, false);
       args.initial_state = initial_;
       args.final_state = {};
+    } else {
+      args.initial_state = spec_.initial_state;
+      args.final_state = spec_.final_state;
     }
     args.out = Heads(out, spec_.value_dim);
     GatedDeltaRuleForward(args, cx.stream);
@@ -196,8 +199,6 @@ class GatedDeltaNode final : public Node {
             .v = Heads(in_.v.value, spec_.value_dim),
             .g = rule.g,
             .beta = rule.beta,
-            .initial_state = spec_.initial_state,
-            .final_state = spec_.final_state,
             .layout = spec_.layout,
             .allocator = cx.allocator};
   }
@@ -297,8 +298,6 @@ Var GatedDelta(const ExecContext& cx,
             spec.value_dim,
             a.cols(),
             b.cols());
-  KSA_CHECK((spec.initial_state.empty() && spec.final_state.empty()) || (cx.tape == nullptr && !IsContextParallel(cx)),
-            "states from outside, which have no gradients and no ranks");
   auto node = std::make_unique<GatedDeltaNode>(GatedDeltaNode::Inputs{q, k, v, a, b}, spec);
   Tensor value = node->Forward(cx);
   Var out = Result(cx, std::move(value), q.placement);

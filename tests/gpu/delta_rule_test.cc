@@ -207,7 +207,7 @@ class GpuDeltaRule : public testing::GpuTest {
     if (of_run == DType::kF32) {
       return 64.0;
     }
-    return UnitRoundoff(DType::kBF16) / UnitRoundoff(x.dtype());
+    return testing::UnitRoundoff(DType::kBF16) / testing::UnitRoundoff(x.dtype());
   }
 };
 

@@ -53,7 +53,6 @@ class BoundGdn final : public BoundMixer {
   [[nodiscard]] Rows MakeRows(const ExecContext& cx, const Var& normed, const MixerCall& call) const;
 
  private:
-  // What the rule makes of them; while decoding from the states that were kept, which it moves on.
   [[nodiscard]] Var Mix(const ExecContext& cx, const Rows& rows, const MixerCall& call) const;
 
   GdnWeights weights_;
