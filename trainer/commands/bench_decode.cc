@@ -182,9 +182,9 @@ void BenchLength(const DecodeOptions& options,
                  const std::string& pattern,
                  int32_t length,
                  BenchReport& report) {
-  std::vector<std::string> sets = {fmt::format("model.max_position_embeddings={}", length)};
-  sets.insert(sets.end(), options.sets.begin(), options.sets.end());
+  std::vector<std::string> sets = options.sets;
   sets.insert(sets.end(), more.begin(), more.end());
+  sets.push_back(fmt::format("model.max_position_embeddings={}", length));
   const ModelConfig config = LoadModelConfig(options.model, length, sets);
   const RuntimeOptions runtime_options = options.device.Options(options.precision.value_or(DType::kF32));
   const bool gpu = runtime_options.device == DeviceKind::kCuda;
