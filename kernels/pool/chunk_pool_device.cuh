@@ -6,6 +6,7 @@
 
 #include "kernels/core/dtype.h"
 #include "kernels/device/launch.cuh"
+#include "kernels/device/ptx.cuh"
 #include "kernels/device/vector.cuh"
 #include "kernels/pool/chunk_pool.h"
 #include "kernels/pool/chunk_pool_scratch.h"
@@ -16,6 +17,7 @@ using device::Vector;
 
 inline constexpr int kThreads = 128;  // of channels, or vectors of them, of a block
 inline constexpr int kHeldSlots = kFewPoolSlots;
+inline constexpr float kLog2E = 1.44269504088896341F;
 
 // Of both passes. Pointers of a second matrix are null where there is one alone.
 template <typename T>
@@ -150,15 +152,16 @@ struct HeldChunk {
     for (int s = 0; s < kHeldSlots; ++s) {
 #pragma unroll
       for (int e = 0; e < N; ++e) {
-        weight[s][e] = expf(weight[s][e] - max[e]);
+        weight[s][e] = device::Exp2((weight[s][e] - max[e]) * kLog2E);
         sum[e] += weight[s][e];
       }
     }
 #pragma unroll
-    for (int s = 0; s < kHeldSlots; ++s) {
+    for (int e = 0; e < N; ++e) {
+      sum[e] = 1.0F / sum[e];
 #pragma unroll
-      for (int e = 0; e < N; ++e) {
-        weight[s][e] /= sum[e];
+      for (int s = 0; s < kHeldSlots; ++s) {
+        weight[s][e] *= sum[e];
       }
     }
   }
