@@ -25,7 +25,9 @@
 #include "trainer/commands/data_commands.h"
 #include "trainer/commands/eval.h"
 #include "trainer/commands/generate.h"
+#include "trainer/commands/inspect.h"
 #include "trainer/commands/plan.h"
+#include "trainer/commands/report.h"
 #include "trainer/commands/train.h"
 #include "trainer/observe/invocation.h"
 #include "trainer/run/stop_signal.h"
@@ -73,14 +75,16 @@ ksa::CommandResult Run(int argc, char** argv, ksa::Invocation& invocation) {
   ksa::AddAblateCommand(app, result);
   ksa::AddEvalCommand(app);
   ksa::AddGenerateCommand(app);
+  ksa::AddInspectCommand(app);
   ksa::AddCompareCommand(app);
+  ksa::AddReportCommand(app, invocation);
   ksa::AddCkptCommand(app);
   ksa::AddBenchCommand(app);
   ksa::AddCompletionCommand(app);
   ksa::AddColorOption(app, invocation.color);
   ksa::GroupCommands(app, "Before training", {"data", "check", "plan"});
   ksa::GroupCommands(app, "Training", {"train", "ablate"});
-  ksa::GroupCommands(app, "Results", {"eval", "generate", "compare", "ckpt"});
+  ksa::GroupCommands(app, "Results", {"eval", "generate", "inspect", "compare", "report", "ckpt"});
   ksa::GroupCommands(app, "This machine", {"bench", "completion"});
   app.footer(kFirstSteps);
   ksa::ParseCommandLine(app, ksa::ArgumentsOf(argc, argv));
