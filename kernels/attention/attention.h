@@ -38,7 +38,7 @@ enum class AttentionPath : int {
   kAuto,
   kPlain,  // any head dims up to 1024, fp32 and bf16
   kMma,    // sm_80: mma.sync and cp.async; bf16, head dim 64 and 128, or keys of 192 with values of 128
-  kWgmma,  // sm_90a: wgmma and TMA; bf16, head dim 64 and 128; in forward also keys of 192 with values of 128
+  kWgmma,  // sm_90a: wgmma and TMA; bf16, head dim 64 and 128, or keys of 192 with values of 128
   kCudnn,  // full causal layers without documents; text queries by cuDNN; also keys of 192 with values of 128
 };
 

@@ -37,7 +37,7 @@ void BackwardKeys(const AttentionBackwardArgs& args, const TensorView& delta, co
 }  // namespace mma
 
 namespace wgmma {
-[[nodiscard]] bool Supports(DType dtype, const HeadDims& dims, Pass pass, const Device& device);
+[[nodiscard]] bool Supports(DType dtype, const HeadDims& dims, const Device& device);
 void ForwardText(const AttentionForwardArgs& args, const Stream& stream);
 void BackwardQueries(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream);
 // `scratch` gives partial sums where a long row of queries is split (fixed order of additions).

@@ -28,9 +28,14 @@ inline constexpr Pass kPassOf = std::is_same_v<Args, AttentionBackwardArgs> ? Pa
 namespace wgmma {
 
 // Whether there are kernels for heads of these widths.
-[[nodiscard]] inline bool TakesHeads(const HeadDims& dims, Pass pass) {
+[[nodiscard]] inline bool TakesHeads(const HeadDims& dims) {
   const bool alike = dims.value == dims.key && (dims.key == 64 || dims.key == 128);
-  return alike || (pass == Pass::kForward && dims == HeadDims{192, 128});
+  return alike || dims == HeadDims{192, 128};
+}
+
+// Whether kAuto takes them.
+[[nodiscard]] inline bool TakesByItself(const HeadDims& dims, Pass pass) {
+  return TakesHeads(dims) && (pass == Pass::kForward || dims.value == dims.key);
 }
 
 }  // namespace wgmma

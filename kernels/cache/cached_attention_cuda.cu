@@ -65,7 +65,7 @@ __device__ int FindRows(const Args<T>& p, int query, int part, int* rows) {
 }
 
 template <typename T>
-__device__ const __forceinline__ T* RowOf(const T* kept, const T* fresh, int row, int64_t pitch, int64_t offset) {
+const __device__ __forceinline__ T* RowOf(const T* kept, const T* fresh, int row, int64_t pitch, int64_t offset) {
   return row < 0 ? fresh + ~row * pitch + offset : kept + row * pitch + offset;
 }
 

@@ -128,20 +128,20 @@ class Chunk {
       const SummaryLayout& layout, const Slice& slice, int32_t first, const A* g, const A* beta_of, int64_t pitch) {
     begin = first;
     rows = std::min(kChunkRows, slice.rows - first);
-    A sum{};
+    double sum = 0.0;
     for (int32_t i = 0; i < rows; ++i) {
       padding[i] = layout.IsPadding(slice.sequence, slice.first + first + i);
       start[i] = slice.DocumentStart(layout, first + i);
-      sum = i > 0 && start[i] != start[i - 1] ? A{} : sum;  // so that no document's rounding depends on another
-      sum += padding[i] ? A{} : g[i * pitch];
+      sum = i > 0 && start[i] != start[i - 1] ? 0.0 : sum;  // so that no document's rounding depends on another
+      sum += padding[i] ? 0.0 : static_cast<double>(g[i * pitch]);
       b[i] = sum;
       beta[i] = padding[i] ? A{} : beta_of[i * pitch];
     }
     for (int32_t i = 0; i < rows; ++i) {
-      from_state[i] = Sees(i) ? Exp(b[i]) : A{};
-      to_state[i] = start[i] == start[rows - 1] ? Exp(b[rows - 1] - b[i]) : A{};
+      from_state[i] = Sees(i) ? Exp(static_cast<A>(b[i])) : A{};
+      to_state[i] = start[i] == start[rows - 1] ? Exp(static_cast<A>(b[rows - 1] - b[i])) : A{};
     }
-    state_kept = Sees(rows - 1) ? Exp(b[rows - 1]) : A{};
+    state_kept = Sees(rows - 1) ? Exp(static_cast<A>(b[rows - 1])) : A{};
   }
 
   // Whether row i's document began before the chunk.
@@ -214,7 +214,7 @@ class Chunk {
       const int32_t end = diagonal ? i + 1 : i;
       A* row = x + int64_t{i} * rows;
       for (int32_t j = 0; j < end; ++j) {
-        row[j] *= start[j] == start[i] ? factor * Exp(b[i] - b[j]) : A{};
+        row[j] *= start[j] == start[i] ? factor * Exp(static_cast<A>(b[i] - b[j])) : A{};
       }
       std::fill(row + end, row + rows, A{});
     }
@@ -226,7 +226,7 @@ class Chunk {
   int32_t rows = 0;
   bool padding[kChunkRows];
   int32_t start[kChunkRows];  // of the row's document, in rows of the slice
-  A b[kChunkRows];
+  double b[kChunkRows];       // in double: differences of large sums are what counts
   A beta[kChunkRows];
   A from_state[kChunkRows];  // e^b, or 0 where the row's document began in the chunk
   A to_state[kChunkRows];    // e^(b_last - b), or 0 where the row's document is not the last one

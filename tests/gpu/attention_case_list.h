@@ -45,6 +45,12 @@ inline AttentionCase TextOnly(AttentionCase c) {
   return c;
 }
 
+// With the values of heads that are made of latents.
+inline AttentionCase OfLatents(AttentionCase c) {
+  c.value_dim = 128;
+  return c;
+}
+
 template <typename Length>
 AttentionCase Packed(AttentionCase c, Length length) {
   c.layout.live_chunks = c.window.summaries ? LiveChunks(c.layout.chunks(), c.window.chunks) : c.layout.live_chunks;

@@ -35,11 +35,6 @@ inline bool TakesLatents(const AttentionCase& c, DType dtype) {
   return dtype == DType::kBF16 && c.dim == 192 && c.ValueDim() == 128;
 }
 
-// The path of the backward pass, which wgmma does not have for latents.
-inline AttentionPath BackwardPath(AttentionPath path, const AttentionCase& c, DType dtype) {
-  return path == AttentionPath::kWgmma && TakesLatents(c, dtype) ? AttentionPath::kMma : path;
-}
-
 // cuDNN does full layers without documents, from 128 tokens on, and of a part of a sequence only its beginning.
 inline bool Supports(AttentionPath path, const AttentionCase& c, DType dtype) {
   const bool full = c.window.chunks == AttentionWindow::kUnlimited && c.window.tokens == AttentionWindow::kUnlimited;
@@ -171,8 +166,7 @@ class AttentionGpu : public GpuTest, public ::testing::WithParamInterface<PathNa
       AttentionForwardArgs forward = run.Forward(c, &device());
       AttentionBackwardArgs backward = run.Backward(c, &device());
       forward.layout = backward.layout = layout;
-      forward.path = path;
-      backward.path = BackwardPath(path, c, inputs.q.dtype());
+      forward.path = backward.path = path;
       AttentionForward(forward, stream());
       AttentionBackward(backward, stream());
       for (Tensor* x : {&run.out, &run.lse, &run.dq, &run.dk, &run.dv}) {

@@ -28,9 +28,7 @@ TEST(CapabilityTest, OfNoGpuAtAll) {
   const Device nowhere{DeviceKind::kCuda, GpuCount() + 1000};
   EXPECT_EQ(cuda::CapabilityOf(nowhere).major, 9);
   EXPECT_EQ(cuda::CapabilityOf(nowhere).compiled, 90);
-  const auto supports = [&](DType dtype) {
-    return cuda_attention::wgmma::Supports(dtype, {128, 128}, cuda_attention::Pass::kForward, nowhere);
-  };
+  const auto supports = [&](DType dtype) { return cuda_attention::wgmma::Supports(dtype, {128, 128}, nowhere); };
   EXPECT_TRUE(supports(DType::kBF16));
   EXPECT_FALSE(supports(DType::kF32));
 }

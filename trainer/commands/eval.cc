@@ -119,18 +119,12 @@ nlohmann::ordered_json JsonOf(const Measured& measured) {
   return json;
 }
 
-void WriteJson(File& file,
-               const EvalSources& opened,
-               const std::vector<Measured>& measured,
-               const std::optional<int64_t>& kv_bytes) {
+void WriteJson(File& file, const EvalSources& opened, const std::vector<Measured>& measured) {
   nlohmann::ordered_json json = JsonOf(Together(measured));
   for (size_t i = 0; measured.size() > 1 && i < measured.size(); ++i) {
     nlohmann::ordered_json source = {{"name", opened.sources[i].name}};
     source.update(JsonOf(measured[i]));
     json["sources"].push_back(std::move(source));
-  }
-  if (kv_bytes) {
-    json["kv_bytes"] = *kv_bytes;
   }
   const std::string text = json.dump(2) + "\n";
   file.Write(text.data(), static_cast<int64_t>(text.size()));
@@ -163,7 +157,7 @@ void Eval(const EvalOptions& options) {
         "as decoding holds it, in {}: {}\n", NameOf(*loaded.config().training.precision), FormatBytes(*kv_bytes));
   }
   if (json.has_value()) {
-    WriteJson(*json, opened, measured, kv_bytes);
+    WriteJson(*json, opened, measured);
   }
 }
 

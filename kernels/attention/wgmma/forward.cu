@@ -13,6 +13,8 @@ namespace {
 template <int kHeadDim, int kValueDim>
 using ForwardShared = SharedMemory<kHeadDim, kValueDim, 1, kHeadDim <= 128 ? 2 : 1, 2, 2>;
 
+static_assert(sizeof(ForwardShared<192, 128>) <= 227 * 1024, "all that a block of Hopper has");
+
 // Of this thread's two rows: what exponentials are relative to, and the sum of this thread's exponentials.
 struct RowState {
   float max[2];
@@ -430,9 +432,9 @@ void Launch(const AttentionForwardArgs& args, const Stream& stream) {
 
 }  // namespace
 
-bool Supports(DType dtype, const HeadDims& dims, Pass pass, const Device& device) {
+bool Supports(DType dtype, const HeadDims& dims, const Device& device) {
   const cuda::Capability capability = cuda::CapabilityOf(device);
-  return dtype == DType::kBF16 && TakesHeads(dims, pass) && capability.major == 9 && capability.compiled >= 90;
+  return dtype == DType::kBF16 && TakesHeads(dims) && capability.major == 9 && capability.compiled >= 90;
 }
 
 void ForwardText(const AttentionForwardArgs& args, const Stream& stream) {

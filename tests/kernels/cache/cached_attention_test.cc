@@ -35,7 +35,7 @@ std::vector<Spans> SpanCases() {
 }
 
 struct Problem {
-  Problem(const Case& shape, const Spans& spans, DType dtype, Allocator& memory) : shape(shape), spans(spans) {
+  Problem(const Case& of, const Spans& kept, DType dtype, Allocator& memory) : shape(of), spans(kept) {
     const auto n = static_cast<int64_t>(spans.of.size());
     q = Normal("q", {n, shape.heads, shape.e}, dtype, memory);
     k = Normal("k", {spans.kept_rows, shape.key_heads, shape.e}, dtype, memory);
