@@ -135,11 +135,18 @@ struct Part {
         Fragment<2> right;
         right.Set<kTerms>(0, b(k, column + 8 * n));
         right.Set<kTerms>(1, b(k + 4, column + 8 * n));
-        if constexpr (kTerms == 3) {
-          MultiplyAddTf32(c[n], left.low, right.high);
-          MultiplyAddTf32(c[n], left.high, right.low);
+        if constexpr (kTerms == 1) {
+          MultiplyAddTf32(c[n], left.high, right.high);
+        } else {  // apart from the sum, for a tensor core drops last bits where it should round
+          float step[4] = {0.0F, 0.0F, 0.0F, 0.0F};
+          MultiplyAddTf32(step, left.low, right.high);
+          MultiplyAddTf32(step, left.high, right.low);
+          MultiplyAddTf32(step, left.high, right.high);
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            c[n][i] += step[i];
+          }
         }
-        MultiplyAddTf32(c[n], left.high, right.high);
       }
     }
   }
