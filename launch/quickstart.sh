@@ -50,6 +50,7 @@ done
 config=configs/train/quickstart.yaml
 ksa=${KSA:-build/release/trainer/ksa}
 corpus=$output/corpus/quickstart
+tokenizer=$corpus.model
 run=$output/quickstart
 control_run=$output/quickstart_control
 
@@ -104,8 +105,9 @@ make_corpus() {
   if [ -d "$corpus" ]; then  # the folder appears when it is complete, or not at all
     echo "$corpus is there, and used again"
   else
-    rm -f "$corpus.inspect.txt"
-    "$ksa" data tokenize --input "$text" --output "$corpus" --tokenizer byte --documents "$documents" \
+    rm -f "$corpus.inspect.txt" "$tokenizer"
+    "$ksa" data train-tokenizer --input "$text" --output "$tokenizer" --vocab-size 2048 --invalid-utf8 replace
+    "$ksa" data tokenize --input "$text" --output "$corpus" --tokenizer "$tokenizer" --documents "$documents" \
       --validation-fraction 0.05 --invalid-utf8 replace
   fi
   if [ ! -f "$corpus.inspect.txt" ]; then
@@ -186,7 +188,7 @@ if $control; then
   files+=("$control_run.eval.txt")
   "$ksa" eval "$control_run" --data "$corpus/validation" >"$control_run.eval.txt"
 fi
-echo "loss on held-out text, nats a byte:"
+echo "loss on held-out text, nats a token:"
 inspect=$corpus.inspect.txt
 awk -v bigram="$(number "$inspect" bigram)" -v ngram="$(number "$inspect" 4-gram)" \
   -v loss="$(number "$run.eval.txt" loss)" -v none="$($control && number "$control_run.eval.txt" loss)" 'BEGIN {

@@ -23,6 +23,7 @@
 #include "trainer/commands/compare.h"
 #include "trainer/commands/completion.h"
 #include "trainer/commands/data_commands.h"
+#include "trainer/commands/doctor.h"
 #include "trainer/commands/eval.h"
 #include "trainer/commands/generate.h"
 #include "trainer/commands/plan.h"
@@ -76,12 +77,13 @@ ksa::CommandResult Run(int argc, char** argv, ksa::Invocation& invocation) {
   ksa::AddCompareCommand(app);
   ksa::AddCkptCommand(app);
   ksa::AddBenchCommand(app);
+  ksa::AddDoctorCommand(app, result);
   ksa::AddCompletionCommand(app);
   ksa::AddColorOption(app, invocation.color);
   ksa::GroupCommands(app, "Before training", {"data", "check", "plan"});
   ksa::GroupCommands(app, "Training", {"train", "ablate"});
   ksa::GroupCommands(app, "Results", {"eval", "generate", "compare", "ckpt"});
-  ksa::GroupCommands(app, "This machine", {"bench", "completion"});
+  ksa::GroupCommands(app, "This machine", {"doctor", "bench", "completion"});
   app.footer(kFirstSteps);
   ksa::ParseCommandLine(app, ksa::ArgumentsOf(argc, argv));
   return result;

@@ -1,7 +1,7 @@
 // Softmax attention on segregated rows, for every layer kind: ksa, full, swa and sca differ in `window` alone.
 //
 // Shapes: h query heads, g key/value heads (query head i reads key/value head i / (h/g)), e head dim of queries and
-// keys, c of values, which on the CPU may differ. Softmax is over all visible keys together, scale 1/sqrt(e) unless
+// keys, c of values. Softmax is over all visible keys together, scale 1/sqrt(e) unless
 // said otherwise.
 //
 // Rows are numbered as in SummaryLayout; nk and nq depend on which of them a call holds. k and v hold all rows of the
@@ -36,10 +36,10 @@ namespace ksa {
 // (kInternal). For benchmarks and tests; the CPU has one and takes kAuto only.
 enum class AttentionPath : int {
   kAuto,
-  kPlain,  // any head dim up to 1024, fp32 and bf16
-  kMma,    // sm_80: mma.sync and cp.async; bf16, head dim 64 and 128
-  kWgmma,  // sm_90a: wgmma and TMA; bf16, head dim 64 and 128
-  kCudnn,  // full causal layers without documents; text queries by cuDNN
+  kPlain,  // any head dims up to 1024, fp32 and bf16
+  kMma,    // sm_80: mma.sync and cp.async; bf16, head dim 64 and 128, or keys of 192 with values of 128
+  kWgmma,  // sm_90a: wgmma and TMA; bf16, head dim 64 and 128, or keys of 192 with values of 128
+  kCudnn,  // full causal layers without documents; text queries by cuDNN; also keys of 192 with values of 128
 };
 
 // Whether this program holds the path. Which calls it can do, and on which GPU, is another question.

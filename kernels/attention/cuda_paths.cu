@@ -53,18 +53,23 @@ bool CudnnSupports(const AttentionBackwardArgs& args, const Stream& stream) {
 template <typename Args>
 std::string_view Refusal(AttentionPath path, const Args& args, const Stream& stream) {
   const DType dtype = args.q.dtype;
-  const int64_t head_dim = args.q.shape[2];
+  const HeadDims dims = HeadDimsOf(args);
   switch (path) {
     case AttentionPath::kCudnn:
       return CudnnSupports(args, stream)
                  ? ""
-                 : "it needs cuDNN, bf16, head dim 64 or 128, and a full layer without documents";
+                 : "it needs cuDNN, bf16, head dim 64 or 128 (or keys of 192 and values of 128), the scale of the head "
+                   "dim, and a full layer without documents";
     case AttentionPath::kWgmma:
-      return wgmma::Supports(dtype, head_dim, args.q.device)
+      return wgmma::Supports(dtype, dims, args.q.device)
                  ? ""
-                 : "it needs bf16, head dim 64 or 128, and a GPU of compute capability 9.0";
+                 : "it needs bf16, head dim 64 or 128 or keys of 192 and values of 128, and a GPU of compute "
+                   "capability 9.0";
     case AttentionPath::kMma:
-      return mma::Supports(dtype, head_dim) ? "" : "it needs bf16 and head dim 64 or 128";
+      return mma::Supports(dtype, dims, args.q.device) ? ""
+                                                       : "it needs bf16 and head dim 64 or 128, or keys of 192 and "
+                                                         "values of 128 and a GPU with the shared memory "
+                                                         "for them";
     case AttentionPath::kPlain:
     case AttentionPath::kAuto:
       break;
@@ -78,11 +83,18 @@ void CheckType(const TensorView& q) {
             ksa::NameOf(q.dtype));
 }
 
+// Whether kAuto may take a path.
+template <typename Args>
+bool IsCandidate(AttentionPath path, const Args& args, const Stream& stream) {
+  return Refusal(path, args, stream).empty() &&
+         (path != AttentionPath::kWgmma || wgmma::TakesByItself(HeadDimsOf(args), kPassOf<Args>));
+}
+
 // The fastest path of our own that can do the call.
 template <typename Args>
 AttentionPath ChooseOwn(const Args& args, const Stream& stream) {
   for (const AttentionPath path : kFastestFirst) {
-    if (path != AttentionPath::kCudnn && Refusal(path, args, stream).empty()) {
+    if (path != AttentionPath::kCudnn && IsCandidate(path, args, stream)) {
       return path;
     }
   }
@@ -106,7 +118,7 @@ AttentionPath Choose(const Args& args, const Stream& stream) {
     return AttentionPath::kCudnn;
   }
   for (const AttentionPath path : kFastestFirst) {
-    if (Refusal(path, args, stream).empty()) {
+    if (IsCandidate(path, args, stream)) {
       return path;
     }
   }

@@ -14,6 +14,7 @@
 #include <string>
 
 #include "kernels/attention/attention.h"
+#include "kernels/attention/problem.h"
 
 namespace ksa::cuda_attention {
 
@@ -29,21 +30,22 @@ void BackwardKeys(const AttentionBackwardArgs& args, const TensorView& delta, co
 }  // namespace plain
 
 namespace mma {
-[[nodiscard]] bool Supports(DType dtype, int64_t head_dim);
+[[nodiscard]] bool Supports(DType dtype, const HeadDims& dims, const Device& device);
 void ForwardText(const AttentionForwardArgs& args, const Stream& stream);
 void BackwardQueries(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream);
 void BackwardKeys(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream);
 }  // namespace mma
 
 namespace wgmma {
-[[nodiscard]] bool Supports(DType dtype, int64_t head_dim, const Device& device);
+[[nodiscard]] bool Supports(DType dtype, const HeadDims& dims, const Device& device);
 void ForwardText(const AttentionForwardArgs& args, const Stream& stream);
 void BackwardQueries(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream);
 // `scratch` gives partial sums where a long row of queries is split (fixed order of additions).
 void BackwardKeys(const AttentionBackwardArgs& args, const TensorView& delta, Allocator& scratch, const Stream& stream);
 }  // namespace wgmma
 
-// Text that sees all text before it, without documents and summaries; bf16, head dim 64 and 128, at least 128 tokens.
+// Text that sees all text before it, without documents and summaries; bf16, head dims 64, 128, and 192 with values of
+// 128, at least 128 tokens.
 // Supports is false in a build without cuDNN. The deterministic backward needs memory for all pairs of a head (see
 // there) and is refused where that is too much.
 //
@@ -66,7 +68,7 @@ void RefuseNewPlans(const Stream& stream);
 [[nodiscard]] size_t PlansOf(const Stream& stream);
 }  // namespace cudnn
 
-// delta [nq, h] fp32: the sum over e of dout · out.
+// delta [nq, h] fp32: the sum over c of dout · out.
 void OutputDelta(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream);
 
 void SummaryForward(const AttentionForwardArgs& args, const Stream& stream);

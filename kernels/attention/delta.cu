@@ -62,8 +62,8 @@ cuda::LaunchShape Blocks(int64_t items, int64_t per_block, dim3 block) {
 
 void OutputDelta(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream) {
   const int64_t count = delta.size();
-  const auto dim = static_cast<int>(args.q.shape[2]);
-  if (IsRowOfVectors(args.q)) {
+  const auto dim = static_cast<int>(args.dout.shape[2]);
+  if (IsRowOfVectors(args.dout)) {
     cuda::Launch("OutputDeltaKernel",
                  stream,
                  Blocks(count * dim / 8, 256 * kDeltas, dim3(256)),

@@ -7,9 +7,11 @@
 namespace ksa::dry_attention {
 namespace {
 
+using cuda_attention::HeadDimsOf;
 using cuda_attention::cudnn::PartOf;
 using cuda_attention::cudnn::Problem;
 using cuda_attention::cudnn::ProblemOf;
+using cuda_attention::wgmma::TakesByItself;
 
 void CheckPath(AttentionPath path) {
   KSA_CHECK(path == AttentionPath::kAuto,
@@ -20,9 +22,10 @@ Tensor Workspace(const Problem& problem, Allocator& scratch) {
   return Tensor::Empty({(WorkspaceBound(problem) + 3) / 4}, DType::kI32, scratch);
 }
 
-// Types and sizes that both the Hopper kernels and cuDNN are made for.
-bool HasFastKernels(const TensorView& q) {
-  return q.dtype == DType::kBF16 && (q.shape[2] == 64 || q.shape[2] == 128);
+// Types and sizes that the Hopper kernels are made for.
+template <typename Args>
+bool HasFastKernels(const Args& args) {
+  return args.q.dtype == DType::kBF16 && TakesByItself(HeadDimsOf(args), cuda_attention::kPassOf<Args>);
 }
 
 }  // namespace
@@ -31,7 +34,7 @@ bool HasFastKernels(const TensorView& q) {
 // for our own kernels, of which forward takes none.
 void Forward(const AttentionForwardArgs& args, Allocator& scratch, const Stream& /*stream*/) {
   CheckPath(args.path);
-  if (args.text_queries && args.q.shape[2] == 64 && cuda_attention::cudnn::Takes(args)) {
+  if (args.text_queries && (args.q.shape[2] == 64 || !HasFastKernels(args)) && cuda_attention::cudnn::Takes(args)) {
     static_cast<void>(Workspace(ProblemOf(args), scratch));
   }
 }
@@ -41,14 +44,15 @@ void Backward(const AttentionBackwardArgs& args, Allocator& scratch, const Strea
   if (args.q.rows() == 0) {
     return;
   }
-  if (args.text_queries && !stream.deterministic && cuda_attention::cudnn::Takes(args, false)) {
-    static_cast<void>(Workspace(PartOf(ProblemOf(args, false)), scratch));
+  const bool first = !stream.deterministic || !HasFastKernels(args);  // before our own
+  if (args.text_queries && first && cuda_attention::cudnn::Takes(args, stream.deterministic)) {
+    static_cast<void>(Workspace(PartOf(ProblemOf(args, stream.deterministic)), scratch));
     if (args.k.rows() != args.layout.text_rows()) {
       static_cast<void>(Tensor::Empty(args.lse.shape, DType::kF32, scratch));
     }
   }
   const Tensor delta = Tensor::Empty(args.lse.shape, DType::kF32, scratch);
-  if (args.text_queries && HasFastKernels(args.q)) {
+  if (args.text_queries && HasFastKernels(args)) {
     static_cast<void>(cuda_attention::wgmma::TakeKeyScratch(cuda_attention::wgmma::MakeKeyWork(args), scratch));
   }
 }

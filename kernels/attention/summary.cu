@@ -347,7 +347,7 @@ void SummaryForward(const AttentionForwardArgs& args, const Stream& stream) {
   if (!HasSummaryQueries(args)) {
     return;
   }
-  if (!IsRowOfVectors(args.q)) {
+  if (!AreRowsOfVectors(args.q, args.v)) {
     plain::ForwardRows(args, args.layout.text_rows(), args.layout.summary_rows(), stream);
     return;
   }
@@ -364,7 +364,7 @@ void SummaryBackwardQueries(const AttentionBackwardArgs& args, const TensorView&
   if (!HasSummaryQueries(args)) {
     return;
   }
-  if (!IsRowOfVectors(args.q)) {
+  if (!AreRowsOfVectors(args.q, args.v)) {
     plain::BackwardQueryRows(args, delta, args.layout.text_rows(), args.layout.summary_rows(), stream);
     return;
   }
@@ -379,7 +379,7 @@ void SummaryAddToKeys(const AttentionBackwardArgs& args, const TensorView& delta
   KSA_CHECK(
       !args.window.summaries || LiveChunks(args.layout.first_chunk + args.layout.chunks(), args.window.chunks) == 0,
       "attention: summary keys that text sees get their gradients from BackwardKeys");
-  if (!HasSummaryQueries(args) || !IsRowOfVectors(args.q)) {
+  if (!HasSummaryQueries(args) || !AreRowsOfVectors(args.q, args.v)) {
     plain::AddSummaryQueriesToKeys(args, delta, stream);
     return;
   }
@@ -391,7 +391,7 @@ void SummaryAddToKeys(const AttentionBackwardArgs& args, const TensorView& delta
 }
 
 void SummaryBackwardKeys(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream) {
-  const bool by_vectors = IsRowOfVectors(args.q);
+  const bool by_vectors = AreRowsOfVectors(args.q, args.v);
   const SummaryLayout& layout = args.layout;
   const int64_t live =
       by_vectors ? std::min<int64_t>(int64_t{layout.live_chunks} * layout.chunk_size, layout.text_tokens) : 0;

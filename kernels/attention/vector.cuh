@@ -10,9 +10,14 @@
 
 namespace ksa::cuda_attention {
 
-// Whether there are kernels for rows like these of q [nq, h, e].
-[[nodiscard]] inline bool IsRowOfVectors(const TensorView& q) {
-  return q.dtype == DType::kBF16 && (q.shape[2] == 64 || q.shape[2] == 128);
+// Whether there are kernels for rows like these of x [n, h, e].
+[[nodiscard]] inline bool IsRowOfVectors(const TensorView& x) {
+  return x.dtype == DType::kBF16 && (x.shape[2] == 64 || x.shape[2] == 128);
+}
+
+// The same for queries q [nq, h, e] with values v [nk, g, c].
+[[nodiscard]] inline bool AreRowsOfVectors(const TensorView& q, const TensorView& v) {
+  return IsRowOfVectors(q) && v.shape[2] == q.shape[2];
 }
 
 // `at` is a multiple of 16 bytes.

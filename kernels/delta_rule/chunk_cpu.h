@@ -1,7 +1,8 @@
 // One chunk of rows of the gated delta rule, for one value head, in the accumulation type. Internal to the family.
 //
-// Letters, of a chunk of r rows with the state S0 that comes in and S1 that leaves: b the running sum of g, D[i][j] the
-// decay e^(b_i - b_j) from row j to row i of its document, N the writes u, P = tril(Q K^T) * D, C = stril(K K^T) * D:
+// Letters, of a chunk of r rows with the state S0 that comes in and S1 that leaves: b the running sum of g within a
+// document, D[i][j] the decay e^(b_i - b_j) from row j to row i of its document, N the writes u, P = tril(Q K^T) * D,
+// C = stril(K K^T) * D:
 //
 //   E = V - e^b K S0 - C N,  N = beta E      (row by row: C is strictly lower triangular)
 //   O = e^b Q S0 + P N                       S1 = e^(b_last) S0 + (e^(b_last - b) K)^T N
@@ -17,10 +18,12 @@
 #include "kernels/core/summary_layout.h"
 #include "kernels/core/vector_math.h"
 #include "kernels/delta_rule/gated_delta_rule.h"
+#include "kernels/delta_rule/slice.h"
 
 namespace ksa::cpu::delta_rule {
 
-inline constexpr int32_t kChunkRows = 64;
+using ksa::delta_rule::kChunkRows;
+using ksa::delta_rule::Slice;
 
 // A matrix as rows and columns lie in memory.
 template <typename A>
@@ -95,33 +98,6 @@ void ScaleRows(int64_t rows, int64_t columns, const A* factor, A* to) {
   }
 }
 
-// A run of rows of one sequence.
-struct Slice {
-  int32_t sequence = 0;
-  int32_t first = 0;  // text row of the sequence, as numbered here
-  int32_t rows = 0;
-  int32_t origin = 0;  // the sequence's number of that row
-  int64_t row = 0;     // of the matrix
-
-  Slice(const SummaryLayout& layout, int64_t index) {
-    const bool two = SlicesOfSequence(layout) == 2;
-    const int32_t cut = two ? layout.run_chunks * layout.chunk_size : layout.text_tokens;
-    const bool second = two && index % 2 == 1;
-    sequence = static_cast<int32_t>(two ? index / 2 : index);
-    first = second ? cut : 0;
-    rows = second ? layout.text_tokens - cut : cut;
-    origin = layout.TokenAt(first);
-    row = layout.TextRow(sequence, first);
-  }
-
-  [[nodiscard]] int32_t chunks() const { return (rows + kChunkRows - 1) / kChunkRows; }
-
-  // The row of the slice with which the document of row i begins; negative: before the slice.
-  [[nodiscard]] int32_t DocumentStart(const SummaryLayout& layout, int32_t i) const {
-    return layout.DocumentChunk(sequence, layout.ChunkOfText(first + i)) * layout.chunk_size - origin;
-  }
-};
-
 template <typename A>
 class Chunk {
  public:
@@ -152,19 +128,20 @@ class Chunk {
       const SummaryLayout& layout, const Slice& slice, int32_t first, const A* g, const A* beta_of, int64_t pitch) {
     begin = first;
     rows = std::min(kChunkRows, slice.rows - first);
-    A sum{};
+    double sum = 0.0;
     for (int32_t i = 0; i < rows; ++i) {
       padding[i] = layout.IsPadding(slice.sequence, slice.first + first + i);
       start[i] = slice.DocumentStart(layout, first + i);
-      sum += padding[i] ? A{} : g[i * pitch];
+      sum = i > 0 && start[i] != start[i - 1] ? 0.0 : sum;  // so that no document's rounding depends on another
+      sum += padding[i] ? 0.0 : static_cast<double>(g[i * pitch]);
       b[i] = sum;
       beta[i] = padding[i] ? A{} : beta_of[i * pitch];
     }
     for (int32_t i = 0; i < rows; ++i) {
-      from_state[i] = Sees(i) ? Exp(b[i]) : A{};
-      to_state[i] = start[i] == start[rows - 1] ? Exp(b[rows - 1] - b[i]) : A{};
+      from_state[i] = Sees(i) ? Exp(static_cast<A>(b[i])) : A{};
+      to_state[i] = start[i] == start[rows - 1] ? Exp(static_cast<A>(b[rows - 1] - b[i])) : A{};
     }
-    state_kept = Sees(rows - 1) ? Exp(b[rows - 1]) : A{};
+    state_kept = Sees(rows - 1) ? Exp(static_cast<A>(b[rows - 1])) : A{};
   }
 
   // Whether row i's document began before the chunk.
@@ -237,7 +214,7 @@ class Chunk {
       const int32_t end = diagonal ? i + 1 : i;
       A* row = x + int64_t{i} * rows;
       for (int32_t j = 0; j < end; ++j) {
-        row[j] *= start[j] == start[i] ? factor * Exp(b[i] - b[j]) : A{};
+        row[j] *= start[j] == start[i] ? factor * Exp(static_cast<A>(b[i] - b[j])) : A{};
       }
       std::fill(row + end, row + rows, A{});
     }
@@ -249,7 +226,7 @@ class Chunk {
   int32_t rows = 0;
   bool padding[kChunkRows];
   int32_t start[kChunkRows];  // of the row's document, in rows of the slice
-  A b[kChunkRows];
+  double b[kChunkRows];       // in double: differences of large sums are what counts
   A beta[kChunkRows];
   A from_state[kChunkRows];  // e^b, or 0 where the row's document began in the chunk
   A to_state[kChunkRows];    // e^(b_last - b), or 0 where the row's document is not the last one

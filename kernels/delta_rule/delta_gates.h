@@ -7,6 +7,7 @@
 // Shapes: n rows, h value heads. All arithmetic, g and beta in the accumulation type.
 #pragma once
 
+#include "kernels/core/allocator.h"
 #include "kernels/core/device.h"
 #include "kernels/core/tensor.h"
 
@@ -38,6 +39,7 @@ struct DeltaGatesBackwardArgs {
   double most = 1.0;
   bool accumulate_a_log = true;  // add to da_log, or write it
   bool accumulate_dt_bias = true;
+  Allocator* allocator = nullptr;  // of scratch, which a GPU needs
 };
 
 void DeltaGatesBackward(const DeltaGatesBackwardArgs& args, const Stream& stream);

@@ -5,6 +5,7 @@
 #include "kernels/core/op.h"
 #include "kernels/core/tensor_work.h"
 #include "kernels/delta_rule/delta_gates.h"
+#include "kernels/delta_rule/delta_rows_scratch.h"
 #include "kernels/delta_rule/delta_rule_backends.h"
 #include "kernels/delta_rule/gated_norm.h"
 #include "kernels/delta_rule/l2_norm.h"
@@ -12,13 +13,14 @@
 namespace ksa {
 namespace {
 
-// Runs call(element) on the CPU.
-template <typename Call>
-void RunOnCpu(const char* op,
-              const TensorView& x,
-              std::initializer_list<TensorView> moved,
-              const Stream& stream,
-              const Call& call) {
+// Runs on_gpu() on a GPU, and call(element) on the CPU.
+template <typename Gpu, typename Call>
+void Run(const char* op,
+         const TensorView& x,
+         std::initializer_list<TensorView> moved,
+         const Stream& stream,
+         const Gpu& on_gpu,
+         const Call& call) {
   RunOp(
       op,
       stream,
@@ -26,7 +28,7 @@ void RunOnCpu(const char* op,
       [&] { return MovedBy(WorkKind::kRows, moved); },
       [&] {
         if (!stream.device.IsCpu()) {
-          KSA_CUDA_OR_FAIL(op, stream, FailDevice(op, stream.device));
+          on_gpu();
           return;
         }
         DispatchFloating(x.dtype, call);
@@ -67,7 +69,8 @@ void L2NormForward(const L2NormForwardArgs& args, const Stream& stream) {
   const ArgumentCheck check("L2NormForward", stream);
   CheckHeads(check, args.x);
   check.Tensor("y", args.y, args.x.dtype, args.x.shape);
-  RunOnCpu("L2NormForward", args.x, {args.x, args.y}, stream, [&](auto element) {
+  const auto on_gpu = [&] { KSA_CUDA_OR_FAIL("L2NormForward", stream, cuda::L2NormForward(args, stream)); };
+  Run("L2NormForward", args.x, {args.x, args.y}, stream, on_gpu, [&](auto element) {
     cpu::L2NormForward<decltype(element)>(args, stream);
   });
 }
@@ -77,7 +80,8 @@ void L2NormBackward(const L2NormBackwardArgs& args, const Stream& stream) {
   CheckHeads(check, args.x);
   check.Tensor("dy", args.dy, args.x.dtype, args.x.shape);
   check.Tensor("dx", args.dx, args.x.dtype, args.x.shape);
-  RunOnCpu("L2NormBackward", args.x, {args.x, args.dy, args.dx}, stream, [&](auto element) {
+  const auto on_gpu = [&] { KSA_CUDA_OR_FAIL("L2NormBackward", stream, cuda::L2NormBackward(args, stream)); };
+  Run("L2NormBackward", args.x, {args.x, args.dy, args.dx}, stream, on_gpu, [&](auto element) {
     cpu::L2NormBackward<decltype(element)>(args, stream);
   });
 }
@@ -87,7 +91,8 @@ void DeltaGatesForward(const DeltaGatesForwardArgs& args, const Stream& stream) 
   CheckGates(check, args);
   check.Tensor("g", args.g, AccumulationType(args.a.dtype), args.a.shape);
   check.Tensor("beta", args.beta, AccumulationType(args.a.dtype), args.a.shape);
-  RunOnCpu("DeltaGatesForward", args.a, {args.a, args.b, args.g, args.beta}, stream, [&](auto element) {
+  const auto on_gpu = [&] { KSA_CUDA_OR_FAIL("DeltaGatesForward", stream, cuda::DeltaGatesForward(args, stream)); };
+  Run("DeltaGatesForward", args.a, {args.a, args.b, args.g, args.beta}, stream, on_gpu, [&](auto element) {
     cpu::DeltaGatesForward<decltype(element)>(args, stream);
   });
 }
@@ -102,17 +107,26 @@ void DeltaGatesBackward(const DeltaGatesBackwardArgs& args, const Stream& stream
   check.Tensor("db", args.db, args.a.dtype, args.a.shape);
   check.Optional("da_log", args.da_log, exact, {args.a.cols()});
   check.Optional("ddt_bias", args.ddt_bias, exact, {args.a.cols()});
-  RunOnCpu(
-      "DeltaGatesBackward", args.a, {args.a, args.b, args.dg, args.dbeta, args.da, args.db}, stream, [&](auto element) {
-        cpu::DeltaGatesBackward<decltype(element)>(args, stream);
-      });
+  const auto on_gpu = [&] {
+    if (stream.dry) {
+      static_cast<void>(DeltaGatesPartials(args));
+    }
+    KSA_CUDA_OR_FAIL("DeltaGatesBackward", stream, cuda::DeltaGatesBackward(args, stream));
+  };
+  Run("DeltaGatesBackward",
+      args.a,
+      {args.a, args.b, args.dg, args.dbeta, args.da, args.db},
+      stream,
+      on_gpu,
+      [&](auto element) { cpu::DeltaGatesBackward<decltype(element)>(args, stream); });
 }
 
 void GatedNormForward(const GatedNormForwardArgs& args, const Stream& stream) {
   const ArgumentCheck check("GatedNormForward", stream);
   CheckGatedNorm(check, args);
   check.Tensor("y", args.y, args.x.dtype, args.x.shape);
-  RunOnCpu("GatedNormForward", args.x, {args.x, args.z, args.y}, stream, [&](auto element) {
+  const auto on_gpu = [&] { KSA_CUDA_OR_FAIL("GatedNormForward", stream, cuda::GatedNormForward(args, stream)); };
+  Run("GatedNormForward", args.x, {args.x, args.z, args.y}, stream, on_gpu, [&](auto element) {
     cpu::GatedNormForward<decltype(element)>(args, stream);
   });
 }
@@ -124,7 +138,13 @@ void GatedNormBackward(const GatedNormBackwardArgs& args, const Stream& stream) 
   check.Tensor("dx", args.dx, args.x.dtype, args.x.shape);
   check.Tensor("dz", args.dz, args.x.dtype, args.x.shape);
   check.Optional("dweight", args.dweight, AccumulationType(args.x.dtype), {args.x.shape[2]});
-  RunOnCpu("GatedNormBackward", args.x, {args.x, args.z, args.dy, args.dx, args.dz}, stream, [&](auto element) {
+  const auto on_gpu = [&] {
+    if (stream.dry) {
+      static_cast<void>(GatedNormPartials(args));
+    }
+    KSA_CUDA_OR_FAIL("GatedNormBackward", stream, cuda::GatedNormBackward(args, stream));
+  };
+  Run("GatedNormBackward", args.x, {args.x, args.z, args.dy, args.dx, args.dz}, stream, on_gpu, [&](auto element) {
     cpu::GatedNormBackward<decltype(element)>(args, stream);
   });
 }

@@ -6,6 +6,22 @@
 #include "kernels/delta_rule/gated_norm.h"
 #include "kernels/delta_rule/l2_norm.h"
 
+// On a GPU, in fp32 and bf16.
+namespace ksa::cuda {
+
+void GatedDeltaRuleForward(const GatedDeltaRuleForwardArgs& args, const Stream& stream);
+void GatedDeltaRuleTransition(const GatedDeltaRuleTransitionArgs& args, const Stream& stream);
+void GatedDeltaRuleBackward(const GatedDeltaRuleBackwardArgs& args, const Stream& stream);
+void DeltaStateStep(const DeltaStateStepArgs& args, const Stream& stream);
+void L2NormForward(const L2NormForwardArgs& args, const Stream& stream);
+void L2NormBackward(const L2NormBackwardArgs& args, const Stream& stream);
+void DeltaGatesForward(const DeltaGatesForwardArgs& args, const Stream& stream);
+void DeltaGatesBackward(const DeltaGatesBackwardArgs& args, const Stream& stream);
+void GatedNormForward(const GatedNormForwardArgs& args, const Stream& stream);
+void GatedNormBackward(const GatedNormBackwardArgs& args, const Stream& stream);
+
+}  // namespace ksa::cuda
+
 // T: type of the activations. `scratch` lives on the CPU.
 namespace ksa::cpu {
 

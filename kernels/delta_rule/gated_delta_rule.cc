@@ -9,6 +9,7 @@
 #include "kernels/core/parallel.h"
 #include "kernels/core/tensor_work.h"
 #include "kernels/delta_rule/delta_rule_backends.h"
+#include "kernels/delta_rule/rule_scratch.h"
 
 namespace ksa {
 namespace {
@@ -51,12 +52,13 @@ OpWork WorkOf(const SummaryLayout& layout, const Shape& state, bool backward, st
   return work;
 }
 
-// Runs call(element, threads, scratch) on the CPU.
-template <typename Args, typename Work, typename Call>
-void RunOnCpu(const char* op, const Args& args, const Stream& stream, const Work& work, const Call& call) {
+// Runs on_gpu() on a GPU, and call(element, threads, scratch) on the CPU.
+template <typename Args, typename Work, typename Gpu, typename Call>
+void Run(
+    const char* op, const Args& args, const Stream& stream, const Work& work, const Gpu& on_gpu, const Call& call) {
   RunOp(op, stream, {args.k.shape, args.g.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
-      KSA_CUDA_OR_FAIL(op, stream, FailDevice(op, stream.device));
+      on_gpu();
       return;
     }
     HostAllocator own;
@@ -82,7 +84,13 @@ void GatedDeltaRuleForward(const GatedDeltaRuleForwardArgs& args, const Stream& 
     check.Tensor("out", args.out, dtype, values);
   }
   const auto work = [&] { return WorkOf(args.layout, state, false, {args.q, args.k, args.v, args.out}); };
-  RunOnCpu("GatedDeltaRuleForward", args, stream, work, [&](auto element, int threads, Allocator& scratch) {
+  const auto on_gpu = [&] {
+    if (stream.dry) {
+      static_cast<void>(delta_rule::ForwardScratch("GatedDeltaRuleForward", args, values[2], !args.out.empty()));
+    }
+    KSA_CUDA_OR_FAIL("GatedDeltaRuleForward", stream, cuda::GatedDeltaRuleForward(args, stream));
+  };
+  Run("GatedDeltaRuleForward", args, stream, work, on_gpu, [&](auto element, int threads, Allocator& scratch) {
     cpu::GatedDeltaRuleForward<decltype(element)>(args, threads, scratch);
   });
 }
@@ -92,7 +100,13 @@ void GatedDeltaRuleTransition(const GatedDeltaRuleTransitionArgs& args, const St
   CheckKeys(check, args);
   check.Tensor("transition", args.transition, AccumulationType(args.k.dtype), StateShape(args, args.k.shape[2]));
   const auto work = [&] { return WorkOf(args.layout, args.transition.shape, false, {args.k, args.transition}); };
-  RunOnCpu("GatedDeltaRuleTransition", args, stream, work, [&](auto element, int threads, Allocator& scratch) {
+  const auto on_gpu = [&] {
+    if (stream.dry) {
+      static_cast<void>(delta_rule::ForwardScratch("GatedDeltaRuleTransition", args, 0, false));
+    }
+    KSA_CUDA_OR_FAIL("GatedDeltaRuleTransition", stream, cuda::GatedDeltaRuleTransition(args, stream));
+  };
+  Run("GatedDeltaRuleTransition", args, stream, work, on_gpu, [&](auto element, int threads, Allocator& scratch) {
     cpu::GatedDeltaRuleTransition<decltype(element)>(args, threads, scratch);
   });
 }
@@ -121,7 +135,13 @@ void GatedDeltaRuleBackward(const GatedDeltaRuleBackwardArgs& args, const Stream
   const auto work = [&] {
     return WorkOf(args.layout, state, true, {args.q, args.k, args.v, args.dout, args.dq, args.dk, args.dv});
   };
-  RunOnCpu("GatedDeltaRuleBackward", args, stream, work, [&](auto element, int threads, Allocator& scratch) {
+  const auto on_gpu = [&] {
+    if (stream.dry) {
+      static_cast<void>(delta_rule::BackwardScratch(args));
+    }
+    KSA_CUDA_OR_FAIL("GatedDeltaRuleBackward", stream, cuda::GatedDeltaRuleBackward(args, stream));
+  };
+  Run("GatedDeltaRuleBackward", args, stream, work, on_gpu, [&](auto element, int threads, Allocator& scratch) {
     cpu::GatedDeltaRuleBackward<decltype(element)>(args, threads, scratch);
   });
 }
@@ -142,7 +162,7 @@ void DeltaStateStep(const DeltaStateStepArgs& args, const Stream& stream) {
   };
   RunOp("DeltaStateStep", stream, {state}, work, [&] {
     if (!stream.device.IsCpu()) {
-      KSA_CUDA_OR_FAIL("DeltaStateStep", stream, FailDevice("DeltaStateStep", stream.device));
+      KSA_CUDA_OR_FAIL("DeltaStateStep", stream, cuda::DeltaStateStep(args, stream));
       return;
     }
     DispatchAccumulator(dtype, [&](auto element) {

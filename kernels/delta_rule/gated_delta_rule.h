@@ -20,13 +20,14 @@
 
 #include "kernels/core/allocator.h"
 #include "kernels/core/device.h"
+#include "kernels/core/host_device.h"
 #include "kernels/core/summary_layout.h"
 #include "kernels/core/tensor.h"
 
 namespace ksa {
 
 // Of a sequence: one, or two where it is here in two runs, with a gap between them or not.
-[[nodiscard]] inline int32_t SlicesOfSequence(const SummaryLayout& layout) {
+[[nodiscard]] KSA_HOST_DEVICE inline int32_t SlicesOfSequence(const SummaryLayout& layout) {
   return layout.run_chunks < layout.chunks() ? 2 : 1;
 }
 

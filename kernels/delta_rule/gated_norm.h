@@ -3,6 +3,7 @@
 // Shapes: n rows, h heads, e head dim. One weight for all heads.
 #pragma once
 
+#include "kernels/core/allocator.h"
 #include "kernels/core/device.h"
 #include "kernels/core/tensor.h"
 
@@ -27,7 +28,8 @@ struct GatedNormBackwardArgs {
   TensorView dz;         // [n, h, e] out
   TensorView dweight{};  // [e] accumulation type, or empty: not wanted
   double eps = 1e-6;
-  bool accumulate = true;  // add to dweight, or write it
+  bool accumulate = true;          // add to dweight, or write it
+  Allocator* allocator = nullptr;  // of scratch, which a GPU needs
 };
 
 void GatedNormBackward(const GatedNormBackwardArgs& args, const Stream& stream);

@@ -66,7 +66,7 @@ __device__ inline void MultiplyAdd(float (&c)[4], const uint32_t (&a)[4], uint32
       : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b0), "r"(b1));
 }
 
-// A tile of rows of kDim bf16 elements in shared memory, kDim 64 or 128. Piece c (16 bytes) of row r lies where
+// A tile of rows of kDim bf16 elements in shared memory, kDim a multiple of 64. Piece c (16 bytes) of row r lies where
 // c ^ (r % 8) would without swizzling, so that eight rows' pieces c are in different banks.
 //
 // Fragments are addressed from a place that depends on the lane alone: a step along a row flips bits of it, whatever
@@ -76,7 +76,17 @@ struct SwizzledTile {
   static constexpr int kPieces = kDim / 8;
   static constexpr uint32_t kRowBytes = kDim * 2;
 
-  uint32_t base;  // shared address, a multiple of kRowBytes
+  uint32_t base;  // shared address, a multiple of kRowBytes and of 128
+
+  // `place` 16·step columns further along its row: bits are flipped among 64 columns, and where a row is no power of
+  // two long, blocks of 64 columns are added.
+  [[nodiscard]] static __device__ uint32_t Along(uint32_t place, int step) {
+    if constexpr ((kDim & (kDim - 1)) == 0) {
+      return place ^ static_cast<uint32_t>(32 * step);
+    } else {
+      return (place ^ static_cast<uint32_t>(32 * (step % 4))) + static_cast<uint32_t>(128 * (step / 4));
+    }
+  }
 
   [[nodiscard]] __device__ uint32_t Piece(int row, int piece) const {
     return base + static_cast<uint32_t>(row) * kRowBytes + static_cast<uint32_t>((piece ^ (row % 8)) * 16);
@@ -89,9 +99,7 @@ struct SwizzledTile {
   }
 
   // Fragment a of 16 rows and columns [16·step, 16·step + 16).
-  static __device__ void LoadA(uint32_t place, int step, uint32_t (&a)[4]) {
-    LoadMatrices(place ^ static_cast<uint32_t>(32 * step), a);
-  }
+  static __device__ void LoadA(uint32_t place, int step, uint32_t (&a)[4]) { LoadMatrices(Along(place, step), a); }
 
   [[nodiscard]] __device__ uint32_t PlaceTransposedB() const {
     const int lane = static_cast<int>(threadIdx.x) % 32;
@@ -101,7 +109,7 @@ struct SwizzledTile {
   // Fragments b of the transposed tile: its columns [row, row + 16), `row` a multiple of 16, and rows
   // [16·step, 16·step + 16). b[0], b[1] are of the first 8 columns.
   static __device__ void LoadTransposedB(uint32_t place, int row, int step, uint32_t (&b)[4]) {
-    LoadMatrices((place ^ static_cast<uint32_t>(32 * step)) + static_cast<uint32_t>(row) * kRowBytes, b);
+    LoadMatrices(Along(place, step) + static_cast<uint32_t>(row) * kRowBytes, b);
   }
 
   [[nodiscard]] __device__ uint32_t PlaceB() const {
@@ -112,8 +120,7 @@ struct SwizzledTile {
   // Fragments b of the tile as it is: rows [16·step, 16·step + 16), columns [column, column + 16), `column` a multiple
   // of 16. b[0], b[1] are of the first 8 columns.
   static __device__ void LoadB(uint32_t place, int step, int column, uint32_t (&b)[4]) {
-    LoadMatricesTransposed((place ^ static_cast<uint32_t>(2 * column)) + static_cast<uint32_t>(step) * 16 * kRowBytes,
-                           b);
+    LoadMatricesTransposed(Along(place, column / 16) + static_cast<uint32_t>(step) * 16 * kRowBytes, b);
   }
 };
 

@@ -100,20 +100,33 @@ __device__ __forceinline__ void TransposeQuad(uint32_t (&x)[4]) {
 #define KSA_WGMMA_D8(i)                                                                                 \
   "+f"(d[i]), "+f"(d[(i) + 1]), "+f"(d[(i) + 2]), "+f"(d[(i) + 3]), "+f"(d[(i) + 4]), "+f"(d[(i) + 5]), \
       "+f"(d[(i) + 6]), "+f"(d[(i) + 7])
+#define KSA_WGMMA_D16(i) KSA_WGMMA_D8(i), KSA_WGMMA_D8((i) + 8)
 #define KSA_WGMMA_D32(i) KSA_WGMMA_D8(i), KSA_WGMMA_D8((i) + 8), KSA_WGMMA_D8((i) + 16), KSA_WGMMA_D8((i) + 24)
+#define KSA_WGMMA_R0_15 "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15"
 #define KSA_WGMMA_R0_31                                                         \
   "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, " \
   "%17, %18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31"
 #define KSA_WGMMA_R32_63                                                                  \
   "%32, %33, %34, %35, %36, %37, %38, %39, %40, %41, %42, %43, %44, %45, %46, %47, %48, " \
   "%49, %50, %51, %52, %53, %54, %55, %56, %57, %58, %59, %60, %61, %62, %63"
+#define KSA_WGMMA_R64_95                                                                  \
+  "%64, %65, %66, %67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, " \
+  "%81, %82, %83, %84, %85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
 
 // d [64, N] = (accumulate ? d : 0) + A [64, 16] · B [16, N]; both operands in shared memory, by their descriptors. A's
 // depth runs along its rows with kTransposeA, B's with kTransposeB.
 template <int N, bool kTransposeB = false, bool kTransposeA = false>
 __device__ __forceinline__ void WgmmaSs(float (&d)[N / 2], uint64_t a, uint64_t b, bool accumulate) {
-  static_assert(N == 64 || N == 128);
-  if constexpr (N == 64) {
+  static_assert(N == 32 || N == 64 || N == 128);
+  if constexpr (N == 32) {
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %18, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n32k16.f32.bf16.bf16 {" KSA_WGMMA_R0_15
+        "}, "
+        "%16, %17, p, 1, 1, %19, %20;\n}\n"
+        : KSA_WGMMA_D16(0)
+        : "l"(a), "l"(b), "r"(static_cast<int32_t>(accumulate)), "n"(int{kTransposeA}), "n"(int{kTransposeB}));
+  } else if constexpr (N == 64) {
     asm volatile(
         "{\n.reg .pred p;\nsetp.ne.b32 p, %34, 0;\n"
         "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" KSA_WGMMA_R0_31
@@ -135,8 +148,23 @@ __device__ __forceinline__ void WgmmaSs(float (&d)[N / 2], uint64_t a, uint64_t 
 // The same with A in registers.
 template <int N, bool kTransposeB = false>
 __device__ __forceinline__ void WgmmaRs(float (&d)[N / 2], const uint32_t (&a)[4], uint64_t b, bool accumulate) {
-  static_assert(N == 64 || N == 128);
-  if constexpr (N == 64) {
+  static_assert(N == 64 || N == 128 || N == 192);
+  if constexpr (N == 192) {
+    asm volatile(
+        "{\n.reg .pred p;\nsetp.ne.b32 p, %101, 0;\n"
+        "wgmma.mma_async.sync.aligned.m64n192k16.f32.bf16.bf16 {" KSA_WGMMA_R0_31 ", " KSA_WGMMA_R32_63
+        ", " KSA_WGMMA_R64_95
+        "}, "
+        "{%96, %97, %98, %99}, %100, p, 1, 1, %102;\n}\n"
+        : KSA_WGMMA_D32(0), KSA_WGMMA_D32(32), KSA_WGMMA_D32(64)
+        : "r"(a[0]),
+          "r"(a[1]),
+          "r"(a[2]),
+          "r"(a[3]),
+          "l"(b),
+          "r"(static_cast<int32_t>(accumulate)),
+          "n"(int{kTransposeB}));
+  } else if constexpr (N == 64) {
     asm volatile(
         "{\n.reg .pred p;\nsetp.ne.b32 p, %37, 0;\n"
         "wgmma.mma_async.sync.aligned.m64n64k16.f32.bf16.bf16 {" KSA_WGMMA_R0_31
@@ -168,8 +196,11 @@ __device__ __forceinline__ void WgmmaRs(float (&d)[N / 2], const uint32_t (&a)[4
 }
 
 #undef KSA_WGMMA_D8
+#undef KSA_WGMMA_D16
 #undef KSA_WGMMA_D32
+#undef KSA_WGMMA_R0_15
 #undef KSA_WGMMA_R0_31
 #undef KSA_WGMMA_R32_63
+#undef KSA_WGMMA_R64_95
 
 }  // namespace ksa::device

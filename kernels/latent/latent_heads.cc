@@ -48,7 +48,7 @@ void RotateTails(const RotateTailsArgs& args, const Stream& stream) {
   const auto work = [&] { return MovedBy(WorkKind::kRows, {args.x, args.y}); };
   RunOp("RotateTails", stream, {args.x.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
-      KSA_CUDA_OR_FAIL("RotateTails", stream, FailDevice("RotateTails", stream.device));
+      KSA_CUDA_OR_FAIL("RotateTails", stream, cuda::RotateTails(args, stream));
       return;
     }
     DispatchFloating(args.x.dtype, [&](auto element) { cpu::RotateTails<decltype(element)>(args, stream); });
@@ -60,7 +60,7 @@ void LatentHeadsForward(const LatentHeadsForwardArgs& args, const Stream& stream
   const auto work = [&] { return MovedBy(WorkKind::kRows, {args.kv, args.rope, args.k, args.v}); };
   RunOp("LatentHeadsForward", stream, {args.k.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
-      KSA_CUDA_OR_FAIL("LatentHeadsForward", stream, FailDevice("LatentHeadsForward", stream.device));
+      KSA_CUDA_OR_FAIL("LatentHeadsForward", stream, cuda::LatentHeadsForward(args, stream));
       return;
     }
     DispatchFloating(args.k.dtype, [&](auto element) { cpu::LatentHeadsForward<decltype(element)>(args, stream); });
@@ -72,7 +72,7 @@ void LatentHeadsBackward(const LatentHeadsBackwardArgs& args, const Stream& stre
   const auto work = [&] { return MovedBy(WorkKind::kRows, {args.dk, args.dv, args.dkv, args.drope}); };
   RunOp("LatentHeadsBackward", stream, {args.dk.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
-      KSA_CUDA_OR_FAIL("LatentHeadsBackward", stream, FailDevice("LatentHeadsBackward", stream.device));
+      KSA_CUDA_OR_FAIL("LatentHeadsBackward", stream, cuda::LatentHeadsBackward(args, stream));
       return;
     }
     DispatchFloating(args.dk.dtype, [&](auto element) { cpu::LatentHeadsBackward<decltype(element)>(args, stream); });

@@ -6,6 +6,7 @@
 #include "kernels/core/op.h"
 #include "kernels/core/tensor_work.h"
 #include "kernels/pool/chunk_pool_backends.h"
+#include "kernels/pool/chunk_pool_scratch.h"
 
 namespace ksa {
 namespace {
@@ -48,7 +49,7 @@ void ChunkPoolForward(const ChunkPoolForwardArgs& args, const Stream& stream) {
   const auto work = [&] { return MovedBy(WorkKind::kRows, {args.gate, args.x[0], args.x[1], args.y[0], args.y[1]}); };
   RunOp("ChunkPoolForward", stream, {args.gate.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
-      KSA_CUDA_OR_FAIL("ChunkPoolForward", stream, FailDevice("ChunkPoolForward", stream.device));
+      KSA_CUDA_OR_FAIL("ChunkPoolForward", stream, cuda::ChunkPoolForward(args, stream));
       return;
     }
     DispatchFloating(args.gate.dtype, [&](auto element) { cpu::ChunkPoolForward<decltype(element)>(args, stream); });
@@ -69,7 +70,10 @@ void ChunkPoolBackward(const ChunkPoolBackwardArgs& args, const Stream& stream) 
   };
   RunOp("ChunkPoolBackward", stream, {args.gate.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
-      KSA_CUDA_OR_FAIL("ChunkPoolBackward", stream, FailDevice("ChunkPoolBackward", stream.device));
+      if (stream.dry) {
+        static_cast<void>(ChunkPoolBackwardPartials(args));
+      }
+      KSA_CUDA_OR_FAIL("ChunkPoolBackward", stream, cuda::ChunkPoolBackward(args, stream));
       return;
     }
     DispatchFloating(args.gate.dtype, [&](auto element) { cpu::ChunkPoolBackward<decltype(element)>(args, stream); });

@@ -13,6 +13,7 @@
 #include <array>
 #include <cstdint>
 
+#include "kernels/core/allocator.h"
 #include "kernels/core/device.h"
 #include "kernels/core/summary_layout.h"
 #include "kernels/core/tensor.h"
@@ -47,6 +48,8 @@ struct ChunkPoolBackwardArgs {
   TensorView dbias;                          // [k, c] accumulation type
   bool accumulate = true;                    // of dbias
   SummaryLayout layout;
+  // Of scratch for the bias's gradient on a GPU, freed before the call returns. The CPU does not use it.
+  Allocator* allocator = nullptr;
 };
 
 // The order of additions depends on the shapes alone. Recomputes what forward did instead of having it kept.

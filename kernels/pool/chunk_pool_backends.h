@@ -13,3 +13,11 @@ template <typename T>
 void ChunkPoolBackward(const ChunkPoolBackwardArgs& args, const Stream& stream);
 
 }  // namespace ksa::cpu
+
+// The same on a GPU; fp32 and bf16.
+namespace ksa::cuda {
+
+void ChunkPoolForward(const ChunkPoolForwardArgs& args, const Stream& stream);
+void ChunkPoolBackward(const ChunkPoolBackwardArgs& args, const Stream& stream);
+
+}  // namespace ksa::cuda

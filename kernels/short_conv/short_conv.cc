@@ -9,6 +9,7 @@
 #include "kernels/core/tensor_work.h"
 #include "kernels/short_conv/conv_rows.h"
 #include "kernels/short_conv/short_conv_backends.h"
+#include "kernels/short_conv/short_conv_scratch.h"
 
 namespace ksa {
 namespace {
@@ -38,11 +39,13 @@ void CheckCall(const ArgumentCheck& check, const Args& args) {
   }
 }
 
-// `factor`: operations for each element and tap.
+// `factor`: operations for each element and tap. Backward through SiLU makes the sums again.
 template <typename Args>
 OpWork WorkOf(const Args& args, std::initializer_list<TensorView> moved, int64_t factor) {
   OpWork work = MovedBy(WorkKind::kRows, moved);
-  work.useful = work.done = factor * args.layout.text_rows() * args.weight.size();
+  const int64_t taps = args.layout.text_rows() * args.weight.size();
+  work.useful = work.done = factor * taps;
+  work.done += factor > 2 && args.form == ConvForm::kSilu ? 2 * taps : 0;
   return work;
 }
 
@@ -61,7 +64,7 @@ void ShortConvForward(const ShortConvForwardArgs& args, const Stream& stream) {
       },
       [&] {
         if (!stream.device.IsCpu()) {
-          KSA_CUDA_OR_FAIL("ShortConvForward", stream, FailDevice("ShortConvForward", stream.device));
+          KSA_CUDA_OR_FAIL("ShortConvForward", stream, cuda::ShortConvForward(args, stream));
           return;
         }
         DispatchFloating(args.x.dtype, [&](auto element) { cpu::ShortConvForward<decltype(element)>(args, stream); });
@@ -86,7 +89,11 @@ void ShortConvBackward(const ShortConvBackwardArgs& args, const Stream& stream) 
       },
       [&] {
         if (!stream.device.IsCpu()) {
-          KSA_CUDA_OR_FAIL("ShortConvBackward", stream, FailDevice("ShortConvBackward", stream.device));
+          if (stream.dry) {
+            const Tensor partials = ShortConvBackwardPartials(args);
+            static_cast<void>(ShortConvSumGradients(args));
+          }
+          KSA_CUDA_OR_FAIL("ShortConvBackward", stream, cuda::ShortConvBackward(args, stream));
           return;
         }
         DispatchFloating(args.x.dtype, [&](auto element) { cpu::ShortConvBackward<decltype(element)>(args, stream); });

@@ -13,3 +13,11 @@ template <typename T>
 void ShortConvBackward(const ShortConvBackwardArgs& args, const Stream& stream);
 
 }  // namespace ksa::cpu
+
+// The same on a GPU; fp32 and bf16.
+namespace ksa::cuda {
+
+void ShortConvForward(const ShortConvForwardArgs& args, const Stream& stream);
+void ShortConvBackward(const ShortConvBackwardArgs& args, const Stream& stream);
+
+}  // namespace ksa::cuda

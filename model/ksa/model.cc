@@ -114,7 +114,10 @@ Residual KsaModel::RunLayer(const ExecContext& cx, const Residual& x, size_t ind
                           .whole = WholeLayout(config_, input.layout),
                           .context_method = input.context_method,
                           .role = RoleOf(index, input.layout),
-                          .mix = input.mix};
+                          .mix = input.mix,
+                          .cache = input.caches == nullptr ? nullptr : (*input.caches)[index].get(),
+                          .slot = input.slot,
+                          .step = input.step};
   const bool has_mlp = layer.mlp.norm != nullptr;
   const auto part_of = [recompute = input.recompute](Recompute part, bool is_last) {
     return recompute == part                           ? PartRecompute::kPart
@@ -140,7 +143,7 @@ Var KsaModel::Hidden(const ExecContext& cx, const Input& input) {
   const SummaryLayout& layout = input.layout;
   KSA_CHECK(input.ids.size() == layout.text_rows(), "{} ids for {} text rows", input.ids.size(), layout.text_rows());
   CheckPart(cx, config_, layout);
-  KSA_CHECK(layout.total() <= ropes_.positions(),
+  KSA_CHECK(input.step != nullptr || layout.total() <= ropes_.positions(),
             "a sequence of {} tokens, but the model was made for {}",
             layout.total(),
             ropes_.positions());
@@ -182,6 +185,36 @@ CrossEntropyResult KsaModel::Loss(
     entered = SelectRows(cx, entered, targets.rows, targets.first_row);
   }
   return LinearCrossEntropyLoss(cx, entered, *head_, targets.ids, grad_scale, std::move(loss_sum), targets.margins);
+}
+
+std::string KsaModel::WhyNoCaches(const ExecContext& cx) const {
+  const auto caches = MakeCaches(cx, 1, 1);
+  for (size_t i = 0; i < caches.size(); ++i) {
+    if (caches[i] == nullptr) {
+      return fmt::format("layer {} ({}) has no cache for decoding {}yet",
+                         i,
+                         config_.layers[i]->kind().name(),
+                         cx.stream.device.IsCpu() ? "" : "on GPUs ");
+    }
+  }
+  return {};
+}
+
+std::vector<std::unique_ptr<LayerCache>> KsaModel::MakeCaches(const ExecContext& cx,
+                                                              int32_t slots,
+                                                              int32_t tokens) const {
+  KSA_CHECK(!IsContextParallel(cx), "caches of sequences that are spread over context ranks");
+  std::vector<std::unique_ptr<LayerCache>> caches;
+  for (size_t i = 0; i < layers_.size(); ++i) {
+    caches.push_back(layers_[i].mixer->MakeCache(cx,
+                                                 {.slots = slots,
+                                                  .tokens = tokens,
+                                                  .chunk_size = config_.ChunkSize(),
+                                                  .summary_tokens = config_.SummaryTokens(),
+                                                  .summaries_attend = layers_[i].summaries_attend,
+                                                  .dtype = store_.compute_dtype()}));
+  }
+  return caches;
 }
 
 Tensor KsaModel::Logits(const ExecContext& cx, const Tensor& hidden) {

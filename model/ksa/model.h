@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <string>
 #include <utility>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "model/autograd/parameter.h"
 #include "model/autograd/tape.h"
 #include "model/layers/block.h"
+#include "model/mixers/decode.h"
 #include "model/mixers/mixer.h"
 #include "model/mixers/rope_tables.h"
 #include "model/ops/loss.h"
@@ -46,6 +48,10 @@ class KsaModel {
     Recompute recompute = Recompute::kNone;
     ContextMethod context_method = ContextMethod::kAuto;
     std::vector<Var>* trace = nullptr;  // for tests: the embedding, then the residual stream after every layer
+    // Decoding: a cache for each layer, of MakeCaches; MixerCall says what these three are. A step's layout is its own.
+    const std::vector<std::unique_ptr<LayerCache>>* caches = nullptr;
+    int32_t slot = 0;
+    DecodeStep* step = nullptr;
     // Told by backward, with falling numbers: it is done with the parameters whose first_layer is `layer` or later.
     std::function<void(int32_t layer)> on_gradients;  // may be empty
   };
@@ -72,6 +78,14 @@ class KsaModel {
   // added to; empty: a new one. The result's rows are those of `targets`.
   [[nodiscard]] CrossEntropyResult Loss(
       const ExecContext& cx, const Var& hidden, const Targets& targets, double grad_scale, Tensor loss_sum = {});
+
+  // Empty, or which layer cannot be decoded with a cache where `cx` computes.
+  [[nodiscard]] std::string WhyNoCaches(const ExecContext& cx) const;
+
+  // What decoding keeps, by layer; a null pointer where a layer cannot. On one context rank.
+  [[nodiscard]] std::vector<std::unique_ptr<LayerCache>> MakeCaches(const ExecContext& cx,
+                                                                    int32_t slots,
+                                                                    int32_t tokens) const;
 
   // hidden [n, d] -> [n, EmbeddingRows()]. For a few rows: it holds them all. On one tensor rank.
   [[nodiscard]] Tensor Logits(const ExecContext& cx, const Tensor& hidden);

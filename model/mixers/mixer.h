@@ -29,6 +29,11 @@
 
 namespace ksa {
 
+// model/mixers/decode.h
+class LayerCache;
+class DecodeStep;
+struct CacheSpec;
+
 // What the summary rows of the input do in a block.
 enum class SummaryRole : int {
   kAttend,    // run through it like text rows
@@ -44,6 +49,12 @@ struct MixerCall {
   SummaryRole role = SummaryRole::kAttend;
   double mix = 1.0;     // weight of the summaries' own projections against the base ones
   bool unread = false;  // this runs again for its backward alone: nobody reads the last product's value
+  // Decoding: the layer's cache, which MakeCache gave. Without `step` the rows are a sequence from its first token on,
+  // with summary rows for every whole chunk, and what is to be kept of them goes into `slot`. With it they are its
+  // rows, and see what was kept.
+  LayerCache* cache = nullptr;
+  int32_t slot = 0;
+  DecodeStep* step = nullptr;
 
   // The rows that come in, and those that leave.
   [[nodiscard]] RowCounts RowsIn() const {
@@ -65,6 +76,10 @@ class BoundMixer {
   // Normed rows [RowsIn, d] -> what is added to the first rows of the residual stream [RowsOut, d]. Tensor axis: what
   // lies between products (model/ops/collectives.h), in and out.
   [[nodiscard]] virtual Var Forward(const ExecContext& cx, const Var& normed, const MixerCall& call) const = 0;
+
+  // Buffers for what decoding keeps of this layer, of this rank's heads; null: the kind cannot be decoded with a cache
+  // on this device.
+  [[nodiscard]] virtual std::unique_ptr<LayerCache> MakeCache(const ExecContext& cx, const CacheSpec& spec) const;
 };
 
 class MixerKind;

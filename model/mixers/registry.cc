@@ -3,6 +3,7 @@
 #include <array>
 
 #include "model/mixers/full/full.h"
+#include "model/mixers/gdn/gdn.h"
 #include "model/mixers/hca/hca.h"
 #include "model/mixers/ksa/ksa.h"
 #include "model/mixers/mla/mla.h"
@@ -12,12 +13,13 @@
 namespace ksa {
 
 std::span<const MixerKind* const> MixerKinds() {
-  static const std::array<const MixerKind*, 6> kKinds = {
+  static const std::array<const MixerKind*, 7> kKinds = {
       &KsaKind(),
       &FullKind(),
       &SwaKind(),
       &ScaKind(),
       &HcaKind(),
+      &GdnKind(),
       &MlaKind(),
   };
   return kKinds;

@@ -20,7 +20,8 @@ class ChunkPoolNode final : public Node {
   void Backward(const ExecContext& cx) override {
     std::array<Tensor, 2> dy;
     std::array<Tensor, 2> dx;
-    ChunkPoolBackwardArgs args = {.gate = gate_.value, .bias = spec_.bias->value, .layout = spec_.layout};
+    ChunkPoolBackwardArgs args = {
+        .gate = gate_.value, .bias = spec_.bias->value, .layout = spec_.layout, .allocator = cx.allocator};
     for (size_t i = 0; i < x_.size() && !x_[i].value.empty(); ++i) {
       dy[i] = cx.tape->TakeGrad(out_[i]);
       if (dy[i].empty()) {

@@ -120,6 +120,9 @@ class GatedDeltaNode final : public Node {
       initial_ = states.Fold(transitions_, written, false);
       args.initial_state = initial_;
       args.final_state = {};
+    } else {
+      args.initial_state = spec_.initial_state;
+      args.final_state = spec_.final_state;
     }
     args.out = Heads(out, spec_.value_dim);
     GatedDeltaRuleForward(args, cx.stream);
@@ -222,7 +225,8 @@ class GatedDeltaNode final : public Node {
                         .ddt_bias = spec_.dt_bias->grad,
                         .most = spec_.most_write,
                         .accumulate_a_log = spec_.a_log->Accumulate(),
-                        .accumulate_dt_bias = spec_.dt_bias->Accumulate()},
+                        .accumulate_dt_bias = spec_.dt_bias->Accumulate(),
+                        .allocator = cx.allocator},
                        cx.stream);
     cx.tape->AddGrad(cx, in_.q.slot, std::move(dq));
     cx.tape->AddGrad(cx, in_.k.slot, std::move(dk));
@@ -260,7 +264,8 @@ class GatedNormNode final : public Node {
                        .dz = Heads(dz, e),
                        .dweight = weight_.grad,
                        .eps = eps_,
-                       .accumulate = weight_.Accumulate()},
+                       .accumulate = weight_.Accumulate(),
+                       .allocator = cx.allocator},
                       cx.stream);
     cx.tape->AddGrad(cx, x_.slot, std::move(dx));
     cx.tape->AddGrad(cx, z_.slot, std::move(dz));

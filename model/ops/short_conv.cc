@@ -5,7 +5,6 @@
 
 #include "kernels/copy/elementwise.h"
 #include "kernels/short_conv/conv_rows.h"
-#include "kernels/short_conv/short_conv.h"
 #include "model/autograd/checks.h"
 #include "model/ops/context_attention.h"
 #include "parallel/context/halo_plan.h"
@@ -103,7 +102,9 @@ class ShortConvNode final : public Node {
                        .dhalo = dhalo,
                        .dweight = spec_.weight->grad,
                        .accumulate = spec_.weight->Accumulate(),
-                       .layout = spec_.layout},
+                       .layout = spec_.layout,
+                       .form = spec_.form,
+                       .allocator = cx.allocator},
                       cx.stream);
     if (travels) {
       Halo(cx, spec_).Return(cx, dhalo, dx);
@@ -126,8 +127,9 @@ Var ShortConv(const ExecContext& cx, const Var& x, const ShortConvSpec& spec) {
   RequireGradientPartial(kOp, *spec.weight, !sharded);
   Tensor halo = IsContextParallel(cx) ? Halo(cx, spec).Fetch(cx, x.value) : Tensor();
   Tensor y = cx.Empty(x.value.shape(), x.value.dtype());
-  ShortConvForward({.x = x.value, .halo = halo, .weight = spec.weight->value, .y = y, .layout = spec.layout},
-                   cx.stream);
+  ShortConvForward(
+      {.x = x.value, .halo = halo, .weight = spec.weight->value, .y = y, .layout = spec.layout, .form = spec.form},
+      cx.stream);
   Var out = Result(cx, std::move(y), x.placement);
   if (cx.tape != nullptr) {
     cx.tape->Record(std::make_unique<ShortConvNode>(x, out.slot, std::move(halo), spec));

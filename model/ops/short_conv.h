@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/core/summary_layout.h"
+#include "kernels/short_conv/short_conv.h"
 #include "model/autograd/parameter.h"
 #include "model/autograd/tape.h"
 
@@ -11,6 +12,7 @@ struct ShortConvSpec {
   SummaryLayout layout;         // of the rows that are here
   SummaryLayout whole;          // of whole sequences; read where they are spread over ranks
   Parameter* weight = nullptr;  // [c, 1, K]
+  ConvForm form = ConvForm::kResidual;
 };
 
 // x [n, c], all rows of the layout or its text -> the same shape. Tensor axis: x Sharded(1) with a weight Sharded(0),

@@ -2,8 +2,8 @@
 //
 // Columns: milliseconds of a call (the median of 7 batches of 10 calls queued at once), GB/s of the bytes that the
 // operation has to move, and that as a share of the copy's. Calls take turns over as many sets of tensors as it takes
-// to find none of them in the cache. Arguments: the groups to run (elementwise, norm, rope, activation, embedding,
-// loss, update); none: all. The copy that is the measure always runs.
+// to find none of them in the cache. Arguments: the groups to run (elementwise, norm, rope, conv, pool, latent,
+// activation, embedding, loss, update); none: all. The copy that is the measure always runs.
 #include <algorithm>
 #include <functional>
 #include <string>
@@ -17,11 +17,14 @@
 #include "kernels/core/gpu.h"
 #include "kernels/core/host_allocator.h"
 #include "kernels/embedding/embedding.h"
+#include "kernels/latent/latent_heads.h"
 #include "kernels/loss/softmax_rows_cuda.h"
 #include "kernels/loss/softmax_shard_cuda.h"
 #include "kernels/norm/rms_norm.h"
 #include "kernels/optimizer/adamw.h"
+#include "kernels/pool/chunk_pool.h"
 #include "kernels/rope/qk_norm_rope.h"
+#include "kernels/short_conv/short_conv.h"
 
 namespace ksa {
 namespace {
@@ -241,6 +244,106 @@ void Rope(Bench& b) {
   }
 }
 
+// Of one of q, k and v.
+void Conv(Bench& b) {
+  struct Set {
+    Tensor x, dy, y;
+  };
+
+  const double bytes = 2.0 * kRows * kModel;
+  const Turns<Set> sets(3.0 * bytes, [&] {
+    return Set{.x = b.Values({kRows, kModel}, DType::kBF16),
+               .dy = b.Values({kRows, kModel}, DType::kBF16),
+               .y = b.Empty({kRows, kModel}, DType::kBF16)};
+  });
+  for (const int64_t taps : {4, 16}) {
+    const Tensor weight = b.Values({kModel, 1, taps}, DType::kBF16);
+    const Tensor dweight = b.Values({kModel, 1, taps}, DType::kF32);
+    b.Run(fmt::format("ShortConvForward, {} taps", taps), 2.0 * bytes, [&](int i) {
+      ShortConvForward({.x = sets[i].x, .weight = weight, .y = sets[i].y, .layout = Layout()}, b.stream());
+    });
+    b.Run(fmt::format("ShortConvBackward, {} taps", taps), 3.0 * bytes, [&](int i) {
+      ShortConvBackward({.dy = sets[i].dy,
+                         .x = sets[i].x,
+                         .weight = weight,
+                         .dx = sets[i].y,
+                         .dweight = dweight,
+                         .layout = Layout(),
+                         .allocator = &b.memory()},
+                        b.stream());
+    });
+  }
+}
+
+void Pool(Bench& b) {
+  struct Set {
+    Tensor gate, k, v, dgate, dk, dv, yk, yv;
+  };
+
+  for (const int32_t chunk_size : {8, 64}) {
+    SummaryLayout layout = Layout();
+    layout.chunk_size = chunk_size;
+    layout.live_chunks = layout.chunks();
+    const double bytes = 2.0 * kText * kModel;
+    const double entries = bytes / chunk_size;
+    const Turns<Set> sets(6.0 * bytes, [&] {
+      const auto rows = [&] { return b.Values({kText, kModel}, DType::kBF16); };
+      const auto few = [&] { return b.Values({layout.live_chunks, kModel}, DType::kBF16); };
+      return Set{rows(), rows(), rows(), rows(), rows(), rows(), few(), few()};
+    });
+    const Tensor bias = b.Values({chunk_size, kModel}, DType::kBF16);
+    const Tensor dbias = b.Values({chunk_size, kModel}, DType::kF32);
+    b.Run(fmt::format("ChunkPoolForward, chunks of {}", chunk_size), 3.0 * bytes + 2.0 * entries, [&](int i) {
+      const Set& s = sets[i];
+      ChunkPoolForward({.gate = s.gate, .bias = bias, .x = {s.k, s.v}, .y = {s.yk, s.yv}, .layout = layout},
+                       b.stream());
+    });
+    b.Run(fmt::format("ChunkPoolBackward, chunks of {}", chunk_size), 6.0 * bytes + 2.0 * entries, [&](int i) {
+      const Set& s = sets[i];
+      ChunkPoolBackward({.gate = s.gate,
+                         .bias = bias,
+                         .x = {s.k, s.v},
+                         .dy = {s.yk, s.yv},
+                         .dgate = s.dgate,
+                         .dx = {s.dk, s.dv},
+                         .dbias = dbias,
+                         .layout = layout,
+                         .allocator = &b.memory()},
+                        b.stream());
+    });
+  }
+}
+
+void Latent(Bench& b) {
+  struct Set {
+    Tensor kv, rope, k, v;
+  };
+
+  constexpr int64_t kRope = 64;
+  constexpr int64_t kKey = kHeadDim + kRope;
+  const double kv_bytes = 2.0 * kRows * kHeads * 2 * kHeadDim;
+  const double k_bytes = 2.0 * kRows * kHeads * kKey;
+  const double rope_bytes = 2.0 * kRows * kRope;
+  const Tensor table = b.Empty({kText, kRope / 2, 2}, DType::kF32);
+  FillRopeTable(table, 1e6, b.stream());
+  const Turns<Set> sets(2.0 * kv_bytes, [&] {
+    return Set{.kv = b.Values({kRows, kHeads, 2 * kHeadDim}, DType::kBF16),
+               .rope = b.Values({kRows, kRope}, DType::kBF16),
+               .k = b.Values({kRows, kHeads, kKey}, DType::kBF16),
+               .v = b.Values({kRows, kHeads, kHeadDim}, DType::kBF16)};
+  });
+  b.Run("RotateTails, 16 heads of 128 + 64", 2.0 * k_bytes, [&](int i) {
+    RotateTails({.x = sets[i].k, .table = table, .y = sets[i + 1].k, .layout = Layout()}, b.stream());
+  });
+  const double bytes = kv_bytes + rope_bytes + k_bytes + kv_bytes / 2.0;
+  b.Run("LatentHeadsForward", bytes, [&](int i) {
+    LatentHeadsForward({.kv = sets[i].kv, .rope = sets[i].rope, .k = sets[i].k, .v = sets[i].v}, b.stream());
+  });
+  b.Run("LatentHeadsBackward", bytes, [&](int i) {
+    LatentHeadsBackward({.dk = sets[i].k, .dv = sets[i].v, .dkv = sets[i].kv, .drope = sets[i].rope}, b.stream());
+  });
+}
+
 void Activation(Bench& b) {
   struct Set {
     Tensor gate, up, dy, dgate, dup;
@@ -374,6 +477,9 @@ int Main(const std::vector<std::string>& wanted) {
   const std::pair<const char*, void (*)(Bench&)> groups[] = {{"elementwise", Elementwise},
                                                              {"norm", Norm},
                                                              {"rope", Rope},
+                                                             {"conv", Conv},
+                                                             {"pool", Pool},
+                                                             {"latent", Latent},
                                                              {"activation", Activation},
                                                              {"embedding", Embeddings},
                                                              {"loss", Losses},

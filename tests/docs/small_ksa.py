@@ -24,7 +24,7 @@ RANK = int(os.environ.get("OMPI_COMM_WORLD_RANK", "0"))
 POSITIONAL_INPUTS = {("data", "inspect"): 1, ("data", "verify"): 99, ("ckpt", "ls"): 1, ("ckpt", "inspect"): 1,
                      ("ckpt", "verify"): 1, ("eval",): 1, ("generate",): 1, ("compare",): 99, ("train",): 1,
                      ("check",): 1, ("ablate",): 1, ("plan",): 1}
-INPUT_OPTIONS = ("--input", "--data", "--validation", "--text")
+INPUT_OPTIONS = ("--input", "--data", "--validation", "--text", "--prompts")
 SHARD_OPTIONS = ("--data", "--validation")
 FLAGS = re.compile(r"--(dry-run|print|no-data|data|list|table|assert-equal|config|resume|special-tokens|help)$")
 

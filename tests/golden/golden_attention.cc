@@ -44,7 +44,7 @@ class AttentionCase {
                       .v = v,
                       .out = out,
                       .lse = lse,
-                      .layout = layout_,
+                      .layout = LayoutThere(),
                       .window = window_,
                       .allocator = run_.place.memory},
                      run_.place.stream);
@@ -62,7 +62,7 @@ class AttentionCase {
                        .dq = dq,
                        .dk = dk,
                        .dv = dv,
-                       .layout = layout_,
+                       .layout = LayoutThere(),
                        .window = window_,
                        .allocator = run_.place.memory},
                       run_.place.stream);
@@ -77,9 +77,18 @@ class AttentionCase {
   void TakeDocuments() {
     first_chunk_ = file_.Integers(group_ + "/document_first_chunk");
     chunk_tokens_ = file_.Integers(group_ + "/chunk_tokens");
-    KSA_CHECK(run_.place.stream.device.IsCpu(), "tables of documents of a file are read on the CPU alone");
     layout_.document_first_chunk = first_chunk_.data();
     layout_.chunk_tokens = chunk_tokens_.data();
+    first_chunk_there_ = IntegersAt(first_chunk_, run_.place);
+    chunk_tokens_there_ = IntegersAt(chunk_tokens_, run_.place);
+  }
+
+  // The layout for kernels, whose tables lie where the rows do.
+  [[nodiscard]] SummaryLayout LayoutThere() const {
+    SummaryLayout layout = layout_;
+    layout.document_first_chunk = first_chunk_there_.As<int32_t>();
+    layout.chunk_tokens = chunk_tokens_there_.As<int32_t>();
+    return layout;
   }
 
   [[nodiscard]] Tensor Empty(int64_t rows, int32_t heads) {
@@ -148,6 +157,8 @@ class AttentionCase {
   int64_t query_rows_ = 0;
   std::vector<int32_t> first_chunk_;
   std::vector<int32_t> chunk_tokens_;
+  Tensor first_chunk_there_;
+  Tensor chunk_tokens_there_;
 };
 
 }  // namespace

@@ -16,7 +16,10 @@
 namespace ksa::testing {
 namespace {
 
-constexpr const char* kMlaFormat = "latent attention";  // of files that name none
+// Of files that name none.
+constexpr const char* kMlaFormat = "latent attention";
+constexpr const char* kDeltaRuleFormat = "gated delta rule";
+constexpr const char* kGdnFormat = "gated delta rule layer";
 
 // What a file says it is, or what its configuration says where it does not.
 std::string FormatOf(const H5Reader& file) {
@@ -27,9 +30,13 @@ std::string FormatOf(const H5Reader& file) {
   if (!file.HasAttribute(object, "config")) {
     object += file.Children("/").front();
   }
-  const bool is_latent = file.HasAttribute(object, "config") &&
-                         file.TextAttribute(object, "config").find("kv_lora_rank") != std::string::npos;
-  return is_latent ? kMlaFormat : "none";
+  if (!file.HasAttribute(object, "config")) {
+    return file.Has(object + "/dfinal_state") ? kDeltaRuleFormat : "none";
+  }
+  const std::string config = file.TextAttribute(object, "config");
+  return config.find("kv_lora_rank") != std::string::npos             ? kMlaFormat
+         : config.find("linear_num_value_heads") != std::string::npos ? kGdnFormat
+                                                                      : "none";
 }
 
 // Every part of a file in one type at one place.
@@ -45,6 +52,10 @@ void RunParts(const H5Reader& file, const std::string& format, const GoldenRun& 
     RunPoolFile(file, run, report);
   } else if (format == kMlaFormat) {
     RunMlaFile(file, run, report);
+  } else if (format == kDeltaRuleFormat) {
+    RunDeltaRuleFile(file, run, report);
+  } else if (format == kGdnFormat) {
+    RunGdnLayerFile(file, run, report);
   } else if (format == "ksa-golden-layer-1") {
     RunLayerFile(file, run, report);
   } else {
@@ -96,12 +107,8 @@ std::vector<Precision> PrecisionsOf(const std::string& format, const Place& plac
 
 // What of a file there are no kernels for on a GPU yet; empty: nothing.
 std::string GpuProblemOf(const H5Reader& file, const std::string& format) {
-  static const std::set<std::string> kOfHca = {"ksa-golden-attention-2", "ksa-golden-layer-1", "ksa-golden-pool-1"};
-  if (format == kMlaFormat) {
-    return "projections of latents, which have no kernels for GPUs yet";
-  }
-  if (kOfHca.count(format) > 0) {
-    return "hca, which has no kernels for GPUs yet";
+  if (format == kDeltaRuleFormat || format == kGdnFormat) {
+    return "the gated delta rule, which has no kernels for GPUs yet";
   }
   if (format != "ksa-golden-2") {
     return {};
@@ -117,6 +124,8 @@ FileResult Run(const std::string& path, const Place& place) {
     return {Verdict::kSkip, "self-distillation, which the model does not have yet"};
   }
   static const std::set<std::string> kFormats = {kMlaFormat,
+                                                 kDeltaRuleFormat,
+                                                 kGdnFormat,
                                                  "ksa-golden-1",
                                                  "ksa-golden-2",
                                                  "ksa-golden-attention-1",
@@ -168,6 +177,21 @@ Tensor LoadDataset(const H5Reader& file, const std::string& path, const GoldenRu
   return ToPlace(x, run.place);
 }
 
+void SetWeights(ParameterStore& store,
+                const GoldenRun& run,
+                const std::function<std::vector<double>(const ParameterSpec&)>& values_of) {
+  OtherRoundings drawn(run, store.state_dtype());
+  HostAllocator allocator;
+  for (const Parameter& parameter : store.parameters()) {
+    const std::vector<double> weights = values_of(parameter.spec);
+    const Tensor values = Tensor::Empty({parameter.spec.shape.size()}, store.state_dtype(), allocator);
+    for (int64_t i = 0; i < values.size(); ++i) {
+      SetElement(values, i, drawn(weights.at(static_cast<size_t>(i))));
+    }
+    store.SetWeights(parameter, values, run.place.stream);
+  }
+}
+
 bool LoadWeights(
     const H5Reader& file, const std::string& group, ParameterStore& store, const GoldenRun& run, Report& report) {
   bool matches = true;
@@ -175,10 +199,8 @@ bool LoadWeights(
     report.Fail(reason);
     matches = false;
   };
-  OtherRoundings drawn(run, store.state_dtype());
   const std::vector<std::string> names = file.Children(group);
   std::set<std::string> left(names.begin(), names.end());
-  HostAllocator allocator;
   for (const Parameter& parameter : store.parameters()) {
     const std::string& name = parameter.spec.name;
     if (left.erase(name) == 0) {
@@ -192,16 +214,13 @@ bool LoadWeights(
     }
     if (!same_shape) {
       fail(fmt::format("{}/{} has another shape than {}", group, name, parameter.spec.shape.ToString()));
-      continue;
     }
-    const Tensor values = Tensor::Empty({parameter.spec.shape.size()}, store.state_dtype(), allocator);
-    for (int64_t i = 0; i < values.size(); ++i) {
-      SetElement(values, i, drawn(dataset.values[static_cast<size_t>(i)]));
-    }
-    store.SetWeights(parameter, values, run.place.stream);
   }
   for (const std::string& name : left) {
     fail(fmt::format("the model has no parameter {}", name));
+  }
+  if (matches) {
+    SetWeights(store, run, [&](const ParameterSpec& spec) { return file.Values(group + "/" + spec.name); });
   }
   return matches;
 }

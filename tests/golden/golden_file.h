@@ -1,8 +1,10 @@
 // Runs one golden file by its attributes; see tests/golden/README.md.
 #pragma once
 
+#include <functional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "kernels/core/dtype.h"
 #include "model/autograd/parameter.h"
@@ -35,7 +37,7 @@ struct GoldenRun {
   Place place;
   DType dtype = DType::kF64;
   const Report* plain = nullptr;  // of the CPU in the same type, where that is the measure
-  int draw = 0;                   // other than 0: weights are off by next to nothing, at random; see LoadWeights
+  int draw = 0;                   // other than 0: weights are off by next to nothing, at random; see SetWeights
 
   // `bound` without plain. One rounding to the type is nobody's fault; fp32's sums have thousands of terms, in another
   // order than the CPU's, and losses that happen to round well.
@@ -51,6 +53,8 @@ void RunTrainFile(const H5Reader& file, int32_t micro_batch_size, const GoldenRu
 void RunAttentionFile(const H5Reader& file, const GoldenRun& run, Report& report);
 void RunPoolFile(const H5Reader& file, const GoldenRun& run, Report& report);
 void RunMlaFile(const H5Reader& file, const GoldenRun& run, Report& report);
+void RunDeltaRuleFile(const H5Reader& file, const GoldenRun& run, Report& report);
+void RunGdnLayerFile(const H5Reader& file, const GoldenRun& run, Report& report);
 void RunLayerFile(const H5Reader& file, const GoldenRun& run, Report& report);
 
 // What tests/golden/README.md finds fair: of what a forward pass computes, and of gradients.
@@ -64,10 +68,15 @@ struct GoldenBounds {
 // A dataset as a tensor of the run's type, in its place.
 [[nodiscard]] Tensor LoadDataset(const H5Reader& file, const std::string& path, const GoldenRun& run);
 
+// Sets every parameter to values_of(its specification). A draw other than 0 rounds otherwise from the first product on:
+// weights are off by up to a quarter of a rounding to the run's type where they are kept in a finer one (bf16), else,
+// every other one, by a unit in the last place (fp32, which has nothing finer).
+void SetWeights(ParameterStore& store,
+                const GoldenRun& run,
+                const std::function<std::vector<double>(const ParameterSpec&)>& values_of);
+
 // Sets every parameter from `group`; false where the names are not the model's, no more and no fewer, or a shape
-// differs. A draw other than 0 rounds otherwise from the first product on: weights are off by up to a quarter of a
-// rounding to the run's type where they are kept in a finer one (bf16), else, every other one, by a unit in the last
-// place (fp32, which has nothing finer).
+// differs. Draws: as SetWeights.
 [[nodiscard]] bool LoadWeights(
     const H5Reader& file, const std::string& group, ParameterStore& store, const GoldenRun& run, Report& report);
 

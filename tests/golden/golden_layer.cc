@@ -41,10 +41,13 @@ class LayerCase {
         mixer_(config_.layers[0]->Bind(config_, LayerParameters(store_, ""), ropes_)),
         first_chunk_(file.Integers(group_ + "/input/document_first_chunk")),
         chunk_tokens_(file.Integers(group_ + "/input/chunk_tokens")) {
-    call_.layout = {.text_tokens = static_cast<int32_t>(hidden_.rows()),
-                    .chunk_size = config_.ChunkSize(),
-                    .document_first_chunk = first_chunk_.data(),
-                    .chunk_tokens = chunk_tokens_.data()};
+    layout_ = {.text_tokens = static_cast<int32_t>(hidden_.rows()),
+               .chunk_size = config_.ChunkSize(),
+               .document_first_chunk = first_chunk_.data(),
+               .chunk_tokens = chunk_tokens_.data()};
+    first_chunk_there_ = IntegersAt(first_chunk_, run.place);
+    chunk_tokens_there_ = IntegersAt(chunk_tokens_, run.place);
+    call_.layout = There(layout_);
     call_.whole = call_.layout;
     call_.role = SummaryRole::kBypass;
   }
@@ -70,8 +73,15 @@ class LayerCase {
   }
 
  private:
+  // `layout` for kernels, whose tables lie where the rows do.
+  [[nodiscard]] SummaryLayout There(SummaryLayout layout) const {
+    layout.document_first_chunk = first_chunk_there_.As<int32_t>();
+    layout.chunk_tokens = chunk_tokens_there_.As<int32_t>();
+    return layout;
+  }
+
   [[nodiscard]] SummaryLayout AllEntries() const {
-    SummaryLayout layout = call_.layout;
+    SummaryLayout layout = layout_;
     layout.summary_tokens = 1;
     layout.live_chunks = layout.chunks();
     layout.summary_positions = config_.mixers.Of<HcaConfig>().compressed_positions;
@@ -108,7 +118,7 @@ class LayerCase {
     const int64_t entries = rows.k.rows() - text;
     CompareChosen("entries", rows.k.value.Rows(text, entries), "entry_k", SeenEntries(entries));
     CompareChosen("entries", rows.v.value.Rows(text, entries), "entry_v", SeenEntries(entries));
-    SummaryLayout layout = AllEntries();
+    SummaryLayout layout = There(AllEntries());
     layout.live_chunks = static_cast<int32_t>(entries);
     const int64_t e = config_.head_dim;
     const auto heads = [&](const Tensor& x) { return x.view().Reshape({x.rows(), x.cols() / e, e}); };
@@ -129,8 +139,8 @@ class LayerCase {
 
   [[nodiscard]] std::vector<bool> RealRows() const {
     std::vector<bool> real;
-    for (int32_t i = 0; i < call_.layout.text_tokens; ++i) {
-      real.push_back(!call_.layout.IsPadding(0, i));
+    for (int32_t i = 0; i < layout_.text_tokens; ++i) {
+      real.push_back(!layout_.IsPadding(0, i));
     }
     return real;
   }
@@ -197,6 +207,9 @@ class LayerCase {
   std::unique_ptr<BoundMixer> mixer_;
   std::vector<int32_t> first_chunk_;
   std::vector<int32_t> chunk_tokens_;
+  Tensor first_chunk_there_;
+  Tensor chunk_tokens_there_;
+  SummaryLayout layout_;  // with tables on the host
   MixerCall call_;
 };
 

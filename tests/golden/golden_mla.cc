@@ -161,17 +161,9 @@ class MlaCase {
     if (!LoadWeights(file_, group_ + "/weights", store_, run_, report_)) {
       return false;
     }
-    for (const Parameter& parameter : store_.parameters()) {
-      if (interleaved_) {
-        const std::vector<double> values =
-            Permuted(parameter.spec, file_.Values(group_ + "/weights/" + parameter.spec.name));
-        const Tensor x = Tensor::Empty({parameter.spec.shape.size()}, store_.state_dtype(), host_);
-        for (int64_t i = 0; i < x.size(); ++i) {
-          SetElement(x, i, values[static_cast<size_t>(i)]);
-        }
-        store_.SetWeights(parameter, x, run_.place.stream);
-      }
-    }
+    SetWeights(store_, run_, [&](const ParameterSpec& spec) {
+      return Permuted(spec, file_.Values(group_ + "/weights/" + spec.name));
+    });
     return true;
   }
 

@@ -41,7 +41,8 @@ class PoolCase {
                        .dx = {dk, dv},
                        .dbias = dbias,
                        .accumulate = false,
-                       .layout = layout_},
+                       .layout = layout_,
+                       .allocator = run_.place.memory},
                       run_.place.stream);
     Compare("dck", dk, bounds_.gradients, report);
     Compare("dz", dgate, bounds_.gradients, report);

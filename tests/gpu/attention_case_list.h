@@ -45,6 +45,12 @@ inline AttentionCase TextOnly(AttentionCase c) {
   return c;
 }
 
+// With the values of heads that are made of latents.
+inline AttentionCase OfLatents(AttentionCase c) {
+  c.value_dim = 128;
+  return c;
+}
+
 template <typename Length>
 AttentionCase Packed(AttentionCase c, Length length) {
   c.layout.live_chunks = c.window.summaries ? LiveChunks(c.layout.chunks(), c.window.chunks) : c.layout.live_chunks;
@@ -173,6 +179,60 @@ inline std::vector<AttentionCase> OddHeadDimCases() {
     }
     for (const int32_t sequences : {1, 2}) {
       cases.push_back(GpuCase({77, 3, 2, 3, 3, dim, sequences}, AttentionWindow::Full(), true));
+    }
+  }
+  return cases;
+}
+
+// Entries in the place of summaries, which are keys alone and seen from the end of their chunk on.
+inline std::vector<AttentionCase> OverlapCases() {
+  const auto overlap = [](const CaseSizes& sizes, int32_t w) {
+    AttentionCase c = WithoutSummaryQueries(GpuCase(sizes, AttentionWindow::Hca(w, true)));
+    c.layout.live_chunks = LiveChunks(c.layout, c.window);
+    return c;
+  };
+  const auto packed = [](AttentionCase c) {
+    const int32_t live = c.layout.live_chunks;
+    c.Pack([](int32_t i) { return (i + 2) * 37 % 301; });
+    c.layout.live_chunks = live;
+    return c;
+  };
+  return {overlap({1033, 8, 1, 2, 2, 128}, 16),
+          overlap({1032, 8, 1, 4, 1, 64}, 0),
+          overlap({517, 3, 1, 2, 2, 64, 2}, 5),
+          overlap({300, 1, 1, 2, 1, 128}, 40),
+          overlap({260, 16, 1, 2, 2, 64}, AttentionWindow::kUnlimited - 1),
+          overlap({7, 8, 1, 2, 1, 64}, 0),
+          packed(overlap({1033, 8, 1, 2, 1, 64}, 4)),
+          packed(overlap({700, 16, 1, 2, 2, 128, 2}, 0))};
+}
+
+// Values of another width than keys, as heads made of latents have them, and scales that the head dim does not say.
+inline std::vector<AttentionCase> ValueDimCases() {
+  const auto with = [](AttentionCase c, int64_t value_dim, double scale = 0.0) {
+    c.value_dim = value_dim;
+    c.scale = scale;
+    return c;
+  };
+  const AttentionWindow ksa = AttentionWindow::Ksa(4);
+  std::vector<AttentionCase> cases = {
+      with(TextOnly(GpuCase({513, 8, 1, 2, 2, 192}, AttentionWindow::Full())), 128),
+      with(TextOnly(GpuCase({384, 8, 1, 4, 4, 192, 2}, AttentionWindow::Full())), 128),
+      with(GpuCase({700, 8, 1, 2, 2, 192}, ksa), 128),
+      with(GpuCase({1033, 8, 2, 2, 1, 192}, AttentionWindow::Ksa(16)), 128),
+      with(TextOnly(GpuCase({700, 8, 1, 2, 2, 192}, AttentionWindow::SlidingTokens(200))), 128),
+      with(GpuCase({300, 8, 1, 2, 2, 192, 2}, AttentionWindow::Full(), true), 128),
+      with(GpuCase({300, 4, 1, 2, 2, 192}, AttentionWindow::SlidingChunks(5), true), 128, 0.05),
+      with(GpuCase({300, 4, 1, 2, 2, 192}, ksa), 128, 0.05),
+      with(GpuCase({200, 8, 1, 2, 1, 128}, ksa), 128, 0.2),
+      with(GpuCase({200, 8, 1, 2, 1, 64}, ksa), 64, 0.2),
+      with(Packed(GpuCase({700, 8, 1, 2, 2, 192}, ksa), [](int32_t i) { return (i + 2) * 37 % 301; }), 128),
+      with(Packed(GpuCase({260, 4, 1, 2, 2, 192, 2}, AttentionWindow::Full(), true), [](int32_t) { return 11; }), 128),
+  };
+  for (const int64_t dim : {10, 40, 96}) {
+    for (const int64_t value_dim : {1, 24, 72, 300}) {
+      cases.push_back(with(GpuCase({150, 8, 1, 4, 2, dim}, ksa), value_dim));
+      cases.push_back(with(GpuCase({77, 3, 2, 3, 3, dim, 2}, AttentionWindow::Full(), true), value_dim, 0.3));
     }
   }
   return cases;

@@ -225,7 +225,7 @@ TEST(CudnnSupportTest, TakesFullCausalLayersAlone) {
   args.layout.chunk_size = 8;
   args.q.dtype = DType::kBF16;
   args.q.shape = {1024, 4, 128};
-  args.k.shape = {1024, 2, 128};
+  args.k.shape = args.v.shape = {1024, 2, 128};
   if (!cuda_attention::cudnn::Supports(args)) {
     GTEST_SKIP() << "no cuDNN in this build";
   }
@@ -248,6 +248,17 @@ TEST(CudnnSupportTest, TakesFullCausalLayersAlone) {
   other = args;
   other.q.shape = {1024, 4, 96};
   EXPECT_FALSE(supports(other));
+  other = args;
+  other.window = AttentionWindow::Hca(127, true);
+  EXPECT_FALSE(supports(other)) << "entries are seen in the window too";
+  other = args;
+  other.scale = 0.1;
+  EXPECT_FALSE(supports(other));
+  other = args;
+  other.q.shape = {1024, 4, 192};
+  EXPECT_TRUE(supports(other)) << "keys of 192, values of 128";
+  other.v.shape = {1024, 2, 64};
+  EXPECT_FALSE(supports(other));
 }
 
 // Memory for dS of all pairs of a head: 2 GiB at 32K tokens.
@@ -257,7 +268,7 @@ TEST(CudnnSupportTest, RefusesTheDeterministicBackwardOfLongSequences) {
   args.layout.chunk_size = 8;
   args.q.dtype = DType::kBF16;
   args.q.shape = {1, 16, 128};
-  args.k.shape = {1, 16, 128};
+  args.k.shape = args.v.shape = {1, 16, 128};
   args.layout.text_tokens = 32768;
   if (!cuda_attention::cudnn::Supports(args, false)) {
     GTEST_SKIP() << "no cuDNN in this build";

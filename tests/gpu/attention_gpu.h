@@ -27,7 +27,12 @@ inline constexpr PathName kPaths[] = {{AttentionPath::kPlain, "Plain"},
                                       {AttentionPath::kCudnn, "Cudnn"}};
 
 inline bool TakesTensorCores(const AttentionCase& c, DType dtype) {
-  return dtype == DType::kBF16 && (c.dim == 64 || c.dim == 128);
+  return dtype == DType::kBF16 && (c.dim == 64 || c.dim == 128) && c.ValueDim() == c.dim;
+}
+
+// Heads made of latents, of which tensor cores take these.
+inline bool TakesLatents(const AttentionCase& c, DType dtype) {
+  return dtype == DType::kBF16 && c.dim == 192 && c.ValueDim() == 128;
 }
 
 // cuDNN does full layers without documents, from 128 tokens on, and of a part of a sequence only its beginning.
@@ -36,10 +41,11 @@ inline bool Supports(AttentionPath path, const AttentionCase& c, DType dtype) {
   const bool from_start = c.text_queries && c.layout.first_chunk == 0 && c.layout.AllTextIsQuery();
   switch (path) {
     case AttentionPath::kCudnn:
-      return TakesTensorCores(c, dtype) && full && from_start && c.first_chunk.empty() && c.layout.text_tokens >= 128;
+      return (TakesTensorCores(c, dtype) || TakesLatents(c, dtype)) && c.scale == 0.0 && full && from_start &&
+             c.first_chunk.empty() && c.layout.text_tokens >= 128;
     case AttentionPath::kMma:
     case AttentionPath::kWgmma:
-      return TakesTensorCores(c, dtype);
+      return TakesTensorCores(c, dtype) || TakesLatents(c, dtype);
     default:
       return true;
   }
@@ -97,14 +103,16 @@ class Comparison {
     const Values got = ToDouble(actual);
     const Values same_type = ToDouble(plain);
     const Values want = ToDouble(exact);
-    const Values noisy = noise == nullptr ? Values(want.size()) : ToDouble(*noise);
+    const Values noisy = noise == nullptr ? Values() : ToDouble(*noise);
+    const int64_t noise_dim = noise == nullptr ? 0 : noise->shape[2];
     const int64_t size = exact.size();
     const int64_t dim = exact.shape[2];
     const double rounding = (actual.dtype == DType::kBF16 ? 1 : 16) * UnitRoundoff(actual.dtype);
     const double magnitude = Rms(want, nullptr, 0, size);
     EXPECT_LE(Rms(got, &want, 0, size), 2.0 * Rms(same_type, &want, 0, size) + floor_) << what_ << " as a whole";
     for (int64_t i = 0; i < size; i += dim) {
-      const double scale = std::max(magnitude, Rms(want, nullptr, i, dim)) + Rms(noisy, nullptr, i, dim);
+      const double scale =
+          std::max(magnitude, Rms(want, nullptr, i, dim)) + Rms(noisy, nullptr, i / dim * noise_dim, noise_dim);
       const double allowed = 2.0 * Rms(same_type, &want, i, dim) + rounding * scale + floor_;
       const double error = Rms(got, &want, i, dim);
       if (!(error <= allowed)) {
@@ -241,6 +249,7 @@ class AttentionGpu : public GpuTest, public ::testing::WithParamInterface<PathNa
   // Rows without keys have no output and no dq; keys without readers no dk and dv. Exactly.
   static void ExpectUnseenAreZero(const AttentionTensors& actual, const AttentionTensors& exact) {
     const int64_t dim = exact.q.shape()[2];
+    const int64_t value_dim = exact.v.shape()[2];
     const Values out = ToDouble(actual.out);
     const Values dq = ToDouble(actual.dq);
     const Values dk = ToDouble(actual.dk);
@@ -248,14 +257,14 @@ class AttentionGpu : public GpuTest, public ::testing::WithParamInterface<PathNa
     const Values exact_dv = ToDouble(exact.dv);
     for (int64_t i = 0; i < exact.lse.size(); ++i) {
       if (std::isinf(ElementAt(exact.lse, i))) {
-        EXPECT_EQ(Rms(out, nullptr, i * dim, dim), 0.0) << "out of row " << i / exact.lse.shape()[1];
+        EXPECT_EQ(Rms(out, nullptr, i * value_dim, value_dim), 0.0) << "out of row " << i / exact.lse.shape()[1];
         EXPECT_EQ(Rms(dq, nullptr, i * dim, dim), 0.0) << "dq of row " << i / exact.lse.shape()[1];
       }
     }
-    for (int64_t i = 0; i < exact.dv.size(); i += dim) {
-      if (Rms(exact_dv, nullptr, i, dim) == 0.0) {
-        EXPECT_EQ(Rms(dk, nullptr, i, dim), 0.0) << "dk of row " << i / dim / exact.dk.shape()[1];
-        EXPECT_EQ(Rms(dv, nullptr, i, dim), 0.0) << "dv of row " << i / dim / exact.dk.shape()[1];
+    for (int64_t i = 0; i < exact.dv.size() / value_dim; ++i) {
+      if (Rms(exact_dv, nullptr, i * value_dim, value_dim) == 0.0) {
+        EXPECT_EQ(Rms(dk, nullptr, i * dim, dim), 0.0) << "dk of row " << i / exact.dk.shape()[1];
+        EXPECT_EQ(Rms(dv, nullptr, i * value_dim, value_dim), 0.0) << "dv of row " << i / exact.dk.shape()[1];
       }
     }
   }

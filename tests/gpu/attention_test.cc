@@ -41,6 +41,14 @@ TEST_P(AttentionGpu, OddHeadDims) {
   ExpectMatchTheCpu(OddHeadDimCases());
 }
 
+TEST_P(AttentionGpu, EntriesInTheWindow) {
+  ExpectMatchTheCpu(OverlapCases());
+}
+
+TEST_P(AttentionGpu, ValuesOfAnotherWidth) {
+  ExpectMatchTheCpu(ValueDimCases());
+}
+
 INSTANTIATE_TEST_SUITE_P(Paths, AttentionGpu, ::testing::ValuesIn(kPaths), [](const auto& path) {
   return path.param.name;
 });
@@ -66,16 +74,19 @@ class AttentionGpuCalls : public GpuTest {
   // End of the highest block that tensors and scratch of one forward and backward take.
   static int64_t Extent(const AttentionCase& c, DType dtype, const Stream& stream, SlabSource& slabs) {
     ArenaAllocator arena(slabs, int64_t{1} << 30);
-    const auto take = [&](int64_t rows, int64_t heads) { return Tensor::Empty({rows, heads, c.dim}, dtype, arena); };
-    const Tensor q = take(c.QueryRows(), c.heads);
-    const Tensor k = take(c.KeyRows(), c.groups);
-    const Tensor v = take(c.KeyRows(), c.groups);
-    const Tensor dk = take(c.KeyRows(), c.groups);
-    const Tensor dv = take(c.KeyRows(), c.groups);
+    const auto take = [&](int64_t rows, int64_t heads, int64_t dim) {
+      return Tensor::Empty({rows, heads, dim}, dtype, arena);
+    };
+    const Tensor q = take(c.QueryRows(), c.heads, c.dim);
+    const Tensor k = take(c.KeyRows(), c.groups, c.dim);
+    const Tensor v = take(c.KeyRows(), c.groups, c.ValueDim());
+    const Tensor dk = take(c.KeyRows(), c.groups, c.dim);
+    const Tensor dv = take(c.KeyRows(), c.groups, c.ValueDim());
+    const Tensor out = take(c.QueryRows(), c.heads, c.ValueDim());
     const Tensor lse = Tensor::Empty({c.QueryRows(), c.heads}, DType::kF32, arena);
     const AttentionPath path = AttentionPath::kAuto;
-    AttentionForward({q, k, v, q, lse, c.Layout(), c.window, path, &arena}, stream);
-    AttentionBackward({q, k, v, q, lse, q, q, dk, dv, c.Layout(), c.window, path, &arena}, stream);
+    AttentionForward({q, k, v, out, lse, c.Layout(), c.window, path, &arena}, stream);
+    AttentionBackward({q, k, v, out, lse, out, q, dk, dv, c.Layout(), c.window, path, &arena}, stream);
     Synchronize(stream);
     return arena.extent();
   }
@@ -84,6 +95,8 @@ class AttentionGpuCalls : public GpuTest {
 TEST_F(AttentionGpuCalls, ADryCallTakesTheSameMemory) {
   for (const AttentionCase& c : {GpuCase({4100, 8, 1, 4, 2, 128}, AttentionWindow::Ksa(16)),
                                  TextOnly(GpuCase({2050, 8, 1, 4, 2, 64, 2}, AttentionWindow::Full())),
+                                 OfLatents(GpuCase({2050, 8, 1, 4, 4, 192}, AttentionWindow::Ksa(16))),
+                                 OfLatents(TextOnly(GpuCase({2050, 8, 1, 4, 4, 192}, AttentionWindow::Full()))),
                                  GpuCase({1033, 8, 1, 2, 2, 80}, AttentionWindow::Ksa(16))}) {
     for (const DType dtype : {DType::kBF16, DType::kF32}) {
       Stream dry = stream();
@@ -98,7 +111,7 @@ TEST_F(AttentionGpuCalls, ADryCallTakesTheSameMemory) {
 // What a build without CUDA plans is what this one takes on sm_90a with cuDNN: a forward and a backward call each.
 TEST_F(AttentionGpuCalls, ABuildWithoutCudaPlansTheSameMemory) {
   if (!AttentionPathIsBuilt(AttentionPath::kCudnn) ||
-      !cuda_attention::wgmma::Supports(DType::kBF16, 128, device().device())) {
+      !cuda_attention::wgmma::Supports(DType::kBF16, {128, 128}, device().device())) {
     GTEST_SKIP() << "planned for sm_90a and cuDNN";
   }
   const auto peak = [](const Stream& stream, const auto& call) {
@@ -110,6 +123,8 @@ TEST_F(AttentionGpuCalls, ABuildWithoutCudaPlansTheSameMemory) {
   for (const AttentionCase& c : {GpuCase({4100, 8, 1, 4, 2, 128}, AttentionWindow::Ksa(16)),
                                  TextOnly(GpuCase({2050, 8, 1, 4, 2, 64, 2}, AttentionWindow::Full())),
                                  GpuCase({2050, 8, 1, 4, 2, 128}, AttentionWindow::Full()),
+                                 OfLatents(GpuCase({2050, 8, 1, 4, 4, 192}, AttentionWindow::Ksa(16))),
+                                 OfLatents(TextOnly(GpuCase({2050, 8, 1, 4, 4, 192}, AttentionWindow::Full()))),
                                  GpuCase({1033, 8, 1, 2, 2, 80}, AttentionWindow::Ksa(16))}) {
     AttentionTensors t(c, DType::kBF16, host());
     for (const bool deterministic : {true, false}) {

@@ -28,8 +28,9 @@ TEST(CapabilityTest, OfNoGpuAtAll) {
   const Device nowhere{DeviceKind::kCuda, GpuCount() + 1000};
   EXPECT_EQ(cuda::CapabilityOf(nowhere).major, 9);
   EXPECT_EQ(cuda::CapabilityOf(nowhere).compiled, 90);
-  EXPECT_TRUE(cuda_attention::wgmma::Supports(DType::kBF16, 128, nowhere));
-  EXPECT_FALSE(cuda_attention::wgmma::Supports(DType::kF32, 128, nowhere));
+  const auto supports = [&](DType dtype) { return cuda_attention::wgmma::Supports(dtype, {128, 128}, nowhere); };
+  EXPECT_TRUE(supports(DType::kBF16));
+  EXPECT_FALSE(supports(DType::kF32));
 }
 
 }  // namespace

@@ -200,7 +200,7 @@ TEST_F(GpuRope, RowsFromTheMiddleOfALayout) {
 TEST_F(GpuRope, DocumentsAndOtherPositions) {
   const std::array<int32_t, 8> first_chunk = {0, 0, 2, 2, 0, 1, 1, 1};
   const std::array<int32_t, 8> tokens = {4, 3, 4, 1, 2, 4, 4, 1};
-  for (const TextPositions text : {TextPositions::kOrigin, TextPositions::kInnerChunk}) {
+  for (const TextPositions text : {TextPositions::kOrigin, TextPositions::kInnerChunk, TextPositions::kZero}) {
     for (const SummaryPositions summary :
          {SummaryPositions::kChunkEnd, SummaryPositions::kChunkStart, SummaryPositions::kZero}) {
       SummaryLayout layout = kSmall;

@@ -19,7 +19,8 @@ GpuTableShard.Only*:GpuNorm.ResidualIs*:GpuNorm.Unaligned*:GpuAdamW.Ranges*
 GpuAdamW.Skips*:GpuOptimizer.*:GpuRope.RowsFrom*:GpuRope.Documents*:GpuSwiglu.LargeInputs*
 Paths/AttentionGpu.Heads/Plain:Paths/AttentionGpu.Heads/Mma:Paths/AttentionGpu.Heads/Wgmma
 Paths/AttentionGpu.Documents/Mma:Paths/AttentionGpu.Documents/Wgmma:Paths/AttentionGpu.ManyTiles/Wgmma
-Paths/AttentionGpu.PartsThatAreEmpty/Mma:Paths/AttentionGpu.AnyRangeOfQueries/Wgmma:GpuColumnBlock.*'
+Paths/AttentionGpu.PartsThatAreEmpty/Mma:Paths/AttentionGpu.AnyRangeOfQueries/Wgmma:GpuColumnBlock.*
+GpuShortConv.PartsRead*:GpuPool.DocumentsAndParts:GpuPool.LargeLogits:GpuLatentHeads.*'
 failed=0
 report=$(mktemp)
 trap 'rm -f "$report"' EXIT

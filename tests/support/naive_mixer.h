@@ -61,6 +61,9 @@ struct NaiveAttending {
 // hca, in naive_hca.cc.
 [[nodiscard]] NaiveMixer NaiveHcaMixer();
 
+// gdn, in naive_gdn.cc.
+[[nodiscard]] NaiveMixer NaiveGdnMixer();
+
 // q, k or v of a text row, convolved, before norm and rotation: what the layer's `part` projection gives. Rotated as
 // its position says: the same, then normed (by head) and rotated.
 [[nodiscard]] NaiveVector NaiveProduct(const NaiveLayer& layer, const std::string& part, const NaiveRow& row);

@@ -5,6 +5,7 @@ namespace ksa::testing {
 std::vector<NaiveMixer> NaiveMixers() {
   std::vector<NaiveMixer> mixers = NaiveAttentionMixers();
   mixers.push_back(NaiveHcaMixer());
+  mixers.push_back(NaiveGdnMixer());
   return mixers;
 }
 

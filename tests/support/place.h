@@ -23,6 +23,15 @@ struct Place {
   return copy;
 }
 
+// Integers in memory of the place.
+[[nodiscard]] inline Tensor IntegersAt(const std::vector<int32_t>& values, const Place& place) {
+  const TensorView on_host = {
+      const_cast<int32_t*>(values.data()), DType::kI32, {}, {static_cast<int64_t>(values.size())}};
+  Tensor copy = ToPlace(on_host, place);
+  Synchronize(place.stream);  // the values may go now
+  return copy;
+}
+
 // The values of a tensor, wherever it lies, once everything queued before has run.
 [[nodiscard]] inline std::vector<double> ValuesOf(const TensorView& x, const Stream& stream) {
   return ToDouble(HostCopy(x, stream).view());

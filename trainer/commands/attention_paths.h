@@ -22,15 +22,25 @@ struct AttentionPaths {
   std::vector<AttentionPath> full;  // full causal attention
 };
 
-// Why KSA attention cannot run on a path; empty where it can.
+// Columns of a head of keys, and of values.
+struct AttentionHead {
+  int32_t keys;
+  int32_t values;
+
+  friend bool operator==(const AttentionHead&, const AttentionHead&) = default;
+};
+
+// Why KSA attention cannot run on a path, forward and backward; empty where it can.
 [[nodiscard]] std::string_view WhyNotPath(AttentionPath path,
                                           const std::optional<GpuInfo>& gpu,
                                           DType dtype,
-                                          int32_t head_dim);
+                                          const AttentionHead& head);
 
-// On a GPU (none: the CPU) of compute capability 9, in bf16 with head dim 64 or 128, both tensor-core paths, and for
-// full causal attention the automatic path and cuDNN where it is built in. Elsewhere some of these can't do the call,
-// and it is the automatic path.
-[[nodiscard]] AttentionPaths DefaultAttentionPaths(const std::optional<GpuInfo>& gpu, DType dtype, int32_t head_dim);
+// On a GPU (none: the CPU) of compute capability 9, in bf16 with head dim 64 or 128 or keys of 192 and values of 128,
+// both tensor-core paths, and for full causal attention the automatic path and cuDNN where it is built in. Elsewhere
+// some of these can't do the call, and it is the automatic path.
+[[nodiscard]] AttentionPaths DefaultAttentionPaths(const std::optional<GpuInfo>& gpu,
+                                                   DType dtype,
+                                                   const AttentionHead& head);
 
 }  // namespace ksa

@@ -10,11 +10,13 @@ void AddBenchCommand(CLI::App& app) {
   AddBenchDataCommand(*bench);
   AddBenchCommCommand(*bench);
   AddBenchContextCommand(*bench);
+  AddBenchDecodeCommand(*bench);
   bench->footer(
       "Examples:\n"
       "  ksa bench attention\n"
       "  ksa bench step --model configs/model/ksa_36m.yaml --sequence-length 1024 4096 --threads 2 --json step.json\n"
       "  ksa bench data --input corpus.txt --tokenizer byte bpe.model\n"
+      "  ksa bench decode --model configs/model/ksa_4m.yaml --length 256 1024 --batch 1 8\n"
       "  mpirun -np 2 ksa bench comm\n"
       "  mpirun -np 2 ksa bench context");
 }

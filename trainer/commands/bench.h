@@ -13,5 +13,6 @@ void AddBenchStepCommand(CLI::App& bench);
 void AddBenchDataCommand(CLI::App& bench);
 void AddBenchCommCommand(CLI::App& bench);
 void AddBenchContextCommand(CLI::App& bench);
+void AddBenchDecodeCommand(CLI::App& bench);
 
 }  // namespace ksa

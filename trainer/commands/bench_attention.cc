@@ -30,16 +30,26 @@ constexpr const char* kExamples = R"(Examples:
   ksa bench attention --text-tokens 4096 --chunk-size 16 --window-chunks 64 --full-causal 4096
   ksa bench attention --device cpu --heads 8 --kv-heads 2 --threads 2 --dtype bf16 --json attention.json
   ksa bench attention --device cuda --paths wgmma mma --kv-heads 8 --heads 32
+  ksa bench attention --device cuda --head-dim 192 --value-dim 128 --hca 8192
 
 Inputs are standard normal numbers; every time is the median of --repeat runs after one to warm up. A pair is a visible
-(query, key) pair of one head; useful operations are 4 (forward) and 10 (backward) times the head dimension a pair.
+(query, key) pair of one head; with e columns of keys and c of values its useful operations are 2 (e + c) forward and
+2 (3e + 2c) backward. hca has one entry a chunk in the place of summaries, and text alone asks.
 Defaults: on the CPU 2 heads of 64 in fp32, on a GPU 16 heads of 128 in bf16. On a GPU of compute capability 9 in bf16
 with heads of 64 or 128, ksa runs on both tensor-core paths, and full causal attention by what training takes and by
 cuDNN, backward in cuDNN's default order of additions, which varies. The comparisons below the table are with the last
 row of each.)";
 
+enum class Mask : int { kKsa, kHca, kFull };
+
+const char* NameOf(Mask mask) {
+  return mask == Mask::kKsa ? "ksa" : mask == Mask::kHca ? "hca" : "full causal";
+}
+
 struct AttentionOptions : AttentionShape {
+  int32_t value_dim = 0;
   std::vector<int32_t> text_tokens;
+  std::vector<int32_t> hca;
   std::vector<int32_t> full_causal;
   std::vector<AttentionPath> paths;
   std::vector<AttentionPath> full_paths;
@@ -54,9 +64,10 @@ struct AttentionOptions : AttentionShape {
       }
     };
     const std::vector<int32_t> gpu_tokens = {8192, 32768, 131072};
+    set(value_dim, head_dim);
     set(text_tokens, gpu ? gpu_tokens : std::vector<int32_t>{2048, 8192, 32768});
     set(full_causal, gpu ? gpu_tokens : std::vector<int32_t>{8192});
-    AttentionPaths fallback = DefaultAttentionPaths(device_info, *dtype, head_dim);
+    AttentionPaths fallback = DefaultAttentionPaths(device_info, *dtype, {head_dim, value_dim});
     set(paths, std::move(fallback.ksa));
     full_paths = std::move(fallback.full);
     std::erase(full_causal, 0);
@@ -64,7 +75,7 @@ struct AttentionOptions : AttentionShape {
 };
 
 struct AttentionRun {
-  bool full = false;
+  Mask mask = Mask::kKsa;
   int32_t tokens = 0;
   AttentionPath path = AttentionPath::kAuto;
   int64_t pairs = 0;  // of one head
@@ -75,31 +86,38 @@ struct AttentionRun {
 };
 
 AttentionRun RunAttention(
-    const AttentionOptions& options, Runtime& runtime, bool full, int32_t tokens, AttentionPath path) {
+    const AttentionOptions& options, Runtime& runtime, Mask mask, int32_t tokens, AttentionPath path) {
   SummaryLayout layout = {.text_tokens = tokens, .chunk_size = options.chunk_size};
-  const AttentionWindow window = full ? AttentionWindow::Full() : AttentionWindow::Ksa(options.window_chunks);
-  if (!full) {
-    layout.summary_tokens = options.summary_tokens;
+  const AttentionWindow window =
+      mask == Mask::kFull ? AttentionWindow::Full() : AttentionWindow::Ksa(options.window_chunks);
+  if (mask != Mask::kFull) {
+    layout.summary_tokens = mask == Mask::kHca ? 1 : options.summary_tokens;
     layout.live_chunks = LiveChunks(layout.chunks(), options.window_chunks);
   }
+  const int64_t query_rows = mask == Mask::kHca ? layout.text_rows() : layout.rows();
   Allocator& allocator = runtime.allocator();
   Stream stream = runtime.stream();
   stream.deterministic = path != AttentionPath::kCudnn;
   const DType dtype = *options.dtype;
-  const Shape queries = {layout.rows(), options.heads, options.head_dim};
+  const Shape queries = {query_rows, options.heads, options.head_dim};
+  const Shape outputs = {query_rows, options.heads, options.value_dim};
   const Shape keys = {layout.rows(), options.kv_heads, options.head_dim};
+  const Shape values = {layout.rows(), options.kv_heads, options.value_dim};
   const Tensor q = RandomNormal("q", queries, dtype, runtime);
   const Tensor k = RandomNormal("k", keys, dtype, runtime);
-  const Tensor v = RandomNormal("v", keys, dtype, runtime);
-  const Tensor dout = RandomNormal("dout", queries, dtype, runtime);
+  const Tensor v = RandomNormal("v", values, dtype, runtime);
+  const Tensor dout = RandomNormal("dout", outputs, dtype, runtime);
   const auto empty = [&](const Shape& shape) { return Tensor::Empty(shape, dtype, allocator); };
-  const Tensor out = empty(queries);
-  const Tensor lse = Tensor::Empty({layout.rows(), options.heads}, AccumulationType(dtype), allocator);
+  const Tensor out = empty(outputs);
+  const Tensor lse = Tensor::Empty({query_rows, options.heads}, AccumulationType(dtype), allocator);
   const Tensor dq = empty(queries);
   const Tensor dk = empty(keys);
-  const Tensor dv = empty(keys);
-  AttentionRun run = {.full = full, .tokens = tokens, .path = path};
-  run.pairs = CountTextPairs(layout, window).Total() + CountLiveSummaries(layout, options.window_chunks).pairs;
+  const Tensor dv = empty(values);
+  AttentionRun run = {.mask = mask, .tokens = tokens, .path = path};
+  run.pairs = CountTextPairs(layout, window).Total();
+  if (mask == Mask::kKsa) {
+    run.pairs += CountLiveSummaries(layout, options.window_chunks).pairs;
+  }
   run.forward = Measure(options.repeat, stream, [&] {
     AttentionForward({.q = q,
                       .k = k,
@@ -133,8 +151,11 @@ AttentionRun RunAttention(
 
 void AddRow(const AttentionOptions& options, const AttentionRun& run, Table& table) {
   const double pairs = static_cast<double>(run.pairs) * options.heads;
-  const double tflop = static_cast<double>(options.head_dim) * pairs * 1e-12;
-  table.AddRow({std::string(run.full ? "full causal" : "ksa"),
+  const double keys = options.head_dim * pairs * 1e-12;
+  const double values = options.value_dim * pairs * 1e-12;
+  const double forward = 2.0 * (keys + values);
+  const double backward = 2.0 * (3.0 * keys + 2.0 * values);
+  table.AddRow({std::string(NameOf(run.mask)),
                 NameOf(run.path),
                 int64_t{run.tokens},
                 static_cast<double>(run.pairs) / run.tokens,
@@ -144,19 +165,19 @@ void AddRow(const AttentionOptions& options, const AttentionRun& run, Table& tab
                 run.forward.least,
                 run.backward.least,
                 run.Milliseconds() * 1e6 / pairs,
-                14.0 * tflop / (run.Milliseconds() * 1e-3),
-                4.0 * tflop / (run.forward.median * 1e-3),
-                10.0 * tflop / (run.backward.median * 1e-3)});
+                (forward + backward) / (run.Milliseconds() * 1e-3),
+                forward / (run.forward.median * 1e-3),
+                backward / (run.backward.median * 1e-3)});
 }
 
 std::vector<Finding> Compare(const std::vector<AttentionRun>& runs) {
   std::vector<Finding> findings;
   const auto pair_time = [](const AttentionRun& run) { return run.Milliseconds() / static_cast<double>(run.pairs); };
-  std::map<int32_t, const AttentionRun*> ksa;
-  std::map<int32_t, const AttentionRun*> causal;
+  std::map<Mask, std::map<int32_t, const AttentionRun*>> last_runs;  // of the last path
   for (const AttentionRun& run : runs) {
-    (run.full ? causal : ksa)[run.tokens] = &run;  // of the last path
+    last_runs[run.mask][run.tokens] = &run;
   }
+  const auto& ksa = last_runs[Mask::kKsa];
   if (ksa.size() > 1) {
     findings.push_back(
         {"pair_time_ratio",
@@ -164,7 +185,14 @@ std::vector<Finding> Compare(const std::vector<AttentionRun>& runs) {
              "ksa: time a pair at {} tokens over that at {}: {{:.2f}}", ksa.rbegin()->first, ksa.begin()->first),
          pair_time(*ksa.rbegin()->second) / pair_time(*ksa.begin()->second)});
   }
-  for (const auto& [tokens, last] : causal) {
+  for (const auto& [tokens, hca] : last_runs[Mask::kHca]) {
+    if (const auto same = ksa.find(tokens); same != ksa.end()) {
+      findings.push_back({fmt::format("hca_time_ratio_{}", tokens),
+                          fmt::format("hca over ksa at {} tokens, time: {{:.3f}}", tokens),
+                          hca->Milliseconds() / same->second->Milliseconds()});
+    }
+  }
+  for (const auto& [tokens, last] : last_runs[Mask::kFull]) {
     const auto same = ksa.find(tokens);
     if (same == ksa.end()) {
       continue;
@@ -186,7 +214,7 @@ std::vector<Finding> Compare(const std::vector<AttentionRun>& runs) {
 
 void CheckPaths(const AttentionOptions& options, const std::optional<GpuInfo>& gpu) {
   for (const AttentionPath path : options.paths) {
-    const std::string_view refusal = WhyNotPath(path, gpu, *options.dtype, options.head_dim);
+    const std::string_view refusal = WhyNotPath(path, gpu, *options.dtype, {options.head_dim, options.value_dim});
     if (!refusal.empty()) {
       Fail(ExitCode::kUsage, "--paths {}: {}", NameOf(path), refusal);
     }
@@ -224,18 +252,17 @@ void BenchAttention(AttentionOptions options) {
                                {"useful_tflops_backward", "bwd", gpu ? 1 : 4}}),
                         {}};
   std::vector<AttentionRun> runs;
-  for (const AttentionPath path : options.paths) {
-    for (const int32_t tokens : options.text_tokens) {
-      runs.push_back(RunAttention(options, runtime, false, tokens, path));
-      AddRow(options, runs.back(), report.table);
+  const auto run_all = [&](Mask mask, const std::vector<AttentionPath>& paths, const std::vector<int32_t>& lengths) {
+    for (const AttentionPath path : paths) {
+      for (const int32_t tokens : lengths) {
+        runs.push_back(RunAttention(options, runtime, mask, tokens, path));
+        AddRow(options, runs.back(), report.table);
+      }
     }
-  }
-  for (const AttentionPath path : options.full_paths) {
-    for (const int32_t tokens : options.full_causal) {
-      runs.push_back(RunAttention(options, runtime, true, tokens, path));
-      AddRow(options, runs.back(), report.table);
-    }
-  }
+  };
+  run_all(Mask::kKsa, options.paths, options.text_tokens);
+  run_all(Mask::kHca, options.paths, options.hca);
+  run_all(Mask::kFull, options.full_paths, options.full_causal);
   report.findings = Compare(runs);
   Publish(report, options.json);
 }
@@ -250,6 +277,10 @@ void AddBenchAttentionCommand(CLI::App& bench) {
   command->add_option("--text-tokens", options->text_tokens, "lengths T for KSA")
       ->check(sizes)
       ->default_str("by the device");
+  command->add_option("--hca", options->hca, "lengths for hca")->check(sizes)->default_str("none");
+  command->add_option("--value-dim", options->value_dim, "numbers of a head of values")
+      ->check(WholeNumber(1, 1024))
+      ->default_str("as --head-dim");
   command->add_option("--full-causal", options->full_causal, "lengths for full causal attention; 0: none")
       ->check(WholeNumber(0, 1 << 22))
       ->default_str("by the device");

@@ -22,6 +22,7 @@
 #include "trainer/evaluate/position_bands.h"
 #include "trainer/evaluate/target_bytes.h"
 #include "trainer/evaluate/validation.h"
+#include "trainer/observe/log_line.h"
 
 namespace ksa {
 namespace {
@@ -160,6 +161,12 @@ void Eval(const EvalOptions& options) {
     PrintBands(loaded.config().model, measured.back().sums);
   }
   fmt::print("\n{}\n", RenderKvCache(loaded.config().model, opened.sequence_length));
+  const std::optional<int64_t> kv_bytes =
+      MeasureKvCache(loaded.runtime().Context(), loaded.model(), opened.sequence_length);
+  if (kv_bytes) {
+    fmt::print(
+        "as decoding holds it, in {}: {}\n", NameOf(*loaded.config().training.precision), FormatBytes(*kv_bytes));
+  }
   if (json.has_value()) {
     WriteJson(*json, opened, measured);
   }

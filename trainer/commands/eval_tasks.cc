@@ -172,8 +172,10 @@ void EvalTask(LoadedModel& loaded, const EvalTaskOptions& options, std::optional
   PrintScores(scores);
   fmt::print("\n{}\n", RenderKvCache(loaded.config().model, eval.longest()));
   if (json) {
-    const CacheSize cache = CountKvCache(loaded.config().model, eval.longest());
-    WriteJson(*json, options, scores, eval.samples(), cache.bytes, seconds);
+    // As decoding holds it; counted where the model has no caches for decoding.
+    const int64_t kv_bytes = MeasureKvCache(loaded.runtime().Context(), loaded.model(), eval.longest())
+                                 .value_or(CountKvCache(loaded.config().model, eval.longest()).bytes);
+    WriteJson(*json, options, scores, eval.samples(), kv_bytes, seconds);
   }
 }
 

@@ -1,85 +1,192 @@
 #include "trainer/commands/generate.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <cstdio>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/core.h>
 
 #include "data/tools/utf8.h"
-#include "kernels/copy/elementwise.h"
 #include "kernels/core/gpu.h"
+#include "model/ksa/cost.h"
+#include "model/mixers/full/full.h"
 #include "trainer/commands/number_option.h"
+#include "trainer/commands/prompts.h"
 #include "trainer/commands/session.h"
-#include "trainer/evaluate/sampling.h"
+#include "trainer/commands/text_writer.h"
+#include "trainer/evaluate/cache_memory.h"
+#include "trainer/evaluate/generation.h"
+#include "trainer/evaluate/growing_text.h"
+#include "trainer/observe/log_line.h"
+#include "trainer/step/host_memory.h"
 
 namespace ksa {
 namespace {
 
 struct GenerateOptions {
   std::string checkpoint;
-  std::string prompt;
+  PromptOptions prompts;
   int64_t max_tokens = 200;
   SamplingOptions sampling;
+  std::vector<std::string> stops;
+  bool recompute = false;
   DeviceOption device;
 };
 
-// Logits after the last of `ids`, over the first `vocabulary` ids: those of text that the tokenizer knows. The whole
-// context is computed again for every token.
-std::vector<double> NextLogits(LoadedModel& loaded, const std::vector<int32_t>& ids, int64_t vocabulary) {
-  const ExecContext cx = loaded.runtime().Context();
-  const auto length = static_cast<int32_t>(ids.size());
-  const Tensor tokens = cx.Empty({length}, DType::kI32);
-  CopyFromHost({const_cast<int32_t*>(ids.data()), DType::kI32, {}, {length}}, tokens, cx.stream);
-  const Var hidden = loaded.model().Hidden(
-      cx, {.ids = tokens, .layout = MakeLayout(loaded.config().model, 1, length), .mix = loaded.mix()});
-  const Tensor logits = loaded.model().Logits(cx, hidden.value.Rows(length - 1, 1));
-  const HostCopy row(logits, cx.stream);
-  std::vector<double> wide(static_cast<size_t>(logits.size()));
-  Copy(row.view(), {wide.data(), DType::kF64, {}, {logits.size()}}, {});
-  wide.resize(static_cast<size_t>(vocabulary));
-  return wide;
+// Roundings of two orders of addition, far below what a wrong key or position does.
+double MostDifference(DType precision) {
+  return precision == DType::kF64 ? 1e-10 : precision == DType::kF32 ? 1e-4 : 0.1;
+}
+
+void CheckMemory(LoadedModel& loaded, const std::vector<std::vector<int32_t>>& contexts, const GenerationOptions& how) {
+  const ModelConfig& model = loaded.config().model;
+  const int64_t tokens = Generation::CacheTokens(contexts, how);
+  const Runtime& runtime = loaded.runtime();
+  CacheMemory memory = PlanCaches(model,
+                                  static_cast<int64_t>(contexts.size()),
+                                  tokens,
+                                  std::min(tokens, how.positions),
+                                  *loaded.config().training.precision);
+  memory.where = runtime.gpu() ? runtime.gpu()->name : "this host";
+  memory.free = runtime.gpu() ? QueryGpu(runtime.stream().device.ordinal).free_bytes : FreeHostBytes();
+  CheckFits(memory);
+}
+
+// What is said beside the texts, so that these can be piped on.
+void Say(const std::string& line) {
+  fmt::print(stderr, "ksa: {}\n", line);
+}
+
+void SayCuts(const std::vector<Prompt>& prompts, int64_t positions) {
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    if (static_cast<int64_t>(prompts[i].context.size()) > positions) {
+      Say(fmt::format("prompt {} has {} tokens, the model positions for {}: the last {} are its context",
+                      i + 1,
+                      prompts[i].context.size(),
+                      positions,
+                      positions));
+    }
+  }
+}
+
+void SayResult(const Generation::Result& result, const LoadedModel& loaded, size_t texts) {
+  const double seconds = result.prompt_seconds + result.seconds;
+  Say(fmt::format("{} tokens behind {} of prompts, {:.1f} tokens/s ({:.2f} s, the prompts {:.2f} s of it)",
+                  result.new_tokens,
+                  result.prompt_tokens,
+                  static_cast<double>(result.new_tokens) / std::max(seconds, 1e-9),
+                  seconds,
+                  result.prompt_seconds));
+  if (result.cache_bytes > 0) {
+    const ModelConfig& model = loaded.config().model;
+    const DType precision = *loaded.config().training.precision;
+    ModelConfig full = model;
+    full.layers.assign(model.layers.size(), FullLayer());
+    const int64_t most = static_cast<int64_t>(texts) * CountKvCache(full, result.cache_tokens, precision).bytes;
+    Say(fmt::format(
+        "cache for {} x {} tokens in {}: {}{}",
+        texts,
+        result.cache_tokens,
+        NameOf(precision),
+        FormatBytes(result.cache_bytes),
+        full.layers == model.layers ? "" : fmt::format("; full attention in every layer: {}", FormatBytes(most))));
+  }
+  if (result.forgotten > 0) {
+    const int64_t positions = loaded.config().model.max_position_embeddings;
+    Say(fmt::format("{} times a context had more tokens than the model has positions ({}) and was cut to its last {}",
+                    result.forgotten,
+                    positions,
+                    ContextBehindEnd(positions)));
+  }
+}
+
+// --recompute: Error(kInternal) where decoding gave something else.
+void SayCheck(const Generation::Result& result, DType precision) {
+  const std::string found =
+      fmt::format("the logits of {} tokens differ from those of whole passes by at most {:.2g} of the largest",
+                  result.checked,
+                  result.difference);
+  if (!(result.difference <= MostDifference(precision))) {
+    Fail(ExitCode::kInternal,
+         "{}; {:.0e} is what roundings in {} may leave. Please report it",
+         found,
+         MostDifference(precision),
+         NameOf(precision));
+  }
+  Say(found);
+}
+
+std::vector<GrowingText> TextsOf(const std::vector<Prompt>& prompts,
+                                 const Tokenizer& tokenizer,
+                                 const GenerateOptions& options) {
+  std::vector<GrowingText> texts;
+  for (const Prompt& prompt : prompts) {
+    const auto first = prompt.context.begin() + static_cast<std::ptrdiff_t>(prompt.lead);
+    texts.emplace_back(tokenizer, std::vector<int32_t>(first, prompt.context.end()), options.stops);
+  }
+  return texts;
 }
 
 void Generate(const GenerateOptions& options) {
-  if (ValidUtf8Prefix(options.prompt) != options.prompt.size()) {
-    Fail(ExitCode::kBadData, "--prompt: not UTF-8 (byte {} of it)", ValidUtf8Prefix(options.prompt));
+  for (const std::string& stop : options.stops) {
+    if (stop.empty() || ValidUtf8Prefix(stop) != stop.size()) {
+      Fail(ExitCode::kUsage, "--stop: expected a text in UTF-8 of at least one character");
+    }
   }
   LoadedModel loaded(options.checkpoint, options.device);
-  const std::unique_ptr<Tokenizer> tokenizer = loaded.OpenRunTokenizer();
-  if (!tokenizer->SpellsText()) {
-    Fail(ExitCode::kBadData,
-         "{}: its data was imported without a tokenizer ('{}', {} tokens), so that no prompt can be spelled in its "
-         "tokens "
-         "and none of them has a text. `ksa eval` measures such a model; to have text, import the tokens with "
-         "--tokenizer "
-         "FILE and train on that",
-         options.checkpoint,
-         tokenizer->name(),
-         tokenizer->vocab_size());
+  const bool ids_alone = options.prompts.texts.empty() && options.prompts.file.empty();
+  const std::unique_ptr<Tokenizer> tokenizer = ids_alone ? loaded.OpenRunTokenizerOrIds() : loaded.OpenRunTokenizer();
+  const std::vector<Prompt> prompts =
+      ReadPrompts(options.prompts, *tokenizer, tokenizer->vocab_size(), options.checkpoint);
+  if (!options.stops.empty() && !tokenizer->SpellsText()) {
+    Fail(ExitCode::kUsage, "--stop: the tokens of {} have no text", options.checkpoint);
   }
-  std::vector<int32_t> ids;
-  tokenizer->Encode(options.prompt, ids);
-  const size_t prompt = ids.size();
-  if (ids.empty()) {
-    ids.push_back(static_cast<int32_t>(tokenizer->eos_id()));  // the end of one document begins the next
+  const GenerationOptions how = {.sampling = options.sampling,
+                                 .max_tokens = options.max_tokens,
+                                 .vocabulary = tokenizer->vocab_size(),
+                                 .last = static_cast<int32_t>(tokenizer->eos_id()),
+                                 .positions = loaded.config().model.max_position_embeddings,
+                                 .check = options.recompute};
+  std::vector<std::vector<int32_t>> contexts;
+  for (const Prompt& prompt : prompts) {
+    contexts.push_back(prompt.context);
   }
-  const size_t start = ids.size() - prompt;  // of the text
-  const auto longest = static_cast<size_t>(loaded.config().model.max_position_embeddings);
-  for (int64_t step = 0; step < options.max_tokens; ++step) {
-    // Beyond the model's positions only the last ones are context.
-    const size_t context = std::min(ids.size(), longest);
-    const std::vector<int32_t> window(ids.end() - static_cast<std::ptrdiff_t>(context), ids.end());
-    const int32_t next =
-        SampleToken(NextLogits(loaded, window, tokenizer->vocab_size()), options.sampling, static_cast<uint64_t>(step));
-    if (next == tokenizer->eos_id()) {
-      break;
+  CheckMemory(loaded, contexts, how);
+  SayCuts(prompts, how.positions);
+  Generation generation(loaded.runtime().Context(), loaded.model(), loaded.mix(), std::move(contexts), how);
+  if (!generation.why_recomputed().empty()) {
+    Say(fmt::format("{}: every token computes its whole context again", generation.why_recomputed()));
+  }
+  const bool spells = tokenizer->SpellsText() && !ids_alone;
+  std::vector<GrowingText> texts = TextsOf(prompts, *tokenizer, options);
+  TextWriter writer(prompts.size(), isatty(STDOUT_FILENO) != 0, stdout);
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    const bool is_text = prompts[i].text.size() + prompts[i].lead > 0;
+    const std::string of_ids = spells && !is_text ? tokenizer->Decode(prompts[i].context) : JoinIds(prompts[i].context);
+    writer.Add(i, is_text ? prompts[i].text : of_ids);
+  }
+  std::vector<int64_t> left(prompts.size(), options.max_tokens);
+  const Generation::Result result = generation.Run([&](size_t text, int32_t id) {
+    const std::string piece = texts[text].Add(id);
+    writer.Add(text, spells ? piece : fmt::format(",{}", id));
+    return !texts[text].stopped() && --left[text] > 0;
+  });
+  for (size_t i = 0; i < prompts.size(); ++i) {
+    writer.Add(i, spells ? texts[i].End() : "");
+    writer.End(i);
+    if (!options.stops.empty() && !texts[i].stopped()) {
+      Say(fmt::format("text {}: no --stop text came", i + 1));
     }
-    ids.push_back(next);
   }
-  fmt::print("{}{}\n", options.prompt, DecodeBehind(*tokenizer, std::span(ids).subspan(start), prompt));
+  SayResult(result, loaded, prompts.size());
+  if (options.recompute && generation.why_recomputed().empty()) {
+    SayCheck(result, *loaded.config().training.precision);
+  }
 }
 
 }  // namespace
@@ -90,10 +197,21 @@ void AddGenerateCommand(CLI::App& app) {
   command->add_option("checkpoint", options->checkpoint, "checkpoint, or run folder (its newest)")
       ->required()
       ->type_name("CKPT");
-  command->add_option("--prompt", options->prompt, "the text to continue")->required()->type_name("TEXT");
+  command->add_option("--prompt", options->prompts.texts, "a text to continue; as often as needed")
+      ->type_name("TEXT")
+      ->allow_extra_args(false)
+      ->group("Prompts");
+  command->add_option("--prompts", options->prompts.file, "a file of texts to continue, one a line")
+      ->type_name("FILE")
+      ->group("Prompts");
+  command
+      ->add_option("--prompt-ids", options->prompts.ids, "tokens to continue, where they have no text; ids are printed")
+      ->type_name("I,J,...")
+      ->allow_extra_args(false)
+      ->group("Prompts");
   command->add_option("--max-tokens", options->max_tokens, "tokens to add at most")
       ->capture_default_str()
-      ->check(WholeNumber(0));
+      ->check(WholeNumber(0, int64_t{1} << 31));
   command->add_option("--temperature", options->sampling.temperature, "0: always the likeliest token")
       ->capture_default_str()
       ->group("Sampling")
@@ -102,16 +220,32 @@ void AddGenerateCommand(CLI::App& app) {
       ->capture_default_str()
       ->group("Sampling")
       ->check(WholeNumber(0));
+  command
+      ->add_option("--top-p", options->sampling.top_p, "sample among the likeliest tokens that have P together; 1: all")
+      ->capture_default_str()
+      ->group("Sampling")
+      ->check(FiniteNumber(0, 1));
   command->add_option("--seed", options->sampling.seed, "of the random choices")
       ->check(WholeNumber(0))
       ->capture_default_str()
       ->group("Sampling");
+  command->add_option("--stop", options->stops, "a text ends before TEXT; as often as needed")
+      ->type_name("TEXT")
+      ->allow_extra_args(false);
+  command->add_flag("--recompute",
+                    options->recompute,
+                    "compute every context as a whole, too, and compare: the check of decoding with a cache");
   AddDeviceOption(*command, options->device);
   command->footer(
       "Examples:\n"
       "  ksa generate runs/quickstart --prompt 'The history of ' --max-tokens 300 --temperature 0.8\n"
       "  ksa generate runs/quickstart/checkpoints/step_00001000 --prompt 'A ' --temperature 0\n"
-      "The tokenizer is the one in the checkpoint or in its run's folder.");
+      "  ksa generate runs/quickstart --prompt 'The ' --prompt 'A ' --top-p 0.9 --stop '. '\n"
+      "  ksa generate runs/quickstart --prompt 'The ' --max-tokens 50 --recompute\n"
+      "Texts go to standard output, what there is to say about them to standard error. A context that grows longer "
+      "than "
+      "the model has positions is cut to half of them. The tokenizer is the one in the checkpoint or in its run's "
+      "folder.");
   command->callback([options] { Generate(*options); });
 }
 

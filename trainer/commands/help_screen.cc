@@ -7,7 +7,9 @@
 
 #include <fmt/core.h>
 
+#include "data/tools/terminal_line.h"
 #include "trainer/commands/option_values.h"
+#include "trainer/observe/wrap.h"
 
 namespace ksa {
 namespace {
@@ -20,26 +22,6 @@ struct Entry {
   std::string left;
   std::string text;
 };
-
-// Characters, as terminals count them: continuation bytes of UTF-8 take no column.
-size_t Columns(const std::string& text) {
-  return static_cast<size_t>(
-      std::count_if(text.begin(), text.end(), [](char c) { return (static_cast<unsigned char>(c) & 0xC0U) != 0x80U; }));
-}
-
-// Words of `text` in lines of at most `width` columns.
-std::vector<std::string> Wrap(const std::string& text, size_t width) {
-  std::vector<std::string> lines;
-  std::istringstream words(text);
-  for (std::string word; words >> word;) {
-    if (lines.empty() || Columns(lines.back()) + 1 + Columns(word) > width) {
-      lines.push_back(word);
-    } else {
-      lines.back() += " " + word;
-    }
-  }
-  return lines;
-}
 
 std::string TextOf(const CLI::Option& option) {
   const OptionValues values = ValuesOf(option);
@@ -73,18 +55,18 @@ std::string Table(const std::string& title, const std::vector<Entry>& entries) {
   }
   size_t width = 0;
   for (const Entry& entry : entries) {
-    width = Columns(entry.left) <= kWidestLeft ? std::max(width, Columns(entry.left)) : width;
+    width = ColumnsOf(entry.left) <= kWidestLeft ? std::max(width, ColumnsOf(entry.left)) : width;
   }
   const std::string indent(width + 4, ' ');
   std::string table = "\n" + title + ":\n";
   for (const Entry& entry : entries) {
     std::string line = "  " + entry.left;
-    if (Columns(entry.left) > width) {
+    if (ColumnsOf(entry.left) > width) {
       table += line + "\n";
       line.clear();
     }
     for (const std::string& part : Wrap(entry.text, kHelpWidth - indent.size())) {
-      line += std::string(indent.size() - std::min(indent.size(), Columns(line)), ' ') + part;
+      line += std::string(indent.size() - std::min(indent.size(), ColumnsOf(line)), ' ') + part;
       table += line + "\n";
       line.clear();
     }
@@ -167,7 +149,7 @@ std::vector<std::string> TogetherWithValues(const std::vector<std::string>& word
 
 // An example, broken at spaces outside of quotes.
 std::string BreakExample(const std::string& line) {
-  if (Columns(line) <= kHelpWidth) {
+  if (ColumnsOf(line) <= kHelpWidth) {
     return line + "\n";
   }
   const size_t indent = line.find_first_not_of(' ');
@@ -185,7 +167,7 @@ std::string BreakExample(const std::string& line) {
   std::string current(indent, ' ');
   bool begins = true;
   for (const std::string& word : TogetherWithValues(words)) {
-    if (!begins && Columns(current) + 1 + Columns(word) > kHelpWidth - 2) {
+    if (!begins && ColumnsOf(current) + 1 + ColumnsOf(word) > kHelpWidth - 2) {
       text += current + " \\\n";
       current = std::string(indent + kContinued, ' ');
       begins = true;

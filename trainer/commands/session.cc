@@ -51,4 +51,11 @@ std::unique_ptr<Tokenizer> LoadedModel::OpenRunTokenizer() const {
   return tokenizer;
 }
 
+std::unique_ptr<Tokenizer> LoadedModel::OpenRunTokenizerOrIds() const {
+  if (FindTokenizerFile(checkpoint_).has_value()) {
+    return OpenRunTokenizer();
+  }
+  return MakeExternalTokenizer("ids", config_.model.vocab_size, -1);
+}
+
 }  // namespace ksa

@@ -34,6 +34,9 @@ class LoadedModel {
   // when it has more tokens than the model.
   [[nodiscard]] std::unique_ptr<Tokenizer> OpenRunTokenizer() const;
 
+  // The same where ids alone are asked for: of a run without one, all ids of the model, of which none ends a text.
+  [[nodiscard]] std::unique_ptr<Tokenizer> OpenRunTokenizerOrIds() const;
+
  private:
   Checkpoint checkpoint_;
   Config config_;

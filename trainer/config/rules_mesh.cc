@@ -14,6 +14,7 @@ namespace {
 constexpr const char* kTensor = "parallel.tensor";
 constexpr const char* kContext = "parallel.context";
 constexpr size_t kMostListed = 12;
+constexpr int32_t kMostTensorRanks = 1024;  // that a message names: what layers share, of whatever kind, are heads
 
 // Empty, or why the model's matrices cannot be divided among `tensor` ranks: each layer has its conditions, and every
 // rank has something to do.
@@ -52,7 +53,7 @@ std::string Listed(const std::vector<std::string>& items) {
 
 std::string TensorSizes(const ModelConfig& model) {
   std::vector<std::string> sizes;
-  for (int32_t tensor = 1; tensor <= model.num_attention_heads; ++tensor) {
+  for (int32_t tensor = 1; tensor <= kMostTensorRanks; ++tensor) {
     if (TensorProblem(model, tensor).empty()) {
       sizes.push_back(std::to_string(tensor));
     }

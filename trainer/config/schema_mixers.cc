@@ -1,6 +1,5 @@
 // The keys of `model.attention`: the pattern, and what the kinds of layers describe (model/mixers).
 #include <algorithm>
-#include <array>
 
 #include <fmt/core.h>
 
@@ -10,9 +9,6 @@
 
 namespace ksa {
 namespace {
-
-// Kinds that are planned.
-constexpr std::array<const char*, 1> kPlanned = {"gdn"};
 
 // A codec whose values are one alternative of KeyValue; `none` is monostate.
 template <typename T>
@@ -95,10 +91,6 @@ bool ReadKind(const YamlNode& node, const Reporter& reporter, const MixerKind*& 
   if (const MixerKind* kind = FindMixerKind(node.text); kind != nullptr) {
     out = kind;
     return true;
-  }
-  if (std::find(kPlanned.begin(), kPlanned.end(), node.text) != kPlanned.end()) {
-    return reporter.Fail(node.place,
-                         fmt::format("layers of kind {} are not supported yet; use {}", node.text, AnyKind()));
   }
   return FailName(node, reporter, names);
 }

@@ -3,6 +3,7 @@
 #include <fmt/core.h>
 
 #include "model/ksa/cost.h"
+#include "model/mixers/decode.h"
 #include "model/mixers/full/full.h"
 #include "trainer/observe/log_line.h"
 
@@ -20,6 +21,17 @@ std::string RenderKvCache(const ModelConfig& model, int64_t tokens) {
                         static_cast<double>(most) / static_cast<double>(bytes));
   }
   return line;
+}
+
+std::optional<int64_t> MeasureKvCache(const ExecContext& cx, const KsaModel& model, int32_t tokens) {
+  int64_t bytes = 0;
+  for (const auto& cache : model.MakeCaches(cx, 1, tokens)) {
+    if (cache == nullptr) {
+      return std::nullopt;
+    }
+    bytes += cache->bytes();
+  }
+  return bytes;
 }
 
 }  // namespace ksa

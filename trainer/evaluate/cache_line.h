@@ -2,9 +2,10 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 
-#include "model/mixers/model_config.h"
+#include "model/ksa/model.h"
 
 namespace ksa {
 
@@ -12,5 +13,9 @@ namespace ksa {
 // CountKvCache, of one sequence. A model of full layers alone has nothing to be compared with, and gives the first
 // half.
 [[nodiscard]] std::string RenderKvCache(const ModelConfig& model, int64_t tokens);
+
+// Bytes that decoding holds of one sequence of `tokens` in the model's compute type, counted from the buffers, which
+// are made and given back; none where the model has no caches for decoding here.
+[[nodiscard]] std::optional<int64_t> MeasureKvCache(const ExecContext& cx, const KsaModel& model, int32_t tokens);
 
 }  // namespace ksa

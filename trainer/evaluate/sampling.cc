@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <numeric>
 #include <vector>
 
@@ -18,8 +19,11 @@ double UniformAt(uint64_t seed, uint64_t step) {
 
 }  // namespace
 
-int32_t SampleToken(std::span<const double> logits, const SamplingOptions& options, uint64_t step) {
+int32_t SampleToken(std::span<const double> logits, const SamplingOptions& options, uint64_t step, uint64_t text) {
   KSA_CHECK(!logits.empty(), "there are no logits to sample from");
+  if (options.temperature == 0.0) {
+    return static_cast<int32_t>(std::max_element(logits.begin(), logits.end()) - logits.begin());
+  }
   std::vector<int32_t> order(logits.size());
   std::iota(order.begin(), order.end(), 0);
   // Ties go to the smaller id, so that the choice does not depend on the sort.
@@ -28,9 +32,6 @@ int32_t SampleToken(std::span<const double> logits, const SamplingOptions& optio
     const double y = logits[static_cast<size_t>(b)];
     return x != y ? x > y : a < b;
   });
-  if (options.temperature == 0.0) {
-    return order[0];
-  }
   if (options.top_k > 0 && static_cast<size_t>(options.top_k) < order.size()) {
     order.resize(static_cast<size_t>(options.top_k));
   }
@@ -41,9 +42,14 @@ int32_t SampleToken(std::span<const double> logits, const SamplingOptions& optio
     sum += std::exp((logits[static_cast<size_t>(id)] - best) / options.temperature);
     cumulative.push_back(sum);
   }
-  const double u = UniformAt(options.seed, step) * sum;
+  if (options.top_p < 1.0) {
+    const auto enough = std::lower_bound(cumulative.begin(), cumulative.end(), options.top_p * sum);
+    cumulative.erase(std::next(enough), cumulative.end());
+    sum = cumulative.back();
+  }
+  const double u = UniformAt(options.seed, (text << 32U) + step) * sum;
   const auto found = std::upper_bound(cumulative.begin(), cumulative.end(), u);
-  return order[std::min(static_cast<size_t>(found - cumulative.begin()), order.size() - 1)];
+  return order[std::min(static_cast<size_t>(found - cumulative.begin()), cumulative.size() - 1)];
 }
 
 }  // namespace ksa

@@ -13,6 +13,7 @@
 #include "trainer/observe/bar.h"
 #include "trainer/observe/log_line.h"
 #include "trainer/observe/validation_line.h"
+#include "trainer/observe/wrap.h"
 
 namespace ksa {
 namespace {
@@ -62,7 +63,8 @@ void Logger::AttachFile(const std::string& path, const std::string& header) {
 void Logger::Info(const std::string& line, Style style) {
   if (rank_ == 0) {
     bar_.Clear();
-    Print(stdout, Paint(style, line, color_out_) + "\n");
+    const std::string shown = terminal_ ? Folded(line, static_cast<size_t>(bar_.Width())) : line;
+    Print(stdout, Paint(style, shown, color_out_) + "\n");
     Append(line);
   }
 }

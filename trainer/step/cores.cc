@@ -42,7 +42,7 @@ int ShareOf(const HostCores& cores, int local_size) {
   return static_cast<int>(std::clamp<double>(share, 1, kMaxThreads));
 }
 
-int AvailableCores(int local_size) {
+HostCores CoresOfHost() {
   HostCores cores;
   cores.host = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
   cores.mine = cores.host;
@@ -52,7 +52,11 @@ int AvailableCores(int local_size) {
   if (sched_getaffinity(0, sizeof mask, &mask) == 0) {
     cores.mine = CPU_COUNT(&mask);
   }
-  return ShareOf(cores, local_size);
+  return cores;
+}
+
+int AvailableCores(int local_size) {
+  return ShareOf(CoresOfHost(), local_size);
 }
 
 }  // namespace ksa

@@ -13,6 +13,8 @@ struct HostCores {
   std::optional<double> quota;  // CpuQuota()
 };
 
+[[nodiscard]] HostCores CoresOfHost();
+
 // The cores in this process's affinity mask; where the launcher did not bind ranks to cores of their own, its share of
 // them among the `local_size` ranks of this host. Never more than its share of the quota, rounded down: a thread beyond
 // it would only make the others wait. At least 1, at most kMaxThreads.

@@ -65,12 +65,18 @@ class Plan {
         .set_data_type(dim == 1 ? DataType_t::FLOAT : DataType_t::BFLOAT16);
   }
 
+  // Columns of a head.
+  [[nodiscard]] int64_t DimOf(Uid uid) const {
+    const bool of_values = uid == kV || uid == kDv || uid == kOut || uid == kDout;
+    return of_values ? problem_.value_dim : problem_.head_dim;
+  }
+
   void OfQueries(const TensorPointer& x, Uid uid) const {
-    Place(x, uid, problem_.heads, problem_.row_heads, problem_.head_dim);
+    Place(x, uid, problem_.heads, problem_.row_heads, DimOf(uid));
   }
 
   void OfKeys(const TensorPointer& x, Uid uid) const {
-    Place(x, uid, problem_.groups, problem_.row_groups, problem_.head_dim);
+    Place(x, uid, problem_.groups, problem_.row_groups, DimOf(uid));
   }
 
   void OfLse(const TensorPointer& x) const { Place(x, kLse, problem_.heads, problem_.row_heads, 1); }
@@ -182,13 +188,15 @@ class Plans final : public StreamResources::Item {
         why = error.what();
       }
     }
-    return {nullptr,
-            fmt::format("cuDNN refuses the {} pass of full attention with {} heads of {} and {} tokens ({})",
-                        problem.backward ? "backward" : "forward",
-                        problem.heads,
-                        problem.head_dim,
-                        problem.tokens,
-                        why)};
+    return {
+        nullptr,
+        fmt::format("cuDNN refuses the {} pass of full attention with {} heads of {} (values of {}) and {} tokens ({})",
+                    problem.backward ? "backward" : "forward",
+                    problem.heads,
+                    problem.head_dim,
+                    problem.value_dim,
+                    problem.tokens,
+                    why)};
   }
 
   cudaStream_t stream_;

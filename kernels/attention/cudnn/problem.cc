@@ -42,12 +42,17 @@ Problem WholeProblem(const Args& args, bool backward, bool deterministic) {
           .row_groups = args.k.shape[1],
           .tokens = args.layout.text_tokens,
           .head_dim = args.q.shape[2],
+          .value_dim = args.v.shape[2],
           .backward = backward,
           .deterministic = deterministic};
 }
 
-// Every row of text is a query that sees all text up to itself, and no summary.
+// Every row of text is a query that sees all text up to itself, and no summary: none is seen before the window's end,
+// unless they are seen within it too.
 bool IsFullCausal(const SummaryLayout& layout, const AttentionWindow& window) {
+  if (window.summaries && window.overlap) {
+    return false;
+  }
   const bool all_text = layout.first_chunk == 0 && layout.AllTextIsQuery() && window.chunks >= layout.chunks() - 1 &&
                         window.tokens >= layout.text_tokens;
   return all_text && layout.document_first_chunk == nullptr && layout.chunk_tokens == nullptr;
@@ -56,11 +61,15 @@ bool IsFullCausal(const SummaryLayout& layout, const AttentionWindow& window) {
 // Shorter sequences than a tile are not worth a library's start-up.
 constexpr int64_t kFewestTokens = 128;
 
+bool TakesHeads(const Problem& p) {
+  return (p.value_dim == p.head_dim && (p.head_dim == 64 || p.head_dim == 128)) ||
+         (p.head_dim == 192 && p.value_dim == 128);
+}
+
 template <typename Args>
 bool TakesProblem(const Args& args, const Problem& problem) {
-  return args.q.dtype == DType::kBF16 && (problem.head_dim == 64 || problem.head_dim == 128) &&
-         problem.tokens >= kFewestTokens && problem.sequences > 0 && IsFullCausal(args.layout, args.window) &&
-         ShareOf(problem).groups > 0;
+  return args.q.dtype == DType::kBF16 && TakesHeads(problem) && args.scale == 0.0 && problem.tokens >= kFewestTokens &&
+         problem.sequences > 0 && IsFullCausal(args.layout, args.window) && ShareOf(problem).groups > 0;
 }
 
 }  // namespace
@@ -100,7 +109,8 @@ int64_t WorkspaceBound(const Problem& p) {
   const int64_t rows = p.sequences * p.heads * p.tokens;
   const int64_t sums = p.deterministic ? 0 : rows * p.head_dim * 4;
   const int64_t pairs = p.deterministic ? PairBytes(p.sequences * p.heads, p.tokens) : 0;
-  const int64_t expanded = p.heads == p.groups ? 0 : 2 * rows * p.head_dim * 4;
+  const bool as_they_are = p.heads == p.groups && p.head_dim == p.value_dim;
+  const int64_t expanded = as_they_are ? 0 : rows * (p.head_dim + p.value_dim) * 4;
   return sums + pairs + expanded + rows * 8 + kOwn;
 }
 

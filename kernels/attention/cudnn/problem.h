@@ -15,16 +15,17 @@ struct Problem {
   int64_t groups = 0;     // g
   int64_t row_heads = 0;
   int64_t row_groups = 0;
-  int64_t tokens = 0;    // T
-  int64_t head_dim = 0;  // e
+  int64_t tokens = 0;     // T
+  int64_t head_dim = 0;   // e
+  int64_t value_dim = 0;  // c
   bool backward = false;
   bool deterministic = true;
 
   friend bool operator<(const Problem& x, const Problem& y) { return x.Key() < y.Key(); }
 
  private:
-  [[nodiscard]] std::array<int64_t, 9> Key() const {
-    return {sequences, heads, groups, row_heads, row_groups, tokens, head_dim, backward, deterministic};
+  [[nodiscard]] std::array<int64_t, 10> Key() const {
+    return {sequences, heads, groups, row_heads, row_groups, tokens, head_dim, value_dim, backward, deterministic};
   }
 };
 

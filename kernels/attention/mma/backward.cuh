@@ -29,17 +29,24 @@ struct BackwardArguments {
 template <int kDim>
 using Rows = uint4[kRows * kDim / 8];
 
-template <int kDim>
+// Rows of k and v, or of q and dout: one as wide as keys, one as values.
+template <int kDim, int kValueDim>
+struct RowPair {
+  Rows<kDim> keys;
+  Rows<kValueDim> values;
+};
+
+template <int kDim, int kValueDim>
 struct __align__(1024) BackwardShared {
-  Rows<kDim> own[2];       // q and dout, or k and v
-  Rows<kDim> other[2][2];  // [buffer]: k and v, or q and dout
-  float lse[2][kRows];     // [buffer], of the queries passed over
+  RowPair<kDim, kValueDim> own;       // q and dout, or k and v
+  RowPair<kDim, kValueDim> other[2];  // [buffer]: k and v, or q and dout
+  float lse[2][kRows];                // [buffer], of the queries passed over
   float delta[2][kRows];
   Range limits[2][kRows];  // [text or summaries], of the rows held
   SharedPlan plan;
 };
 
-static_assert(sizeof(BackwardShared<128>) <= 99 * 1024, "a block of the smallest GPUs from 8.0 on has no more");
+static_assert(sizeof(BackwardShared<128, 128>) <= 99 * 1024, "a block of the smallest GPUs from 8.0 on has no more");
 
 // c[n] += the product of 16 rows of kDim elements (fragments a at `rows`) and the rows of a tile, transposed.
 template <int kDim>
@@ -99,12 +106,24 @@ __device__ inline void Mask(const Range* limits, int row, int32_t begin, float (
   }
 }
 
-template <int kDim>
+// Columns of values for columns of keys, of a number of elements that is a multiple of them. The same number where they
+// are alike, so that it is computed once.
+template <int kDim, int kValueDim>
+[[nodiscard]] __device__ inline int64_t OfValues(int64_t of_keys) {
+  return kDim == kValueDim ? of_keys : of_keys / kDim * kValueDim;
+}
+
+// `a` is as wide as keys, `b` as values. `from`, `pitch`: elements of `a` to the first row, and from row to row.
+template <int kDim, int kValueDim>
 __device__ void CopyPair(
-    const BFloat16* a, const BFloat16* b, int64_t from, int64_t pitch, int count, const Rows<kDim> (&to)[2]) {
+    const BFloat16* a, const BFloat16* b, int64_t from, int64_t pitch, int count, const RowPair<kDim, kValueDim>& to) {
   using Tile = device::SwizzledTile<kDim>;
-  CopyRows<kDim, kRows, kThreads>(a + from, pitch, count, Tile{device::SharedAddress(to[0])});
-  CopyRows<kDim, kRows, kThreads>(b + from, pitch, count, Tile{device::SharedAddress(to[1])});
+  using ValueTile = device::SwizzledTile<kValueDim>;
+  CopyRows<kDim, kRows, kThreads>(a + from, pitch, count, Tile{device::SharedAddress(to.keys)});
+  CopyRows<kValueDim, kRows, kThreads>(b + OfValues<kDim, kValueDim>(from),
+                                       OfValues<kDim, kValueDim>(pitch),
+                                       count,
+                                       ValueTile{device::SharedAddress(to.values)});
 }
 
 __device__ inline int64_t RowOf(const SummaryLayout& layout, int32_t sequence, int part, int32_t index) {

@@ -51,14 +51,15 @@ __device__ inline void WeighGradients(const float (&weight)[kRows / 8][4],
   }
 }
 
-template <int kDim>
+// `at`: elements of dk to the tile.
+template <int kDim, int kValueDim>
 __device__ void StoreKeyGradients(const BackwardArguments& p,
-                                  BackwardShared<kDim>& shared,
+                                  BackwardShared<kDim, kValueDim>& shared,
                                   int row,
                                   int64_t at,
                                   int count,
                                   float (&dk)[kDim / 8][4],
-                                  float (&dv)[kDim / 8][4]) {
+                                  float (&dv)[kValueDim / 8][4]) {
   // Keys that nobody sees took part in tiles without a mask.
   const int lane = static_cast<int>(threadIdx.x) % 32;
 #pragma unroll
@@ -70,22 +71,36 @@ __device__ void StoreKeyGradients(const BackwardArguments& p,
 #pragma unroll
       for (int i = 2 * half; i < 2 * half + 2; ++i) {
         dk[n][i] = seen ? dk[n][i] : 0.0F;
-        dv[n][i] = seen ? dv[n][i] : 0.0F;
+        if (n < kValueDim / 8) {
+          dv[n][i] = seen ? dv[n][i] : 0.0F;
+        }
       }
     }
   }
   const int64_t pitch = int64_t{p.problem.groups} * kDim;
-  const device::SwizzledTile<kDim> tile{device::SharedAddress(shared.own[0])};
+  const device::SwizzledTile<kDim> tile{device::SharedAddress(shared.own.keys)};
   const float scale = p.problem.scale;
-  StoreRows<kDim>(dk, scale, scale, tile, shared.own[0], row, p.dk + at + row * pitch, pitch, count - row);
-  StoreRows<kDim>(dv, 1.0F, 1.0F, tile, shared.own[0], row, p.dv + at + row * pitch, pitch, count - row);
+  StoreRows<kDim>(dk, scale, scale, tile, shared.own.keys, row, p.dk + at + row * pitch, pitch, count - row);
+  if constexpr (kDim != kValueDim) {
+    __syncthreads();  // a warp's rows of a narrower tile lie where others have theirs of the wider one
+  }
+  StoreRows<kValueDim>(dv,
+                       1.0F,
+                       1.0F,
+                       device::SwizzledTile<kValueDim>{device::SharedAddress(shared.own.keys)},
+                       shared.own.keys,
+                       row,
+                       p.dv + OfValues<kDim, kValueDim>(at) + row * OfValues<kDim, kValueDim>(pitch),
+                       OfValues<kDim, kValueDim>(pitch),
+                       count - row);
 }
 
-template <int kDim>
+template <int kDim, int kValueDim>
 __global__ void __launch_bounds__(kThreads, 2) MmaBackwardKeysKernel(BackwardArguments p) {
   extern __shared__ __align__(1024) char memory[];
-  auto& shared = *reinterpret_cast<BackwardShared<kDim>*>(memory);
+  auto& shared = *reinterpret_cast<BackwardShared<kDim, kValueDim>*>(memory);
   using Tile = device::SwizzledTile<kDim>;
+  using ValueTile = device::SwizzledTile<kValueDim>;
   const SummaryLayout& layout = p.problem.layout;
   // Tiles of summaries come first, those of all heads: the most queries see them. A unit is a head of a sequence.
   const int units = layout.sequences * p.problem.groups;
@@ -101,7 +116,7 @@ __global__ void __launch_bounds__(kThreads, 2) MmaBackwardKeysKernel(BackwardArg
   const int64_t key_pitch = int64_t{p.problem.groups} * kDim;
   const int64_t pitch = int64_t{p.problem.heads} * kDim;
   const int64_t at = RowOf(layout, sequence, part, first) * key_pitch + int64_t{group} * kDim;
-  CopyPair<kDim>(p.k, p.v, at, key_pitch, count, shared.own);
+  CopyPair(p.k, p.v, at, key_pitch, count, shared.own);
   device::CommitCopies();
 
   const int thread = static_cast<int>(threadIdx.x);
@@ -125,7 +140,7 @@ __global__ void __launch_bounds__(kThreads, 2) MmaBackwardKeysKernel(BackwardArg
     const Visit visit = plan.At<kRows>(turn.tile);
     const int64_t row = RowOf(layout, sequence, visit.part, visit.begin);
     const int64_t head = int64_t{group} * p.problem.queries_per_kv + turn.member;
-    CopyPair<kDim>(p.q, p.dout, row * pitch + head * kDim, pitch, visit.count, shared.other[buffer]);
+    CopyPair(p.q, p.dout, row * pitch + head * kDim, pitch, visit.count, shared.other[buffer]);
     if (thread < kRows) {
       const int64_t query = (row + min(thread, visit.count - 1)) * p.problem.heads + head;
       device::CopyWordAsync(device::SharedAddress(&shared.lse[buffer][thread]), p.lse + query);
@@ -141,10 +156,10 @@ __global__ void __launch_bounds__(kThreads, 2) MmaBackwardKeysKernel(BackwardArg
   }
 
   const int row = thread / 32 * 16;
-  const uint32_t k = Tile{device::SharedAddress(shared.own[0])}.PlaceA(row);
-  const uint32_t v = Tile{device::SharedAddress(shared.own[1])}.PlaceA(row);
+  const uint32_t k = Tile{device::SharedAddress(shared.own.keys)}.PlaceA(row);
+  const uint32_t v = ValueTile{device::SharedAddress(shared.own.values)}.PlaceA(row);
   float dk[kDim / 8][4] = {};
-  float dv[kDim / 8][4] = {};
+  float dv[kValueDim / 8][4] = {};
   for (int turn = 0; turn < turns; ++turn) {
     const int buffer = turn % 2;
     device::WaitForCopies<0>();
@@ -153,8 +168,8 @@ __global__ void __launch_bounds__(kThreads, 2) MmaBackwardKeysKernel(BackwardArg
       next.Next(tiles);
       copy(next, 1 - buffer);
     }
-    const Tile q{device::SharedAddress(shared.other[buffer][0])};
-    const Tile dout{device::SharedAddress(shared.other[buffer][1])};
+    const Tile q{device::SharedAddress(shared.other[buffer].keys)};
+    const ValueTile dout{device::SharedAddress(shared.other[buffer].values)};
     float weight[kRows / 8][4] = {};
     MultiplyTransposed<kDim>(k, q.PlaceTransposedB(), weight);
     Weigh(shared.lse[buffer], p.problem.scale_log2, weight);
@@ -162,9 +177,9 @@ __global__ void __launch_bounds__(kThreads, 2) MmaBackwardKeysKernel(BackwardArg
     if (visit.masked) {
       Mask(shared.limits[visit.part], row, visit.begin, weight);
     }
-    MultiplyWeights<kDim>(weight, dout.PlaceB(), dv);
+    MultiplyWeights<kValueDim>(weight, dout.PlaceB(), dv);
     float dweight[kRows / 8][4] = {};
-    MultiplyTransposed<kDim>(v, dout.PlaceTransposedB(), dweight);
+    MultiplyTransposed<kValueDim>(v, dout.PlaceTransposedB(), dweight);
     WeighGradients(weight, shared.delta[buffer], dweight);
     MultiplyWeights<kDim>(dweight, q.PlaceB(), dk);
     now.Next(tiles);
@@ -174,15 +189,15 @@ __global__ void __launch_bounds__(kThreads, 2) MmaBackwardKeysKernel(BackwardArg
   StoreKeyGradients(p, shared, row, at, count, dk, dv);
 }
 
-template <int kDim>
+template <int kDim, int kValueDim>
 void LaunchKeys(const BackwardArguments& p, const Stream& stream) {
   const SummaryLayout& layout = p.problem.layout;
   const dim3 grid((static_cast<unsigned>(p.summary_tiles) + Tiles(layout.text_tokens)) *
                   static_cast<unsigned>(layout.sequences * p.problem.groups));
   cuda::Launch("MmaBackwardKeysKernel",
                stream,
-               {grid, dim3(kThreads), sizeof(BackwardShared<kDim>)},
-               MmaBackwardKeysKernel<kDim>,
+               {grid, dim3(kThreads), sizeof(BackwardShared<kDim, kValueDim>)},
+               MmaBackwardKeysKernel<kDim, kValueDim>,
                p);
 }
 
@@ -191,9 +206,11 @@ void LaunchKeys(const BackwardArguments& p, const Stream& stream) {
 void BackwardKeys(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream) {
   const BackwardArguments p = MakeArguments(args, delta);
   if (p.problem.dim == 64) {
-    LaunchKeys<64>(p, stream);
+    LaunchKeys<64, 64>(p, stream);
+  } else if (p.problem.dim == 128) {
+    LaunchKeys<128, 128>(p, stream);
   } else {
-    LaunchKeys<128>(p, stream);
+    LaunchKeys<192, 128>(p, stream);
   }
 }
 

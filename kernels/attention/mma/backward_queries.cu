@@ -8,11 +8,12 @@
 namespace ksa::cuda_attention::mma {
 namespace {
 
-template <int kDim>
+template <int kDim, int kValueDim>
 __global__ void __launch_bounds__(kThreads, 2) MmaBackwardQueriesKernel(BackwardArguments p) {
   extern __shared__ __align__(1024) char memory[];
-  auto& shared = *reinterpret_cast<BackwardShared<kDim>*>(memory);
+  auto& shared = *reinterpret_cast<BackwardShared<kDim, kValueDim>*>(memory);
   using Tile = device::SwizzledTile<kDim>;
+  using ValueTile = device::SwizzledTile<kValueDim>;
   const SummaryLayout& layout = p.problem.layout;
   const Range queries = layout.Queries();
   const QueryBlock block = QueryBlockAt(blockIdx.x, p.problem.heads, QueryTiles(queries.size(), kRows));
@@ -23,7 +24,7 @@ __global__ void __launch_bounds__(kThreads, 2) MmaBackwardQueriesKernel(Backward
   const int64_t first_row = layout.TextRow(sequence, first);
   const int64_t pitch = int64_t{p.problem.heads} * kDim;
   const int64_t key_pitch = int64_t{p.problem.groups} * kDim;
-  CopyPair<kDim>(p.q, p.dout, first_row * pitch + int64_t{head} * kDim, pitch, count, shared.own);
+  CopyPair(p.q, p.dout, first_row * pitch + int64_t{head} * kDim, pitch, count, shared.own);
   device::CommitCopies();
 
   const int thread = static_cast<int>(threadIdx.x);
@@ -43,7 +44,7 @@ __global__ void __launch_bounds__(kThreads, 2) MmaBackwardQueriesKernel(Backward
     const Visit visit = plan.At<kRows>(tile);
     const int64_t from =
         RowOf(layout, sequence, visit.part, visit.begin) * key_pitch + int64_t{head / p.problem.queries_per_kv} * kDim;
-    CopyPair<kDim>(p.k, p.v, from, key_pitch, visit.count, shared.other[tile % 2]);
+    CopyPair(p.k, p.v, from, key_pitch, visit.count, shared.other[tile % 2]);
     device::CommitCopies();
   };
   if (tiles > 0) {
@@ -61,8 +62,8 @@ __global__ void __launch_bounds__(kThreads, 2) MmaBackwardQueriesKernel(Backward
     lse[half] = sees ? p.lse[at] * kLog2E : INFINITY;  // all weights 0
     delta[half] = p.delta[at];
   }
-  const uint32_t q = Tile{device::SharedAddress(shared.own[0])}.PlaceA(row);
-  const uint32_t dout = Tile{device::SharedAddress(shared.own[1])}.PlaceA(row);
+  const uint32_t q = Tile{device::SharedAddress(shared.own.keys)}.PlaceA(row);
+  const uint32_t dout = ValueTile{device::SharedAddress(shared.own.values)}.PlaceA(row);
   float dq[kDim / 8][4] = {};
   for (int tile = 0; tile < tiles; ++tile) {
     device::WaitForCopies<0>();
@@ -70,12 +71,12 @@ __global__ void __launch_bounds__(kThreads, 2) MmaBackwardQueriesKernel(Backward
     if (tile + 1 < tiles) {
       copy(tile + 1);
     }
-    const Tile k{device::SharedAddress(shared.other[tile % 2][0])};
-    const Tile v{device::SharedAddress(shared.other[tile % 2][1])};
+    const Tile k{device::SharedAddress(shared.other[tile % 2].keys)};
+    const ValueTile v{device::SharedAddress(shared.other[tile % 2].values)};
     float weight[kRows / 8][4] = {};
     float dweight[kRows / 8][4] = {};
     MultiplyTransposed<kDim>(q, k.PlaceTransposedB(), weight);
-    MultiplyTransposed<kDim>(dout, v.PlaceTransposedB(), dweight);
+    MultiplyTransposed<kValueDim>(dout, v.PlaceTransposedB(), dweight);
 #pragma unroll
     for (int n = 0; n < kRows / 8; ++n) {
 #pragma unroll
@@ -101,22 +102,22 @@ __global__ void __launch_bounds__(kThreads, 2) MmaBackwardQueriesKernel(Backward
   StoreRows<kDim>(dq,
                   p.problem.scale,
                   p.problem.scale,
-                  Tile{device::SharedAddress(shared.own[0])},
-                  shared.own[0],
+                  Tile{device::SharedAddress(shared.own.keys)},
+                  shared.own.keys,
                   row,
                   p.dq + (first_row + row) * pitch + int64_t{head} * kDim,
                   pitch,
                   count - row);
 }
 
-template <int kDim>
+template <int kDim, int kValueDim>
 void LaunchQueries(const BackwardArguments& p, const Stream& stream) {
   const SummaryLayout& layout = p.problem.layout;
   const dim3 grid = QueryGrid(p.problem.heads, QueryTiles(layout.Queries().size(), kRows), layout.sequences);
   cuda::Launch("MmaBackwardQueriesKernel",
                stream,
-               {grid, dim3(kThreads), sizeof(BackwardShared<kDim>)},
-               MmaBackwardQueriesKernel<kDim>,
+               {grid, dim3(kThreads), sizeof(BackwardShared<kDim, kValueDim>)},
+               MmaBackwardQueriesKernel<kDim, kValueDim>,
                p);
 }
 
@@ -125,9 +126,11 @@ void LaunchQueries(const BackwardArguments& p, const Stream& stream) {
 void BackwardQueries(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream) {
   const BackwardArguments p = MakeArguments(args, delta);
   if (p.problem.dim == 64) {
-    LaunchQueries<64>(p, stream);
+    LaunchQueries<64, 64>(p, stream);
+  } else if (p.problem.dim == 128) {
+    LaunchQueries<128, 128>(p, stream);
   } else {
-    LaunchQueries<128>(p, stream);
+    LaunchQueries<192, 128>(p, stream);
   }
 }
 

@@ -24,21 +24,22 @@ struct Arguments {
   float* lse;
 };
 
-template <int kDim>
+// kDim: columns of a head of queries and keys; kValueDim: of values.
+template <int kDim, int kValueDim>
 struct __align__(1024) Shared {
   uint4 q[kRows * kDim / 8];  // later the output
   uint4 k[2][kKeys * kDim / 8];
-  uint4 v[2][kKeys * kDim / 8];
+  uint4 v[2][kKeys * kValueDim / 8];
   Range limits[2][kRows];
   SharedPlan plan;
 };
 
-static_assert(sizeof(Shared<128>) <= 99 * 1024, "a block of the smallest GPUs from 8.0 on has no more");
+static_assert(sizeof(Shared<128, 128>) <= 99 * 1024, "a block of the smallest GPUs from 8.0 on has no more");
 
 // A warp's 32 queries: two fragments of 16.
-template <int kDim>
+template <int kValueDim>
 struct State {
-  float out[2][kDim / 8][4];
+  float out[2][kValueDim / 8][4];
   float max[2][2];  // raw score that weights are relative to, by fragment and half
   float sum[2][2];  // of this lane's columns
 };
@@ -91,8 +92,10 @@ __device__ inline void Mask(const Range* limits, int row, int32_t begin, float (
 }
 
 // The largest scores of this lane's rows, the tile's included.
-template <int kDim>
-__device__ void LargestScores(const float (&score)[2][kKeys / 8][4], const State<kDim>& state, float (&largest)[2][2]) {
+template <int kValueDim>
+__device__ void LargestScores(const float (&score)[2][kKeys / 8][4],
+                              const State<kValueDim>& state,
+                              float (&largest)[2][2]) {
 #pragma unroll
   for (int f = 0; f < 2; ++f) {
 #pragma unroll
@@ -109,8 +112,8 @@ __device__ void LargestScores(const float (&score)[2][kKeys / 8][4], const State
 }
 
 // Makes the weights of rows whose `largest` is too far above relative to it: what was summed up before shrinks.
-template <int kDim>
-__device__ void Rescale(float scale_log2, const float (&largest)[2][2], State<kDim>& state) {
+template <int kValueDim>
+__device__ void Rescale(float scale_log2, const float (&largest)[2][2], State<kValueDim>& state) {
 #pragma unroll
   for (int f = 0; f < 2; ++f) {
 #pragma unroll
@@ -120,7 +123,7 @@ __device__ void Rescale(float scale_log2, const float (&largest)[2][2], State<kD
       state.max[f][half] = grown > kSlack ? largest[f][half] : state.max[f][half];
       state.sum[f][half] *= shrink;
 #pragma unroll
-      for (int n = 0; n < kDim / 8; ++n) {
+      for (int n = 0; n < kValueDim / 8; ++n) {
         state.out[f][n][2 * half] *= shrink;
         state.out[f][n][2 * half + 1] *= shrink;
       }
@@ -131,8 +134,8 @@ __device__ void Rescale(float scale_log2, const float (&largest)[2][2], State<kD
 // Scores become weights. They are relative to the largest score, or to an earlier one that was not exceeded by much:
 // weights up to 2^kSlack lose nothing, and the output need not be rescaled for every tile. Each row decides for itself,
 // so that its result does not depend on its neighbours.
-template <int kDim>
-__device__ void Weigh(float scale_log2, float (&score)[2][kKeys / 8][4], State<kDim>& state) {
+template <int kValueDim>
+__device__ void Weigh(float scale_log2, float (&score)[2][kKeys / 8][4], State<kValueDim>& state) {
   float largest[2][2];
   LargestScores(score, state, largest);
   bool exceeded = false;
@@ -163,10 +166,10 @@ __device__ void Weigh(float scale_log2, float (&score)[2][kKeys / 8][4], State<k
   }
 }
 
-template <int kDim>
+template <int kValueDim>
 __device__ void AddValues(const float (&weight)[2][kKeys / 8][4],
-                          const device::SwizzledTile<kDim>& v,
-                          State<kDim>& state) {
+                          const device::SwizzledTile<kValueDim>& v,
+                          State<kValueDim>& state) {
   const uint32_t values = v.PlaceB();
 #pragma unroll
   for (int step = 0; step < kKeys / 16; ++step) {
@@ -180,7 +183,7 @@ __device__ void AddValues(const float (&weight)[2][kKeys / 8][4],
       }
     }
 #pragma unroll
-    for (int n = 0; n < kDim / 16; ++n) {
+    for (int n = 0; n < kValueDim / 16; ++n) {
       uint32_t b[4];
       v.LoadB(values, step, 16 * n, b);
 #pragma unroll
@@ -193,17 +196,17 @@ __device__ void AddValues(const float (&weight)[2][kKeys / 8][4],
 }
 
 // Writes output and lse of a warp's queries; `tile` is free to be overwritten at its rows.
-template <int kDim>
+template <int kDim, int kValueDim>
 __device__ void Finish(const Arguments& p,
-                       const State<kDim>& state,
-                       Shared<kDim>& shared,
+                       const State<kValueDim>& state,
+                       Shared<kDim, kValueDim>& shared,
                        int row,
                        int64_t first_row,
                        int count,
                        int head) {
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const int64_t pitch = int64_t{p.problem.heads} * kDim;
-  const device::SwizzledTile<kDim> tile{device::SharedAddress(shared.q)};
+  const int64_t pitch = int64_t{p.problem.heads} * kValueDim;
+  const device::SwizzledTile<kValueDim> tile{device::SharedAddress(shared.q)};
 #pragma unroll
   for (int f = 0; f < 2; ++f) {
     float factor[2];
@@ -220,23 +223,24 @@ __device__ void Finish(const Arguments& p,
             sees ? state.max[f][half] * p.problem.scale + logf(sum) : -INFINITY;
       }
     }
-    StoreRows<kDim>(state.out[f],
-                    factor[0],
-                    factor[1],
-                    tile,
-                    shared.q,
-                    row + 16 * f,
-                    p.out + (first_row + row + 16 * f) * pitch + int64_t{head} * kDim,
-                    pitch,
-                    count - row - 16 * f);
+    StoreRows<kValueDim>(state.out[f],
+                         factor[0],
+                         factor[1],
+                         tile,
+                         shared.q,
+                         row + 16 * f,
+                         p.out + (first_row + row + 16 * f) * pitch + int64_t{head} * kValueDim,
+                         pitch,
+                         count - row - 16 * f);
   }
 }
 
-template <int kDim>
+template <int kDim, int kValueDim>
 __global__ void __launch_bounds__(kThreads, 2) MmaForwardKernel(Arguments p) {
   extern __shared__ __align__(1024) char memory[];
-  auto& shared = *reinterpret_cast<Shared<kDim>*>(memory);
+  auto& shared = *reinterpret_cast<Shared<kDim, kValueDim>*>(memory);
   using Tile = device::SwizzledTile<kDim>;
+  using ValueTile = device::SwizzledTile<kValueDim>;
   const SummaryLayout& layout = p.problem.layout;
   const Range queries = layout.Queries();
   const QueryBlock block = QueryBlockAt(blockIdx.x, p.problem.heads, QueryTiles(queries.size(), kRows));
@@ -247,7 +251,9 @@ __global__ void __launch_bounds__(kThreads, 2) MmaForwardKernel(Arguments p) {
   const int64_t first_row = layout.TextRow(sequence, first);
   const int64_t query_pitch = int64_t{p.problem.heads} * kDim;
   const int64_t key_pitch = int64_t{p.problem.groups} * kDim;
+  const int64_t value_pitch = int64_t{p.problem.groups} * kValueDim;
   const int64_t group = int64_t{head / p.problem.queries_per_kv} * kDim;
+  const int64_t value_group = int64_t{head / p.problem.queries_per_kv} * kValueDim;
   const Tile q{device::SharedAddress(shared.q)};
   CopyRows<kDim, kRows, kThreads>(p.q + first_row * query_pitch + int64_t{head} * kDim, query_pitch, count, q);
 
@@ -267,11 +273,12 @@ __global__ void __launch_bounds__(kThreads, 2) MmaForwardKernel(Arguments p) {
     const Visit visit = plan.At<kKeys>(tile);
     const int64_t row =
         visit.part == 0 ? layout.TextRow(sequence, visit.begin) : layout.SummaryRow(sequence, visit.begin);
-    const int64_t from = row * key_pitch + group;
     CopyRows<kDim, kKeys, kThreads>(
-        p.k + from, key_pitch, visit.count, Tile{device::SharedAddress(shared.k[tile % 2])});
-    CopyRows<kDim, kKeys, kThreads>(
-        p.v + from, key_pitch, visit.count, Tile{device::SharedAddress(shared.v[tile % 2])});
+        p.k + (row * key_pitch + group), key_pitch, visit.count, Tile{device::SharedAddress(shared.k[tile % 2])});
+    CopyRows<kValueDim, kKeys, kThreads>(p.v + (row * value_pitch + value_group),
+                                         value_pitch,
+                                         visit.count,
+                                         ValueTile{device::SharedAddress(shared.v[tile % 2])});
   };
   if (tiles > 0) {
     copy(0);
@@ -279,7 +286,7 @@ __global__ void __launch_bounds__(kThreads, 2) MmaForwardKernel(Arguments p) {
   device::CommitCopies();
 
   const int row = thread / 32 * 32;
-  State<kDim> state = {};
+  State<kValueDim> state = {};
 #pragma unroll
   for (int i = 0; i < 4; ++i) {
     state.max[i / 2][i % 2] = kNothing;
@@ -298,21 +305,21 @@ __global__ void __launch_bounds__(kThreads, 2) MmaForwardKernel(Arguments p) {
       Mask(shared.limits[visit.part], row, visit.begin, score);
     }
     Weigh(p.problem.scale_log2, score, state);
-    AddValues(score, Tile{device::SharedAddress(shared.v[tile % 2])}, state);
+    AddValues(score, ValueTile{device::SharedAddress(shared.v[tile % 2])}, state);
   }
   device::WaitForCopies<0>();
   __syncthreads();
   Finish(p, state, shared, row, first_row, count, head);
 }
 
-template <int kDim>
+template <int kDim, int kValueDim>
 void LaunchForward(const AttentionForwardArgs& args, const Stream& stream) {
   const SummaryLayout& layout = args.layout;
   const dim3 grid = QueryGrid(args.q.shape[1], QueryTiles(layout.Queries().size(), kRows), layout.sequences);
   cuda::Launch("MmaForwardKernel",
                stream,
-               {grid, dim3(kThreads), sizeof(Shared<kDim>)},
-               MmaForwardKernel<kDim>,
+               {grid, dim3(kThreads), sizeof(Shared<kDim, kValueDim>)},
+               MmaForwardKernel<kDim, kValueDim>,
                Arguments{.problem = MakeProblem(args),
                          .q = args.q.As<BFloat16>(),
                          .k = args.k.As<BFloat16>(),
@@ -321,17 +328,37 @@ void LaunchForward(const AttentionForwardArgs& args, const Stream& stream) {
                          .lse = args.lse.As<float>()});
 }
 
+// The most shared memory that a block can have; of a GPU that does not exist, where memory is planned, all that Hopper
+// has.
+int64_t SharedBytesOfBlock(const Device& device) {
+  int bytes = 0;
+  if (cudaDeviceGetAttribute(&bytes, cudaDevAttrMaxSharedMemoryPerBlockOptin, device.ordinal) != cudaSuccess) {
+    static_cast<void>(cudaGetLastError());
+    return int64_t{227} * 1024;
+  }
+  return bytes;
+}
+
 }  // namespace
 
-bool Supports(DType dtype, int64_t head_dim) {
-  return dtype == DType::kBF16 && (head_dim == 64 || head_dim == 128);
+bool Supports(DType dtype, const HeadDims& dims, const Device& device) {
+  if (dtype != DType::kBF16) {
+    return false;
+  }
+  if (dims == HeadDims{192, 128}) {
+    return SharedBytesOfBlock(device) >= static_cast<int64_t>(sizeof(Shared<192, 128>));
+  }
+  return dims.value == dims.key && (dims.key == 64 || dims.key == 128);
 }
 
 void ForwardText(const AttentionForwardArgs& args, const Stream& stream) {
-  if (args.q.shape[2] == 64) {
-    LaunchForward<64>(args, stream);
+  const int64_t dim = args.q.shape[2];
+  if (dim == 64) {
+    LaunchForward<64, 64>(args, stream);
+  } else if (dim == 128) {
+    LaunchForward<128, 128>(args, stream);
   } else {
-    LaunchForward<128>(args, stream);
+    LaunchForward<192, 128>(args, stream);
   }
 }
 

@@ -132,8 +132,16 @@ __device__ inline void MakePlan(const Limits& own, int rows, SharedPlan& shared)
 template <int kDim, int kRows, int kThreads>
 __device__ void CopyRows(const BFloat16* first, int64_t pitch, int count, const device::SwizzledTile<kDim>& tile) {
   constexpr int kPieces = kDim / 8;
-  constexpr int kStep = kThreads / kPieces;  // rows in one go; a multiple of 8
-  static_assert(kStep % 8 == 0 && kRows % kStep == 0);
+  if constexpr (kThreads % kPieces != 0) {
+    for (int i = static_cast<int>(threadIdx.x); i < kRows * kPieces; i += kThreads) {
+      const int row = i / kPieces;
+      const int piece = i % kPieces;
+      device::CopyAsync(tile.Piece(row, piece), first + min(row, count - 1) * pitch + piece * 8);
+    }
+    return;
+  }
+  constexpr int kStep = kThreads / kPieces;  // rows in one go; a multiple of 8 where they divide
+  static_assert(kThreads % kPieces != 0 || (kStep % 8 == 0 && kRows % kStep == 0));
   const int piece = static_cast<int>(threadIdx.x) % kPieces;
   const int start = static_cast<int>(threadIdx.x) / kPieces;
   uint32_t shared = tile.Piece(start, piece);
@@ -171,7 +179,14 @@ __device__ void StoreRows(const float (&c)[kDim / 8][4],
   }
   __syncwarp();
   constexpr int kPieces = kDim / 8;
-  constexpr int kStep = 32 / kPieces;
+  if constexpr (32 % kPieces != 0) {
+    for (int i = lane; i < min(16, count) * kPieces; i += 32) {
+      *reinterpret_cast<uint4*>(first + i / kPieces * pitch + i % kPieces * 8) =
+          *reinterpret_cast<const uint4*>(place(i / kPieces, i % kPieces));
+    }
+    return;
+  }
+  constexpr int kStep = 32 % kPieces == 0 ? 32 / kPieces : 1;
 #pragma unroll
   for (int r = lane / kPieces; r < 16; r += kStep) {
     if (r < count) {

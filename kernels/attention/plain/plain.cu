@@ -1,4 +1,6 @@
-// The plain path: one warp a row and head, its lanes over the head dim, everything in fp32. Any head dim up to 1024.
+// The plain path: one warp a row and head, its lanes over the head dim, everything in fp32. Any head dims up to 1024,
+// of keys and of values.
+#include <algorithm>
 #include <cstdint>
 #include <type_traits>
 
@@ -81,6 +83,13 @@ struct Forward {
   float* lse;
   int64_t first;  // row
   int64_t rows;
+  int value_dim;
+};
+
+// Rows of a key/value head: what lies between them, and the columns of each.
+struct KeyRows {
+  int64_t pitch;  // elements
+  int dim;
 };
 
 // Online softmax of one query: the largest score so far (base 2), and relative to it the sum and the output.
@@ -90,15 +99,16 @@ struct Softmax {
   float sum = 0.0F;
   Slice<kSlots> out = {};
 
-  // `pitch` elements lie between keys. `q` is scaled.
+  // `q` is scaled.
   template <typename T>
-  __device__ void Add(const Slice<kSlots>& q, const T* k, const T* v, int64_t pitch, int32_t count, int dim) {
+  __device__ void Add(
+      const Slice<kSlots>& q, const T* k, const KeyRows& keys, const T* v, const KeyRows& values, int32_t count) {
     for (int32_t j = 0; j < count; j += kBatch) {
       float score[kBatch];
       float next = max;
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {
-        const float dot = Dot(q, LoadRow<kSlots>(k + RowInBatch(j, i, count) * pitch, dim));
+        const float dot = Dot(q, LoadRow<kSlots>(k + RowInBatch(j, i, count) * keys.pitch, keys.dim));
         score[i] = j + i < count ? dot : -INFINITY;
         next = fmaxf(next, score[i]);
       }
@@ -113,7 +123,7 @@ struct Softmax {
       for (int i = 0; i < kBatch; ++i) {
         const float weight = exp2f(score[i] - max);
         sum += weight;
-        AddScaled(weight, LoadRow<kSlots>(v + RowInBatch(j, i, count) * pitch, dim), out);
+        AddScaled(weight, LoadRow<kSlots>(v + RowInBatch(j, i, count) * values.pitch, values.dim), out);
       }
     }
   }
@@ -129,17 +139,19 @@ __global__ void __launch_bounds__(32 * kWarps) PlainForwardKernel(Forward<T> p) 
   const int64_t row = p.first + index / p.problem.heads;
   const int64_t head = index % p.problem.heads;
   const int64_t at = row * p.problem.heads + head;
-  const int64_t pitch = int64_t{p.problem.groups} * dim;
-  const int64_t group = head / p.problem.queries_per_kv * dim;
+  const int64_t groups = p.problem.groups;
+  const int64_t group = head / p.problem.queries_per_kv;
+  const KeyRows of_keys = {groups * dim, dim};
+  const KeyRows of_values = {groups * p.value_dim, p.value_dim};
   const Slice<kSlots> q = LoadRow<kSlots>(p.q + at * dim, dim, p.problem.scale_log2);
   const RowRanges keys = KeysOfRow(p.problem, row);
   Softmax<kSlots> softmax;
   for (int part = 0; part < 2; ++part) {
-    const int64_t offset = keys.first[part] * pitch + group;
-    softmax.Add(q, p.k + offset, p.v + offset, pitch, keys.count[part], dim);
+    const int64_t first = keys.first[part] * groups + group;
+    softmax.Add(q, p.k + first * dim, of_keys, p.v + first * p.value_dim, of_values, keys.count[part]);
   }
   const bool sees = keys.count[0] + keys.count[1] > 0;
-  StoreRow(softmax.out, dim, sees ? 1.0F / softmax.sum : 0.0F, p.out + at * dim);
+  StoreRow(softmax.out, p.value_dim, sees ? 1.0F / softmax.sum : 0.0F, p.out + at * p.value_dim);
   if (threadIdx.x == 0) {
     p.lse[at] = sees ? (softmax.max + log2f(softmax.sum)) * kLn2 : -INFINITY;
   }
@@ -160,6 +172,7 @@ struct Backward {
   int64_t first;  // row
   int64_t rows;
   bool add_summary_queries;  // dk, dv: what summary queries contribute, added to text keys
+  int value_dim;
 };
 
 template <typename T, int kSlots>
@@ -172,23 +185,23 @@ __global__ void __launch_bounds__(32 * kWarps) PlainBackwardQueriesKernel(Backwa
   const int64_t row = p.first + index / p.problem.heads;
   const int64_t head = index % p.problem.heads;
   const int64_t at = row * p.problem.heads + head;
-  const int64_t pitch = int64_t{p.problem.groups} * dim;
+  const int64_t groups = p.problem.groups;
   const Slice<kSlots> q = LoadRow<kSlots>(p.q + at * dim, dim, p.problem.scale_log2);
-  const Slice<kSlots> dout = LoadRow<kSlots>(p.dout + at * dim, dim);
+  const Slice<kSlots> dout = LoadRow<kSlots>(p.dout + at * p.value_dim, p.value_dim);
   const float lse = p.lse[at] * kLog2E;
   const float delta = p.delta[at];
   const RowRanges keys = KeysOfRow(p.problem, row);
   Slice<kSlots> dq = {};
   for (int part = 0; part < 2; ++part) {
-    const int64_t offset = keys.first[part] * pitch + head / p.problem.queries_per_kv * dim;
+    const int64_t first = keys.first[part] * groups + head / p.problem.queries_per_kv;
     const int32_t count = keys.count[part];
     for (int32_t j = 0; j < count; j += kBatch) {
 #pragma unroll
       for (int i = 0; i < kBatch; ++i) {
-        const int64_t key = offset + RowInBatch(j, i, count) * pitch;
-        const Slice<kSlots> k = LoadRow<kSlots>(p.k + key, dim);
+        const int64_t key = first + RowInBatch(j, i, count) * groups;
+        const Slice<kSlots> k = LoadRow<kSlots>(p.k + key * dim, dim);
         const float weight = exp2f(Dot(q, k) - lse);
-        const float dweight = Dot(dout, LoadRow<kSlots>(p.v + key, dim));
+        const float dweight = Dot(dout, LoadRow<kSlots>(p.v + key * p.value_dim, p.value_dim));
         AddScaled(j + i < count ? weight * (dweight - delta) : 0.0F, k, dq);
       }
     }
@@ -212,7 +225,7 @@ __device__ void AddReaders(const Backward<T>& p,
     for (int i = 0; i < kBatch; ++i) {
       const int64_t at = (first + RowInBatch(j, i, count)) * p.problem.heads + head;
       const Slice<kSlots> q = LoadRow<kSlots>(p.q + at * dim, dim, p.problem.scale_log2);
-      const Slice<kSlots> dout = LoadRow<kSlots>(p.dout + at * dim, dim);
+      const Slice<kSlots> dout = LoadRow<kSlots>(p.dout + at * p.value_dim, p.value_dim);
       const float weight = j + i < count ? exp2f(Dot(q, k) - p.lse[at] * kLog2E) : 0.0F;
       AddScaled(weight, dout, dv);
       AddScaled(weight * (Dot(dout, v) - p.delta[at]), q, dk);
@@ -229,7 +242,9 @@ __global__ void __launch_bounds__(32 * kWarps) PlainBackwardKeysKernel(Backward<
   const int dim = p.problem.dim;
   const int64_t row = p.first + index / p.problem.groups;
   const int64_t group = index % p.problem.groups;
-  const int64_t at = (row * p.problem.groups + group) * dim;
+  const int64_t at = row * p.problem.groups + group;
+  T* own_dk = p.dk + at * dim;
+  T* own_dv = p.dv + at * p.value_dim;
   RowRanges readers = ReadersOfRow(p.problem, row);
   Slice<kSlots> dk = {};
   Slice<kSlots> dv = {};
@@ -239,19 +254,19 @@ __global__ void __launch_bounds__(32 * kWarps) PlainBackwardKeysKernel(Backward<
       if (readers.count[1] == 0) {
         return;
       }
-      dk = LoadRow<kSlots>(p.dk + at, dim, kLog2E);  // q comes scaled by log2(e)
-      dv = LoadRow<kSlots>(p.dv + at, dim);
+      dk = LoadRow<kSlots>(own_dk, dim, kLog2E);  // q comes scaled by log2(e)
+      dv = LoadRow<kSlots>(own_dv, p.value_dim);
     }
   }
-  const Slice<kSlots> k = LoadRow<kSlots>(p.k + at, dim);
-  const Slice<kSlots> v = LoadRow<kSlots>(p.v + at, dim);
+  const Slice<kSlots> k = LoadRow<kSlots>(p.k + at * dim, dim);
+  const Slice<kSlots> v = LoadRow<kSlots>(p.v + at * p.value_dim, p.value_dim);
   for (int64_t head = group * p.problem.queries_per_kv; head < (group + 1) * p.problem.queries_per_kv; ++head) {
     for (int part = 0; part < 2; ++part) {
       AddReaders(p, readers.first[part], readers.count[part], head, k, v, dk, dv);
     }
   }
-  StoreRow(dk, dim, kLn2, p.dk + at);
-  StoreRow(dv, dim, 1.0F, p.dv + at);
+  StoreRow(dk, dim, kLn2, own_dk);
+  StoreRow(dv, p.value_dim, 1.0F, own_dv);
 }
 
 // Calls function with the slots a lane needs for this head dim, as std::integral_constant.
@@ -273,10 +288,10 @@ void DispatchSlots(int64_t dim, const Function& function) {
   }
 }
 
-// Calls function(T{}, slots) for fp32 and bf16.
+// Calls function(T{}, slots) for fp32 and bf16; slots for the wider of keys and values.
 template <typename Function>
-void Dispatch(const TensorView& q, const Function& function) {
-  DispatchSlots(q.shape[2], [&](auto slots) {
+void Dispatch(const TensorView& q, const TensorView& v, const Function& function) {
+  DispatchSlots(std::max(q.shape[2], v.shape[2]), [&](auto slots) {
     if (q.dtype == DType::kF32) {
       function(float{}, slots);
     } else {
@@ -304,14 +319,15 @@ Backward<T> MakeBackward(const AttentionBackwardArgs& args, const TensorView& de
           .dv = args.dv.As<T>(),
           .first = first,
           .rows = rows,
-          .add_summary_queries = false};
+          .add_summary_queries = false,
+          .value_dim = static_cast<int>(args.v.shape[2])};
 }
 
 void BackwardKeyRows(const AttentionBackwardArgs& args,
                      const TensorView& delta,
                      bool add_summary_queries,
                      const Stream& stream) {
-  Dispatch(args.q, [&](auto element, auto slots) {
+  Dispatch(args.q, args.v, [&](auto element, auto slots) {
     using T = decltype(element);
     Backward<T> p = MakeBackward<T>(args, delta, 0, args.k.rows());
     p.add_summary_queries = add_summary_queries;
@@ -326,7 +342,7 @@ void BackwardKeyRows(const AttentionBackwardArgs& args,
 }  // namespace
 
 void ForwardRows(const AttentionForwardArgs& args, int64_t first, int64_t count, const Stream& stream) {
-  Dispatch(args.q, [&](auto element, auto slots) {
+  Dispatch(args.q, args.v, [&](auto element, auto slots) {
     using T = decltype(element);
     const Forward<T> p = {.problem = MakeProblem(args),
                           .q = args.q.As<T>(),
@@ -335,14 +351,15 @@ void ForwardRows(const AttentionForwardArgs& args, int64_t first, int64_t count,
                           .out = args.out.As<T>(),
                           .lse = args.lse.As<float>(),
                           .first = first,
-                          .rows = count};
+                          .rows = count,
+                          .value_dim = static_cast<int>(args.v.shape[2])};
     cuda::Launch("PlainForwardKernel", stream, OneWarpEach(count, args.q.shape[1]), PlainForwardKernel<T, slots()>, p);
   });
 }
 
 void BackwardQueryRows(
     const AttentionBackwardArgs& args, const TensorView& delta, int64_t first, int64_t count, const Stream& stream) {
-  Dispatch(args.q, [&](auto element, auto slots) {
+  Dispatch(args.q, args.v, [&](auto element, auto slots) {
     using T = decltype(element);
     cuda::Launch("PlainBackwardQueriesKernel",
                  stream,

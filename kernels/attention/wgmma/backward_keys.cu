@@ -12,11 +12,13 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <type_traits>
 
 #include "kernels/attention/cuda_paths.h"
 #include "kernels/attention/wgmma/keys_consumer.cuh"
 #include "kernels/attention/wgmma/keys_plan.cuh"
 #include "kernels/attention/wgmma/keys_shared.cuh"
+#include "kernels/attention/wgmma/keys_wide_consumer.cuh"
 #include "kernels/attention/wgmma/keys_work.h"
 #include "kernels/core/cuda.h"
 #include "kernels/core/tensor.h"
@@ -38,8 +40,8 @@ constexpr int kThreads = 128 * (1 + kConsumers);
 [[maybe_unused]] constexpr int kConsumerRegisters = 240;
 
 // One thread takes items and brings their plans.
-template <int kDim>
-__device__ void TakeItems(const KeysParameters& p, KeysShared<kDim>& shared) {
+template <typename Shared>
+__device__ void TakeItems(const KeysParameters& p, Shared& shared) {
   for (uint32_t n = 0;; ++n) {
     const uint32_t slot = n % 2;
     device::Wait(&shared.plan_empty[slot], n / 2 % 2 ^ 1);
@@ -57,39 +59,39 @@ __device__ void TakeItems(const KeysParameters& p, KeysShared<kDim>& shared) {
   }
 }
 
-template <int kDim>
-__device__ __forceinline__ void LoadKeys(const KeysParameters& p,
-                                         int32_t row,
-                                         int32_t group,
-                                         KeysShared<kDim>& shared) {
+template <typename Shared>
+__device__ __forceinline__ void LoadKeys(const KeysParameters& p, int32_t row, int32_t group, Shared& shared) {
   uint64_t* full = &shared.keys_full;
   device::ArriveExpectBytes(full, sizeof(shared.k) + sizeof(shared.v));
 #pragma unroll
-  for (int c = 0; c < kDim / 64; ++c) {
+  for (int c = 0; c < Shared::kColumnBlocks; ++c) {
     device::TmaLoad(&shared.k[c], &p.k, full, 64 * c, group, row);
   }
 #pragma unroll
-  for (int c = 0; c < kDim / 64; ++c) {
+  for (int c = 0; c < Shared::kValueBlocks; ++c) {
     device::TmaLoad(&shared.v[c], &p.v, full, 64 * c, group, row);
   }
 }
 
 // A block of queries, or its dout.
-template <int kDim>
-__device__ __forceinline__ void LoadBlock(
-    const CUtensorMap& map, int32_t head, int32_t row, uint64_t* full, BFloat16 (&tile)[kDim / 64][kBlockQueries][64]) {
+template <int kColumnBlocks>
+__device__ __forceinline__ void LoadBlock(const CUtensorMap& map,
+                                          int32_t head,
+                                          int32_t row,
+                                          uint64_t* full,
+                                          BFloat16 (&tile)[kColumnBlocks][kBlockQueries][64]) {
   device::ArriveExpectBytes(full, sizeof(tile));
 #pragma unroll
-  for (int c = 0; c < kDim / 64; ++c) {
+  for (int c = 0; c < kColumnBlocks; ++c) {
     device::TmaLoad(&tile[c], &map, full, 64 * c, head, row);
   }
 }
 
 // One thread brings keys, values, queries and dout of all items.
-template <int kDim>
-__device__ void LoadTiles(const KeysParameters& p, KeysShared<kDim>& shared) {
+template <typename Shared>
+__device__ void LoadTiles(const KeysParameters& p, Shared& shared) {
   const int32_t queries_per_kv = p.problem.queries_per_kv;
-  Ring<KeysShared<kDim>::kStages> ring;
+  Ring<Shared::kStages> ring;
   for (uint32_t n = 0;; ++n) {
     const uint32_t slot = n % 2;
     device::Wait(&shared.plan_full[slot], n / 2 % 2);
@@ -104,7 +106,7 @@ __device__ void LoadTiles(const KeysParameters& p, KeysShared<kDim>& shared) {
       const int32_t head = item.group * queries_per_kv + at.head;
       if (at.left > 0) {
         device::Wait(&shared.query_empty[ring.stage], ring.parity ^ 1);
-        LoadBlock<kDim>(p.q, head, row, &shared.query_full[ring.stage], shared.q[ring.stage]);
+        LoadBlock(p.q, head, row, &shared.query_full[ring.stage], shared.q[ring.stage]);
       }
       if (keys_due) {
         device::Wait(&shared.keys_empty, n % 2 ^ 1);
@@ -113,7 +115,7 @@ __device__ void LoadTiles(const KeysParameters& p, KeysShared<kDim>& shared) {
       }
       if (at.left > 0) {
         device::Wait(&shared.out_empty[ring.stage], ring.parity ^ 1);
-        LoadBlock<kDim>(p.dout, head, row, &shared.out_full[ring.stage], shared.dout[ring.stage]);
+        LoadBlock(p.dout, head, row, &shared.out_full[ring.stage], shared.dout[ring.stage]);
         ring.Next();
       }
     }
@@ -123,11 +125,11 @@ __device__ void LoadTiles(const KeysParameters& p, KeysShared<kDim>& shared) {
 
 // Two warps bring lse and delta, a row of the block each thread. Rows that don't exist, and rows that see nothing, have
 // weight 0. Every thread arrives for what it has written or read itself.
-template <int kDim>
-__device__ void LoadRowNumbers(const KeysParameters& p, KeysShared<kDim>& shared) {
+template <typename Shared>
+__device__ void LoadRowNumbers(const KeysParameters& p, Shared& shared) {
   const int32_t queries_per_kv = p.problem.queries_per_kv;
   const auto place = static_cast<int32_t>(threadIdx.x % kBlockQueries);
-  Ring<KeysShared<kDim>::kStages> ring;
+  Ring<Shared::kStages> ring;
   for (uint32_t n = 0;; ++n) {
     const uint32_t slot = n % 2;
     device::Wait(&shared.plan_full[slot], n / 2 % 2);
@@ -155,9 +157,12 @@ __device__ void LoadRowNumbers(const KeysParameters& p, KeysShared<kDim>& shared
   }
 }
 
-template <int kDim>
-__device__ __forceinline__ void Consume(const KeysParameters& p, int32_t consumer, KeysShared<kDim>& shared) {
-  KeysConsumer<kDim> tiles(shared, consumer, p.problem);
+template <int kDim, int kValueDim>
+__device__ __forceinline__ void Consume(const KeysParameters& p,
+                                        int32_t consumer,
+                                        KeysShared<kDim, kValueDim>& shared) {
+  using Consumer = std::conditional_t<kDim == kValueDim, KeysConsumer<kDim>, WideKeysConsumer<kDim, kValueDim>>;
+  Consumer tiles(shared, consumer, p.problem);
   for (uint32_t n = 0;; ++n) {
     const uint32_t slot = n % 2;
     device::Wait(&shared.plan_full[slot], n / 2 % 2);
@@ -168,24 +173,24 @@ __device__ __forceinline__ void Consume(const KeysParameters& p, int32_t consume
     }
     device::Wait(&shared.keys_full, n % 2);
     float dk[kDim / 2];
-    float dv[kDim / 2];
+    float dv[kValueDim / 2];
     tiles.Accumulate(plan, item.begin, dk, dv);
-    StoreItem<kDim>(p, plan, item, consumer, dk, dv);
+    StoreItem<kDim, kValueDim>(p, plan, item, consumer, dk, dv);
     device::Arrive(&shared.plan_empty[slot]);
   }
 }
 
 // Tiles are the business of the copy engine and the tensor cores, and one arrival speaks for a warp. Plans and rows'
 // numbers are written or read by ordinary instructions of every thread, and every thread arrives.
-template <int kDim>
-__device__ void InitBarriers(KeysShared<kDim>& shared) {
+template <typename Shared>
+__device__ void InitBarriers(Shared& shared) {
   for (int i = 0; i < 2; ++i) {
     device::InitBarrier(&shared.plan_full[i], 1);
     device::InitBarrier(&shared.plan_empty[i], kConsumerThreads + kRowThreads + 1);  // and the one that loads tiles
   }
   device::InitBarrier(&shared.keys_full, 1);
   device::InitBarrier(&shared.keys_empty, kConsumerWarps);
-  for (int i = 0; i < KeysShared<kDim>::kStages; ++i) {
+  for (int i = 0; i < Shared::kStages; ++i) {
     device::InitBarrier(&shared.query_full[i], 1);
     device::InitBarrier(&shared.query_empty[i], kConsumerWarps);
     device::InitBarrier(&shared.out_full[i], kRowThreads + 1);  // and the one that loads tiles
@@ -194,11 +199,11 @@ __device__ void InitBarriers(KeysShared<kDim>& shared) {
   device::FenceBarrierInit();
 }
 
-template <int kDim>
+template <int kDim, int kValueDim>
 __global__ void __launch_bounds__(kThreads, 1) BackwardKeysKernel(const __grid_constant__ KeysParameters p) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) unsigned char memory[];
-  auto& shared = *reinterpret_cast<KeysShared<kDim>*>(memory);
+  auto& shared = *reinterpret_cast<KeysShared<kDim, kValueDim>*>(memory);
   if (threadIdx.x == 0) {
     InitBarriers(shared);
   }
@@ -229,19 +234,21 @@ __global__ void __launch_bounds__(kThreads, 1) BackwardKeysKernel(const __grid_c
 constexpr int kAddThreads = 256;
 constexpr int kAddBlocks = 4;
 
-template <int kDim>
+template <int kDim, int kValueDim>
 __global__ void __launch_bounds__(kAddThreads) AddKeyPartsKernel(const __grid_constant__ KeysParameters p) {
   const auto blocks_of_plan = static_cast<uint32_t>(kAddBlocks * p.problem.groups);
   const KeyTilePlan& plan = p.plans[blockIdx.x / blocks_of_plan];
   if (plan.parts == 1) {
     return;
   }
-  constexpr int kFours = 2 * kTileKeys * kDim / 4;
+  constexpr int kFours = kTileKeys * (kDim + kValueDim) / 4;
+  constexpr int kKeyFours = kTileKeys * kDim / 4;  // of dk, which comes first
   const auto group = static_cast<int32_t>(blockIdx.x % blocks_of_plan / kAddBlocks);
   const int32_t columns = p.problem.layout.sequences * p.problem.groups;
   const auto begin = static_cast<int32_t>(blockIdx.x % kAddBlocks) * (kFours / kAddBlocks);
   for (auto i = begin + static_cast<int32_t>(threadIdx.x); i < begin + kFours / kAddBlocks; i += kAddThreads) {
-    const int32_t key = i / (kDim / 4) % kTileKeys;
+    const bool is_dk = i < kKeyFours;
+    const int32_t key = is_dk ? i / (kDim / 4) : (i - kKeyFours) / (kValueDim / 4);
     if (key >= plan.keys) {
       continue;
     }
@@ -251,15 +258,16 @@ __global__ void __launch_bounds__(kAddThreads) AddKeyPartsKernel(const __grid_co
       const float4 x = reinterpret_cast<const float4*>(p.parts)[slot * kFours + i];
       sum = {sum.x + x.x, sum.y + x.y, sum.z + x.z, sum.w + x.w};
     }
-    const bool is_dk = i < kFours / 2;
     const float factor = is_dk ? p.problem.scale : 1.0F;
-    const int64_t at = ((int64_t{plan.key_row} + key) * p.problem.groups + group) * kDim;
-    *reinterpret_cast<uint2*>((is_dk ? p.dk : p.dv) + at + i % (kDim / 4) * 4) = {
-        device::PackBFloat16(factor * sum.x, factor * sum.y), device::PackBFloat16(factor * sum.z, factor * sum.w)};
+    const int64_t row = (int64_t{plan.key_row} + key) * p.problem.groups + group;
+    BFloat16* to =
+        is_dk ? p.dk + row * kDim + i % (kDim / 4) * 4 : p.dv + row * kValueDim + (i - kKeyFours) % (kValueDim / 4) * 4;
+    *reinterpret_cast<uint2*>(to) = {device::PackBFloat16(factor * sum.x, factor * sum.y),
+                                     device::PackBFloat16(factor * sum.z, factor * sum.w)};
   }
 }
 
-template <int kDim>
+template <int kDim, int kValueDim>
 void Run(const AttentionBackwardArgs& args, const TensorView& delta, Allocator& scratch, const Stream& stream) {
   const KeyWork work = MakeKeyWork(args);
   const auto sequences = static_cast<unsigned>(args.layout.sequences);
@@ -303,12 +311,12 @@ void Run(const AttentionBackwardArgs& args, const TensorView& delta, Allocator& 
                stream,
                {dim3(static_cast<unsigned>(std::min(multiprocessors, taken.item_count))),
                 dim3(kThreads),
-                sizeof(KeysShared<kDim>)},
-               BackwardKeysKernel<kDim>,
+                sizeof(KeysShared<kDim, kValueDim>)},
+               BackwardKeysKernel<kDim, kValueDim>,
                p);
   if (taken.slots > 0) {
     const dim3 grid(static_cast<unsigned>(kAddBlocks * work.problem.groups) * sequences * tiles);
-    cuda::Launch("AddKeyPartsKernel", stream, {grid, dim3(kAddThreads)}, AddKeyPartsKernel<kDim>, p);
+    cuda::Launch("AddKeyPartsKernel", stream, {grid, dim3(kAddThreads)}, AddKeyPartsKernel<kDim, kValueDim>, p);
   }
 }
 
@@ -318,10 +326,13 @@ void BackwardKeys(const AttentionBackwardArgs& args,
                   const TensorView& delta,
                   Allocator& scratch,
                   const Stream& stream) {
-  if (args.q.shape[2] == 64) {
-    Run<64>(args, delta, scratch, stream);
+  const int64_t dim = args.q.shape[2];
+  if (dim == 64) {
+    Run<64, 64>(args, delta, scratch, stream);
+  } else if (dim == 128) {
+    Run<128, 128>(args, delta, scratch, stream);
   } else {
-    Run<128>(args, delta, scratch, stream);
+    Run<192, 128>(args, delta, scratch, stream);
   }
 }
 

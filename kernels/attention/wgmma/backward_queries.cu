@@ -1,6 +1,8 @@
 // Gradients of text queries on sm_90a: the forward's tiles again, with three products a tile of keys:
 //   scores = q·kᵀ,  weight gradients = dout·vᵀ,  dq += (weights ∘ (weight gradients - delta))·k
 // Each consumer warpgroup holds 64 queries; while it computes exponentials the other one's products run.
+#include <type_traits>
+
 #include "kernels/attention/cuda_paths.h"
 #include "kernels/attention/wgmma/tile.cuh"
 #include "kernels/core/cuda.h"
@@ -21,9 +23,12 @@ struct RowInputs {
   float delta[2];
 };
 
-// Keys are held twice as long as values: for the scores and, a tile later, for dq.
-template <int kHeadDim>
-using BackwardShared = SharedMemory<kHeadDim, 2, 1, 3, 2>;
+// Keys are held twice as long as values: for the scores and, a tile later, for dq. With keys of 192 there is room for
+// one tile less of each.
+template <int kHeadDim, int kValueDim>
+using BackwardShared = SharedMemory<kHeadDim, kValueDim, 2, 1, kHeadDim <= 128 ? 3 : 2, kHeadDim <= 128 ? 2 : 1>;
+
+static_assert(sizeof(BackwardShared<192, 128>) <= 227 * 1024, "all that a block of Hopper has");
 
 // What a step must know of its tile of keys from begin to end; the rest is looked up where it is needed.
 struct TileKind {
@@ -37,7 +42,7 @@ struct TileKind {
 
 template <int kHeadDim>
 struct QueriesConsumer {
-  using Shared = BackwardShared<kHeadDim>;
+  using Shared = BackwardShared<kHeadDim, kHeadDim>;
   using Sums = float[kHeadDim / 2];
   Shared& shared;
   float scale_log2;
@@ -192,20 +197,163 @@ struct QueriesConsumer {
   }
 };
 
-template <int kHeadDim>
-__device__ __forceinline__ void Consume(BackwardShared<kHeadDim>& shared,
+// The same where dq takes 96 registers and values are narrower than keys: keys are taken 64 at a time, in pieces of a
+// tile, which are one or two.
+template <int kHeadDim, int kValueDim>
+struct WideQueriesConsumer {
+  using Shared = BackwardShared<kHeadDim, kValueDim>;
+  using Sums = float[kHeadDim / 2];
+  static constexpr int kCount = 32;  // scores of a thread
+
+  struct Piece {
+    int32_t tile;
+    KeyTile keys;     // half a tile
+    uint32_t offset;  // bytes to it in a tile of keys or of values
+    uint32_t key_slot;
+    bool ends_tile;
+  };
+
+  Shared& shared;
+  float scale_log2;
+  uint32_t group;
+  uint64_t queries;  // descriptors: of this warpgroup's rows, and of slot 0 of each ring
+  uint64_t douts;
+  uint64_t keys;
+  uint64_t key_rows;  // keys with their rows as depth
+  uint64_t values;
+  typename Shared::KeyRing key_slot;  // of the piece at work
+  typename Shared::ValueRing value_slot;
+
+  // The first piece of tile t, which is awaited.
+  [[nodiscard]] __device__ __forceinline__ Piece FirstOf(int32_t t) {
+    const KeyTile whole = shared.plans[0].Tile(t, shared.seen[0][group]);
+    device::Wait(&shared.keys_full[key_slot.slot()], key_slot.phase());
+    device::Wait(&shared.values_full[value_slot.slot()], value_slot.phase());
+    return {t, whole, HalfOffset(whole), key_slot.slot(), whole.half};
+  }
+
+  // The piece behind `piece`, unless that is the last of the last tile.
+  [[nodiscard]] __device__ __forceinline__ Piece Next(const Piece& piece) {
+    if (piece.ends_tile) {
+      return FirstOf(piece.tile + 1);
+    }
+    Piece next = piece;
+    next.keys.first += kTileKeys / 2;
+    next.offset = kTileKeys / 2 * 128;
+    next.ends_tile = true;
+    return next;
+  }
+
+  __device__ __forceinline__ void IssuePairs(const Piece& piece,
+                                             float (&scores)[kCount],
+                                             float (&gradients)[kCount]) const {
+    IssueScores<kHeadDim>(scores, queries, device::Advance(keys, piece.key_slot * Shared::Tile::kBytes + piece.offset));
+    IssueScores<kValueDim>(
+        gradients, douts, device::Advance(values, value_slot.slot() * Shared::ValueTile::kBytes + piece.offset));
+  }
+
+  __device__ __forceinline__ void IssueSums(const Piece& piece,
+                                            Sums& sums,
+                                            const Weights& weights,
+                                            bool accumulate) const {
+    IssueWeightedSum<kHeadDim, kTileKeys / 32>(
+        sums, weights, device::Advance(key_rows, piece.key_slot * Shared::Tile::kBytes + piece.offset), accumulate);
+  }
+
+  // Once the products of a piece are done: gradients of its scores, divided by their scale, as operands.
+  __device__ __forceinline__ void Weigh(const Piece& piece,
+                                        const RowKeys* rows,
+                                        const RowInputs& inputs,
+                                        float (&scores)[kCount],
+                                        const float (&gradients)[kCount],
+                                        Weights& weights) {
+    if (piece.ends_tile) {
+      ReleaseSlot(&shared.values_empty[value_slot.slot()]);
+      value_slot.Next();
+      key_slot.Next();
+    }
+    if (piece.keys.masked) {
+      const RowKeys both[2] = {rows[0], rows[8]};
+      MaskScores(scores, both, piece.keys);
+    }
+#pragma unroll
+    for (int j = 0; j < kCount; ++j) {
+      scores[j] = device::Exp2(fmaf(scores[j], scale_log2, -inputs.lse_log2[j / 2 % 2]));
+      scores[j] *= gradients[j] - inputs.delta[j / 2 % 2];
+    }
+    PackWeights(weights, scores);
+  }
+
+  __device__ __forceinline__ void FinishSums(const Piece& piece, Sums& sums, Weights& weights) {
+    device::Pin(sums);
+#pragma unroll
+    for (int step = 0; step < kTileKeys / 32; ++step) {
+      device::Pin(weights[step]);
+    }
+    if (piece.ends_tile) {
+      ReleaseSlot(&shared.keys_empty[piece.key_slot]);
+    }
+  }
+
+  // All tiles of an item. `rows` lies in shared memory. The dq of a piece and the scores of the next one go together.
+  __device__ __forceinline__ void Run(const RowKeys* rows, const RowInputs& inputs, Sums& sums) {
+    const int32_t tiles = shared.plans[0].tiles();
+    Weights weights;
+    Piece piece = FirstOf(0);
+    {
+      float scores[kCount];
+      float gradients[kCount];
+      device::WgmmaFence();
+      IssuePairs(piece, scores, gradients);
+      device::WgmmaCommit();
+      device::WgmmaWait<0>();
+      device::Pin(scores);
+      device::Pin(gradients);
+      Weigh(piece, rows, inputs, scores, gradients, weights);
+    }
+    bool accumulate = false;
+#pragma unroll 1
+    while (piece.tile + 1 < tiles || !piece.ends_tile) {
+      const Piece last = piece;
+      piece = Next(last);
+      float scores[kCount];
+      float gradients[kCount];
+      device::WgmmaFence();
+      IssueSums(last, sums, weights, accumulate);
+      IssuePairs(piece, scores, gradients);
+      device::WgmmaCommit();
+      device::WgmmaWait<0>();
+      device::Pin(scores);
+      device::Pin(gradients);
+      FinishSums(last, sums, weights);
+      Weigh(piece, rows, inputs, scores, gradients, weights);
+      accumulate = true;
+    }
+    device::Arrive(&shared.queries_empty[0]);
+    device::WgmmaFence();
+    IssueSums(piece, sums, weights, accumulate);
+    device::WgmmaCommit();
+    device::WgmmaWait<0>();
+    FinishSums(piece, sums, weights);
+  }
+};
+
+template <int kHeadDim, int kValueDim>
+__device__ __forceinline__ void Consume(BackwardShared<kHeadDim, kValueDim>& shared,
                                         const QueryProblem& problem,
                                         const BackwardQueriesRows& data) {
   const uint32_t group = ConsumerGroup();
   const uint32_t row = threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4 + group * 64;
-  QueriesConsumer<kHeadDim> consumer{.shared = shared,
-                                     .scale_log2 = problem.scale_log2,
-                                     .group = group,
-                                     .queries = DepthAlongColumns(shared.queries[0][0], group * 64),
-                                     .douts = DepthAlongColumns(shared.queries[0][1], group * 64),
-                                     .keys = DepthAlongColumns(shared.keys[0]),
-                                     .key_rows = DepthAlongRows(shared.keys[0]),
-                                     .values = DepthAlongColumns(shared.values[0])};
+  using Consumer =
+      std::conditional_t<kHeadDim == kValueDim, QueriesConsumer<kHeadDim>, WideQueriesConsumer<kHeadDim, kValueDim>>;
+  Consumer consumer{.shared = shared,
+                    .scale_log2 = problem.scale_log2,
+                    .group = group,
+                    .queries = DepthAlongColumns(shared.queries[0].q, group * 64),
+                    .douts = DepthAlongColumns(shared.queries[0].dout, group * 64),
+                    .keys = DepthAlongColumns(shared.keys[0]),
+                    .key_rows = DepthAlongRows(shared.keys[0]),
+                    .values = DepthAlongColumns(shared.values[0])};
   uint32_t phase = 0;
 #pragma unroll 1
   for (int32_t round = 0;; ++round) {
@@ -244,14 +392,14 @@ __device__ __forceinline__ void Consume(BackwardShared<kHeadDim>& shared,
   }
 }
 
-template <int kHeadDim>
+template <int kHeadDim, int kValueDim>
 __global__ void __launch_bounds__(kBlockThreads, 1)
     WgmmaBackwardQueriesKernel(const __grid_constant__ QueryMaps maps,
                                const __grid_constant__ QueryProblem problem,
                                const BackwardQueriesRows data) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) uint8_t dynamic[];
-  auto& shared = *reinterpret_cast<BackwardShared<kHeadDim>*>(dynamic);
+  auto& shared = *reinterpret_cast<BackwardShared<kHeadDim, kValueDim>*>(dynamic);
   InitAllBarriers(shared);
   if (threadIdx.x < 128) {
     device::ShrinkRegisters<24>();
@@ -263,9 +411,9 @@ __global__ void __launch_bounds__(kBlockThreads, 1)
 #endif
 }
 
-template <int kHeadDim>
+template <int kHeadDim, int kValueDim>
 void Launch(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream) {
-  const QueryProblem problem = MakeQueryProblem(args.layout, args.window, args.q, args.k);
+  const QueryProblem problem = MakeQueryProblem(args.layout, args.window, args.q, args.k, ScaleOf(args));
   if (stream.dry || problem.items == 0) {
     return;
   }
@@ -277,8 +425,8 @@ void Launch(const AttentionBackwardArgs& args, const TensorView& delta, const St
   const auto blocks = static_cast<unsigned>(PersistentBlocks(problem, stream.device));
   cuda::Launch("WgmmaBackwardQueriesKernel",
                stream,
-               {dim3(blocks), dim3(kBlockThreads), sizeof(BackwardShared<kHeadDim>)},
-               WgmmaBackwardQueriesKernel<kHeadDim>,
+               {dim3(blocks), dim3(kBlockThreads), sizeof(BackwardShared<kHeadDim, kValueDim>)},
+               WgmmaBackwardQueriesKernel<kHeadDim, kValueDim>,
                maps,
                problem,
                BackwardQueriesRows{args.lse.As<float>(), delta.As<float>(), args.dq.As<BFloat16>()});
@@ -287,10 +435,13 @@ void Launch(const AttentionBackwardArgs& args, const TensorView& delta, const St
 }  // namespace
 
 void BackwardQueries(const AttentionBackwardArgs& args, const TensorView& delta, const Stream& stream) {
-  if (args.q.shape[2] == 64) {
-    Launch<64>(args, delta, stream);
+  const int64_t dim = args.q.shape[2];
+  if (dim == 64) {
+    Launch<64, 64>(args, delta, stream);
+  } else if (dim == 128) {
+    Launch<128, 128>(args, delta, stream);
   } else {
-    Launch<128>(args, delta, stream);
+    Launch<192, 128>(args, delta, stream);
   }
 }
 

@@ -9,9 +9,11 @@
 namespace ksa::cuda_attention::wgmma {
 namespace {
 
-// The next item's queries come while this one's are in use.
-template <int kHeadDim>
-using ForwardShared = SharedMemory<kHeadDim, 1, 2, 2, 2>;
+// The next item's queries come while this one's are in use, where there is room for both: not with keys of 192.
+template <int kHeadDim, int kValueDim>
+using ForwardShared = SharedMemory<kHeadDim, kValueDim, 1, kHeadDim <= 128 ? 2 : 1, 2, 2>;
+
+static_assert(sizeof(ForwardShared<192, 128>) <= 227 * 1024, "all that a block of Hopper has");
 
 // Of this thread's two rows: what exponentials are relative to, and the sum of this thread's exponentials.
 struct RowState {
@@ -96,10 +98,10 @@ struct ItemState {
 // A consumer warpgroup: its place, and the slots it reads next. The products of an item's first scores run beside those
 // of the item before, so that a block never waits for the latency of a single product. Functions come for whole tiles
 // of keys and for halves: no product and no branch on its way while another one is under way.
-template <int kHeadDim>
+template <int kHeadDim, int kValueDim>
 struct Consumer {
-  using Shared = ForwardShared<kHeadDim>;
-  using Sums = float[kHeadDim / 2];
+  using Shared = ForwardShared<kHeadDim, kValueDim>;
+  using Sums = float[kValueDim / 2];
   Shared& shared;
   float scale_log2;
   PingPongBarrier ping_pong;
@@ -141,8 +143,11 @@ struct Consumer {
 
   template <bool kHalf>
   __device__ __forceinline__ void StartSums(Sums& sums, const Weights& weights, bool accumulate) {
-    IssueWeightedSum<kHeadDim, kHalf ? kTileKeys / 32 : kTileKeys / 16>(
-        sums, weights, device::Advance(values, value_slot.slot() * Shared::Tile::kBytes + sums_offset), accumulate);
+    IssueWeightedSum<kValueDim, kHalf ? kTileKeys / 32 : kTileKeys / 16>(
+        sums,
+        weights,
+        device::Advance(values, value_slot.slot() * Shared::ValueTile::kBytes + sums_offset),
+        accumulate);
     device::WgmmaCommit();
   }
 
@@ -290,12 +295,12 @@ struct ForwardOutputs {
 };
 
 // Divides, and stores out and lse of this warp's 16 rows.
-template <int kHeadDim>
+template <int kValueDim>
 __device__ __forceinline__ void StoreResults(const QueryProblem& problem,
                                              const QueryItem& item,
                                              const ForwardOutputs& outputs,
                                              const bool (&live)[2],
-                                             float (&sums)[kHeadDim / 2],
+                                             float (&sums)[kValueDim / 2],
                                              RowState& state) {
   const auto lane = static_cast<int32_t>(threadIdx.x % 32);
   const int32_t first = item.first + (static_cast<int32_t>(threadIdx.x) - 128) / 32 * 16;
@@ -311,7 +316,7 @@ __device__ __forceinline__ void StoreResults(const QueryProblem& problem,
     if (!live[i]) {
       factor[i] = 0;
 #pragma unroll
-      for (int j = 0; j < kHeadDim / 8; ++j) {
+      for (int j = 0; j < kValueDim / 8; ++j) {
         sums[4 * j + 2 * i] = 0;
         sums[4 * j + 2 * i + 1] = 0;
       }
@@ -322,21 +327,21 @@ __device__ __forceinline__ void StoreResults(const QueryProblem& problem,
           live[i] ? fmaf(state.max[i], problem.scale, logf(sum)) : -INFINITY;
     }
   }
-  StoreRows<kHeadDim>(sums, factor, outputs.out + element * kHeadDim, int64_t{problem.heads} * kHeadDim, rows);
+  StoreRows<kValueDim>(sums, factor, outputs.out + element * kValueDim, int64_t{problem.heads} * kValueDim, rows);
 }
 
-template <int kHeadDim>
-__device__ __forceinline__ void Consume(ForwardShared<kHeadDim>& shared,
+template <int kHeadDim, int kValueDim>
+__device__ __forceinline__ void Consume(ForwardShared<kHeadDim, kValueDim>& shared,
                                         const QueryProblem& problem,
                                         const ForwardOutputs& outputs) {
   const uint32_t group = ConsumerGroup();
   const uint32_t row = threadIdx.x % 128 / 32 * 16 + threadIdx.x % 32 / 4 + group * 64;
-  Consumer<kHeadDim> consumer{.shared = shared,
-                              .scale_log2 = problem.scale_log2,
-                              .ping_pong = {group},
-                              .queries = DepthAlongColumns(shared.queries[0][0], group * 64),
-                              .keys = DepthAlongColumns(shared.keys[0]),
-                              .values = DepthAlongRows(shared.values[0])};
+  Consumer<kHeadDim, kValueDim> consumer{.shared = shared,
+                                         .scale_log2 = problem.scale_log2,
+                                         .ping_pong = {group},
+                                         .queries = DepthAlongColumns(shared.queries[0].q, group * 64),
+                                         .keys = DepthAlongColumns(shared.keys[0]),
+                                         .values = DepthAlongRows(shared.values[0])};
   const auto take_item = [&](ItemState& item) {
     consumer.AwaitItem();
     const uint32_t slot = consumer.item_slot.slot();
@@ -345,7 +350,7 @@ __device__ __forceinline__ void Consume(ForwardShared<kHeadDim>& shared,
     item.rows[0] = shared.rows[slot][row];
     item.rows[1] = shared.rows[slot][row + 8];
   };
-  float sums[kHeadDim / 2];
+  float sums[kValueDim / 2];
   Weights weights;
   ItemState item;
   consumer.ping_pong.Begin();
@@ -365,7 +370,7 @@ __device__ __forceinline__ void Consume(ForwardShared<kHeadDim>& shared,
     const bool accumulate = item.plan.tiles() > 1;
     const auto store = [&] {
       const bool live[2] = {item.rows[0].text.size() > 0, item.rows[1].text.size() > 0};
-      StoreResults<kHeadDim>(problem, ItemAt(problem, index), outputs, live, sums, item.softmax);
+      StoreResults<kValueDim>(problem, ItemAt(problem, index), outputs, live, sums, item.softmax);
     };
     const int32_t next_index = ItemIndex(round, blockIdx.x, gridDim.x);
     if (next_index < problem.items) {
@@ -387,13 +392,13 @@ __device__ __forceinline__ void Consume(ForwardShared<kHeadDim>& shared,
   }
 }
 
-template <int kHeadDim>
+template <int kHeadDim, int kValueDim>
 __global__ void __launch_bounds__(kBlockThreads, 1) WgmmaForwardKernel(const __grid_constant__ QueryMaps maps,
                                                                        const __grid_constant__ QueryProblem problem,
                                                                        const ForwardOutputs outputs) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
   extern __shared__ __align__(1024) uint8_t dynamic[];
-  auto& shared = *reinterpret_cast<ForwardShared<kHeadDim>*>(dynamic);
+  auto& shared = *reinterpret_cast<ForwardShared<kHeadDim, kValueDim>*>(dynamic);
   InitAllBarriers(shared);
   if (threadIdx.x < 128) {
     device::ShrinkRegisters<kProducerRegisters>();
@@ -405,9 +410,9 @@ __global__ void __launch_bounds__(kBlockThreads, 1) WgmmaForwardKernel(const __g
 #endif
 }
 
-template <int kHeadDim>
+template <int kHeadDim, int kValueDim>
 void Launch(const AttentionForwardArgs& args, const Stream& stream) {
-  const QueryProblem problem = MakeQueryProblem(args.layout, args.window, args.q, args.k);
+  const QueryProblem problem = MakeQueryProblem(args.layout, args.window, args.q, args.k, ScaleOf(args));
   if (stream.dry || problem.items == 0) {
     return;
   }
@@ -418,8 +423,8 @@ void Launch(const AttentionForwardArgs& args, const Stream& stream) {
   const auto blocks = static_cast<unsigned>(PersistentBlocks(problem, stream.device));
   cuda::Launch("WgmmaForwardKernel",
                stream,
-               {dim3(blocks), dim3(kBlockThreads), sizeof(ForwardShared<kHeadDim>)},
-               WgmmaForwardKernel<kHeadDim>,
+               {dim3(blocks), dim3(kBlockThreads), sizeof(ForwardShared<kHeadDim, kValueDim>)},
+               WgmmaForwardKernel<kHeadDim, kValueDim>,
                maps,
                problem,
                ForwardOutputs{args.out.As<BFloat16>(), args.lse.As<float>()});
@@ -427,17 +432,19 @@ void Launch(const AttentionForwardArgs& args, const Stream& stream) {
 
 }  // namespace
 
-bool Supports(DType dtype, int64_t head_dim, const Device& device) {
+bool Supports(DType dtype, const HeadDims& dims, const Device& device) {
   const cuda::Capability capability = cuda::CapabilityOf(device);
-  return dtype == DType::kBF16 && (head_dim == 64 || head_dim == 128) && capability.major == 9 &&
-         capability.compiled >= 90;
+  return dtype == DType::kBF16 && TakesHeads(dims) && capability.major == 9 && capability.compiled >= 90;
 }
 
 void ForwardText(const AttentionForwardArgs& args, const Stream& stream) {
-  if (args.q.shape[2] == 64) {
-    Launch<64>(args, stream);
+  const int64_t dim = args.q.shape[2];
+  if (dim == 64) {
+    Launch<64, 64>(args, stream);
+  } else if (dim == 128) {
+    Launch<128, 128>(args, stream);
   } else {
-    Launch<128>(args, stream);
+    Launch<192, 128>(args, stream);
   }
 }
 

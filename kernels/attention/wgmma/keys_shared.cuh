@@ -22,7 +22,7 @@ struct KeysParameters {
   const float* delta;  // [nq, h]
   BFloat16* dk;        // [nk, g, e]
   BFloat16* dv;
-  float* parts;  // [slot, 2, kTileKeys, e]: dk without scale, dv
+  float* parts;  // [slot]: dk without scale [kTileKeys, e], dv [kTileKeys, c]
   const KeyTilePlan* plans;
   const WorkItem* items;
   int32_t item_count;
@@ -31,15 +31,16 @@ struct KeysParameters {
 
 // Shared memory of a block: tiles as blocks of 64 columns. A stage holds a block of queries and, with barriers of their
 // own, its dout and the numbers of its rows.
-template <int kDim>
+template <int kDim, int kValueDim>
 struct KeysShared {
   static constexpr int kColumnBlocks = kDim / 64;
-  static constexpr int kStages = 4;
+  static constexpr int kValueBlocks = kValueDim / 64;
+  static constexpr int kStages = kDim <= 128 ? 4 : 3;
 
   alignas(1024) BFloat16 k[kColumnBlocks][kTileKeys][64];
-  BFloat16 v[kColumnBlocks][kTileKeys][64];
+  BFloat16 v[kValueBlocks][kTileKeys][64];
   BFloat16 q[kStages][kColumnBlocks][kBlockQueries][64];
-  BFloat16 dout[kStages][kColumnBlocks][kBlockQueries][64];
+  BFloat16 dout[kStages][kValueBlocks][kBlockQueries][64];
   float minus_lse[kStages][kBlockQueries];  // base 2; -infinity: the row sees nothing
   float minus_delta[kStages][kBlockQueries];
   KeyTilePlan plans[2];
@@ -53,6 +54,8 @@ struct KeysShared {
   uint64_t out_full[kStages];
   uint64_t out_empty[kStages];
 };
+
+static_assert(sizeof(KeysShared<192, 128>) <= 227 * 1024, "all that a block of Hopper has");
 
 // A place in a ring of buffers, and the parity of the phase in which it is filled.
 template <int kStages>

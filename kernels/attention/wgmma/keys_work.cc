@@ -20,6 +20,7 @@ Tensor EmptyArray(int64_t count, int64_t bytes, Allocator& allocator) {
 KeyWork MakeKeyWork(const AttentionBackwardArgs& args) {
   KeyWork work{};
   work.problem = MakeProblem(args);
+  work.value_dim = static_cast<int32_t>(args.v.shape[2]);
   const SummaryLayout& layout = args.layout;
   work.text_tiles = CeilDiv(layout.text_tokens, kTileKeys);
   work.summary_tiles = args.k.rows() > layout.text_rows() ? CeilDiv(layout.live_summaries(), kTileKeys) : 0;
@@ -42,7 +43,7 @@ KeyScratch TakeKeyScratch(const KeyWork& work, Allocator& scratch) {
   taken.plans = EmptyArray(int64_t{work.problem.layout.sequences} * work.tiles(), kKeyTilePlanBytes, scratch);
   taken.items = EmptyArray(taken.item_count, kWorkItemBytes, scratch);
   taken.counter = EmptyArray(1, sizeof(int32_t), scratch);
-  taken.parts = Tensor::Empty({taken.slots, 2, kTileKeys, work.problem.dim}, DType::kF32, scratch);
+  taken.parts = Tensor::Empty({taken.slots, kTileKeys * (work.problem.dim + work.value_dim)}, DType::kF32, scratch);
   return taken;
 }
 

@@ -25,6 +25,7 @@ struct KeyWork {
   int32_t summary_tiles;  // of one sequence
   int32_t text_tiles;     // of one sequence
   int32_t part_blocks;    // an item has about this many blocks at most
+  int32_t value_dim;
 
   [[nodiscard]] KSA_HOST_DEVICE int32_t tiles() const { return summary_tiles + text_tiles; }
 
@@ -65,7 +66,7 @@ struct KeyScratch {
   Tensor plans;    // KeyTilePlan [sequences · tiles]
   Tensor items;    // WorkItem [item_count]
   Tensor counter;  // int32 [1]
-  Tensor parts;    // fp32 [slots, 2, kTileKeys, e]: dk without scale, dv
+  Tensor parts;    // fp32 [slots, kTileKeys · (e + c)]: dk without scale [kTileKeys, e], dv [kTileKeys, c]
 };
 
 [[nodiscard]] KeyScratch TakeKeyScratch(const KeyWork& work, Allocator& scratch);

@@ -1,5 +1,4 @@
 #include <algorithm>
-#include <cmath>
 #include <numbers>
 
 #include "kernels/attention/wgmma/plan.cuh"
@@ -23,7 +22,8 @@ int64_t LiveKeys(const SummaryLayout& layout, const AttentionWindow& window) {
 QueryProblem MakeQueryProblem(const SummaryLayout& layout,
                               const AttentionWindow& window,
                               const TensorView& tensor_q,
-                              const TensorView& tensor_k) {
+                              const TensorView& tensor_k,
+                              float scale) {
   const int64_t heads = tensor_q.shape[1];
   const int64_t e = tensor_q.shape[2];
   QueryProblem problem{.layout = layout, .window = window};
@@ -37,7 +37,7 @@ QueryProblem MakeQueryProblem(const SummaryLayout& layout,
   problem.units_per_group =
       static_cast<int32_t>(std::min<int64_t>(key_heads * problem.heads_per_key_head, std::max(problem.units, 1)));
   problem.items = problem.tiles * problem.units;
-  problem.scale = 1.0F / std::sqrt(static_cast<float>(e));
+  problem.scale = scale;
   problem.scale_log2 = problem.scale * std::numbers::log2e_v<float>;
   return problem;
 }

@@ -14,6 +14,7 @@
 #include <cstdint>
 
 #include "kernels/attention/attention.h"
+#include "kernels/attention/problem.h"
 
 namespace ksa::cuda_attention::wgmma {
 
@@ -35,11 +36,12 @@ struct QueryProblem {
   float scale_log2 = 0;  // the same for exponentials of base 2
 };
 
-// `tensor_q` [nq, h, e], `tensor_k` [nk, g, e].
+// `tensor_q` [nq, h, e], `tensor_k` [nk, g, e]. `scale`: of scores.
 [[nodiscard]] QueryProblem MakeQueryProblem(const SummaryLayout& layout,
                                             const AttentionWindow& window,
                                             const TensorView& tensor_q,
-                                            const TensorView& tensor_k);
+                                            const TensorView& tensor_k,
+                                            float scale);
 
 // Blocks of a persistent launch: one a multiprocessor, at most one an item.
 [[nodiscard]] int PersistentBlocks(const QueryProblem& problem, const Device& device);

@@ -38,17 +38,33 @@ struct RingIndex {
   __device__ __forceinline__ void Next() { ++uses; }
 };
 
-// kSides: tensors that an item brings once (q; or q and dout). kSlots: items whose queries are here at a time.
-// kKeyStages, kValueStages: tiles of keys and of values.
-template <int kHeadDim, int kSides, int kSlots, int kKeyStages, int kValueStages>
+// What an item brings once: q, or q and dout.
+template <int kHeadDim, int kValueDim, int kSides>
+struct SharedQueries {
+  static_assert(kSides == 1);
+  SharedTile<kHeadDim> q;
+};
+
+template <int kHeadDim, int kValueDim>
+struct SharedQueries<kHeadDim, kValueDim, 2> {
+  SharedTile<kHeadDim> q;
+  SharedTile<kValueDim> dout;
+};
+
+// kHeadDim: columns of a head of queries and keys; kValueDim: of values. kSides: tensors that an item brings once (q;
+// or q and dout). kSlots: items whose queries are here at a time. kKeyStages, kValueStages: tiles of keys and of
+// values.
+template <int kHeadDim, int kValueDim, int kSides, int kSlots, int kKeyStages, int kValueStages>
 struct SharedMemory {
+  using Queries = SharedQueries<kHeadDim, kValueDim, kSides>;
   using Tile = SharedTile<kHeadDim>;
+  using ValueTile = SharedTile<kValueDim>;
   using ItemRing = RingIndex<kSlots>;
   using KeyRing = RingIndex<kKeyStages>;
   using ValueRing = RingIndex<kValueStages>;
-  Tile queries[kSlots][kSides];
+  Queries queries[kSlots];
   Tile keys[kKeyStages];
-  Tile values[kValueStages];
+  ValueTile values[kValueStages];
   RowKeys rows[kSlots][kTileRows];
   RowKeys seen[kSlots][2];  // by a consumer warpgroup
   QueryTilePlan plans[kSlots];
@@ -130,10 +146,10 @@ __device__ __forceinline__ void ProduceQueries(Shared& shared, const QueryProble
     } else {
       const auto row = static_cast<int32_t>(problem.layout.TextRow(item.sequence, item.first));
       device::Arrive(&shared.planned[slot]);
-      device::ArriveExpectBytes(full, kSides * Shared::Tile::kBytes);
-      LoadTile(shared.queries[slot][0], maps.q, full, item.head, row);
+      device::ArriveExpectBytes(full, sizeof(typename Shared::Queries));
+      LoadTile(shared.queries[slot].q, maps.q, full, item.head, row);
       if constexpr (kSides > 1) {
-        LoadTile(shared.queries[slot][1], maps.dout, full, item.head, row);
+        LoadTile(shared.queries[slot].dout, maps.dout, full, item.head, row);
       }
     }
     __syncwarp();
@@ -148,15 +164,14 @@ __device__ __forceinline__ void LoadKeys(Shared& shared,
                                          int32_t row,
                                          typename Shared::KeyRing& keys,
                                          typename Shared::ValueRing& values) {
-  constexpr uint32_t kBytes = Shared::Tile::kBytes;
   const uint32_t key = keys.slot();
   device::Wait(&shared.keys_empty[key], keys.phase() ^ 1);
-  device::ArriveExpectBytes(&shared.keys_full[key], kBytes);
+  device::ArriveExpectBytes(&shared.keys_full[key], Shared::Tile::kBytes);
   LoadTile(shared.keys[key], maps.k, &shared.keys_full[key], head, row);
   keys.Next();
   const uint32_t value = values.slot();
   device::Wait(&shared.values_empty[value], values.phase() ^ 1);
-  device::ArriveExpectBytes(&shared.values_full[value], kBytes);
+  device::ArriveExpectBytes(&shared.values_full[value], Shared::ValueTile::kBytes);
   LoadTile(shared.values[value], maps.v, &shared.values_full[value], head, row);
   values.Next();
 }

@@ -2,7 +2,9 @@
 // new rows to what it keeps, and attends to that.
 #include <utility>
 
+#include "model/mixers/attention/attention_cache.h"
 #include "model/mixers/attention/attention_mixer.h"
+#include "model/mixers/decode_call.h"
 #include "model/ops/attention.h"
 #include "model/ops/linear.h"
 #include "model/ops/parallel_linear.h"
@@ -26,28 +28,29 @@ Var BoundAttention::NormAndRope(
   if (part.norm == nullptr || (!rotates && part.norm->text == nullptr)) {
     return x;
   }
-  SummaryLayout layout = call.layout;
-  if (!rotates) {
-    layout.text_positions = TextPositions::kZero;
-    layout.summary_positions = SummaryPositions::kZero;
-  }
-  const int64_t text_rows = layout.text_rows();
+  const RowPositions positions = PositionsOf(call, setup_.rope_table, rotates);
+  const int64_t text_rows = call.layout.text_rows();
   const bool has_summaries = first_row + x.rows() > text_rows;
   return QkNormRope(cx,
                     x,
-                    {.layout = layout,
+                    {.layout = positions.layout,
                      .first_row = first_row,
                      .split = text_rows - first_row,
                      .weight = part.norm->text,
                      .weight_summary = own && has_summaries ? part.norm->summary : nullptr,
-                     .table = setup_.rope_table,
+                     .table = positions.table,
                      .head_dim = setup_.head_dim,
                      .eps = setup_.eps});
 }
 
 // Summary rows, of own or base projections, stay as they are.
 Var BoundAttention::Convolve(const ExecContext& cx, const Var& x, const Part& part, const MixerCall& call) const {
-  return part.conv == nullptr ? x : ShortConv(cx, x, {.layout = call.layout, .whole = call.whole, .weight = part.conv});
+  if (part.conv == nullptr) {
+    return x;
+  }
+  const ShortConvSpec spec = {.layout = call.layout, .whole = call.whole, .weight = part.conv};
+  return call.cache == nullptr ? ShortConv(cx, x, spec)
+                               : CacheOf<AttentionCache>(call).taps.at(part.number).Convolve(cx, x, spec, call);
 }
 
 // `y`, the convolved product of the first rows of x, -> q, k or v. While annealing, summary rows are
@@ -76,9 +79,9 @@ BoundAttention::Projected BoundAttention::Project(const ExecContext& cx,
   products.push_back(ProductOf(weights.v, call, keys.total()));
   EnteredProducts in = EnterLinear(cx, normed, keys, products);
   const auto finish = [&](const Var& product, const Part& part) { return Finish(cx, in.entered, product, part, call); };
-  const Part q = {&weights.q, weights.q_conv, &weights.q_norm};
-  const Part k = {&weights.k, weights.k_conv, &weights.k_norm};
-  const Part v = {&weights.v, weights.v_conv, nullptr};
+  const Part q = {&weights.q, weights.q_conv, &weights.q_norm, 0};
+  const Part k = {&weights.k, weights.k_conv, &weights.k_norm, 1};
+  const Part v = {&weights.v, weights.v_conv, nullptr, 2};
   const size_t first = more.size();
   Projected rows;
   rows.q = finish(Convolve(cx, in.products[first], q, call), q);
@@ -91,6 +94,13 @@ BoundAttention::Projected BoundAttention::Project(const ExecContext& cx,
 }
 
 Var BoundAttention::Attend(const ExecContext& cx, const Projected& rows, const MixerCall& call) const {
+  if (call.cache != nullptr) {
+    auto& cache = CacheOf<AttentionCache>(call);
+    cache.Keep(cx, rows.k, rows.v, call);
+    if (call.step != nullptr) {
+      return cache.Attend(cx, rows.q, rows.k, rows.v, call, setup_.head_dim);
+    }
+  }
   return Attention(
       cx, rows.q, rows.k, rows.v, {.layout = call.layout, .window = setup_.window, .head_dim = setup_.head_dim});
 }
@@ -110,14 +120,28 @@ Var BoundAttention::AttendOverRanks(const ExecContext& cx, const Var& normed, co
   const RowCounts queries = call.RowsOut();
   const ProductSpec products[] = {ProductOf(weights.k, call, keys.total()), ProductOf(weights.v, call, keys.total())};
   EnteredProducts in = EnterLinear(cx, normed, keys, products);
-  const Var k = Finish(cx, in.entered, std::move(in.products[0]), {&weights.k, nullptr, &weights.k_norm}, call);
-  const Var v = Finish(cx, in.entered, std::move(in.products[1]), {&weights.v, nullptr, nullptr}, call);
+  const Var k =
+      Finish(cx, in.entered, std::move(in.products[0]), {.weight = &weights.k, .norm = &weights.k_norm}, call);
+  const Var v = Finish(cx, in.entered, std::move(in.products[1]), {.weight = &weights.v}, call);
   const auto travelling = StartContextKeys(cx, k, v, heads, spec);
   const ProductSpec product = ProductOf(weights.q, call, queries.total());
   const Var rows = Rows(cx, in.entered, 0, queries.total());
   Var q = SplitLinear(cx, rows, queries.text, *product.weight, product.weight_summary);
-  q = Finish(cx, rows, std::move(q), {&weights.q, nullptr, &weights.q_norm}, call);
+  q = Finish(cx, rows, std::move(q), {.weight = &weights.q, .norm = &weights.q_norm}, call);
   return ContextAttention(cx, q, travelling);
+}
+
+std::unique_ptr<LayerCache> BoundAttention::MakeCache(const ExecContext& cx, const CacheSpec& spec) const {
+  const AttentionWeights& weights = setup_.weights;
+  auto cache = std::make_unique<AttentionCache>(
+      cx, spec, setup_.window, spec.summary_tokens, weights.k.text->value.rows(), weights.v.text->value.rows());
+  cache->taps = TapsFor(cx, spec);
+  return cache;
+}
+
+std::array<KeptTaps, 3> BoundAttention::TapsFor(const ExecContext& cx, const CacheSpec& spec) const {
+  const AttentionWeights& weights = setup_.weights;
+  return {KeptTaps(cx, spec, weights.q_conv), KeptTaps(cx, spec, weights.k_conv), KeptTaps(cx, spec, weights.v_conv)};
 }
 
 Var BoundAttention::Forward(const ExecContext& cx, const Var& normed, const MixerCall& call) const {

@@ -6,6 +6,7 @@
 #include <fmt/core.h>
 
 #include "kernels/core/error.h"
+#include "model/mixers/decode.h"
 #include "model/mixers/mla/mla.h"
 
 namespace ksa {
@@ -129,9 +130,8 @@ std::string AttentionMixer::TensorProblem(const ModelConfig& config, int32_t ran
 // an entry is a key and a value of every key/value head. A convolution keeps the last rows that went into it.
 CacheSize AttentionMixer::CacheAt(const ModelConfig& config, int64_t tokens, DType dtype) const {
   const int64_t k = config.ChunkSize();
-  const int64_t chunks = window_.chunks == AttentionWindow::kUnlimited ? tokens : (window_.chunks + int64_t{1}) * k;
   CacheSize cache;
-  cache.entries = std::min({tokens, chunks, int64_t{window_.tokens}});
+  cache.entries = RingRows(window_, tokens, k, config.HasSummaryRows() && SummariesAttend(config));
   if (SummaryWindow()) {
     cache.entries += tokens / k * config.ksa.summary_tokens;
   }
@@ -142,10 +142,6 @@ CacheSize AttentionMixer::CacheAt(const ModelConfig& config, int64_t tokens, DTy
     cache.bytes += rows * (Columns(config, config.num_attention_heads) + 2 * kv) * SizeOf(dtype);
   }
   return cache;
-}
-
-std::string AttentionMixer::GpuProblem() const {
-  return options_.short_conv > 0 ? "model.attention.short_conv" : "";
 }
 
 LayerSpec MakeAttentionLayer(const MixerKind& kind, const AttentionWindow& window, const AttentionOptions& options) {

@@ -2,6 +2,8 @@
 // and sca share, which differ in the window alone; and what hca adds to.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <memory>
 #include <span>
 #include <string>
@@ -9,6 +11,7 @@
 
 #include "kernels/core/summary_layout.h"
 #include "model/mixers/attention/options.h"
+#include "model/mixers/kept_taps.h"
 #include "model/mixers/mixer.h"
 #include "model/ops/parallel_linear.h"
 
@@ -41,6 +44,7 @@ class BoundAttention : public BoundMixer {
   explicit BoundAttention(const AttentionSetup& setup) : setup_(setup) {}
 
   [[nodiscard]] Var Forward(const ExecContext& cx, const Var& normed, const MixerCall& call) const override;
+  [[nodiscard]] std::unique_ptr<LayerCache> MakeCache(const ExecContext& cx, const CacheSpec& spec) const override;
 
  protected:
   // Rows as attention reads them: convolved, normed, rotated, summary rows mixed while annealing.
@@ -59,12 +63,16 @@ class BoundAttention : public BoundMixer {
                                   const MixerCall& call,
                                   std::span<const ProductSpec> more) const;
 
+  // What the convolutions of q, k and v keep.
+  [[nodiscard]] std::array<KeptTaps, 3> TapsFor(const ExecContext& cx, const CacheSpec& spec) const;
+
  private:
   // A projection: q, k or v.
   struct Part {
     const WeightPair* weight = nullptr;
     Parameter* conv = nullptr;         // null: none
     const WeightPair* norm = nullptr;  // null: neither norm nor rotation (v)
+    size_t number = 0;                 // of its taps among those that decoding keeps
   };
 
   [[nodiscard]] Var Attend(const ExecContext& cx, const Projected& rows, const MixerCall& call) const;
@@ -100,7 +108,6 @@ class AttentionMixer : public Mixer {
                                                  RopeTables& ropes) const override;
   [[nodiscard]] std::string TensorProblem(const ModelConfig& config, int32_t ranks) const override;
   [[nodiscard]] CacheSize CacheAt(const ModelConfig& config, int64_t tokens, DType dtype) const override;
-  [[nodiscard]] std::string GpuProblem() const override;
 
  protected:
   // Of a layer with these parameters.

@@ -20,10 +20,12 @@ struct CompressorWeights {
   std::array<Parameter*, 2> norm = {};  // [e] of pooled keys, of pooled values; null: none
 };
 
-// `layout` with a summary row for each chunk that has an entry: the whole chunks that some text sees.
+// `layout` with a summary row for each chunk that has an entry: the whole chunks that some text sees, or while decoding
+// all of them, for text that comes will see them.
 [[nodiscard]] SummaryLayout WithEntries(const SummaryLayout& layout,
                                         const AttentionWindow& window,
-                                        SummaryPositions positions);
+                                        SummaryPositions positions,
+                                        bool all_whole = false);
 
 class BoundHca final : public BoundAttention {
  public:
@@ -31,6 +33,7 @@ class BoundHca final : public BoundAttention {
       : BoundAttention(attention), compressor_(compressor), positions_(positions) {}
 
   [[nodiscard]] Var Forward(const ExecContext& cx, const Var& normed, const MixerCall& call) const override;
+  [[nodiscard]] std::unique_ptr<LayerCache> MakeCache(const ExecContext& cx, const CacheSpec& spec) const override;
 
   // What attention reads: q, and k and v of text rows and of entries behind them.
   struct Rows {
@@ -42,8 +45,32 @@ class BoundHca final : public BoundAttention {
   [[nodiscard]] Rows MakeRows(const ExecContext& cx, const Var& normed, const MixerCall& call) const;
 
  private:
-  [[nodiscard]] Var NormEntries(
-      const ExecContext& cx, const Var& entries, Parameter* weight, SummaryLayout layout, bool rotates) const;
+  // What entries are pooled from, of text rows: keys, values, and the gates of both or of each.
+  struct Pooled {
+    std::array<Var, 2> x;
+    std::array<Var, 2> gate;
+  };
+
+  // Entries with the positions of `layout`'s summary rows, which stand there in `table`.
+  struct EntryPositions {
+    SummaryLayout layout;
+    int64_t first_row = 0;
+    TensorView table;
+  };
+
+  [[nodiscard]] std::vector<ProductSpec> Products(int64_t rows) const;
+  [[nodiscard]] Pooled PooledOf(const Projected& text) const;
+  // -> normed, rotated keys and values of the entries of `layout`.
+  [[nodiscard]] std::array<Var, 2> MakeEntries(const ExecContext& cx,
+                                               const Pooled& from,
+                                               const SummaryLayout& layout,
+                                               EntryPositions positions) const;
+  [[nodiscard]] Var NormEntries(const ExecContext& cx,
+                                const Var& entries,
+                                Parameter* weight,
+                                const EntryPositions& positions,
+                                bool rotates) const;
+  [[nodiscard]] Rows StepRows(const ExecContext& cx, const Var& normed, const MixerCall& call) const;
 
   CompressorWeights compressor_;
   SummaryPositions positions_;
@@ -62,8 +89,6 @@ class HcaMixer final : public AttentionMixer {
                                                  const LayerParameters& parameters,
                                                  RopeTables& ropes) const override;
   [[nodiscard]] CacheSize CacheAt(const ModelConfig& config, int64_t tokens, DType dtype) const override;
-
-  [[nodiscard]] std::string GpuProblem() const override { return "the pooling of chunks"; }
 };
 
 }  // namespace ksa

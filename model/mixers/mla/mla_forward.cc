@@ -1,10 +1,16 @@
 // Forward of a layer with latents. Every row, text or summary, yields queries, a latent and a rotary part of keys.
+#include <cmath>
 #include <utility>
 
+#include "kernels/copy/column_block.h"
+#include "kernels/latent/absorbed_heads.h"
+#include "model/mixers/decode_call.h"
+#include "model/mixers/mla/mla_cache.h"
 #include "model/mixers/mla/mla_mixer.h"
 #include "model/ops/attention.h"
 #include "model/ops/collectives.h"
 #include "model/ops/context_latents.h"
+#include "model/ops/heads.h"
 #include "model/ops/latent.h"
 #include "model/ops/linear.h"
 #include "model/ops/norm.h"
@@ -30,14 +36,25 @@ Var BoundMla::Norm(const ExecContext& cx, const Var& x, const WeightPair& weight
   return RmsNorm(cx, x, summary == nullptr ? x.rows() : text_rows, *weight.text, summary, kLatentEps);
 }
 
-Var BoundMla::Convolve(const ExecContext& cx, const Var& x, Parameter* taps, const MixerCall& call) const {
-  return taps == nullptr ? x : ShortConv(cx, x, {.layout = call.layout, .whole = call.whole, .weight = taps});
+Var BoundMla::Convolve(
+    const ExecContext& cx, const Var& x, Parameter* taps, bool queries, const MixerCall& call) const {
+  if (taps == nullptr) {
+    return x;
+  }
+  const ShortConvSpec spec = {.layout = call.layout, .whole = call.whole, .weight = taps};
+  if (call.cache == nullptr) {
+    return ShortConv(cx, x, spec);
+  }
+  auto& cache = CacheOf<MlaCache>(call);
+  return (queries ? cache.q_taps : cache.kv_taps).Convolve(cx, x, spec, call);
 }
 
 Var BoundMla::Rotate(const ExecContext& cx, const Var& x, int head_dim, const MixerCall& call) const {
-  return options_.rope == RopeUse::kNone
-             ? x
-             : RotateTails(cx, x, {.layout = call.layout, .table = rope_table_, .head_dim = head_dim});
+  if (options_.rope == RopeUse::kNone) {
+    return x;
+  }
+  const RowPositions positions = PositionsOf(call, rope_table_, true);
+  return RotateTails(cx, x, {.layout = positions.layout, .table = positions.table, .head_dim = head_dim});
 }
 
 // Whether summary rows of x, made with `weight`, are mixed of own and base ones.
@@ -48,7 +65,7 @@ bool BoundMla::Mixes(const Var& x, const WeightPair& weight, const MixerCall& ca
 BoundMla::Latents BoundMla::MakeLatents(const ExecContext& cx, const Var& entered, const MixerCall& call) const {
   const int64_t text_rows = call.layout.text_rows();
   const bool own = call.mix > 0.0 && weights_.kv_a.summary != nullptr;
-  const Var rows = Convolve(cx, Product(cx, entered, weights_.kv_a, call), weights_.kv_conv, call);
+  const Var rows = Convolve(cx, Product(cx, entered, weights_.kv_a, call), weights_.kv_conv, false, call);
   std::array<Var, 2> parts = SplitColumns(cx, rows, config_.kv_lora_rank);
   Var latent = Norm(cx, parts[0], weights_.kv_norm, text_rows, own);
   Var rope = parts[1];
@@ -77,7 +94,31 @@ Var BoundMla::MakeQueries(const ExecContext& cx, const Var& entered, const Mixer
   if (weights_.q_b != nullptr) {
     q = Linear(cx, q, *weights_.q_b);
   }
-  return Rotate(cx, Convolve(cx, q, weights_.q_conv, call), config_.key_dim(), call);
+  return Rotate(cx, Convolve(cx, q, weights_.q_conv, true, call), config_.key_dim(), call);
+}
+
+std::unique_ptr<LayerCache> BoundMla::MakeCache(const ExecContext& cx, const CacheSpec& spec) const {
+  if (!cx.stream.device.IsCpu()) {
+    return nullptr;
+  }
+  auto cache = std::make_unique<MlaCache>(cx, spec, window_, config_.kv_lora_rank, config_.qk_rope_head_dim);
+  cache->q_taps = KeptTaps(cx, spec, weights_.q_conv);
+  cache->kv_taps = KeptTaps(cx, spec, weights_.kv_conv);
+  return cache;
+}
+
+// Latents stay as they are: queries take what expands keys upon themselves, and the sums of latents are expanded.
+Var BoundMla::AttendToLatents(const ExecContext& cx, const Var& q, const Tensor& rows, const MixerCall& call) const {
+  const int e = config_.key_dim();
+  const int64_t heads = q.cols() / e;
+  const TensorView weight =
+      weights_.kv_b->value.Reshape({heads, config_.qk_nope_head_dim + config_.v_head_dim, config_.kv_lora_rank});
+  const Tensor absorbed = cx.Empty({q.rows(), heads, rows.cols()}, q.value.dtype());
+  AbsorbQueries({.q = Heads(q.value, e), .weight = weight, .y = absorbed}, cx.stream);
+  const Tensor sums = CacheOf<MlaCache>(call).Attend(cx, absorbed, rows, call, 1.0 / std::sqrt(static_cast<double>(e)));
+  Tensor out = cx.Empty({q.rows(), heads * config_.v_head_dim}, q.value.dtype());
+  ExpandValues({.x = sums, .weight = weight, .y = Heads(out, config_.v_head_dim)}, cx.stream);
+  return Result(cx, std::move(out), q.placement);
 }
 
 Var BoundMla::Forward(const ExecContext& cx, const Var& normed, const MixerCall& call) const {
@@ -86,8 +127,18 @@ Var BoundMla::Forward(const ExecContext& cx, const Var& normed, const MixerCall&
   const Var q = MakeQueries(cx, entered, call);
   const LatentHeadsSpec heads = {.nope_columns = config_.qk_nope_head_dim, .value_columns = config_.v_head_dim};
   const int e = config_.key_dim();
+  Tensor kept;
+  if (call.cache != nullptr) {
+    kept = cx.Empty({latents.latent.rows(), latents.latent.cols() + latents.rope.cols()}, latents.latent.value.dtype());
+    CopyBlock({latents.latent.value, 0, latents.latent.cols()}, {kept, 0, latents.latent.cols()}, cx.stream);
+    CopyBlock(
+        {latents.rope.value, 0, latents.rope.cols()}, {kept, latents.latent.cols(), latents.rope.cols()}, cx.stream);
+    CacheOf<MlaCache>(call).Keep(cx, kept, call);
+  }
   Var mixed;
-  if (IsContextParallel(cx)) {
+  if (call.step != nullptr) {
+    mixed = AttendToLatents(cx, q, kept, call);
+  } else if (IsContextParallel(cx)) {
     const ContextAttentionSpec spec = {.whole = call.whole, .window = window_, .head_dim = e};
     const auto expander = MakeLatentExpander(*weights_.kv_b, config_.qk_rope_head_dim, heads);
     mixed = ContextAttention(cx, q, StartContextLatents(cx, latents.latent, latents.rope, expander, spec));

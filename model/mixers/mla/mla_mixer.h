@@ -34,6 +34,7 @@ class BoundMla final : public BoundMixer {
       : weights_(weights), config_(config), window_(window), options_(options), rope_table_(rope_table) {}
 
   [[nodiscard]] Var Forward(const ExecContext& cx, const Var& normed, const MixerCall& call) const override;
+  [[nodiscard]] std::unique_ptr<LayerCache> MakeCache(const ExecContext& cx, const CacheSpec& spec) const override;
 
   // What a row leaves behind: all that decoding would keep of it.
   struct Latents {
@@ -49,7 +50,13 @@ class BoundMla final : public BoundMixer {
   [[nodiscard]] Var Product(const ExecContext& cx, const Var& x, const WeightPair& weight, const MixerCall& call) const;
   [[nodiscard]] Var Norm(
       const ExecContext& cx, const Var& x, const WeightPair& weight, int64_t text_rows, bool own) const;
-  [[nodiscard]] Var Convolve(const ExecContext& cx, const Var& x, Parameter* taps, const MixerCall& call) const;
+  // `queries`: of the two that a layer has.
+  [[nodiscard]] Var Convolve(
+      const ExecContext& cx, const Var& x, Parameter* taps, bool queries, const MixerCall& call) const;
+  [[nodiscard]] Var AttendToLatents(const ExecContext& cx,
+                                    const Var& q,
+                                    const Tensor& rows,
+                                    const MixerCall& call) const;
   [[nodiscard]] Var Rotate(const ExecContext& cx, const Var& x, int head_dim, const MixerCall& call) const;
   [[nodiscard]] bool Mixes(const Var& x, const WeightPair& weight, const MixerCall& call) const;
 
@@ -70,8 +77,6 @@ class MlaMixer final : public AttentionMixer {
                                                  RopeTables& ropes) const override;
   [[nodiscard]] std::string TensorProblem(const ModelConfig& config, int32_t ranks) const override;
   [[nodiscard]] CacheSize CacheAt(const ModelConfig& config, int64_t tokens, DType dtype) const override;
-
-  [[nodiscard]] std::string GpuProblem() const override { return "projection: mla"; }
 };
 
 }  // namespace ksa

@@ -106,7 +106,12 @@ TEST_F(GpuModelTest, ModelsOnTensorCoresAreAsAccurateAsOnTheCpu) {
   for (const ModelCase& c : GpuCases()) {
     ExpectTwiceAtMost(Larger(c, 64), DType::kBF16);
   }
-  for (const char* name : {"ksa, m 2, GQA, everything own", "hybrid, attend", "documents, ksa", "swa, sca, full"}) {
+  for (const char* name : {"ksa, m 2, GQA, everything own",
+                           "hybrid, attend",
+                           "documents, ksa",
+                           "swa, sca, full",
+                           "short_conv, full, swa and sca",
+                           "hca, overlap, rope none, short_conv"}) {
     ExpectTwiceAtMost(Larger(FindCase(name), 128), DType::kBF16);
     ExpectTwiceAtMost(Larger(FindCase(name), 128), DType::kF32);
   }
@@ -118,7 +123,10 @@ TEST_F(GpuModelTest, RunsAndPoliciesOfRecomputationAgreeInBits) {
                            "hybrid, attend",
                            "hybrid, bypass",
                            "documents, hybrid, m 2, everything own",
-                           "full, tied, GQA"}) {
+                           "full, tied, GQA",
+                           "documents, short_conv",
+                           "documents, hca, short_conv",
+                           "ksa of latents, everything own, m 2, annealed"}) {
     for (const DType dtype : {DType::kF32, DType::kBF16}) {
       ModelHarness harness(Larger(FindCase(name), 64), dtype, gpu());
       const Outcome first = harness.Run();

@@ -5,6 +5,7 @@
 
 #include <fmt/core.h>
 
+#include "model/mixers/mla/mla.h"
 #include "model/mixers/swa/swa.h"
 #include "tests/model/ksa/model_cases.h"
 
@@ -19,6 +20,9 @@ namespace ksa::testing {
   c.config.intermediate_size = c.config.intermediate_size == 0 ? 0 : 96;
   c.config.head_dim = head_dim;
   c.config.ksa.chunk_size = 5;
+  MlaConfig& mla = c.config.mixers.Of<MlaConfig>();
+  mla.qk_nope_head_dim = mla.v_head_dim = 128;
+  mla.qk_rope_head_dim = 64;
   c.tokens *= kTimes;
   for (LayerSpec& layer : c.config.layers) {
     if (&layer->kind() == &SwaKind()) {

@@ -29,7 +29,10 @@ constexpr const char* kCases[] = {"ksa, m 2, GQA, everything own",
                                   "anneal 0.3, everything own",
                                   "hybrid, attend",
                                   "hybrid, bypass",
-                                  "documents, hybrid, m 2, everything own"};
+                                  "documents, hybrid, m 2, everything own",
+                                  "documents, short_conv",
+                                  "hca, overlap, rope none, short_conv",
+                                  "ksa of latents, everything own, m 2, annealed"};
 
 class GpuTensorParallelTest : public ::testing::Test {
  protected:

@@ -39,6 +39,16 @@ const std::vector<TrainingCase>& Cases() {
         "model.attention.sca={chunk_size: 4, window_chunks: 3}"}},
       {"annealing", {"model.attention.ksa.anneal={start_step: 1, end_step: 5}"}},
       {"a larger head dim, short text", {"model.head_dim=80", "training.sequence_length=19"}},
+      {"short convolutions, documents", {"model.attention.short_conv=4", "data.document_mask=true"}},
+      {"hca, documents",
+       {"model.attention.pattern=[hca, {kind: hca, window_chunks: 1, rope: none}, full, hca]",
+        "model.attention.hca={chunk_size: 8, window_chunks: 3, visibility: overlap}",
+        "data.document_mask=true"}},
+      {"hca, chunks of 12, separate gates",
+       {"model.attention.pattern=[hca]", "model.attention.hca={chunk_size: 12, window_chunks: 2, gate: separate}"}},
+      {"latents",
+       {"model.attention.pattern=[{kind: ksa, projection: mla}, mla]",
+        "model.attention.mla={kv_lora_rank: 64, q_lora_rank: 48}"}},
   };
   return cases;
 }

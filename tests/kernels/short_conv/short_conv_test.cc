@@ -2,6 +2,8 @@
 #include "kernels/short_conv/short_conv.h"
 
 #include <algorithm>
+#include <cmath>
+#include <utility>
 #include <vector>
 
 #include "kernels/short_conv/conv_rows.h"
@@ -73,34 +75,54 @@ struct Naive {
   Matrix y, dx, dw;  // dw: [c][tap]
 };
 
-// Row by row, from the formula: token t of a document reads t, t - 1, ... of the same document.
-Naive RunNaive(const SummaryLayout& layout, const Tensor& x, const Tensor& w, const Tensor& dy) {
+constexpr ConvForm kForms[] = {ConvForm::kResidual, ConvForm::kSilu};
+
+double Sigmoid(double x) {
+  return 1.0 / (1.0 + std::exp(-x));
+}
+
+// Token by token, from the formula: token t of a document reads t, t - 1, ... of the same document.
+Naive RunNaive(const SummaryLayout& layout, ConvForm form, const Tensor& x, const Tensor& w, const Tensor& dy) {
   const int64_t channels = x.cols();
   const int64_t taps = w.shape()[2];
   const auto at = [&](const Tensor& m, int64_t row, int64_t c) { return ElementAt(m, row * channels + c); };
   Naive naive;
-  naive.y.assign(static_cast<size_t>(x.rows()), std::vector<double>(static_cast<size_t>(channels)));
-  naive.dx = naive.y;
   naive.dw.assign(static_cast<size_t>(channels), std::vector<double>(static_cast<size_t>(taps)));
   for (int64_t r = 0; r < x.rows(); ++r) {
-    for (int64_t c = 0; c < channels; ++c) {
-      naive.y[static_cast<size_t>(r)][static_cast<size_t>(c)] += at(x, r, c);
-      naive.dx[static_cast<size_t>(r)][static_cast<size_t>(c)] += at(dy, r, c);
+    naive.y.push_back(ToDouble(x.view().Rows(r, 1)));
+    naive.dx.push_back(ToDouble(dy.view().Rows(r, 1)));
+  }
+  for (int32_t q = 0; q < layout.sequences; ++q) {
+    for (int32_t i = 0; i < layout.text_tokens; ++i) {
+      const int64_t row = layout.TextRow(q, i);
+      for (int64_t c = 0; c < channels && !layout.IsPadding(q, i) && form == ConvForm::kSilu; ++c) {
+        naive.dx[static_cast<size_t>(row)][static_cast<size_t>(c)] = 0.0;  // no residual
+      }
     }
   }
   for (int32_t q = 0; q < layout.sequences; ++q) {
     for (int32_t i = 0; i < layout.text_tokens; ++i) {
+      if (layout.IsPadding(q, i)) {
+        continue;
+      }
+      const int64_t row = layout.TextRow(q, i);
       const int32_t document = layout.DocumentChunk(q, i / layout.chunk_size);
-      for (int32_t j = 0; j < taps && j <= i && !layout.IsPadding(q, i); ++j) {
-        if (layout.DocumentChunk(q, (i - j) / layout.chunk_size) != document) {
-          break;
+      int32_t reads = 0;  // rows
+      while (reads < taps && reads <= i && layout.DocumentChunk(q, (i - reads) / layout.chunk_size) == document) {
+        ++reads;
+      }
+      for (int64_t c = 0; c < channels; ++c) {
+        double u = 0.0;
+        for (int32_t j = 0; j < reads; ++j) {
+          u += ElementAt(w, c * taps + taps - 1 - j) * at(x, row - j, c);
         }
-        const int64_t row = layout.TextRow(q, i);
-        for (int64_t c = 0; c < channels; ++c) {
-          const double weight = ElementAt(w, c * taps + taps - 1 - j);
-          naive.y[static_cast<size_t>(row)][static_cast<size_t>(c)] += weight * at(x, row - j, c);
-          naive.dx[static_cast<size_t>(row - j)][static_cast<size_t>(c)] += weight * at(dy, row, c);
-          naive.dw[static_cast<size_t>(c)][static_cast<size_t>(taps - 1 - j)] += at(dy, row, c) * at(x, row - j, c);
+        const bool residual = form == ConvForm::kResidual;
+        naive.y[static_cast<size_t>(row)][static_cast<size_t>(c)] = residual ? at(x, row, c) + u : u * Sigmoid(u);
+        const double slope = residual ? 1.0 : Sigmoid(u) + u * Sigmoid(u) * Sigmoid(-u);
+        for (int32_t j = 0; j < reads; ++j) {
+          const double du = slope * at(dy, row, c);
+          naive.dx[static_cast<size_t>(row - j)][static_cast<size_t>(c)] += ElementAt(w, c * taps + taps - 1 - j) * du;
+          naive.dw[static_cast<size_t>(c)][static_cast<size_t>(taps - 1 - j)] += du * at(x, row - j, c);
         }
       }
     }
@@ -121,39 +143,46 @@ double Bound(DType dtype) {
   return dtype == DType::kF64 ? 1e-13 : dtype == DType::kF32 ? 2e-6 : 8e-3;
 }
 
+void ExpectNaive(const Case& c, ConvForm form, DType dtype, bool text_alone) {
+  SCOPED_TRACE(::testing::Message() << c.tokens << " tokens, " << c.taps << " taps, " << NameOf(dtype) << ", form "
+                                    << static_cast<int>(form));
+  GuardAllocator memory;
+  const Layout layout(c);
+  const int64_t rows = text_alone ? layout.whole.text_rows() : layout.whole.rows();
+  const Tensor x = Normal("x", {rows, c.channels}, dtype, memory);
+  const Tensor w = Normal("w", {c.channels, 1, c.taps}, dtype, memory);
+  const Tensor dy = Normal("dy", {rows, c.channels}, dtype, memory);
+  const Naive naive = RunNaive(layout.whole, form, x, w, dy);
+  const Tensor y = Tensor::Empty(x.shape(), dtype, memory);
+  ShortConvForward({.x = x, .weight = w, .y = y, .layout = layout.whole, .form = form}, {});
+  EXPECT_LT(RelativeDifference(ToDouble(y), Flat(naive.y)), Bound(dtype));
+  const Tensor dx = Tensor::Empty(x.shape(), dtype, memory);
+  const Tensor dw = Tensor::Zeros(w.shape(), AccumulationType(dtype), memory);
+  for (const bool accumulate : {false, true}) {
+    ShortConvBackward({.dy = dy,
+                       .x = x,
+                       .weight = w,
+                       .dx = dx,
+                       .dweight = dw,
+                       .accumulate = accumulate,
+                       .layout = layout.whole,
+                       .form = form},
+                      {});
+    std::vector<double> expected = Flat(naive.dw);
+    for (double& value : expected) {
+      value *= accumulate ? 2.0 : 1.0;
+    }
+    EXPECT_LT(RelativeDifference(ToDouble(dx), Flat(naive.dx)), Bound(dtype));
+    EXPECT_LT(RelativeDifference(ToDouble(dw), expected), dtype == DType::kF64 ? 1e-13 : 2e-5);
+  }
+}
+
 TEST(ShortConv, IsTheNaiveOne) {
   for (const Case& c : kCases) {
     for (const DType dtype : kFloatingTypes) {
-      for (const bool text_alone : {false, true}) {
-        SCOPED_TRACE(::testing::Message() << c.tokens << " tokens, " << c.taps << " taps, " << NameOf(dtype));
-        GuardAllocator memory;
-        const Layout layout(c);
-        const int64_t rows = text_alone ? layout.whole.text_rows() : layout.whole.rows();
-        const Tensor x = Normal("x", {rows, c.channels}, dtype, memory);
-        const Tensor w = Normal("w", {c.channels, 1, c.taps}, dtype, memory);
-        const Tensor dy = Normal("dy", {rows, c.channels}, dtype, memory);
-        const Naive naive = RunNaive(layout.whole, x, w, dy);
-        const Tensor y = Tensor::Empty(x.shape(), dtype, memory);
-        ShortConvForward({.x = x, .weight = w, .y = y, .layout = layout.whole}, {});
-        EXPECT_LT(RelativeDifference(ToDouble(y), Flat(naive.y)), Bound(dtype));
-        const Tensor dx = Tensor::Empty(x.shape(), dtype, memory);
-        const Tensor dw = Tensor::Zeros(w.shape(), AccumulationType(dtype), memory);
-        for (const bool accumulate : {false, true}) {
-          ShortConvBackward({.dy = dy,
-                             .x = x,
-                             .weight = w,
-                             .dx = dx,
-                             .dweight = dw,
-                             .accumulate = accumulate,
-                             .layout = layout.whole},
-                            {});
-          std::vector<double> expected = Flat(naive.dw);
-          for (double& value : expected) {
-            value *= accumulate ? 2.0 : 1.0;
-          }
-          EXPECT_LT(RelativeDifference(ToDouble(dx), Flat(naive.dx)), Bound(dtype));
-          EXPECT_LT(RelativeDifference(ToDouble(dw), expected), dtype == DType::kF64 ? 1e-13 : 2e-5);
-        }
+      for (const ConvForm form : kForms) {
+        ExpectNaive(c, form, dtype, false);
+        ExpectNaive(c, form, dtype, true);
       }
     }
   }
@@ -171,8 +200,15 @@ TEST(ShortConv, ThreadsChangeNoBit) {
     stream.threads = threads;
     const Tensor dx = Tensor::Empty(x.shape(), DType::kF32, memory);
     const Tensor dw = Tensor::Empty(w.shape(), DType::kF32, memory);
-    ShortConvBackward(
-        {.dy = x, .x = x, .weight = w, .dx = dx, .dweight = dw, .accumulate = false, .layout = layout.whole}, stream);
+    ShortConvBackward({.dy = x,
+                       .x = x,
+                       .weight = w,
+                       .dx = dx,
+                       .dweight = dw,
+                       .accumulate = false,
+                       .layout = layout.whole,
+                       .form = ConvForm::kSilu},
+                      stream);
     std::vector<double> run = ToDouble(dx);
     const std::vector<double> weights = ToDouble(dw);
     run.insert(run.end(), weights.begin(), weights.end());
@@ -187,7 +223,10 @@ TEST(ShortConv, PartsWithTheirHalosAreTheWhole) {
                         Case{1, 113, 4, 0, {}, 4, 16},
                         Case{1, 29, 1, 0, {}, 2, 5},
                         Case{1, 30, 4, 0, {13, 6, 1}, 3, 9}}) {
-    for (const int32_t ranks : {2, 3}) {
+    for (const auto& [ranks, form] : {std::pair(2, ConvForm::kResidual),
+                                      std::pair(3, ConvForm::kResidual),
+                                      std::pair(2, ConvForm::kSilu),
+                                      std::pair(3, ConvForm::kSilu)}) {
       SCOPED_TRACE(::testing::Message() << c.tokens << " tokens, " << c.taps << " taps, " << ranks << " ranks");
       GuardAllocator memory;
       const Layout layout(c);
@@ -195,7 +234,7 @@ TEST(ShortConv, PartsWithTheirHalosAreTheWhole) {
       const Tensor x = Normal("x", {whole.text_rows(), c.channels}, DType::kF64, memory);
       const Tensor w = Normal("w", {c.channels, 1, c.taps}, DType::kF64, memory);
       const Tensor dy = Normal("dy", x.shape(), DType::kF64, memory);
-      const Naive naive = RunNaive(whole, x, w, dy);
+      const Naive naive = RunNaive(whole, form, x, w, dy);
       Matrix y(naive.y.size());
       Matrix dx(naive.y.size(), std::vector<double>(static_cast<size_t>(c.channels)));
       std::vector<double> dw(static_cast<size_t>(w.size()));
@@ -230,7 +269,7 @@ TEST(ShortConv, PartsWithTheirHalosAreTheWhole) {
           }
         }
         const Tensor out = Tensor::Empty(here.shape(), DType::kF64, memory);
-        ShortConvForward({.x = here, .halo = halo, .weight = w, .y = out, .layout = part}, {});
+        ShortConvForward({.x = here, .halo = halo, .weight = w, .y = out, .layout = part, .form = form}, {});
         const Tensor dx_here = Tensor::Empty(here.shape(), DType::kF64, memory);
         const Tensor dhalo = Tensor::Empty(halo.shape(), DType::kF64, memory);
         const Tensor dw_here = Tensor::Empty(w.shape(), DType::kF64, memory);
@@ -242,7 +281,8 @@ TEST(ShortConv, PartsWithTheirHalosAreTheWhole) {
                            .dhalo = dhalo,
                            .dweight = dw_here,
                            .accumulate = false,
-                           .layout = part},
+                           .layout = part,
+                           .form = form},
                           {});
         const auto add = [&](const Tensor& from, int64_t row, int64_t to) {
           for (int64_t k = 0; k < c.channels; ++k) {

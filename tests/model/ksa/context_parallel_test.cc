@@ -29,7 +29,9 @@ constexpr const char* kFewCases[] = {"ksa, windows differ",
                                      "hca, overlap, rope none, short_conv",
                                      "documents, hca, short_conv",
                                      "ksa of latents, everything own, m 2, annealed",
-                                     "documents, latents, short_conv"};
+                                     "documents, latents, short_conv",
+                                     "gdn, ksa, m 2, everything own",
+                                     "documents, gdn, ksa and full"};
 
 // Enough chunks for every slice, of two ranks more than windows are wide, and a short last one.
 ModelCase LongEnough(ModelCase c, int ranks) {

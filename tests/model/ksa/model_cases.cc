@@ -5,6 +5,7 @@
 #include <random>
 
 #include "model/mixers/full/full.h"
+#include "model/mixers/gdn/gdn.h"
 #include "model/mixers/hca/hca.h"
 #include "model/mixers/ksa/ksa.h"
 #include "model/mixers/mla/mla.h"
@@ -286,6 +287,46 @@ void AddMlaCases(std::vector<ModelCase>& cases) {
   cases.push_back(c);
 }
 
+// Heads of 3 columns of keys and 5 of values, two heads of values to one of keys.
+ModelCase GdnCase(const std::string& name, const std::vector<LayerSpec>& layers) {
+  ModelCase c = Case(name, layers);
+  c.config.mixers.Of<GdnConfig>() = {
+      .key_heads = 2, .value_heads = 4, .key_head_dim = 3, .value_head_dim = 5, .conv_taps = 3};
+  c.config.ksa.full_layers = FullLayers::kBypass;
+  return c;
+}
+
+void AddGdnCases(std::vector<ModelCase>& cases) {
+  const LayerSpec gdn = GdnLayer();
+  cases.push_back(GdnCase("gdn", {gdn, gdn}));
+  ModelCase c = GdnCase("gdn, writes up to 2, more taps, with full, swa and sca", {gdn, kFull, gdn, kSwa, kSca});
+  c.config.mixers.Of<GdnConfig>() = {.key_heads = 4,
+                                     .value_heads = 4,
+                                     .key_head_dim = 5,
+                                     .value_head_dim = 3,
+                                     .conv_taps = 7,
+                                     .allow_neg_eigval = true};
+  c.config.rms_norm_eps = 0.1;  // norms of three columns, some nearly 0: high derivatives grow with 1 / sqrt(eps)
+  c.sequences = 2;
+  cases.push_back(c);
+  c = GdnCase("gdn, two chunks of its own", {gdn});
+  c.tokens = 100;
+  cases.push_back(c);
+  c = GdnCase("gdn, ksa, m 2, everything own", {kKsa1, gdn, kKsa0, gdn});
+  c.config.ksa.independent = kAllOwn;
+  c.config.ksa.summary_tokens = 2;
+  cases.push_back(c);
+  c = GdnCase("documents, gdn, no MLP", {gdn, gdn});
+  c.config.intermediate_size = 0;
+  c.documents = {5, 70, 4, 1};
+  c.sequences = 2;
+  cases.push_back(c);
+  c = GdnCase("documents, gdn, ksa and full", {gdn, kKsa0, gdn, kFull, kKsa0});
+  c.documents = {5, 7, 4, 1};
+  c.sequences = 2;
+  cases.push_back(c);
+}
+
 // Chunks of 3: two chunks of 5 tokens, three of 7, two of 4 and one of 1. With w = 0 and 1 some summaries are live in
 // the longer ones.
 void AddDocumentCases(std::vector<ModelCase>& cases) {
@@ -324,6 +365,7 @@ std::vector<ModelCase> ModelCases() {
   AddConvCases(cases);
   AddHcaCases(cases);
   AddMlaCases(cases);
+  AddGdnCases(cases);
   AddDocumentCases(cases);
   for (ModelCase& c : cases) {
     // The last document's padding, and a chunk of padding behind it.

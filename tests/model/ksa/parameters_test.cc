@@ -94,8 +94,17 @@ TEST(ParameterSpecsTest, DecayAndInitialValues) {
         const bool is_embedding = Contains(name, "embed");
         const bool is_taps = Contains(name, "conv1d");
         const bool is_bias = Contains(name, "position_bias");
-        EXPECT_EQ(spec.shape.rank(), is_norm ? 1 : is_taps ? 3 : 2) << name;
-        EXPECT_EQ(spec.decays, !is_norm && !is_bias && name != "summary_embedding.weight") << name;
+        const bool is_gate = Contains(name, "A_log") || Contains(name, "dt_bias");
+        EXPECT_EQ(spec.shape.rank(), is_norm || is_gate ? 1 : is_taps ? 3 : 2) << name;
+        EXPECT_EQ(spec.decays, !is_norm && !is_bias && !is_gate && name != "summary_embedding.weight") << name;
+        if (is_gate) {
+          ASSERT_NE(spec.initial, nullptr) << name;
+          continue;  // below
+        }
+        if (is_taps && Contains(name, "linear_attn")) {
+          EXPECT_EQ(spec.init_std, 1.0 / std::sqrt(static_cast<double>(spec.shape[2]))) << name;
+          continue;
+        }
         if (is_taps || is_bias) {
           ASSERT_NE(spec.initial, nullptr) << name;
           EXPECT_EQ(spec.initial(17, 3), 0.0) << name;
@@ -107,6 +116,30 @@ TEST(ParameterSpecsTest, DecayAndInitialValues) {
       }
     }
   }
+}
+
+// log(A) with A uniform in (0, 16], and the inverse of softplus of what is log-uniform in [0.001, 0.1]: by their ranges
+// and their means over many elements.
+TEST(ParameterSpecsTest, InitialGatesOfGdn) {
+  const auto specs = SpecsByName(FindCase("gdn").config);
+  const auto mean = [&](const char* name, const auto& value_of, double least, double most) {
+    constexpr int kElements = 20000;
+    double sum = 0.0;
+    for (uint64_t i = 0; i < kElements; ++i) {
+      const double value = value_of(specs.at(name).initial(17, i));
+      EXPECT_GT(value, least) << name;
+      EXPECT_LT(value, most) << name;
+      sum += value;
+    }
+    return sum / kElements;
+  };
+  const auto exponential = [](double x) { return std::exp(x); };
+  const auto log_softplus = [](double x) { return std::log(std::log1p(std::exp(x))); };
+  // Four standard deviations of the means.
+  EXPECT_NEAR(mean("model.layers.0.linear_attn.A_log", exponential, 0.0, 16.0 + 1e-9), 8.0, 0.14);
+  EXPECT_NEAR(mean("model.layers.1.linear_attn.dt_bias", log_softplus, std::log(1e-3) - 1e-9, std::log(0.1) + 1e-9),
+              std::log(1e-2),
+              0.04);
 }
 
 TEST(ParameterSpecsTest, PlacementsOverTheTensorAxis) {

@@ -1,6 +1,7 @@
 // Whole models on several tensor ranks, threads of this process, against one rank.
 #include <functional>
 
+#include "model/mixers/gdn/gdn.h"
 #include "tests/model/ksa/mesh_run.h"
 
 namespace ksa {
@@ -35,12 +36,17 @@ constexpr const char* kFewCases[] = {"ksa, m 2, GQA, everything own",
                                      "short_conv, ksa, m 2, GQA, everything own",
                                      "hca, overlap, rope none, short_conv",
                                      "ksa of latents, everything own, m 2, annealed",
-                                     "documents, latents, short_conv"};
+                                     "documents, latents, short_conv",
+                                     "gdn, ksa, m 2, everything own",
+                                     "documents, gdn, ksa and full"};
 
 // Nothing divides: 97 ids (99 where summaries are ids), 6 or 10 columns, 7 of the MLP, and rows as they come.
 ModelCase WithHeads(ModelCase c, const Heads& heads) {
   c.config.num_attention_heads = heads.queries;
   c.config.num_key_value_heads = heads.keys;
+  GdnConfig& gdn = c.config.mixers.Of<GdnConfig>();
+  gdn.value_heads = gdn.value_heads / gdn.key_heads * heads.queries;
+  gdn.key_heads = heads.queries;
   c.config.vocab_size = 97;
   c.config.hidden_size = 10;
   return c;

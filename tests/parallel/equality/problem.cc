@@ -6,6 +6,7 @@
 
 #include "kernels/core/philox.h"
 #include "model/mixers/full/full.h"
+#include "model/mixers/gdn/gdn.h"
 #include "model/mixers/hca/hca.h"
 #include "model/mixers/ksa/ksa.h"
 #include "model/mixers/mla/mla.h"
@@ -45,6 +46,8 @@ std::vector<LayerSpec> LayersOf(ModelKind kind, HcaVisibility seen) {
               MlaLayer(),
               WithMla(SwaKind(), AttentionWindow::SlidingTokens(9)),
               WithMla(KsaKind(), AttentionWindow::Ksa(1), {.short_conv = 3})};
+    case ModelKind::kGdn:
+      return {GdnLayer(), KsaLayer(2), GdnLayer(), SwaLayer(9), KsaLayer(1)};
   }
   return {};
 }
@@ -58,6 +61,7 @@ void ApplyBundle(ModelConfig& config, int bundle) {
     config.ksa.text_positions = TextPositions::kInnerChunk;
     hca.gate = HcaGate::kSeparate;
     config.mixers.Of<MlaConfig>().q_lora_rank = 9;
+    config.mixers.Of<GdnConfig>().value_heads *= 2;
     hca.value_norm = false;
   } else if (bundle == 2) {
     config.ksa.independent = {.embedding = false, .qkv = false, .norm = false, .qk_norm = false};
@@ -65,6 +69,7 @@ void ApplyBundle(ModelConfig& config, int bundle) {
     config.intermediate_size = 0;
     hca.independent_kv = false;
     hca.compressed_positions = SummaryPositions::kChunkStart;
+    config.mixers.Of<GdnConfig>().allow_neg_eigval = true;
   } else if (bundle == 3) {
     config.qk_norm = false;
     hca.visibility = HcaVisibility::kOverlap;
@@ -151,7 +156,7 @@ std::string RunLayout::ToString() const {
 
 const char* NameOf(ModelKind kind) {
   constexpr std::array<const char*, kModelKinds.size()> kNames = {
-      "ksa", "attend", "bypass", "sca", "swa", "full", "options", "hca", "mla"};
+      "ksa", "attend", "bypass", "sca", "swa", "full", "options", "hca", "mla", "gdn"};
   return kNames.at(static_cast<size_t>(kind));
 }
 
@@ -175,7 +180,11 @@ Problem MakeProblem(ModelKind kind, int bundle, int64_t tensor_ranks) {
   config.mixers.Of<ScaConfig>().chunk_size = kChunk;
   config.mixers.Of<HcaConfig>().chunk_size = kChunk;
   config.mixers.Of<MlaConfig>() = {.kv_lora_rank = 10, .qk_nope_head_dim = 3, .qk_rope_head_dim = 4, .v_head_dim = 5};
-  config.ksa.full_layers = kind == ModelKind::kBypass ? FullLayers::kBypass : FullLayers::kAttend;
+  const int32_t heads = config.num_attention_heads;
+  config.mixers.Of<GdnConfig>() = {
+      .key_heads = heads, .value_heads = heads, .key_head_dim = 3, .value_head_dim = 5, .conv_taps = 4};
+  const bool bypass = kind == ModelKind::kBypass || kind == ModelKind::kGdn;
+  config.ksa.full_layers = bypass ? FullLayers::kBypass : FullLayers::kAttend;
   ApplyBundle(config, bundle);
   config.layers = LayersOf(kind, config.mixers.Of<HcaConfig>().visibility);
   config.num_hidden_layers = static_cast<int32_t>(config.layers.size());

@@ -41,16 +41,17 @@ struct RunLayout {
 [[nodiscard]] std::string NameOf(const MeshShape& mesh);
 
 // kOptions: layers of several kinds with options of their own (model/mixers/attention/options.h).
-enum class ModelKind : int { kKsa, kAttend, kBypass, kSca, kSwa, kFull, kOptions, kHca, kMla };
-inline constexpr std::array<ModelKind, 9> kModelKinds = {ModelKind::kKsa,
-                                                         ModelKind::kAttend,
-                                                         ModelKind::kBypass,
-                                                         ModelKind::kSca,
-                                                         ModelKind::kSwa,
-                                                         ModelKind::kFull,
-                                                         ModelKind::kOptions,
-                                                         ModelKind::kHca,
-                                                         ModelKind::kMla};
+enum class ModelKind : int { kKsa, kAttend, kBypass, kSca, kSwa, kFull, kOptions, kHca, kMla, kGdn };
+inline constexpr std::array<ModelKind, 10> kModelKinds = {ModelKind::kKsa,
+                                                          ModelKind::kAttend,
+                                                          ModelKind::kBypass,
+                                                          ModelKind::kSca,
+                                                          ModelKind::kSwa,
+                                                          ModelKind::kFull,
+                                                          ModelKind::kOptions,
+                                                          ModelKind::kHca,
+                                                          ModelKind::kMla,
+                                                          ModelKind::kGdn};
 
 [[nodiscard]] const char* NameOf(ModelKind kind);
 

@@ -110,20 +110,47 @@ TEST_F(BenchTest, Attention) {
   EXPECT_NE(printed_.find("full causal"), std::string::npos);
 }
 
+TEST_F(BenchTest, AttentionOfEntriesAndNarrowValues) {
+  std::vector<std::string> words = {"attention"};
+  for (const auto& [option, value] : {std::pair("--text-tokens", "100"),
+                                      std::pair("--hca", "100"),
+                                      std::pair("--full-causal", "0"),
+                                      std::pair("--chunk-size", "4"),
+                                      std::pair("--window-chunks", "3"),
+                                      std::pair("--summary-tokens", "2"),
+                                      std::pair("--heads", "4"),
+                                      std::pair("--head-dim", "8"),
+                                      std::pair("--value-dim", "6"),
+                                      std::pair("--repeat", "1")}) {
+    words.insert(words.end(), {option, value});
+  }
+  const nlohmann::json json = Run(words);
+  ASSERT_EQ(json["rows"].size(), 2);
+  const nlohmann::json& row = json["rows"][1];
+  EXPECT_EQ(row["mask"], "hca");
+  const double pairs = 10 + 26 + 42 + 22 * 58 + 4 * 231;  // one entry a chunk, and nobody but text asks
+  EXPECT_DOUBLE_EQ(row["keys_a_query"], pairs / 100);
+  const double milliseconds = row["milliseconds"];
+  EXPECT_NEAR(row["useful_tflops"].get<double>() * milliseconds * 1e9, (2 * (8 + 6) + 2 * (24 + 12)) * 4 * pairs, 1.0);
+  EXPECT_GT(json["findings"]["hca_time_ratio_100"], 0.0);
+}
+
 TEST(AttentionPaths, TensorCoresOfHopperByDefaultWhereTheyCanDoTheCall) {
   const GpuInfo hopper = {.major = 9};
   const GpuInfo ampere = {.major = 8};
   const std::vector<AttentionPath> automatic = {AttentionPath::kAuto};
   for (const int32_t head_dim : {64, 128}) {
-    const AttentionPaths paths = DefaultAttentionPaths(hopper, DType::kBF16, head_dim);
+    const AttentionPaths paths = DefaultAttentionPaths(hopper, DType::kBF16, {head_dim, head_dim});
     EXPECT_EQ(paths.ksa, (std::vector{AttentionPath::kMma, AttentionPath::kWgmma}));
     EXPECT_EQ(paths.full.front(), AttentionPath::kAuto);
     EXPECT_EQ(paths.full.size(), AttentionPathIsBuilt(AttentionPath::kCudnn) ? 2 : 1);
   }
-  for (const AttentionPaths& paths : {DefaultAttentionPaths(std::nullopt, DType::kBF16, 128),
-                                      DefaultAttentionPaths(ampere, DType::kBF16, 128),
-                                      DefaultAttentionPaths(hopper, DType::kF32, 128),
-                                      DefaultAttentionPaths(hopper, DType::kBF16, 96)}) {
+  EXPECT_EQ(DefaultAttentionPaths(hopper, DType::kBF16, {192, 128}).ksa,
+            (std::vector{AttentionPath::kMma, AttentionPath::kWgmma}));
+  for (const AttentionPaths& paths : {DefaultAttentionPaths(std::nullopt, DType::kBF16, {128, 128}),
+                                      DefaultAttentionPaths(ampere, DType::kBF16, {128, 128}),
+                                      DefaultAttentionPaths(hopper, DType::kF32, {128, 128}),
+                                      DefaultAttentionPaths(hopper, DType::kBF16, {96, 96})}) {
     EXPECT_EQ(paths.ksa, automatic);
     EXPECT_EQ(paths.full, automatic);
   }

@@ -64,6 +64,47 @@ TEST(BadConfig, Mla) {
   });
 }
 
+TEST(BadConfig, Gdn) {
+  testing::ExpectReports({
+      {"model: {attention: {pattern: [ksa, gdn]}}\n",
+       "t.yaml:2:30: model.attention.ksa.full_layers: attend, but summary rows have no place in the recurrence of gdn "
+       "layers over text; use bypass in a pattern of ksa and gdn"},
+      {"model: {attention: {pattern: [ksa, gdn], ksa: {full_layers: attend}}}\n",
+       "t.yaml:2:61: model.attention.ksa.full_layers: attend, but summary rows have no place in the recurrence of gdn "
+       "layers over text; use bypass in a pattern of ksa and gdn"},
+      {"model: {attention: {pattern: [gdn], gdn: {linear_num_key_heads: 3, linear_num_value_heads: 4}}}\n",
+       "t.yaml:2:92: model.attention.gdn.linear_num_value_heads: 4 is no multiple of linear_num_key_heads 3; use a "
+       "multiple of it"},
+      {"model: {attention: {pattern: [gdn], gdn: {linear_num_key_heads: 0}}}\n",
+       "t.yaml:2:65: model.attention.gdn.linear_num_key_heads: must be at least 1, got 0"},
+      {"model: {attention: {pattern: [gdn], gdn: {linear_key_head_dim: 1025}}}\n",
+       "t.yaml:2:64: model.attention.gdn.linear_key_head_dim: must be at most 1024, got 1025"},
+      {"model: {attention: {pattern: [gdn], gdn: {linear_value_head_dim: 0}}}\n",
+       "t.yaml:2:66: model.attention.gdn.linear_value_head_dim: must be at least 1, got 0"},
+      {"model: {attention: {pattern: [gdn], gdn: {linear_conv_kernel_dim: 17}}}\n",
+       "t.yaml:2:67: model.attention.gdn.linear_conv_kernel_dim: must be at most 16, got 17"},
+      {"model: {attention: {pattern: [gdn], gdn: {linear_conv_kernel_dim: 1}}}\n",
+       "t.yaml:2:67: model.attention.gdn.linear_conv_kernel_dim: must be at least 2, got 1"},
+      {"model: {attention: {pattern: [gdn], gdn: {linear_allow_neg_eigval: 2}}}\n",
+       "t.yaml:2:68: model.attention.gdn.linear_allow_neg_eigval: expected true or false, got '2'"},
+      {"model: {attention: {pattern: [gdn, full], short_conv: 4}}\n",
+       "t.yaml:2:55: model.attention.short_conv: 4, but gdn layers have convolutions of their own "
+       "(gdn.linear_conv_kernel_dim); say it in the entries of other kinds"},
+      {"model: {attention: {pattern: [gdn, full], rope: none}}\n",
+       "t.yaml:2:49: model.attention.rope: none, but gdn layers have no positions to leave out; say it in the entries "
+       "of other kinds"},
+      {"model: {attention: {pattern: [{kind: gdn, short_conv: 4}]}}\n",
+       "t.yaml:2:55: model.attention.pattern[0].short_conv: a gdn layer has no short_conv; remove it"},
+      {"model: {attention: {pattern: [{kind: gdn, rope: none}]}}\n",
+       "t.yaml:2:49: model.attention.pattern[0].rope: a gdn layer has no rope; remove it"},
+      {"model: {attention: {pattern: [{kind: gdn, projection: mla}]}}\n",
+       "t.yaml:2:55: model.attention.pattern[0].projection: a gdn layer has no projection; remove it"},
+      {"model: {attention: {pattern: [gdn]}}\nparallel: {tensor: 3}\n",
+       "t.yaml:3:20: parallel.tensor: 3 does not divide model.attention.gdn.linear_num_key_heads 16; this model takes "
+       "1, 2, 4, 8, 16"},
+  });
+}
+
 TEST(BadConfig, Hca) {
   testing::ExpectReports({
       {"model: {attention: {pattern: [ksa, hca]}}\n",
@@ -103,22 +144,20 @@ TEST(BadConfig, Hca) {
 TEST(BadConfig, Attention) {
   testing::ExpectReports({
       {"model: {attention: {pattern: ksa}}\n",
-       "t.yaml:2:30: model.attention.pattern: expected a list of layer kinds (ksa, full, swa, sca, hca, mla), got "
+       "t.yaml:2:30: model.attention.pattern: expected a list of layer kinds (ksa, full, swa, sca, hca, gdn, mla), got "
        "'ksa'"},
       {"model: {attention: {pattern: []}}\n",
-       "t.yaml:2:30: model.attention.pattern: names no layer kind; list at least one of ksa, full, swa, sca, hca, mla"},
+       "t.yaml:2:30: model.attention.pattern: names no layer kind; list at least one of ksa, full, swa, sca, hca, gdn, "
+       "mla"},
       {"model: {attention: {pattern: [ksa, fall]}}\n",
-       "t.yaml:2:36: model.attention.pattern[1]: expected one of ksa, full, swa, sca, hca, mla, got 'fall'; did you "
+       "t.yaml:2:36: model.attention.pattern[1]: expected one of ksa, full, swa, sca, hca, gdn, mla, got 'fall'; did "
+       "you "
        "mean "
        "'full'?"},
-      {"model: {attention: {pattern: [gdn]}}\n",
-       "t.yaml:2:31: model.attention.pattern[0]: layers of kind gdn are not supported yet; use ksa, full, swa, sca, "
-       "hca or mla"},
-      {"model: {attention: {pattern: [ksa, {kind: gdn}]}}\n",
-       "t.yaml:2:43: model.attention.pattern[1].kind: layers of kind gdn are not supported yet; use ksa, full, swa, "
-       "sca, hca or mla"},
+      {"model: {attention: {pattern: [ksa, {kind: gdm}]}}\n",
+       "t.yaml:2:43: model.attention.pattern[1].kind: expected one of ksa, full, swa, sca, hca, gdn, mla, got 'gdm'"},
       {"model: {attention: {pattern: [{window_chunks: 3}]}}\n",
-       "t.yaml:2:31: model.attention.pattern[0]: needs a kind: ksa, full, swa, sca, hca or mla"},
+       "t.yaml:2:31: model.attention.pattern[0]: needs a kind: ksa, full, swa, sca, hca, gdn or mla"},
       {"model: {attention: {pattern: [{kind: ksa, window: 3}]}}\n",
        "t.yaml:2:51: model.attention.pattern[0].window: a ksa layer has no window; it takes window_chunks, rope, "
        "short_conv, projection"},

@@ -18,7 +18,7 @@ TEST(BadConfig, Structure) {
        "'5'"},
       {"model:\n  attention: [ksa]\n",
        "t.yaml:3:14: model.attention: expected a mapping of pattern, rope, short_conv, projection, ksa, swa, sca, hca, "
-       "mla, got a list"},
+       "gdn, mla, got a list"},
       {"run:\n  nane: x\n", "t.yaml:3:3: run.nane: unknown key; did you mean 'run.name'?"},
       {"training: {learning_rate: 1e-3}\n",
        "t.yaml:2:12: training.learning_rate: unknown key; did you mean 'optimizer.lr'?"},

@@ -309,20 +309,21 @@ TEST(LoadConfig, TenMistakesTenMessages) {
     FAIL();
   } catch (const Error& error) {
     EXPECT_EQ(error.code(), ExitCode::kConfig);
-    EXPECT_EQ(std::string(error.what()),
-              "ten.yaml:1:1: optimizer.lr: missing; give number at least 0 (peak learning rate)\n"
-              "ten.yaml:1:18: run.sed: unknown key; did you mean 'run.seed'?\n"
-              "ten.yaml:3:15: model.vocab_size: expected a whole number in plain digits, as in 8, got '2.5e2'\n"
-              "ten.yaml:5:3: model.hidden_size: duplicate key, first given on line 4; keep one of the two\n"
-              "ten.yaml:9:24: model.num_key_value_heads: 3 does not divide num_attention_heads 4; use a divisor of it\n"
-              "ten.yaml:10:13: model.head_dim: must be even (RoPE turns pairs), got 5\n"
-              "ten.yaml:11:25: model.attention.pattern[0]: expected one of ksa, full, swa, sca, hca, mla, got 'kza'\n"
-              "ten.yaml:11:53: model.attention.ksa.summary_tokens: must be at most 64, got 65\n"
-              "ten.yaml:12:28: data.<<: merge keys are not supported; write the keys out, or use 'include'\n"
-              "ten.yaml:14:26: schedule.warmup_steps: 10 + decay_steps 1 (max_steps / 10) are more than max_steps 10; "
-              "shorten "
-              "one of them\n"
-              "ten.yaml:15:25: checkpoint.keep_last: must be at least 2, got 1");
+    EXPECT_EQ(
+        std::string(error.what()),
+        "ten.yaml:1:1: optimizer.lr: missing; give number at least 0 (peak learning rate)\n"
+        "ten.yaml:1:18: run.sed: unknown key; did you mean 'run.seed'?\n"
+        "ten.yaml:3:15: model.vocab_size: expected a whole number in plain digits, as in 8, got '2.5e2'\n"
+        "ten.yaml:5:3: model.hidden_size: duplicate key, first given on line 4; keep one of the two\n"
+        "ten.yaml:9:24: model.num_key_value_heads: 3 does not divide num_attention_heads 4; use a divisor of it\n"
+        "ten.yaml:10:13: model.head_dim: must be even (RoPE turns pairs), got 5\n"
+        "ten.yaml:11:25: model.attention.pattern[0]: expected one of ksa, full, swa, sca, hca, gdn, mla, got 'kza'\n"
+        "ten.yaml:11:53: model.attention.ksa.summary_tokens: must be at most 64, got 65\n"
+        "ten.yaml:12:28: data.<<: merge keys are not supported; write the keys out, or use 'include'\n"
+        "ten.yaml:14:26: schedule.warmup_steps: 10 + decay_steps 1 (max_steps / 10) are more than max_steps 10; "
+        "shorten "
+        "one of them\n"
+        "ten.yaml:15:25: checkpoint.keep_last: must be at least 2, got 1");
   }
 }
 

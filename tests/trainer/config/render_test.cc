@@ -31,6 +31,8 @@ constexpr const char* kEverything =
     "    hca: {chunk_size: 5, window_chunks: 3, compressed_positions: zero, visibility: overlap, independent_kv: "
     "false,\n"
     "      gate: separate, value_norm: false}\n"
+    "    gdn: {linear_num_key_heads: 3, linear_num_value_heads: 6, linear_key_head_dim: 7, linear_value_head_dim: 9,\n"
+    "      linear_conv_kernel_dim: 5, linear_allow_neg_eigval: true}\n"
     "    mla: {q_lora_rank: 9, kv_lora_rank: 10, qk_nope_head_dim: 11, qk_rope_head_dim: 12, v_head_dim: 13}\n"
     "data:\n"
     "  train: [{path: /a/b, weight: 0.1, name: none}, {path: 'c, d', weight: 0.2, name: \"é\\\\\\x01\"}]\n"
@@ -121,6 +123,7 @@ TEST(RenderConfig, ShortestPattern) {
             "[{kind: full, projection: mla}, mla, {kind: swa, window: 3}]");
   EXPECT_EQ(pattern("[{kind: full, rope: none}, {kind: hca, short_conv: 4, window_chunks: 2}]", 2),
             "[{kind: full, rope: none}, {kind: hca, window_chunks: 2, short_conv: 4}]");
+  EXPECT_EQ(pattern("[gdn, {kind: gdn}, full, {kind: gdn}]", 3), "[gdn, gdn, full]");
 }
 
 TEST(RenderConfig, OriginsAreCommentsOfValidYaml) {

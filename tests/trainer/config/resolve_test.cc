@@ -1,8 +1,11 @@
 // What is decided when the program runs: device, ranks, and what a resume may change.
 #include <map>
+#include <memory>
 
 #include <gtest/gtest.h>
 
+#include "model/mixers/attention/attention_mixer.h"
+#include "model/mixers/full/full.h"
 #include "tests/trainer/config/support.h"
 #include "trainer/config/schema.h"
 
@@ -45,26 +48,38 @@ TEST(ResolveDevice, DefaultsFollowTheDevice) {
   EXPECT_EQ(config.training.precision, DType::kBF16);
 }
 
+// A layer that GPUs have no kernels for.
+class CpuMixer final : public AttentionMixer {
+ public:
+  using AttentionMixer::AttentionMixer;
+
+  [[nodiscard]] std::string GpuProblem() const override { return "what only a CPU has"; }
+};
+
 TEST(ResolveDevice, RefusesAGpuForLayersWithoutKernels) {
-  const std::string what = " has no kernels for GPUs yet; set run.device: cpu (--device cpu)";
-  Config config = LoadBase({"model.attention.pattern=[full, {kind: ksa, short_conv: 4}]"});
+  Config config = LoadBase({"model.attention.pattern=[full, full]"});
+  config.model.layers[1] =
+      LayerSpec(std::make_shared<CpuMixer>(FullKind(), AttentionWindow::Full(), AttentionOptions()));
   config.run.device = DeviceChoice::kCuda;
   EXPECT_EQ(MessageOf([&] { ResolveDevice(config, true); }),
-            "run.device: layer 1 (ksa) needs model.attention.short_conv, which" + what);
+            "run.device: layer 1 (full) needs what only a CPU has, which has no kernels for GPUs yet; set run.device: "
+            "cpu (--device cpu)");
   config.run.device = DeviceChoice::kCpu;
   ResolveDevice(config, true);
   EXPECT_EQ(config.run.device, DeviceChoice::kCpu);
-  for (const auto& [pattern, says] :
-       {std::pair("[full, hca]", "layer 1 (hca) needs the pooling of chunks"),
-        std::pair("[full, mla]", "layer 1 (mla) needs projection: mla"),
-        std::pair("[{kind: ksa, projection: mla}]", "layer 0 (ksa) needs projection: mla")}) {
-    config = LoadBase({std::string("model.attention.pattern=") + pattern});
+}
+
+TEST(ResolveDevice, TakesAGpuForOptionsAndKinds) {
+  for (const char* pattern : {"[full, {kind: ksa, short_conv: 4}]",
+                              "[full, hca]",
+                              "[full, mla]",
+                              "[{kind: ksa, projection: mla}]",
+                              "[full, {kind: ksa, rope: none}]"}) {
+    Config config = LoadBase({std::string("model.attention.pattern=") + pattern});
     config.run.device = DeviceChoice::kCuda;
-    EXPECT_EQ(MessageOf([&] { ResolveDevice(config, true); }), std::string("run.device: ") + says + ", which" + what);
+    ResolveDevice(config, true);
+    EXPECT_EQ(config.run.device, DeviceChoice::kCuda) << pattern;
   }
-  config = LoadBase({"model.attention.pattern=[full, {kind: ksa, rope: none}]"});
-  config.run.device = DeviceChoice::kCuda;
-  ResolveDevice(config, true);
 }
 
 TEST(CheckAgainstRanks, FillsInTheDataRanks) {

@@ -62,8 +62,8 @@ TEST(ShippedConfigs, ModelsLoadAlone) {
   for (const std::string& file : FilesUnder("configs/model")) {
     EXPECT_EQ(LoadModelConfig(file, 8192).max_position_embeddings, 8192) << file;
   }
-  const ModelConfig smallest = LoadModelConfig("configs/model/ksa_1m.yaml", 1024);
-  EXPECT_NEAR(static_cast<double>(Parameters(smallest)), 1.07e6, 0.01e6);
+  const ModelConfig smallest = LoadModelConfig("configs/model/ksa_1m5.yaml", 1024);
+  EXPECT_NEAR(static_cast<double>(Parameters(smallest)), 1.525e6, 0.005e6);
   const ModelConfig small = LoadModelConfig("configs/model/ksa_4m.yaml", 256);
   EXPECT_NEAR(static_cast<double>(Parameters(small)), 4.1e6, 0.1e6);
   const ModelConfig middle = LoadModelConfig("configs/model/ksa_36m.yaml", 1024);

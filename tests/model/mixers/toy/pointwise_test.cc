@@ -83,7 +83,7 @@ TEST(ToyMixer, IsConfigured) {
       {"model: {attention: {pattern: [{kind: pointwise, columns: 0}]}}\n",
        "t.yaml:2:58: model.attention.pattern[0].columns: must be at least 1, got 0"},
       {"model: {attention: {pattern: [pointwize]}}\n",
-       "t.yaml:2:31: model.attention.pattern[0]: expected one of ksa, full, swa, sca, hca, mla, pointwise, got "
+       "t.yaml:2:31: model.attention.pattern[0]: expected one of ksa, full, swa, sca, hca, gdn, mla, pointwise, got "
        "'pointwize'; "
        "did "
        "you mean 'pointwise'?"},

@@ -5,6 +5,7 @@
 #include <array>
 
 #include "model/mixers/full/full.h"
+#include "model/mixers/gdn/gdn.h"
 #include "model/mixers/hca/hca.h"
 #include "model/mixers/ksa/ksa.h"
 #include "model/mixers/mla/mla.h"
@@ -16,12 +17,13 @@
 namespace ksa {
 
 std::span<const MixerKind* const> MixerKinds() {
-  static const std::array<const MixerKind*, 7> kKinds = {
+  static const std::array<const MixerKind*, 8> kKinds = {
       &KsaKind(),
       &FullKind(),
       &SwaKind(),
       &ScaKind(),
       &HcaKind(),
+      &GdnKind(),
       &MlaKind(),
       &testing::PointwiseKind(),
   };
@@ -47,6 +49,7 @@ bool WhereTheyAttend(const ModelConfig& config) {
 std::vector<NaiveMixer> NaiveMixers() {
   std::vector<NaiveMixer> mixers = NaiveAttentionMixers();
   mixers.push_back(NaiveHcaMixer());
+  mixers.push_back(NaiveGdnMixer());
   mixers.push_back({"pointwise", WhereTheyAttend, NaivePointwise});
   return mixers;
 }

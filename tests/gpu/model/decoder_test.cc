@@ -1,0 +1,105 @@
+// Decoding with caches on the GPU against whole passes there and on the CPU.
+#include "model/ksa/decoder.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include <fmt/core.h>
+
+#include "tests/gpu/support.h"
+#include "tests/model/ksa/model_cases.h"
+
+namespace ksa::testing {
+namespace {
+
+constexpr int32_t kTokens = 26;
+
+using Logits = std::vector<std::vector<double>>;  // by token
+
+class GpuDecoderTest : public GpuTest {
+ protected:
+  [[nodiscard]] static Logits Whole(const ExecContext& cx,
+                                    ModelHarness& harness,
+                                    const ModelCase& c,
+                                    std::vector<int32_t> ids) {
+    const Var hidden = harness.model().Hidden(
+        cx, {.ids = UploadNumbers(cx, ids, {kTokens}), .layout = MakeLayout(c.config, 1, kTokens), .mix = c.mix});
+    Logits logits;
+    for (int32_t i = 0; i < kTokens; ++i) {
+      logits.push_back(ValuesOf(harness.model().Logits(cx, hidden.value.Rows(i, 1)), cx.stream));
+    }
+    return logits;
+  }
+
+  // Two sequences, the text and the text from its token 1 on, whose beginnings have other lengths. Of the first.
+  [[nodiscard]] static Logits Decoded(const ExecContext& cx,
+                                      ModelHarness& harness,
+                                      const ModelCase& c,
+                                      const std::vector<int32_t>& ids,
+                                      int32_t begin) {
+    Decoder decoder(cx, harness.model(), {.sequences = 2, .tokens = kTokens}, c.mix);
+    const auto logits_of = [&](const Tensor& hidden) {
+      return ValuesOf(harness.model().Logits(cx, hidden.Rows(0, 1)), cx.stream);
+    };
+    Logits logits(static_cast<size_t>(begin) - 1);
+    logits.push_back(logits_of(decoder.Prefill(0, std::span(ids).first(static_cast<size_t>(begin)))));
+    static_cast<void>(decoder.Prefill(1, std::span(ids).subspan(1, 2)));
+    for (int32_t i = begin; i < kTokens; ++i) {
+      std::vector<Decoder::Next> next = {{0, ids[static_cast<size_t>(i)]}};
+      if (decoder.Length(1) + 1 < kTokens - 1) {
+        next.push_back({1, ids[static_cast<size_t>(decoder.Length(1)) + 1]});
+      }
+      logits.push_back(logits_of(decoder.Step(next)));
+    }
+    return logits;
+  }
+
+  // The largest of all tokens that have logits, relative to the token's largest.
+  [[nodiscard]] static double Difference(const Logits& actual, const Logits& expected) {
+    double difference = 0.0;
+    for (size_t i = 0; i < expected.size(); ++i) {
+      difference = actual[i].empty() ? difference : std::max(difference, RelativeDifference(actual[i], expected[i]));
+    }
+    return difference;
+  }
+
+  // Whether the case has caches on a GPU.
+  [[nodiscard]] bool ExpectDecodes(ModelCase c, DType dtype) {
+    SCOPED_TRACE(fmt::format("{}, {}", c.name, NameOf(dtype)));
+    c.sequences = 1;
+    c.documents.clear();
+    c.tokens = kTokens;
+    ModelHarness harness(c, dtype, {stream(), &device()});
+    if (!harness.model().WhyNoCaches({.stream = stream(), .allocator = &device()}).empty()) {
+      return false;
+    }
+    ModelHarness exact(c, DType::kF64);
+    exact.TakeWeights(harness);
+    std::vector<int32_t> ids(harness.ids().As<int32_t>(), harness.ids().As<int32_t>() + kTokens);
+    const ExecContext on_gpu = {.stream = stream(), .allocator = &device()};
+    const Logits expected = Whole({.allocator = &host()}, exact, c, ids);
+    const double whole = Difference(Whole(on_gpu, harness, c, ids), expected);
+    for (const int32_t begin : {1, 5, 12}) {
+      const double decoded = Difference(Decoded(on_gpu, harness, c, ids, begin), expected);
+      // Rounded in another order: as the whole pass, twice at most, and by a rounding of each of a few sums.
+      EXPECT_LE(decoded, 2.0 * whole + 4.0 * UnitRoundoff(dtype)) << "a beginning of " << begin << ", whole " << whole;
+    }
+    return true;
+  }
+};
+
+TEST_F(GpuDecoderTest, IsAsAccurateAsTheWholePass) {
+  int decoded = 0;
+  for (const ModelCase& c : ModelCases()) {
+    if (c.config.GpuProblem().empty()) {
+      for (const DType dtype : {DType::kF32, DType::kBF16}) {
+        decoded += ExpectDecodes(c, dtype) ? 1 : 0;
+      }
+    }
+  }
+  EXPECT_GE(decoded, 2 * 30);  // ksa, full, swa, sca and hca alike
+}
+
+}  // namespace
+}  // namespace ksa::testing

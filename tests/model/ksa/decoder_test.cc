@@ -1,0 +1,181 @@
+// Decoding with caches against the whole forward pass: every kind, every edge.
+#include "model/ksa/decoder.h"
+
+#include <algorithm>
+#include <vector>
+
+#include "model/ksa/cost.h"
+#include "model/mixers/swa/swa.h"
+#include "tests/model/ksa/model_cases.h"
+
+namespace ksa {
+namespace {
+
+using testing::FindCase;
+using testing::ModelCase;
+using testing::ModelCases;
+using testing::ModelHarness;
+using testing::RelativeDifference;
+using testing::ToDouble;
+
+// A model of one sequence of `tokens` tokens.
+class Decoding {
+ public:
+  Decoding(ModelCase model_case, DType dtype, int32_t tokens)
+      : case_(Lengthened(std::move(model_case), tokens)),
+        harness_(case_, dtype),
+        cx_{.stream = {.threads = 2}, .allocator = &memory_} {
+    for (int32_t i = 0; i < tokens; ++i) {
+      ids_.push_back(harness_.ids().As<int32_t>()[i]);
+    }
+  }
+
+  [[nodiscard]] const ModelConfig& config() const { return case_.config; }
+
+  [[nodiscard]] Decoder Make(int32_t sequences, int32_t tokens) {
+    return {cx_, harness_.model(), {.sequences = sequences, .tokens = tokens}, case_.mix};
+  }
+
+  [[nodiscard]] std::span<const int32_t> Ids(int32_t begin, int32_t count) const {
+    return std::span(ids_).subspan(static_cast<size_t>(begin), static_cast<size_t>(count));
+  }
+
+  [[nodiscard]] int32_t Id(int32_t i) const { return ids_[static_cast<size_t>(i)]; }
+
+  // Logits behind each of these tokens, computed in one pass without a cache; those of all must be in one scale.
+  [[nodiscard]] std::vector<std::vector<double>> Recomputed(std::span<const int32_t> ids) {
+    const auto tokens = static_cast<int32_t>(ids.size());
+    const Var hidden = harness_.model().Hidden(cx_,
+                                               {.ids = UploadNumbers(cx_, {ids.begin(), ids.end()}, {tokens}),
+                                                .layout = MakeLayout(case_.config, 1, tokens),
+                                                .mix = case_.mix});
+    std::vector<std::vector<double>> logits;
+    for (int32_t i = 0; i < tokens; ++i) {
+      logits.push_back(LogitsOf(hidden.value.Rows(i, 1)));
+    }
+    return logits;
+  }
+
+  [[nodiscard]] std::vector<double> LogitsOf(const Tensor& hidden) {
+    return ToDouble(harness_.model().Logits(cx_, hidden));
+  }
+
+ private:
+  static ModelCase Lengthened(ModelCase c, int32_t tokens) {
+    c.sequences = 1;
+    c.documents.clear();
+    c.tokens = tokens;
+    return c;
+  }
+
+  ModelCase case_;
+  testing::GuardAllocator memory_;
+  ModelHarness harness_;
+  ExecContext cx_;
+  std::vector<int32_t> ids_;
+};
+
+// What decoding has beyond the cases of whole passes: a summary sees text of its chunk that text no more sees.
+std::vector<ModelCase> DecodeCases() {
+  std::vector<ModelCase> cases = ModelCases();
+  ModelCase narrow = FindCase("hybrid, swa and sca, attend");
+  narrow.name = "swa narrower than a chunk, attend";
+  narrow.config.layers[0] = SwaLayer(1);
+  cases.push_back(narrow);
+  return cases;
+}
+
+// Windows of the cases end after 1, 2 or 4 chunks of 1 to 8 tokens, or 4 tokens.
+constexpr int32_t kTokens = 26;
+
+double Bound(DType dtype) {
+  return dtype == DType::kF64 ? 1e-12 : 1e-5;
+}
+
+// The beginning of every length, then token by token to the end.
+void ExpectDecodes(const ModelCase& model_case, DType dtype, int32_t begin_step) {
+  Decoding decoding(model_case, dtype, kTokens);
+  const auto expected = decoding.Recomputed(decoding.Ids(0, kTokens));
+  Decoder decoder = decoding.Make(1, kTokens);
+  for (int32_t begin = 1; begin < kTokens; begin += begin_step) {
+    SCOPED_TRACE(::testing::Message() << "a beginning of " << begin << " tokens");
+    std::vector<double> logits = decoding.LogitsOf(decoder.Prefill(0, decoding.Ids(0, begin)));
+    for (int32_t i = begin;; ++i) {
+      ASSERT_EQ(decoder.Length(0), i);
+      ASSERT_LT(RelativeDifference(logits, expected[static_cast<size_t>(i - 1)]), Bound(dtype)) << "token " << i - 1;
+      if (i == kTokens) {
+        break;
+      }
+      const Decoder::Next next = {0, decoding.Id(i)};
+      logits = decoding.LogitsOf(decoder.Step({&next, 1}));
+    }
+  }
+}
+
+TEST(Decoder, EqualsTheWholePass) {
+  for (const ModelCase& c : DecodeCases()) {
+    SCOPED_TRACE("case: " + c.name);
+    ExpectDecodes(c, DType::kF64, 1);
+  }
+}
+
+TEST(Decoder, EqualsTheWholePassInSinglePrecision) {
+  for (const ModelCase& c : DecodeCases()) {
+    SCOPED_TRACE("case: " + c.name);
+    ExpectDecodes(c, DType::kF32, 5);
+  }
+}
+
+// Prompts of different lengths side by side, one that ends early, and a slot that is taken by another sequence.
+TEST(Decoder, SequencesOfABatchDoNotSeeEachOther) {
+  for (const ModelCase& c : DecodeCases()) {
+    SCOPED_TRACE("case: " + c.name);
+    Decoding decoding(c, DType::kF64, kTokens);
+    // Sequence s is the text from its token s on.
+    const std::vector<int32_t> begins = {7, 1, 12};
+    Decoder decoder = decoding.Make(3, kTokens);
+    std::vector<std::vector<std::vector<double>>> expected;
+    for (int32_t s = 0; s < 3; ++s) {
+      expected.push_back(decoding.Recomputed(decoding.Ids(s, kTokens - 3)));
+      static_cast<void>(decoder.Prefill(s, decoding.Ids(s, begins[static_cast<size_t>(s)])));
+    }
+    for (int32_t round = 0; round < 10; ++round) {
+      if (round == 4) {  // slot 1 begins anew, with the text of sequence 2
+        expected[1] = expected[2];
+        static_cast<void>(decoder.Prefill(1, decoding.Ids(2, 3)));
+      }
+      std::vector<Decoder::Next> next;
+      for (const int32_t s : {2, 0, 1}) {
+        if (s != 0 || round < 6) {
+          const int32_t text = s == 1 && round >= 4 ? 2 : s;
+          next.push_back({s, decoding.Id(text + decoder.Length(s))});
+        }
+      }
+      const Tensor hidden = decoder.Step(next);
+      for (size_t i = 0; i < next.size(); ++i) {
+        const auto at = static_cast<size_t>(decoder.Length(next[i].slot)) - 1;
+        EXPECT_LT(RelativeDifference(decoding.LogitsOf(hidden.Rows(static_cast<int64_t>(i), 1)),
+                                     expected[static_cast<size_t>(next[i].slot)][at]),
+                  Bound(DType::kF64))
+            << "round " << round << ", slot " << next[i].slot;
+      }
+    }
+  }
+}
+
+TEST(Decoder, BuffersAreAsLargeAsTheFormulaSays) {
+  for (const ModelCase& c : DecodeCases()) {
+    SCOPED_TRACE("case: " + c.name);
+    Decoding decoding(c, DType::kF32, 1);
+    for (const int32_t tokens : {16, 23, 24, 100}) {
+      for (const int32_t sequences : {1, 3}) {
+        EXPECT_EQ(decoding.Make(sequences, tokens).CacheBytes(),
+                  sequences * CountKvCache(c.config, tokens, DType::kF32).bytes)
+            << tokens << " tokens";
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace ksa

@@ -1,0 +1,256 @@
+// `ksa bench decode`: tokens one by one, with caches, on random tokens.
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include <fmt/core.h>
+
+#include "kernels/copy/elementwise.h"
+#include "kernels/core/gpu.h"
+#include "kernels/core/philox.h"
+#include "model/ksa/cost.h"
+#include "model/ksa/decoder.h"
+#include "model/ksa/parameters.h"
+#include "parallel/comm/communicator.h"
+#include "trainer/commands/bench.h"
+#include "trainer/commands/bench_report.h"
+#include "trainer/commands/device_option.h"
+#include "trainer/commands/number_option.h"
+#include "trainer/commands/option_values.h"
+#include "trainer/commands/set_option.h"
+#include "trainer/config/load.h"
+#include "trainer/evaluate/cache_memory.h"
+#include "trainer/step/host_memory.h"
+#include "trainer/step/runtime.h"
+
+namespace ksa {
+namespace {
+
+constexpr const char* kExamples = R"(Examples:
+  ksa bench decode --model configs/model/ksa_4m.yaml --length 1024
+  ksa bench decode --model configs/model/ksa_4m.yaml --length 256 1024 --batch 1 8 --with-full --json decode.json
+
+A step takes one token of every sequence, from its embedding to its logits on the host. The last --steps tokens of each
+length are timed. Bytes are those that a step must read: the weights once (the summaries' own once in a chunk of steps),
+and the caches. The bound is the time in which this machine copies as many bytes.)";
+
+struct DecodeOptions {
+  std::string model;
+  std::vector<std::string> sets;
+  std::vector<int32_t> lengths;
+  std::vector<int32_t> batches = {1};
+  int32_t steps = 64;
+  std::optional<DType> precision;
+  DeviceOption device;
+  bool with_full = false;
+  std::optional<std::string> json;
+};
+
+struct DecodeRun {
+  std::string pattern;
+  int32_t length = 0;
+  int32_t batch = 1;
+  int64_t weight_bytes = 0;
+  int64_t cache_bytes = 0;  // of all sequences, counted from the buffers
+  double prefill_seconds = 0.0;
+  double step_seconds = 0.0;
+  double copied_bytes_a_second = 0.0;
+
+  [[nodiscard]] double BytesRead() const { return static_cast<double>(weight_bytes + cache_bytes); }
+};
+
+double SecondsSince(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+std::vector<int32_t> RandomIds(const ModelConfig& model, int32_t count, int32_t sequence) {
+  const uint64_t key = NamedKey(1234, fmt::format("bench.decode.{}", sequence));
+  std::vector<int32_t> ids;
+  for (int32_t i = 0; i < count; ++i) {
+    const uint32_t bits = Philox4x32(key, static_cast<uint64_t>(i))[0];
+    ids.push_back(static_cast<int32_t>(bits % static_cast<uint32_t>(model.vocab_size)));
+  }
+  return ids;
+}
+
+// Bytes read and written a second by a plain copy, far larger than caches of processors.
+double MeasureCopy(Runtime& runtime) {
+  const int64_t elements = runtime.gpu() ? int64_t{1} << 28 : int64_t{1} << 25;
+  const ExecContext cx = runtime.Context();
+  const Tensor from = cx.Empty({elements}, DType::kF32);
+  const Tensor to = cx.Empty({elements}, DType::kF32);
+  Zero(from, cx.stream);
+  const Timing time = Measure(5, cx.stream, [&] { Copy(from, to, cx.stream); });
+  return 2.0 * static_cast<double>(from.view().bytes()) / (time.least * 1e-3);
+}
+
+// What a step reads of the weights: of the embedding a few rows, unless it is the head too; of the summaries' own their
+// share, for a chunk has them read once.
+int64_t WeightBytes(const ModelConfig& model, DType dtype) {
+  double elements = 0.0;
+  for (const ParameterSpec& spec : ParameterSpecs(model)) {
+    const bool is_summary = spec.kind == ParameterKind::kSummaryAttention || spec.kind == ParameterKind::kSummaryNorm;
+    const double share = is_summary ? 1.0 / model.ChunkSize() : 1.0;
+    const bool few_rows = spec.kind == ParameterKind::kEmbedding && !model.tie_word_embeddings;
+    elements += few_rows ? 0.0 : share * static_cast<double>(spec.shape.size());
+  }
+  return static_cast<int64_t>(elements) * SizeOf(dtype);
+}
+
+void CheckMemory(const Runtime& runtime, const DecodeRun& run, const ModelConfig& model, DType dtype) {
+  CacheMemory memory = PlanCaches(model, run.batch, run.length, run.length, dtype);
+  memory.where = runtime.gpu() ? runtime.gpu()->name : "this host";
+  memory.free = runtime.gpu() ? QueryGpu(runtime.stream().device.ordinal).free_bytes : FreeHostBytes();
+  CheckFits(memory);
+}
+
+// Prefill of every sequence, then steps of all of them. `steps` of the length are decoded.
+void TimeDecoding(Runtime& runtime, KsaModel& model, int32_t steps, DType dtype, DecodeRun& run) {
+  const ExecContext cx = runtime.Context();
+  CheckMemory(runtime, run, model.config(), dtype);
+  Decoder decoder(cx, model, {.sequences = run.batch, .tokens = run.length}, 1.0);
+  run.cache_bytes = decoder.CacheBytes();
+  const int32_t begin = run.length - steps;
+  std::vector<std::vector<int32_t>> ids;
+  for (int32_t s = 0; s < run.batch; ++s) {
+    ids.push_back(RandomIds(model.config(), run.length, s));
+  }
+  const auto prefill = [&](int32_t s) {
+    const Tensor hidden = decoder.Prefill(s, std::span(ids[static_cast<size_t>(s)]).first(static_cast<size_t>(begin)));
+    static_cast<void>(HostCopy(model.Logits(cx, hidden), cx.stream));
+  };
+  prefill(0);  // takes memory from the system, and is not timed
+  auto start = std::chrono::steady_clock::now();
+  for (int32_t s = 0; s < run.batch; ++s) {
+    prefill(s);
+  }
+  run.prefill_seconds = SecondsSince(start);
+  const auto step = [&](int32_t i) {
+    std::vector<Decoder::Next> next;
+    for (int32_t s = 0; s < run.batch; ++s) {
+      next.push_back({s, ids[static_cast<size_t>(s)][static_cast<size_t>(i)]});
+    }
+    static_cast<void>(HostCopy(model.Logits(cx, decoder.Step(next)), cx.stream));
+  };
+  const int32_t warm_up = std::max(1, steps / 8);
+  for (int32_t i = begin; i < run.length; ++i) {
+    if (i == begin + warm_up) {
+      start = std::chrono::steady_clock::now();
+    }
+    step(i);
+  }
+  run.step_seconds = SecondsSince(start) / (steps - warm_up);
+}
+
+Table MakeTable() {
+  return Table({{"pattern", "model", 0},
+                {"text_tokens", "T", 0},
+                {"batch", "batch", 0},
+                {"prefill_tokens_per_second", "prefill tokens/s", 1},
+                {"tokens_per_second", "tokens/s", 1},
+                {"milliseconds", "step ms", 3},
+                {"weight_bytes", "weight bytes", 0},
+                {"cache_bytes", "cache bytes", 0},
+                {"bytes_read", "bytes a step", 0},
+                {"copy_gb_per_second", "copy GB/s", 1},
+                {"bandwidth_share", "share of bound %", 1}});
+}
+
+void AddRow(const DecodeRun& run, int32_t steps, Table& table) {
+  const double prefilled = static_cast<double>(run.batch) * (run.length - steps);
+  table.AddRow({run.pattern,
+                int64_t{run.length},
+                int64_t{run.batch},
+                prefilled / run.prefill_seconds,
+                run.batch / run.step_seconds,
+                1e3 * run.step_seconds,
+                run.weight_bytes,
+                run.cache_bytes,
+                static_cast<int64_t>(run.BytesRead()),
+                1e-9 * run.copied_bytes_a_second,
+                100.0 * run.BytesRead() / run.copied_bytes_a_second / run.step_seconds});
+}
+
+// A model at one length, with every batch.
+void BenchLength(const DecodeOptions& options,
+                 const std::vector<std::string>& more,
+                 const std::string& pattern,
+                 int32_t length,
+                 BenchReport& report) {
+  std::vector<std::string> sets = options.sets;
+  sets.insert(sets.end(), more.begin(), more.end());
+  sets.push_back(fmt::format("model.max_position_embeddings={}", length));
+  const ModelConfig config = LoadModelConfig(options.model, length, sets);
+  const RuntimeOptions runtime_options = options.device.Options(options.precision.value_or(DType::kF32));
+  const bool gpu = runtime_options.device == DeviceKind::kCuda;
+  const DType dtype = options.precision.value_or(gpu ? DType::kBF16 : DType::kF32);
+  const std::unique_ptr<Communicator> world = MakeSelfCommunicator();
+  Runtime runtime(*world, runtime_options);
+  ParameterStore store(ParameterSpecs(config), dtype, runtime.allocator(), FlatSharding{}, runtime.stream());
+  store.Initialize(1234, runtime.stream());
+  KsaModel model(config, store, runtime.allocator(), runtime.stream(), length);
+  report.device = DeviceName(runtime);
+  report.threads = runtime.stream().threads;
+  const double copied = MeasureCopy(runtime);
+  for (const int32_t batch : options.batches) {
+    DecodeRun run = {.pattern = pattern,
+                     .length = length,
+                     .batch = batch,
+                     .weight_bytes = WeightBytes(config, dtype),
+                     .copied_bytes_a_second = copied};
+    TimeDecoding(runtime, model, options.steps, dtype, run);
+    AddRow(run, options.steps, report.table);
+  }
+}
+
+void BenchDecode(const DecodeOptions& options) {
+  for (const int32_t length : options.lengths) {
+    if (length <= options.steps) {
+      Fail(ExitCode::kUsage,
+           "--length {}: its last {} tokens are timed (--steps), and a beginning must be left",
+           length,
+           options.steps);
+    }
+  }
+  BenchReport report = {"decode", {}, 1, MakeTable(), {}};
+  for (const int32_t length : options.lengths) {
+    BenchLength(options, {}, "as given", length, report);
+    if (options.with_full) {
+      BenchLength(options, {"model.attention.pattern=[full]"}, "full attention", length, report);
+    }
+  }
+  Publish(report, options.json);
+}
+
+}  // namespace
+
+void AddBenchDecodeCommand(CLI::App& bench) {
+  const auto options = std::make_shared<DecodeOptions>();
+  CLI::App* command = bench.add_subcommand("decode", "Decoding with caches, token by token");
+  command->add_option("--model", options->model, "model configuration (YAML)")->required()->type_name("FILE");
+  AddSetOption(*command, options->sets, "replace a value: model.key=value, as often as needed");
+  command->add_option("--length", options->lengths, "tokens of a sequence at the end, one or several")
+      ->required()
+      ->check(WholeNumber(2, 1 << 24));
+  command->add_option("--batch", options->batches, "sequences at a time, one or several")
+      ->capture_default_str()
+      ->check(WholeNumber(1, 1 << 16));
+  command->add_option("--steps", options->steps, "tokens to decode; the first eighth of them is not timed")
+      ->capture_default_str()
+      ->check(WholeNumber(2, 1 << 20));
+  command->add_option("--precision", options->precision, "what to compute in")
+      ->transform(Choice<DType>({{"fp32", DType::kF32}, {"bf16", DType::kBF16}, {"fp64", DType::kF64}}))
+      ->default_str("fp32 on the CPU, bf16 on a GPU");
+  AddDeviceOption(*command, options->device);
+  command->add_flag("--with-full", options->with_full, "also the same model with full attention in every layer");
+  command->add_option("--json", options->json, "also write the results to this file")->type_name("FILE");
+  command->footer(kExamples);
+  command->callback([options] { BenchDecode(*options); });
+}
+
+}  // namespace ksa
