@@ -6,10 +6,17 @@
 
 #include <cstdint>
 
+#include "kernels/device/mma.cuh"
+
 namespace ksa::cuda_delta {
 
 inline constexpr int kThreads = 256;
 inline constexpr int kWarps = kThreads / 32;
+
+// Queues a copy of 16 bytes.
+__device__ inline void CopyPiece(const float* from, float* to) {
+  device::CopyAsync(device::SharedAddress(to), from);
+}
 
 [[nodiscard]] __device__ inline uint32_t RoundToTf32(float x) {
   uint32_t bits;
@@ -94,6 +101,16 @@ struct Part {
 #pragma unroll
       for (int i = 0; i < 4; ++i) {
         c[n][i] = 0.0F;
+      }
+    }
+  }
+
+  __device__ void Subtract(const Part& other) {
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        c[n][i] -= other.c[n][i];
       }
     }
   }

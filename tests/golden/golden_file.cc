@@ -107,9 +107,6 @@ std::vector<Precision> PrecisionsOf(const std::string& format, const Place& plac
 
 // What of a file there are no kernels for on a GPU yet; empty: nothing.
 std::string GpuProblemOf(const H5Reader& file, const std::string& format) {
-  if (format == kDeltaRuleFormat || format == kGdnFormat) {
-    return "the gated delta rule, which has no kernels for GPUs yet";
-  }
   if (format != "ksa-golden-2") {
     return {};
   }
