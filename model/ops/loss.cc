@@ -39,8 +39,13 @@ VocabularyShard ShardOf(const ExecContext& cx, const Parameter& head) {
 
 }  // namespace
 
-CrossEntropyResult LinearCrossEntropyLoss(
-    const ExecContext& cx, const Var& x, Parameter& head, const Tensor& targets, double grad_scale, Tensor loss_sum) {
+CrossEntropyResult LinearCrossEntropyLoss(const ExecContext& cx,
+                                          const Var& x,
+                                          Parameter& head,
+                                          const Tensor& targets,
+                                          double grad_scale,
+                                          Tensor loss_sum,
+                                          bool margins) {
   const bool sharded = head.spec.tensor == Placement::Sharded(0);
   RequireTensorPlacement(kOp, x, sharded ? Placement::Entered() : Placement::Replicated());
   RequireGradientPartial(kOp, head, false);
@@ -50,10 +55,14 @@ CrossEntropyResult LinearCrossEntropyLoss(
   }
   CrossEntropyResult result;
   result.row_loss = cx.Empty({x.rows()}, AccumulationType(x.value.dtype()));
+  if (margins) {
+    result.margin = cx.Empty({x.rows()}, result.row_loss.dtype());
+  }
   LinearCrossEntropyArgs args = {.x = x.value,
                                  .weight = head.value,
                                  .targets = targets,
                                  .row_loss = result.row_loss,
+                                 .margin = result.margin,
                                  .loss_sum = loss_sum,
                                  .grad_scale = grad_scale,
                                  .shard = sharded ? ShardOf(cx, head) : VocabularyShard{},

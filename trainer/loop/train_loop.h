@@ -14,6 +14,7 @@
 #include "trainer/checkpoint/checked.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/config/config.h"
+#include "trainer/evaluate/task_evaluator.h"
 #include "trainer/evaluate/validation.h"
 #include "trainer/loop/records.h"
 #include "trainer/loop/saver.h"
@@ -85,6 +86,8 @@ class TrainLoop {
 
   [[nodiscard]] bool ValidationIsDue() const;
   [[nodiscard]] bool Validate(Wish& wish, StepReport& report);
+  [[nodiscard]] bool MeasureTasks(const Evaluator::Interrupted& interrupted, StepReport& report);
+  void OpenTasks();
   [[nodiscard]] std::string Save(int64_t update);
   void SleepBetweenSaves(int64_t seconds);
   [[nodiscard]] CheckpointMeta MetaOf(int64_t update) const;
@@ -94,6 +97,9 @@ class TrainLoop {
   CommittedRun run_;
   Requests requests_;
   Evaluator evaluator_;
+  std::unique_ptr<Tokenizer> tokenizer_;  // of text tasks
+  std::vector<std::unique_ptr<TaskEvaluator>> tasks_;
+  std::map<std::string, int64_t> solved_at_;
   CheckpointSaver saver_;
   std::unique_ptr<UpdateRunner> updates_;
   int64_t done_;
