@@ -16,7 +16,7 @@ inline constexpr int64_t kFewConvTaps = 4;
 // Blocks that share the rows for the gradient of the taps, whatever the GPU, for their partial sums make the result.
 [[nodiscard]] inline int64_t ShortConvRowBlocks(const ShortConvBackwardArgs& args) {
   if (args.weight.shape[2] <= kFewConvTaps) {  // as many as 132 processors hold at once with 2048 channels
-    return std::min<int64_t>(228, (args.x.rows() + 15) / 16);
+    return std::min<int64_t>(198, (args.x.rows() + 15) / 16);
   }
   return std::min<int64_t>(64, (args.layout.text_rows() + 63) / 64);
 }
