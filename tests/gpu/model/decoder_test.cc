@@ -99,7 +99,7 @@ TEST_F(GpuDecoderTest, IsAsAccurateAsTheWholePass) {
       }
     }
   }
-  EXPECT_GE(decoded, 2 * 30);  // ksa, full, swa and sca alike
+  EXPECT_GE(decoded, 2 * 30);  // ksa, full, swa, sca and hca alike
 }
 
 }  // namespace
