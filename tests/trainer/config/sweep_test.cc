@@ -259,6 +259,9 @@ TEST_F(SweepTest, MistakesOfSelect) {
       Report(head + lr + "by: validation_loss/books}\n"),
       "every cell: s.yaml: select.by: validation_loss/books is not measured; it needs evaluation.interval > 0 and "
       "the source 'books' in data.validation");
+  EXPECT_EQ(Report(head + lr + "by: task_accuracy/recall}\n"),
+            "every cell: s.yaml: select.by: task_accuracy/recall is not measured; it needs evaluation.interval > 0 and "
+            "the task 'recall' in evaluation.tasks");
 }
 
 TEST_F(SweepTest, MistakesOfCells) {
