@@ -81,7 +81,7 @@ template <typename T>
 }
 
 // What rows of a chunk see of each other, and of the state.
-struct ChunkRows {
+struct alignas(16) ChunkRows {
   double sums[kChunkRows];   // of g, while they are made
   float b[kChunkRows];       // the sums within a document,
   float b_rest[kChunkRows];  // and what fp32 leaves of them: differences of large sums are what counts
@@ -139,6 +139,9 @@ struct ChunkRows {
     __syncthreads();
   }
 };
+
+// Tiles stand behind it in shared memory, and are written 16 bytes at a time.
+static_assert(sizeof(ChunkRows) % 16 == 0);
 
 // Rows of heads of the matrix as a tile [64, kColumns] of fp32, what `change` makes of each; 0 behind `columns`, in
 // padding and behind the last row. `first`: the first row's element. Where rows lie as 16 bytes are read, all of a

@@ -10,10 +10,10 @@ namespace ksa::cuda_delta {
 template <int kDk>
 struct WritesShared {
   ChunkRows rows;
-  float q[kChunkRows * kPitchOf<kDk>];
-  float k[kChunkRows * kPitchOf<kDk>];
-  float p[kChunkRows * kPitchOf<kChunkRows>];
-  float dout[kChunkRows * kPitchOf<kWide>];
+  alignas(16) float q[kChunkRows * kPitchOf<kDk>];
+  alignas(16) float k[kChunkRows * kPitchOf<kDk>];
+  alignas(16) float p[kChunkRows * kPitchOf<kChunkRows>];
+  alignas(16) float dout[kChunkRows * kPitchOf<kWide>];
 };
 
 // What a chunk's own rows leave: P^T dO of its writes, and (e^b Q)^T dO of the state that comes in.
@@ -63,8 +63,8 @@ __global__ void __launch_bounds__(kThreads) WritesKernel(const Rule<T> rule, con
 template <int kDk>
 struct BackScanShared {
   ChunkTiles<kDk> chunks[2];
-  float de[kChunkRows * kPitchOf<kSmall>];  // -beta dN
-  float state[kDk * kPitchOf<kSmall>];      // its gradient
+  alignas(16) float de[kChunkRows * kPitchOf<kSmall>];  // -beta dN
+  alignas(16) float state[kDk * kPitchOf<kSmall>];      // its gradient
 };
 
 // dN and the gradients of the states, from the last chunk to the first. `first`: of what leaves a slice; `last`: of
@@ -141,15 +141,15 @@ __global__ void __launch_bounds__(kThreads) BackScanKernel(const Rule<T> rule, c
 template <int kDk>
 struct GradientShared {
   ChunkRows rows;
-  float q[kChunkRows * kPitchOf<kDk>];
-  float k[kChunkRows * kPitchOf<kDk>];
-  float system[kChunkRows * kPitchOf<kChunkRows>];   // C; then the gradients of P
-  float inverse[kChunkRows * kPitchOf<kChunkRows>];  // X; then M
-  float dout[kChunkRows * kPitchOf<kSmall>];
-  float e[kChunkRows * kPitchOf<kSmall>];
-  float dn[kChunkRows * kPitchOf<kSmall>];
-  float g[kChunkRows * kPitchOf<kSmall>];
-  float state[kDk * kPitchOf<kSmall>];  // S0, then its gradient dS1
+  alignas(16) float q[kChunkRows * kPitchOf<kDk>];
+  alignas(16) float k[kChunkRows * kPitchOf<kDk>];
+  alignas(16) float system[kChunkRows * kPitchOf<kChunkRows>];   // C; then the gradients of P
+  alignas(16) float inverse[kChunkRows * kPitchOf<kChunkRows>];  // X; then M
+  alignas(16) float dout[kChunkRows * kPitchOf<kSmall>];
+  alignas(16) float e[kChunkRows * kPitchOf<kSmall>];
+  alignas(16) float dn[kChunkRows * kPitchOf<kSmall>];
+  alignas(16) float g[kChunkRows * kPitchOf<kSmall>];
+  alignas(16) float state[kDk * kPitchOf<kSmall>];  // S0, then its gradient dS1
   float row_sums[2][kChunkRows];
   float db[kChunkRows];
   float block_sums[kWarps];

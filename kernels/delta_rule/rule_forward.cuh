@@ -8,10 +8,10 @@ namespace ksa::cuda_delta {
 template <int kDk>
 struct PrepareShared {
   ChunkRows rows;
-  float k[kChunkRows * kPitchOf<kDk>];
-  float system[kChunkRows * kPitchOf<kChunkRows>];  // C beta
-  float inverse[kChunkRows * kPitchOf<kChunkRows>];
-  float v[kChunkRows * kPitchOf<kWide>];
+  alignas(16) float k[kChunkRows * kPitchOf<kDk>];
+  alignas(16) float system[kChunkRows * kPitchOf<kChunkRows>];  // C beta
+  alignas(16) float inverse[kChunkRows * kPitchOf<kChunkRows>];
+  alignas(16) float v[kChunkRows * kPitchOf<kWide>];
 };
 
 // inverse = (I + system)^-1, `system` strictly lower triangular, by substitution: four threads a column.
@@ -94,9 +94,9 @@ __global__ void __launch_bounds__(kThreads) PrepareKernel(const Rule<T> rule) {
 // What scans have of a chunk. Two: one is filled while the other is used.
 template <int kDk>
 struct ChunkTiles {
-  float keys[kChunkRows * kPitchOf<kDk>];
-  float w[kChunkRows * kPitchOf<kDk>];
-  float numbers[delta_rule::kChunkNumbers];
+  alignas(16) float keys[kChunkRows * kPitchOf<kDk>];
+  alignas(16) float w[kChunkRows * kPitchOf<kDk>];
+  alignas(16) float numbers[delta_rule::kChunkNumbers];
 
   // Queues the copies of chunk and head `at`, as a group.
   template <typename T>
@@ -113,8 +113,8 @@ struct ChunkTiles {
 template <int kDk>
 struct ScanShared {
   ChunkTiles<kDk> chunks[2];
-  float state[kDk * kPitchOf<kSmall>];
-  float n[kChunkRows * kPitchOf<kSmall>];
+  alignas(16) float state[kDk * kPitchOf<kSmall>];
+  alignas(16) float n[kChunkRows * kPitchOf<kSmall>];
 };
 
 // What comes in and goes out of a scan over the chunks of each slice. All [slices, value heads, dk, columns].
@@ -195,11 +195,11 @@ __global__ void __launch_bounds__(kThreads) ScanKernel(const Rule<T> rule, const
 template <int kDk>
 struct OutputShared {
   ChunkRows rows;
-  float q[kChunkRows * kPitchOf<kDk>];
-  float k[kChunkRows * kPitchOf<kDk>];
-  float p[kChunkRows * kPitchOf<kChunkRows>];
-  float e[kChunkRows * kPitchOf<kWide>];
-  float state[kDk * kPitchOf<kWide>];
+  alignas(16) float q[kChunkRows * kPitchOf<kDk>];
+  alignas(16) float k[kChunkRows * kPitchOf<kDk>];
+  alignas(16) float p[kChunkRows * kPitchOf<kChunkRows>];
+  alignas(16) float e[kChunkRows * kPitchOf<kWide>];
+  alignas(16) float state[kDk * kPitchOf<kWide>];
 };
 
 // P = tril(Q K^T) * D, of rows in shared memory.
