@@ -49,6 +49,8 @@ struct LinearCrossEntropyArgs {
   bool accumulate = true;  // add to dweight, or write it
   double grad_scale = 1.0;
   VocabularyShard shard{};
+  // Scratch is taken for so many rows if x has fewer, so that memory does not depend on how many there are; 0: x's.
+  int64_t most_rows = 0;
   // Scratch memory for the logits of a chunk of rows comes from here.
   Allocator* allocator = nullptr;
 };

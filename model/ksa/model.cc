@@ -184,7 +184,8 @@ CrossEntropyResult KsaModel::Loss(
   if (!targets.rows.empty()) {
     entered = SelectRows(cx, entered, targets.rows, targets.first_row);
   }
-  return LinearCrossEntropyLoss(cx, entered, *head_, targets.ids, grad_scale, std::move(loss_sum), targets.margins);
+  return LinearCrossEntropyLoss(
+      cx, entered, *head_, targets.ids, grad_scale, std::move(loss_sum), targets.margins, targets.text_rows);
 }
 
 std::string KsaModel::WhyNoCaches(const ExecContext& cx) const {

@@ -18,7 +18,7 @@ struct CrossEntropyResult {
 // Adds the sum of this rank's losses to `loss_sum` [1] fp64, which micro-batches share and which only the end of an
 // update reads; empty: to a new one that starts at 0.
 //
-// `margins`: asked for, without a tape.
+// `margins`: asked for, without a tape. `most_rows`: memory is taken for so many rows if x has fewer.
 //
 // The gradients are those of grad_scale · loss_sum and are computed in the same pass (the loss is the root: its
 // gradient is 1), which saves computing the logits twice: start Backward at the result with an empty gradient.
@@ -28,6 +28,7 @@ struct CrossEntropyResult {
                                                         const Tensor& targets,
                                                         double grad_scale,
                                                         Tensor loss_sum = {},
-                                                        bool margins = false);
+                                                        bool margins = false,
+                                                        int64_t most_rows = 0);
 
 }  // namespace ksa

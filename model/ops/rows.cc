@@ -145,7 +145,8 @@ Var Rows(const ExecContext& cx, const Var& x, int64_t first, int64_t count) {
 
 Var SelectRows(const ExecContext& cx, const Var& x, const Tensor& rows, int64_t first_row) {
   RequireRows("select rows", x);
-  Tensor y = cx.Empty(x.value.shape().WithRows(rows.size()), x.value.dtype());
+  // Room for all rows: memory does not depend on how many are selected.
+  Tensor y = cx.Empty(x.value.shape(), x.value.dtype()).Rows(0, rows.size());
   GatherRows(x.value, {rows, first_row}, y, cx.stream);
   Var out = Result(cx, std::move(y), x.placement);
   if (cx.tape != nullptr) {

@@ -53,7 +53,7 @@ void BatchUpload::Load(const ExecContext& cx, const ModelConfig& model, const Ba
   parts.emplace_back(target_ids_);
   int64_t most =
       static_cast<int64_t>(batch.document_first_chunk.size() + batch.chunk_tokens.size()) + 2 * local_.text_rows();
-  if (!AllHaveTargets()) {
+  if (SelectsRows()) {
     parts.emplace_back(target_rows_);
     most += local_.text_rows();
   }
@@ -106,7 +106,7 @@ MicroBatch BatchUpload::Slice(int32_t first, int32_t count) const {
   micro.targets.ids = values_.Rows(targets + begin, size);
   micro.targets.first_row = first * t;
   micro.targets.text_rows = count * t;
-  if (!AllHaveTargets()) {
+  if (SelectsRows()) {
     micro.targets.rows = values_.Rows(targets + static_cast<int64_t>(target_rows_.size()) + begin, size);
   }
   micro.layout = MakeLocalLayout(layout, context_ranks_, context_rank_);

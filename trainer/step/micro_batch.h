@@ -41,7 +41,10 @@ class BatchUpload {
 
   void FindTargets(const Batch& batch);
 
-  [[nodiscard]] bool AllHaveTargets() const { return static_cast<int64_t>(target_rows_.size()) == local_.text_rows(); }
+  // Rows are named where some have no target, and always with documents, so that memory is the same in every update.
+  [[nodiscard]] bool SelectsRows() const {
+    return documents_ || static_cast<int64_t>(target_rows_.size()) < local_.text_rows();
+  }
 
   void Stage(const Parts& parts, const Stream& stream);
 
