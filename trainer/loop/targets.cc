@@ -35,8 +35,9 @@ bool MayLack(const Config& config) {
 
 }  // namespace
 
+// A benchmark has no sources: every row of its samples has a target.
 int64_t MostTrainingTargets(const Config& config) {
-  return Most(config, config.data.train);
+  return config.data.train.empty() ? config.training.sequence_length : Most(config, config.data.train);
 }
 
 int64_t MostEvaluationTargets(const Config& config) {
@@ -44,6 +45,9 @@ int64_t MostEvaluationTargets(const Config& config) {
 }
 
 double MeanTargets(const Config& config) {
+  if (config.data.train.empty()) {
+    return config.training.sequence_length;
+  }
   std::vector<SourceShape> shapes;
   for (const TrainSource& source : config.data.train) {
     shapes.push_back({source.name, source.weight, {}});

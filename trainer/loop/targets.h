@@ -7,7 +7,7 @@
 
 namespace ksa {
 
-// Most targets of a training sample, T where shards are read.
+// Most targets of a training sample, T where shards are read, and in benchmarks, which read nothing.
 [[nodiscard]] int64_t MostTrainingTargets(const Config& config);
 
 // Most targets of a sample that is evaluated: of data.validation and evaluation.tasks.

@@ -106,7 +106,7 @@ TEST(ShippedConfigs, SweepsOverKHoldTheTextWindow) {
       full += cell.label == "full" || cell.label.find(",full") != std::string::npos ? 1 : 0;
     }
     const bool small = sweep.cells[0].config.training.sequence_length == 1024;
-    EXPECT_EQ(windows, std::set<int64_t>{small ? 64 : 1024}) << file;
+    EXPECT_EQ(windows, std::set<int64_t>{small ? 32 : 1024}) << file;
     EXPECT_EQ(chunks, small ? (std::set<int32_t>{4, 8, 16, 32}) : (std::set<int32_t>{4, 8, 16, 32, 64})) << file;
     EXPECT_EQ(full, small ? 3 : 1) << file;
   }
