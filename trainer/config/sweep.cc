@@ -230,26 +230,9 @@ bool HasSource(const Config& config, const std::string& name) {
   });
 }
 
-// Asked of the configuration as it is written: a task that is evaluated while training, by its name or, without one,
-// its task.
 bool HasTask(const Config& config, const std::string& name) {
-  for (const auto& [key, value] : FlattenConfig(config)) {
-    if (key != "evaluation.tasks") {
-      continue;
-    }
-    Problems ignored;
-    for (const YamlNode& item : ParseYaml(value, ignored.AddFile(key), "", ignored).items) {
-      std::string called;
-      for (const YamlEntry& entry : item.entries) {
-        const bool says = entry.key == "name" || (entry.key == "task" && called.empty());
-        called = says ? entry.value.text : called;
-      }
-      if (called == name) {
-        return true;
-      }
-    }
-  }
-  return false;
+  const std::vector<EvaluationTask>& tasks = config.evaluation.tasks;
+  return std::any_of(tasks.begin(), tasks.end(), [&](const EvaluationTask& task) { return task.name == name; });
 }
 
 // What a choice is made by has to be measured in every cell.
