@@ -163,6 +163,20 @@ GoldenBounds BoundsOf(DType dtype) {
   return dtype == DType::kF64 ? GoldenBounds{1e-11, 1e-11} : GoldenBounds{2e-5, 1e-4};
 }
 
+void CompareDataset(const H5Reader& file,
+                    const std::string& group,
+                    const std::string& name,
+                    const Tensor& actual,
+                    double bound,
+                    const GoldenRun& run,
+                    Report& report) {
+  report.Compare(name,
+                 "of " + group,
+                 ValuesOf(actual, run.place.stream),
+                 file.Values(group + name),
+                 run.Bound(name, "of " + group, bound));
+}
+
 Tensor LoadDataset(const H5Reader& file, const std::string& path, const GoldenRun& run) {
   const H5Reader::Dataset dataset = file.Read(path);
   KSA_CHECK(dataset.shape.size() == 2, "{} has {} dimensions, expected 2", path, dataset.shape.size());
