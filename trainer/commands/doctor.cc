@@ -32,7 +32,7 @@ namespace {
 
 constexpr const char* kExamples = R"(Examples:
   ksa doctor
-  ksa doctor --folder runs --folder /mnt/shards --json health.json
+  ksa doctor --folder runs --folder shards --json health.json
   mpirun -np 2 ksa doctor
 
 Exit code 0, or 69 where something stops a run. A warning stops none. Under mpirun every rank looks at its own host and limits,

@@ -84,8 +84,8 @@ struct SharedMemoryFacts {
 [[nodiscard]] HealthCheck CheckGpus();
 [[nodiscard]] HealthCheck CheckNccl(int gpus);
 
-// One rank alone, then two under mpirun that exchange data (`ksa bench comm`), with a limit of time. Processes of their
-// own, for MPI ends one that it cannot start. `program`: the path of ksa.
+// One rank alone, then two under mpirun that exchange data (`ksa bench comm`), with a limit of time; in processes of
+// their own. `program`: the path of ksa. Call while no other thread runs.
 [[nodiscard]] HealthCheck CheckMpi(const std::string& program);
 // What a sandbox may forbid: reading another rank's memory, by which ranks of a host exchange data.
 [[nodiscard]] HealthCheck CheckRankMemory();

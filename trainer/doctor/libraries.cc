@@ -17,6 +17,7 @@
 #include "data/files/paths.h"
 #include "data/files/posix_file.h"
 #include "kernels/core/gpu.h"
+#include "parallel/comm/mpi.h"
 #include "parallel/comm/nccl.h"
 #include "trainer/doctor/health_check.h"
 #include "trainer/observe/log_line.h"
@@ -63,6 +64,42 @@ Ended RunToItsEnd(const std::string& line) {
   const int status = pclose(pipe);
   ended.code = WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
   ended.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
+  return ended;
+}
+
+// A rank by itself, in a child: MPI ends a process that it cannot start.
+Ended RunAlone() {
+  std::array<int, 2> ends{};
+  if (pipe(ends.data()) != 0) {
+    return {.code = 1, .output = std::system_category().message(errno), .seconds = 0};
+  }
+  std::fflush(nullptr);
+  const pid_t child = fork();
+  if (child == 0) {
+    alarm(60);
+    dup2(ends[1], STDOUT_FILENO);
+    dup2(ends[1], STDERR_FILENO);
+    int code = 0;
+    try {
+      const MpiSession mpi;
+      code = mpi.World()->size() == 1 ? 0 : 1;
+    } catch (const Error& error) {
+      fmt::print("{}\n", error.what());
+      code = static_cast<int>(error.code());
+    }
+    std::fflush(nullptr);
+    std::_Exit(code);
+  }
+  close(ends[1]);
+  Ended ended;
+  std::array<char, 4096> part{};
+  for (ssize_t bytes = 0; (bytes = read(ends[0], part.data(), part.size())) > 0;) {
+    ended.output.append(part.data(), static_cast<size_t>(bytes));
+  }
+  close(ends[0]);
+  int status = 0;
+  const bool waited = child > 0 && waitpid(child, &status, 0) == child;
+  ended.code = !waited ? 1 : WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
   return ended;
 }
 
@@ -155,38 +192,35 @@ HealthCheck CheckNccl(int gpus) {
 }
 
 HealthCheck CheckMpi(const std::string& program) {
-  const std::vector<std::string> exchange = {
-      program, "bench", "comm", "--device", "cpu", "--threads", "1", "--mib", "1", "--repeat", "1", "--calls", "1"};
-  std::vector<std::string> two_ranks = {
-      "mpirun", "--timeout", "60", "--oversubscribe", "--bind-to", "none", "-np", "2"};
-  two_ranks.insert(two_ranks.end(), exchange.begin(), exchange.end());
-  const bool refuses_root = geteuid() == 0 && std::getenv("OMPI_ALLOW_RUN_AS_ROOT") == nullptr;
-  const std::string settings = std::string("KSA_WATCHDOG_SECONDS=30 OMPI_MCA_mpi_yield_when_idle=1 ") +
-                               (refuses_root ? "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 " : "");
   HealthCheck check = {.name = "MPI", .health = Health::kFault, .detail = MpiLibrary(), .cure = ""};
-  for (const std::string& line : {ShellLine(exchange), ShellLine(two_ranks)}) {
-    const bool alone = line == ShellLine(exchange);
-    const Ended ended = RunToItsEnd(settings + line);
-    if (ended.code == 127 && !alone) {
-      check.health = Health::kWarning;
-      check.detail += "; there is no mpirun in PATH";
-      check.cure = "one rank needs none; for several install openmpi-bin, or load the module of your cluster";
-      return check;
-    }
-    if (ended.code != 0) {
-      check.detail += fmt::format("; {} with {}: {}",
-                                  alone ? "one rank ends" : "two ranks under mpirun end",
-                                  ended.code,
-                                  FirstWords(ended.output));
-      check.cure = "run it by hand and read what it says: " + line;
-      return check;
-    }
-    check.detail += alone ? "" : fmt::format("; two ranks exchange data ({:.1f} s)", ended.seconds);
+  if (const Ended alone = RunAlone(); alone.code != 0) {
+    check.detail += fmt::format("; one rank ends with {}: {}", alone.code, FirstWords(alone.output));
+    check.cure = "mend what it says: no run starts without MPI; ulimit -n and ulimit -v must leave it room";
+    return check;
   }
-  check.health = refuses_root ? Health::kWarning : Health::kGood;
-  check.cure = refuses_root ? "mpirun refuses root: set OMPI_ALLOW_RUN_AS_ROOT=1 and OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 "
-                              "(launch/mpirun.sh does), or use another user"
-                            : "";
+  const bool refuses_root = geteuid() == 0 && std::getenv("OMPI_ALLOW_RUN_AS_ROOT") == nullptr;
+  const std::string line =
+      ShellLine({"mpirun", "--timeout", "60",   "--oversubscribe", "--bind-to", "none",      "-np", "2",
+                 program,  "bench",     "comm", "--device",        "cpu",       "--threads", "1",   "--mib",
+                 "1",      "--repeat",  "1",    "--calls",         "1"});
+  const Ended two =
+      RunToItsEnd(std::string("KSA_WATCHDOG_SECONDS=30 OMPI_MCA_mpi_yield_when_idle=1 ") +
+                  (refuses_root ? "OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 " : "") + line);
+  if (two.code == 127) {
+    check.health = Health::kWarning;
+    check.detail += "; there is no mpirun in PATH";
+    check.cure = "one rank needs none; for several install openmpi-bin, or load the module of your cluster";
+  } else if (two.code != 0) {
+    check.detail += fmt::format("; two ranks under mpirun end with {}: {}", two.code, FirstWords(two.output));
+    check.cure = "run it by hand and read what it says: " + line;
+  } else {
+    check.health = refuses_root ? Health::kWarning : Health::kGood;
+    check.detail += fmt::format("; two ranks exchange data ({:.1f} s)", two.seconds);
+    check.cure = refuses_root
+                     ? "mpirun refuses root: set OMPI_ALLOW_RUN_AS_ROOT=1 and OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 "
+                       "(launch/mpirun.sh does), or use another user"
+                     : "";
+  }
   return check;
 }
 
