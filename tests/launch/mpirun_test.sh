@@ -159,7 +159,7 @@ program scontrol 'case "$1" in show) printf "node1\nnode2\n" ;; *) echo "scontro
 program mpirun 'echo "mpirun was given: $*"; cat "$(sed "s/.*--hostfile \([^ ]*\).*/\1/" <<<"$*")"; exit "${CODE:-0}"'
 mkdir "$folder/submit"
 ln -s "$root/launch" "$folder/submit/launch"
-export SLURM_SUBMIT_DIR=$folder/submit SLURM_JOB_ID=77 SLURM_JOB_NODELIST='node[1-2]' SLURM_NTASKS_PER_NODE=8
+export SLURM_SUBMIT_DIR=$folder/submit SLURM_JOB_ID=77 SLURM_JOB_NODELIST='node[1-2]' SLURM_NTASKS_PER_NODE=8 KSA_PAUSE=0
 submit() {
   status=0
   output=$(SLURM_RESTART_COUNT=9 bash "$root/launch/slurm.sbatch" "$@" 2>&1) || status=$?
@@ -171,6 +171,17 @@ submits() {
 }
 submit c.yaml --set training.max_steps=5
 check "a job" 0 "mpirun was given: -np 16" "node2 slots=8" "train c.yaml --set training.max_steps=5" "!requeue"
+# Starts within the job: as many as KSA_RESTARTS says without a newer checkpoint, more with one.
+CODE=75 submit c.yaml
+check "a lost rank: again on the same hosts, then into the queue" 75 "start 2: launch/mpirun.sh" "giving up" "scontrol requeue 77" "!start 3"
+CODE=75 KSA_RESTARTS=1 submit c.yaml
+check "one start a job, as asked for" 75 "!start 2" "giving up"
+CODE=78 submit c.yaml
+check "a mistake is started once" 78 "!start 2" "!requeue"
+program ksa-in-tree 'if [ "$1" = check ]; then echo "run:"; echo "  dir: my runs/a                # c.yaml:3"; fi'
+CODE=75 KSA=$folder/bin/ksa-in-tree submit c.yaml --set training.max_steps=5
+[ -s "$folder/submit/my runs/a.supervise.log" ] || { echo "FAILED: no log of the supervisor beside the run"; failures=$((failures + 1)); }
+rm -rf "$folder/submit/my runs"
 CODE=85 submit c.yaml
 check "stopped before the limit" 85 "scontrol requeue 77"
 CODE=86 submit c.yaml
@@ -196,6 +207,7 @@ KSA_RETRIES=0 submits 85 75
 check "never, as asked for" 75 "!requeue"
 CODE=78 submit c.yaml
 check "a mistake is not tried again" 78 "!requeue"
+rm -f "$folder/submit/ksa-77.supervise.log"
 [ "$(ls "$folder/submit")" = launch ] || { echo "FAILED: the count of failures stays behind"; failures=$((failures + 1)); }
 submit
 check "no configuration" 64 "which configuration"
