@@ -16,18 +16,9 @@ namespace {
 
 namespace fs = std::filesystem;
 
-// Everything of a checkpoint but the order of pieces: its manifest, and its files' bytes.
+// Every tensor's pieces with their hashes: files themselves also hold the second in which they were made.
 std::string Contents(const std::string& path) {
-  std::string all;
-  std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(path)) {
-    names.push_back(entry.path().filename());
-  }
-  std::sort(names.begin(), names.end());
-  for (const std::string& name : names) {
-    all += name + "\n" + Slurp(path + "/" + name);
-  }
-  return all;
+  return RenderTensors(OpenCheckpoint(path).manifest.tensors);
 }
 
 // A rank's state of the small model, sharded or not.
