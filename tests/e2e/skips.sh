@@ -23,7 +23,8 @@ expect_exit 0 train after "$config" "${spikes[@]}" --set checkpoint.interval=1 -
 expect_exit 0 "$KSA" ckpt diff "$work/before/checkpoints/$(printf 'step_%08d' $((last - 1)))" "$work/after/checkpoints/$(printf 'step_%08d' "$last")"
 
 # Killed and resumed, and on two ranks: the same are skipped.
-kill_after 17 killed train killed "$config" "${spikes[@]}"
+mapfile -t arguments < <(options killed)
+kill_after 17 killed "$KSA" train "$config" "${arguments[@]}" "${spikes[@]}"
 expect_exit 0 train killed "$config" "${spikes[@]}"
 expect_exit 0 "$KSA" compare "$work/straight" "$work/killed" --assert-equal
 skipped killed | cmp - "$work/straight.skips" || fail "the resumed run skipped others"
