@@ -35,7 +35,7 @@ skipped two | cmp - "$work/one.skips" || fail "two ranks skipped others than one
 [ -s "$work/one.skips" ] || fail "nothing was skipped"
 
 # Nothing is remembered where nothing is asked for.
-expect_exit 0 train plain "$config" --set training.max_steps=10
+expect_exit 0 train plain "$config" --set training.hard_stop=10
 ! grep -q "recent_grad_norms" "$work/plain/checkpoints/step_00000010/manifest.json" || fail "norms without spike_factor"
 
 # A learning rate that spoils the weights at once: updates 2, 3, 4 are skipped, the next one ends the run.
