@@ -21,8 +21,8 @@ void PrepareHdf5();
 // The errno of the system call that HDF5 failed at; 0 when it was none.
 [[nodiscard]] int LastHdf5Errno();
 
-// HDF5 as it is built by default may be called by one thread at a time; a thread that saves a checkpoint runs beside one
-// that reads shards. Held by every Hdf5Context; a thread may hold it several times.
+// HDF5 as it is built by default may be called by one thread at a time; a thread that saves a checkpoint runs beside
+// one that reads shards. Held by every Hdf5Context; a thread may hold it several times.
 [[nodiscard]] std::unique_lock<std::recursive_mutex> LockHdf5();
 
 // Where errors of a file are reported. HDF5 belongs to the thread that has one, so it lives no longer than its calls.

@@ -1,6 +1,7 @@
 #include "data/shards/shard_folder.h"
 
 #include <climits>
+#include <set>
 #include <utility>
 
 #include <xxhash.h>
@@ -123,6 +124,30 @@ void ShardFolderWriter::EndShard() {
 
 int64_t ShardFolderWriter::documents() const {
   return index_.documents() + (shard_ == nullptr ? 0 : shard_->documents());
+}
+
+void ShardFolderWriter::Adopt(const ShardIndex& index) {
+  if (index.tokenizer_xxh3 != index_.tokenizer_xxh3) {
+    Fail(ExitCode::kBadData, "{}: its shards were made with another tokenizer", folder_);
+  }
+  std::set<std::string> known;
+  for (const ShardEntry& entry : index.shards) {
+    known.insert(entry.file);
+  }
+  for (const std::string& name : NamesIn(folder_)) {
+    // One that was killed while shards got their last names.
+    const size_t of = name.find("-of-");
+    const std::string before = of == std::string::npos ? std::string() : name.substr(0, of) + ".h5";
+    if (known.contains(before)) {
+      Rename(folder_ + "/" + name, folder_ + "/" + before);
+    } else if (!known.contains(name)) {
+      RemoveAll(folder_ + "/" + name);
+    }
+  }
+  for (const ShardEntry& entry : index.shards) {
+    static_cast<void>(OpenIndexedShard(folder_, index, entry));
+  }
+  index_.shards = index.shards;
 }
 
 ShardIndex ShardFolderWriter::Finish() {

@@ -56,6 +56,13 @@ class ShardFolderWriter {
 
   [[nodiscard]] int64_t documents() const;
 
+  // The shards that are whole; their files' names lack their last part until Finish.
+  [[nodiscard]] const ShardIndex& index() const { return index_; }
+
+  // Goes on behind the shards of `index`, which an earlier writer of this folder left whole; whatever else lies there
+  // is removed. Errors as OpenIndexedShard; kBadData: of another tokenizer.
+  void Adopt(const ShardIndex& index);
+
   // Ends the last shard, writes the tokenizer's file and the index. Error kBadData when there was no document.
   ShardIndex Finish();
 

@@ -157,8 +157,12 @@ ShardIndex ReadShardIndex(const std::string& folder) {
   if (!Exists(path)) {
     Fail(ExitCode::kMissingInput, "{}: no such file, so that {} is not a folder of token shards", path, folder);
   }
+  return ParseShardIndex(ReadSmallFile(path), path);
+}
+
+ShardIndex ParseShardIndex(const std::string& text, const std::string& path) {
   try {
-    return FromJson(ParseJson(ReadSmallFile(path), path));
+    return FromJson(ParseJson(text, path));
   } catch (const nlohmann::json::exception& error) {
     Fail(ExitCode::kBadData, "{}: {}", path, error.what());
   } catch (const std::invalid_argument& error) {

@@ -40,6 +40,9 @@ inline constexpr const char* kIndexFile = "index.json";
 
 [[nodiscard]] std::string ToJson(const ShardIndex& index);
 
+// The contrary. Error kBadData naming `path`.
+[[nodiscard]] ShardIndex ParseShardIndex(const std::string& text, const std::string& path);
+
 // Error kMissingInput: no folder, or no index in it; kIo: it cannot be read; kBadData: not an index that this program
 // wrote.
 [[nodiscard]] ShardIndex ReadShardIndex(const std::string& folder);

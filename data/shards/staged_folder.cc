@@ -1,5 +1,6 @@
 #include "data/shards/staged_folder.h"
 
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -20,6 +21,7 @@ namespace ksa {
 namespace {
 
 constexpr const char* kInnerStaging = ".ksa-tmp";
+constexpr const char* kLockFile = "lock";
 constexpr mode_t kMode = 0777;  // less the umask
 
 void MakeNewFolder(const std::string& folder) {
@@ -41,9 +43,15 @@ std::string ParentOf(const std::string& resolved) {
   Fail(ExitCode::kCannotCreate, "{}: exists already; nothing was written. Give another --output or remove it", path);
 }
 
+// Whether a folder holds nothing, or nothing but a staging place that may be taken over.
+bool IsFree(const std::string& folder, LeftOver left_over) {
+  const std::vector<std::string> names = NamesIn(folder);
+  return names.empty() || (left_over != LeftOver::kNone && names == std::vector<std::string>{kInnerStaging});
+}
+
 }  // namespace
 
-StagedFolder::StagedFolder(const std::string& path) : path_(ResolvePath(path, FileUse::kCreate)) {
+StagedFolder::StagedFolder(const std::string& path, LeftOver left_over) : path_(ResolvePath(path, FileUse::kCreate)) {
   if (ValidUtf8Prefix(path_) != path_.size()) {
     Fail(ExitCode::kCannotCreate, "{}: the name is not UTF-8, which index.json must be; give another --output", path_);
   }
@@ -51,10 +59,14 @@ StagedFolder::StagedFolder(const std::string& path) : path_(ResolvePath(path, Fi
   if (kind == PathKind::kNone && KindOfName(path_, FileUse::kCreate) == PathKind::kLink) {
     Fail(ExitCode::kCannotCreate, "{}: a link that leads nowhere; make the folder that it names", path_);
   }
-  if (kind != PathKind::kNone && (kind != PathKind::kFolder || !NamesIn(path_).empty())) {
+  if (kind != PathKind::kNone && (kind != PathKind::kFolder || !IsFree(path_, left_over))) {
     FailOccupied(path_);
   }
   inside_ = kind == PathKind::kFolder;
+  if (left_over != LeftOver::kNone) {
+    TakeOver(left_over);
+    return;
+  }
   if (inside_) {
     staging_ = path_ + "/" + kInnerStaging;
     MakeNewFolder(staging_);
@@ -69,8 +81,30 @@ StagedFolder::StagedFolder(const std::string& path) : path_(ResolvePath(path, Fi
   }
 }
 
+// Holds the folder's fixed staging place, and looks at what lies there.
+void StagedFolder::TakeOver(LeftOver left_over) {
+  staging_ = inside_ ? path_ + "/" + kInnerStaging : path_ + ".tmp";
+  MakeFolders(staging_);
+  auto lock = std::make_unique<File>(File::Create(staging_ + "/" + kLockFile));
+  if (flock(lock->fd(), LOCK_EX | LOCK_NB) != 0) {
+    Fail(ExitCode::kCannotCreate, "{}: another process writes there; wait for it, or give another --output", staging_);
+  }
+  lock_ = std::move(lock);
+  resumed_ = Exists(staging_ + "/" + kUnfinishedFile);
+  if (resumed_ && left_over == LeftOver::kRefuse) {
+    Fail(ExitCode::kCannotCreate,
+         "{}: holds what a run left that did not come to its end; --resume goes on with it, or remove it",
+         staging_);
+  }
+  for (const std::string& name : resumed_ ? std::vector<std::string>() : NamesIn(staging_)) {
+    if (name != kLockFile) {
+      RemoveAll(staging_ + "/" + name);
+    }
+  }
+}
+
 StagedFolder::~StagedFolder() {
-  if (!committed_) {
+  if (!committed_ && !keep_) {
     std::error_code ignored;
     std::filesystem::remove_all(staging_, ignored);
   }
@@ -81,6 +115,10 @@ std::string StagedFolder::name() const {
 }
 
 void StagedFolder::Commit() {
+  if (lock_ != nullptr) {
+    RemoveAll(staging_ + "/" + kUnfinishedFile);
+    RemoveAll(staging_ + "/" + kLockFile);
+  }
   SyncFolder(staging_);
   if (inside_) {
     std::vector<std::string> names = NamesIn(staging_);

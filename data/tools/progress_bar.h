@@ -1,4 +1,4 @@
-// A line on a terminal's stderr that shows how far a long task is. Silent when stderr is no terminal.
+// A line on a terminal's stderr that shows how far a long task is; where stderr is no terminal, a line a minute.
 #pragma once
 
 #include <chrono>
@@ -11,8 +11,8 @@ namespace ksa {
 
 class ProgressBar {
  public:
-  // `total` bytes are to be done.
-  ProgressBar(std::string label, int64_t total);
+  // `total` bytes are to be done, of which an earlier process did `before`.
+  ProgressBar(std::string label, int64_t total, int64_t before = 0);
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
   ~ProgressBar();  // clears the line
@@ -24,6 +24,7 @@ class ProgressBar {
 
   std::string label_;
   int64_t total_;
+  int64_t before_;
   bool visible_;
   TerminalLine line_;
   Clock::time_point begin_;

@@ -150,6 +150,18 @@ void TextInput::Read(std::string& text, size_t bytes) {
   }
 }
 
+void TextInput::Skip(int64_t bytes) {
+  if (decoder_ == nullptr) {
+    position_ = std::min(position_ + bytes, file_bytes_);
+    return;
+  }
+  while (bytes > 0 && !AtEnd()) {
+    const int64_t some = std::min(bytes, static_cast<int64_t>(ahead_.size() - ahead_at_));
+    ahead_at_ += static_cast<size_t>(some);
+    bytes -= some;
+  }
+}
+
 bool TextInput::AtEnd() {
   if (decoder_ == nullptr) {
     return position_ == file_bytes_;

@@ -35,6 +35,9 @@ class TextInput {
   // Appends the next bytes of text, fewer than `bytes` only at its end. Memory is bounded. Errors as above.
   void Read(std::string& text, size_t bytes);
 
+  // Passes over the next bytes of text; fewer only at its end. Plain text is not read. Errors as above.
+  void Skip(int64_t bytes);
+
   // Whether Read has given all. Errors as above.
   [[nodiscard]] bool AtEnd();
 

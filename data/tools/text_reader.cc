@@ -53,6 +53,19 @@ bool TextReader::OpenFile() {
   return true;
 }
 
+void TextReader::StartAt(const ReaderPlace& place) {
+  KSA_CHECK(place.file < paths_.size(), "there is no input file {}", place.file);
+  input_.emplace(paths_[place.file]);
+  next_file_ = place.file + 1;
+  input_->Skip(place.begin);
+  rest_.clear();
+  input_->Read(rest_, static_cast<size_t>(place.rest));
+  offset_ = place.begin;
+  total_ = place.total;
+  place_ = place.file_place;
+  open_ = place.open;
+}
+
 size_t TextReader::CutInsideDocument(const std::string& text) const {
   constexpr size_t kSearch = size_t{1} << 16;
   size_t cut = Utf8BoundaryBefore(text, text.size() > 3 ? text.size() - 3 : text.size());
@@ -96,6 +109,7 @@ bool TextReader::Next(TextPiece& piece) {
   if (!OpenFile()) {
     return false;
   }
+  piece.place = {next_file_ - 1, offset_, static_cast<int64_t>(rest_.size()), total_, place_, open_};
   piece.file = next_file_ - 1;
   piece.begin = offset_;
   piece.total_begin = total_;

@@ -19,7 +19,18 @@ enum class Documents : int {
   kJsonLine,   // a field of the JSON object on each line; such lines are never cut
 };
 
+// Where a reader stands between two pieces: all that the pieces that follow depend on.
+struct ReaderPlace {
+  size_t file = 0;         // index of the input file
+  int64_t begin = 0;       // byte offset of the next piece's text in its file, unpacked
+  int64_t rest = 0;        // bytes behind that which were read already
+  int64_t total = 0;       // TextPiece::total_begin
+  int64_t file_place = 0;  // bytes on the disk of the file that the text before came from
+  bool open = false;       // TextPiece::open_start
+};
+
 struct TextPiece {
+  ReaderPlace place;        // at which it was read
   size_t file = 0;          // index of the input file
   int64_t begin = 0;        // byte offset of the text in its file, unpacked
   int64_t total_begin = 0;  // bytes of all files before it, as they lie on the disk
@@ -34,6 +45,9 @@ class TextReader {
  public:
   // `files` must exist, plain or compressed (TextInput). `cut_at_spaces`: prefer to cut a long document before a space.
   TextReader(std::vector<std::string> files, Documents documents, bool cut_at_spaces, size_t piece_bytes = kPieceBytes);
+
+  // Begins there instead of at the beginning of the first file. Of compressed files what lies before is unpacked again.
+  void StartAt(const ReaderPlace& place);
 
   // False at the end of the last file.
   bool Next(TextPiece& piece);

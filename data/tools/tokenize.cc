@@ -10,8 +10,10 @@
 #include "data/shards/shard_folder.h"
 #include "data/shards/staged_folder.h"
 #include "data/tokenizers/tokenizer.h"
+#include "data/tools/document_writer.h"
 #include "data/tools/ordered_pipeline.h"
 #include "data/tools/progress_bar.h"
+#include "data/tools/tokenize_state.h"
 #include "kernels/core/error.h"
 #include "kernels/core/philox.h"
 #include "kernels/core/threads.h"
@@ -34,100 +36,6 @@ int64_t TotalBytes(const std::vector<std::string>& files) {
   }
   return bytes;
 }
-
-// Puts documents, in order, into the shards of the training and the validation part.
-class DocumentWriter {
- public:
-  DocumentWriter(const TokenizeOptions& options, const StagedFolder& output, const Tokenizer& tokenizer, int64_t bytes)
-      : options_(options), total_bytes_(bytes) {
-    if (options.validation_fraction <= 0) {
-      train_.emplace(output.staging(), output.name(), tokenizer);
-      return;
-    }
-    const auto part = [&](const char* name) {
-      const std::string folder = output.staging() + "/" + name;
-      MakeFolders(folder);
-      return folder;
-    };
-    train_.emplace(part("train"), "train", tokenizer);
-    validation_.emplace(part("validation"), "validation", tokenizer);
-  }
-
-  void Write(const TextPiece& piece, const EncodedPiece& encoded) {
-    size_t token_begin = 0;
-    for (const EncodedPart& part : encoded.parts) {
-      if (!in_document_) {
-        Begin(PlaceOf(piece, part.byte_begin));
-      }
-      ShardWriter& shard = folder_->shard();
-      shard.Append(std::span(encoded.tokens).subspan(token_begin, part.token_end - token_begin));
-      token_begin = part.token_end;
-      in_document_ = !part.ends;
-      if (part.ends) {
-        shard.EndDocument();
-        ++documents_;
-      }
-    }
-  }
-
-  void Finish(TokenizeSummary& summary) {
-    if (documents_ == 0) {
-      Fail(ExitCode::kBadData, "the input holds no document (only empty ones); nothing was written");
-    }
-    if (validation_.has_value() && (train_->documents() == 0 || validation_->documents() == 0)) {
-      Fail(ExitCode::kBadData,
-           "--validation-fraction {} puts {} of {} documents into the validation part; each part needs at least one. "
-           "Take another fraction, or smaller documents (--documents)",
-           options_.validation_fraction,
-           validation_->documents(),
-           documents_);
-    }
-    const ShardIndex train = train_->Finish();
-    summary.train_documents = train.documents();
-    summary.train_tokens = train.tokens();
-    summary.shards = static_cast<int64_t>(train.shards.size());
-    if (validation_.has_value()) {
-      const ShardIndex validation = validation_->Finish();
-      summary.validation_documents = validation.documents();
-      summary.validation_tokens = validation.tokens();
-    }
-  }
-
- private:
-  // Where on the disk, of all input, a byte of a piece's text lies.
-  static int64_t PlaceOf(const TextPiece& piece, size_t byte) {
-    if (piece.file_bytes == piece.text_bytes) {
-      return piece.total_begin + static_cast<int64_t>(byte);
-    }
-    const double share = static_cast<double>(byte) / static_cast<double>(piece.text_bytes);
-    return piece.total_begin + static_cast<int64_t>(share * static_cast<double>(piece.file_bytes));
-  }
-
-  // Chooses the folder and the shard of the document that begins at this byte of the input.
-  void Begin(int64_t byte) {
-    if (validation_.has_value() && IsHeldOut(documents_, options_.validation_fraction)) {
-      folder_ = &*validation_;
-      return;
-    }
-    folder_ = &*train_;
-    const int64_t shard = std::min<int64_t>(
-        options_.shards - 1,
-        static_cast<int64_t>(static_cast<double>(byte) / static_cast<double>(total_bytes_) * options_.shards));
-    if (shard > train_shard_) {
-      train_->EndShard();
-      train_shard_ = shard;
-    }
-  }
-
-  const TokenizeOptions& options_;
-  int64_t total_bytes_;
-  std::optional<ShardFolderWriter> train_;
-  std::optional<ShardFolderWriter> validation_;
-  ShardFolderWriter* folder_ = nullptr;  // of the current document
-  bool in_document_ = false;
-  int64_t documents_ = 0;
-  int64_t train_shard_ = 0;
-};
 
 void CheckOptions(const TokenizeOptions& options) {
   if (options.shards < 1 || options.shards > kMostShards || options.threads < 1 || options.threads > kMaxThreads) {
@@ -185,9 +93,38 @@ void CheckSpace(const TokenizeOptions& options,
 
 }  // namespace
 
-bool IsHeldOut(int64_t number, double fraction) {
-  const std::array<uint32_t, 4> bits = Philox4x32(kHeldOutKey, static_cast<uint64_t>(number));
+bool IsHeldOut(int64_t number, double fraction, int64_t part) {
+  const std::array<uint32_t, 4> bits =
+      Philox4x32(kHeldOutKey, static_cast<uint64_t>(number), static_cast<uint64_t>(part - 1));
   return static_cast<double>(bits[0]) < fraction * 0x1p32;
+}
+
+std::vector<std::string> FilesOfPart(const std::vector<std::string>& files, const TokenizePart& part) {
+  if (part.of < 1 || part.number < 1 || part.number > part.of) {
+    Fail(ExitCode::kUsage, "--part {}/{}: the first number is 1 to the second", part.number, part.of);
+  }
+  if (part.of == 1) {
+    return files;
+  }
+  const int64_t total = std::max<int64_t>(1, TotalBytes(files));
+  std::vector<std::string> own;
+  int64_t before = 0;
+  for (const std::string& file : files) {
+    const double share = static_cast<double>(before) / static_cast<double>(total);
+    if (std::min(part.of - 1, static_cast<int64_t>(share * static_cast<double>(part.of))) == part.number - 1) {
+      own.push_back(file);
+    }
+    before += FileBytes(file);
+  }
+  if (own.empty()) {
+    Fail(ExitCode::kBadData,
+         "--part {}/{}: no file of {} falls to this part; parts are made of whole files, so take fewer of them, or cut "
+         "the input into more files of about the same size",
+         part.number,
+         part.of,
+         files.size());
+  }
+  return own;
 }
 
 TokenizeSummary TokenizeText(const TokenizeOptions& options) {
@@ -195,6 +132,7 @@ TokenizeSummary TokenizeText(const TokenizeOptions& options) {
   CheckOptions(options);
   TokenizeSummary summary;
   summary.inputs = ListInputFiles(options.inputs);
+  summary.inputs.files = FilesOfPart(summary.inputs.files, options.part);
   const std::vector<std::string>& files = summary.inputs.files;
   CheckIsText(files);
   CheckJsonField(files, options.encode.jsonl_field);
@@ -203,13 +141,27 @@ TokenizeSummary TokenizeText(const TokenizeOptions& options) {
     Fail(ExitCode::kBadData, "{}: empty; there is no text to tokenize", options.inputs.front());
   }
   const std::unique_ptr<Tokenizer> tokenizer = OpenTokenizer(options.tokenizer, options.special_tokens);
-  StagedFolder output(options.output);
-  DocumentWriter writer(options, output, *tokenizer, bytes);
+  StagedFolder output(options.output, options.resume ? LeftOver::kTake : LeftOver::kRefuse);
+  const std::string settings = SettingsOf(options, files, *tokenizer);
+  std::optional<TokenizeState> resumed;
+  if (output.resumed()) {
+    output.Keep();
+    resumed = ReadState(output.staging(), settings);
+    summary.shards_before = static_cast<int64_t>(resumed->train.shards.size());
+    summary.bytes_before = resumed->text_bytes;
+    summary.bytes = resumed->text_bytes;
+  }
+  DocumentWriter writer(options, output, *tokenizer, bytes, settings, resumed ? &*resumed : nullptr);
   CheckSpace(options, files, bytes, *tokenizer, output.staging());
   TextReader reader(files, options.encode.documents, !tokenizer->CutsAnywhere());
-  ProgressBar progress("tokenize", bytes);
   int64_t line = 0;
   size_t file = 0;
+  if (resumed) {
+    reader.StartAt(resumed->place);
+    line = resumed->line;
+    file = resumed->place.file;
+  }
+  ProgressBar progress("tokenize", bytes, resumed ? resumed->place.total : 0);
 
   OrderedPipeline<Slot>::Stages stages;
   stages.read = [&](Slot& slot) { return reader.Next(slot.piece); };
@@ -218,8 +170,8 @@ TokenizeSummary TokenizeText(const TokenizeOptions& options) {
     line = slot.piece.file == file ? line : 0;
     file = slot.piece.file;
     CheckEncoded(files[file], line, slot.piece, slot.encoded);
+    writer.Write(slot.piece, slot.encoded, line, summary.bytes);
     line += slot.encoded.lines;
-    writer.Write(slot.piece, slot.encoded);
     summary.bytes += slot.piece.text_bytes;
     progress.Show(slot.piece.total_begin + slot.piece.file_bytes);
   };

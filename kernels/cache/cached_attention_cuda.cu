@@ -65,7 +65,7 @@ __device__ int FindRows(const Args<T>& p, int query, int part, int* rows) {
 }
 
 template <typename T>
-__device__ const __forceinline__ T* RowOf(const T* kept, const T* fresh, int row, int64_t pitch, int64_t offset) {
+const __device__ __forceinline__ T* RowOf(const T* kept, const T* fresh, int row, int64_t pitch, int64_t offset) {
   return row < 0 ? fresh + ~row * pitch + offset : kept + row * pitch + offset;
 }
 
@@ -127,7 +127,7 @@ __device__ void Weigh(int group, int count, float* scores, float* largest, float
     }
     float total = 0.0F;
     for (int j = threadIdx.x % 32; j < count; j += 32) {
-      const float weight = __expf(score[j] - most);
+      const float weight = expf(score[j] - most);
       score[j] = weight;
       total += weight;
     }
@@ -257,7 +257,7 @@ __global__ void __launch_bounds__(kThreads) MergeKernel(const Args<T> p) {
     float value = 0.0F;
     for (int part = 0; part < p.parts; ++part) {
       if (sum[part] > 0.0F) {
-        const float factor = __expf(largest[part] - all);
+        const float factor = expf(largest[part] - all);
         total = fmaf(factor, sum[part], total);
         value = fmaf(factor, p.weighted[(i * p.parts + part) * p.c + column], value);
       }

@@ -9,7 +9,7 @@ namespace ksa {
 // On the CPU and on a dry stream there is nothing beside: a copy is done when the call returns.
 class SideCopies {
  public:
-  // `stream` must outlive it.
+  // What `stream` belongs to must outlive it.
   explicit SideCopies(const Stream& stream);
   SideCopies(const SideCopies&) = delete;
   SideCopies& operator=(const SideCopies&) = delete;
@@ -29,8 +29,8 @@ class SideCopies {
  private:
   [[nodiscard]] bool idle() const { return stream_.device.IsCpu() || stream_.dry; }
 
-  const Stream& stream_;
-  Stream side_;
+  Stream stream_;
+  Stream side_;            // its handle is another one
   void* begin_ = nullptr;  // events of a GPU
   void* done_ = nullptr;
 };

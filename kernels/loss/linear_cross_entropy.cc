@@ -37,6 +37,8 @@ void Check(const LinearCrossEntropyArgs& args, const Stream& stream) {
   check.Tensor("weight", args.weight, dtype, {v, d});
   check.Elements("targets", args.targets, DType::kI32, n);
   check.Optional("row_loss", args.row_loss, AccumulationType(dtype), {n});
+  check.Optional("margin", args.margin, AccumulationType(dtype), {n});
+  KSA_CHECK(args.margin.empty() || args.dx.empty(), "LinearCrossEntropy: margins are of passes without gradients");
   check.Elements("loss_sum", args.loss_sum, DType::kF64, 1);
   if (!args.dx.empty()) {
     check.Tensor("dx", args.dx, dtype, {n, d});
@@ -73,7 +75,7 @@ void RunDry(const LinearCrossEntropyArgs& args) {
 OpWork WorkOf(const LinearCrossEntropyArgs& args) {
   const int64_t logits = args.x.rows() * args.weight.rows();
   const bool gradients = !args.dx.empty();
-  OpWork work = MovedBy(WorkKind::kProduct, {args.x, args.weight, args.targets, args.row_loss});
+  OpWork work = MovedBy(WorkKind::kProduct, {args.x, args.weight, args.targets, args.row_loss, args.margin});
   work.done = (gradients ? 6 : 2) * logits * args.x.cols();
   work.useful = work.done;
   work.bytes += 2 * logits * SizeOf(AccumulationType(args.x.dtype));

@@ -38,13 +38,19 @@ struct LinearCrossEntropyArgs {
   TensorView weight;      // [v, d]
   TensorView targets;     // [n] int32
   TensorView row_loss{};  // [n] out, accumulation type, 0 for rows without target; or empty
-  TensorView loss_sum;    // [1] fp64, added to: the sum over rows, in row order (GPU: a fixed order)
+  // [n] out, accumulation type, or empty; of passes without gradients. The target's logit minus the row's largest: 0
+  // where the target is the likeliest id (or ties with it), negative where another one is, NaN where a logit is; 0 for
+  // rows without target.
+  TensorView margin{};
+  TensorView loss_sum;  // [1] fp64, added to: the sum over rows, in row order (GPU: a fixed order)
   // Gradients of grad_scale · loss_sum; leave dx empty for the loss alone.
   TensorView dx{};         // [n, d] out, or empty
   TensorView dweight{};    // [v, d] accumulation type; needed with dx
   bool accumulate = true;  // add to dweight, or write it
   double grad_scale = 1.0;
   VocabularyShard shard{};
+  // Scratch is taken for so many rows if x has fewer, so that memory does not depend on how many there are; 0: x's.
+  int64_t most_rows = 0;
   // Scratch memory for the logits of a chunk of rows comes from here.
   Allocator* allocator = nullptr;
 };

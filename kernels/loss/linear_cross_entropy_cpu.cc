@@ -84,6 +84,7 @@ struct LogitRows {
   A* logits = nullptr;  // [rows, v]
   const int32_t* targets = nullptr;
   A* losses = nullptr;
+  A* margins = nullptr;  // or null
   int64_t rows = 0;
   int64_t v = 0;
   int64_t first_id = 0;
@@ -96,6 +97,9 @@ struct LogitRows {
 
   void Finish(int64_t r, const RowStats<A>& own, const RowStats<A>& all) const {
     A* row = logits + r * v;
+    if (margins != nullptr) {  // the largest may miss a NaN, the sum does not
+      margins[r] = targets[r] < 0 ? A{0} : std::isnan(all.sum) ? all.sum : all.target_logit - all.largest;
+    }
     if (targets[r] < 0) {
       losses[r] = A{0};
       std::fill_n(row, backward ? v : 0, A{0});
@@ -185,6 +189,7 @@ void LinearCrossEntropy(const LinearCrossEntropyArgs& args, const Stream& stream
     LossesAndGradients<A>({.logits = part.As<A>(),
                            .targets = args.targets.As<int32_t>() + first,
                            .losses = loss,
+                           .margins = args.margin.empty() ? nullptr : args.margin.As<A>() + first,
                            .rows = rows,
                            .v = v,
                            .first_id = args.shard.first_id,

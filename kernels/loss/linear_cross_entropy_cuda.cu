@@ -5,6 +5,7 @@
 #include "kernels/loss/linear_cross_entropy_scratch.h"
 #include "kernels/loss/softmax_rows_cuda.h"
 #include "kernels/loss/softmax_shard_cuda.h"
+#include "kernels/loss/target_margin_cuda.h"
 
 namespace ksa::cuda {
 namespace {
@@ -75,6 +76,13 @@ void RunChunk(const LinearCrossEntropyArgs& args,
            .scale = static_cast<float>(args.grad_scale)},
           StatisticsOf(args, scratch, rows),
           stream);
+  if (!args.margin.empty()) {
+    TargetMargin({.logits = logits,
+                  .targets = args.targets.As<int32_t>() + first,
+                  .stats = StatisticsOf(args, scratch, rows),
+                  .margins = args.margin.As<float>() + first},
+                 stream);
+  }
   if (args.dx.empty()) {
     return;
   }

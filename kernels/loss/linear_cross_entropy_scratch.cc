@@ -24,7 +24,7 @@ int64_t CrossEntropyChunk(int64_t n, int64_t vocabulary) {
 }
 
 int64_t CrossEntropyChunk(const LinearCrossEntropyArgs& args) {
-  return CrossEntropyChunk(args.x.rows(), LongestPartOf(args));
+  return CrossEntropyChunk(std::max(args.x.rows(), args.most_rows), LongestPartOf(args));
 }
 
 CrossEntropyScratch TakeCrossEntropyScratch(const LinearCrossEntropyArgs& args) {

@@ -9,6 +9,7 @@
 #include "model/ksa/parameters.h"
 #include "model/ops/collectives.h"
 #include "model/ops/embedding.h"
+#include "model/ops/rows.h"
 #include "parallel/context/slices.h"
 
 namespace ksa {
@@ -178,9 +179,13 @@ Var KsaModel::Hidden(const ExecContext& cx, const Input& input) {
 }
 
 CrossEntropyResult KsaModel::Loss(
-    const ExecContext& cx, const Var& hidden, const Tensor& targets, double grad_scale, Tensor loss_sum) {
-  const Var entered = TensorEnter(cx, hidden, {.text = targets.size()});
-  return LinearCrossEntropyLoss(cx, entered, *head_, targets, grad_scale, std::move(loss_sum));
+    const ExecContext& cx, const Var& hidden, const Targets& targets, double grad_scale, Tensor loss_sum) {
+  Var entered = TensorEnter(cx, hidden, {.text = targets.text_rows});
+  if (!targets.rows.empty()) {
+    entered = SelectRows(cx, entered, targets.rows, targets.first_row);
+  }
+  return LinearCrossEntropyLoss(
+      cx, entered, *head_, targets.ids, grad_scale, std::move(loss_sum), targets.margins, targets.text_rows);
 }
 
 std::string KsaModel::WhyNoCaches(const ExecContext& cx) const {

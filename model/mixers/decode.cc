@@ -6,6 +6,7 @@
 #include "kernels/cache/cached_attention.h"
 #include "kernels/cache/move_rows.h"
 #include "kernels/core/gpu.h"
+#include "kernels/short_conv/short_conv.h"
 #include "model/mixers/mixer.h"
 
 namespace ksa {
@@ -57,6 +58,24 @@ SummaryLayout DecodeStep::Layout() const {
   layout.summary_tokens = rule_.summary_tokens;
   layout.live_chunks = rule_.summary_tokens > 0 ? static_cast<int32_t>(ended_.size()) : 0;
   return layout;
+}
+
+SummaryLayout DecodeStep::OneTokenEach() const {
+  return {.sequences = static_cast<int32_t>(tokens_.size()),
+          .text_tokens = 1,
+          .total_tokens = kMostConvTaps + 1,
+          .first_chunk = kMostConvTaps};
+}
+
+const Tensor& DecodeStep::Slots() {
+  if (slots_.empty()) {
+    std::vector<int32_t> slots;
+    for (const DecodeToken& token : tokens_) {
+      slots.push_back(token.slot);
+    }
+    slots_ = UploadNumbers(cx_, slots, {text_rows()});
+  }
+  return slots_;
 }
 
 SummaryLayout DecodeStep::Numbered(int64_t rows) {

@@ -100,6 +100,13 @@ class DecodeStep {
   // The rows as a layout: which are text and which of a chunk's summaries the others are. Positions are not its.
   [[nodiscard]] SummaryLayout Layout() const;
 
+  // The text rows as sequences of one token each, of which whole ones began long before: what is read of that comes
+  // beside them.
+  [[nodiscard]] SummaryLayout OneTokenEach() const;
+
+  // The slots of the text rows [n], where the model computes.
+  [[nodiscard]] const Tensor& Slots();
+
   // For operations that take positions from a layout: row r stands at "position" r, and the table has there what it
   // has at the row's true one.
   [[nodiscard]] static SummaryLayout Numbered(int64_t rows);
@@ -136,6 +143,7 @@ class DecodeStep {
   SummaryLayout rule_;
   std::vector<int32_t> positions_;  // of all rows
   Tensor position_rows_;            // the same, where the model computes
+  Tensor slots_;
   std::map<const void*, Tensor> ropes_;
   std::deque<std::pair<KeptRows, Places>> places_;  // whose elements stay where they are
   std::map<int32_t, TapRows> taps_;

@@ -9,19 +9,6 @@
 #include "model/ops/rows.h"
 
 namespace ksa {
-namespace {
-
-// Sequences of one token each, far behind their beginnings: all rows before them come beside them. Those before a
-// sequence's first token are zeros.
-SummaryLayout OneTokenEach(int64_t sequences) {
-  return {.sequences = static_cast<int32_t>(sequences),
-          .text_tokens = 1,
-          .total_tokens = kMostConvTaps + 1,
-          .first_chunk = kMostConvTaps};
-}
-
-}  // namespace
-
 KeptTaps::KeptTaps(const ExecContext& cx, const CacheSpec& spec, const Parameter* weight) {
   if (weight == nullptr || weight->value.shape[2] < 2) {
     return;
@@ -60,7 +47,13 @@ Var KeptTaps::Convolve(const ExecContext& cx, const Var& x, const ShortConvSpec&
   MoveRows({.from = rows_, .from_rows = rows.before, .to = before}, cx.stream);
   const Tensor text = x.value.Rows(0, n);
   Tensor y = cx.Empty(text.shape(), text.dtype());
-  ShortConvForward({.x = text, .halo = before, .weight = spec.weight->value, .y = y, .layout = OneTokenEach(n)},
+  // Rows before a sequence's first token are zeros.
+  ShortConvForward({.x = text,
+                    .halo = before,
+                    .weight = spec.weight->value,
+                    .y = y,
+                    .layout = call.step->OneTokenEach(),
+                    .form = spec.form},
                    cx.stream);
   MoveRows({.from = text, .to = rows_, .to_rows = rows.own}, cx.stream);
   const Var convolved = Result(cx, std::move(y), x.placement);

@@ -120,6 +120,9 @@ class GatedDeltaNode final : public Node {
       initial_ = states.Fold(transitions_, written, false);
       args.initial_state = initial_;
       args.final_state = {};
+    } else {
+      args.initial_state = spec_.initial_state;
+      args.final_state = spec_.final_state;
     }
     args.out = Heads(out, spec_.value_dim);
     GatedDeltaRuleForward(args, cx.stream);

@@ -15,6 +15,10 @@ struct GatedDeltaSpec {
   int key_dim = 0;
   int value_dim = 0;
   double most_write = 1.0;  // of beta
+  // Decoding: the states that the sequences begin with and those that they leave, [sequences, hv, dk, dv] in the
+  // accumulation type. Empty: they begin with zeros, and nobody asks. Neither has a gradient; on one context rank.
+  TensorView initial_state{};
+  TensorView final_state{};
 };
 
 // q, k [n, hk·dk] (scaled to length 1 in here), v [n, hv·dv], a and b [n, hv], text rows -> [n, hv·dv]. Tensor axis:

@@ -1,5 +1,6 @@
 #include "model/ops/loss.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "kernels/copy/elementwise.h"
@@ -39,8 +40,14 @@ VocabularyShard ShardOf(const ExecContext& cx, const Parameter& head) {
 
 }  // namespace
 
-CrossEntropyResult LinearCrossEntropyLoss(
-    const ExecContext& cx, const Var& x, Parameter& head, const Tensor& targets, double grad_scale, Tensor loss_sum) {
+CrossEntropyResult LinearCrossEntropyLoss(const ExecContext& cx,
+                                          const Var& x,
+                                          Parameter& head,
+                                          const Tensor& targets,
+                                          double grad_scale,
+                                          Tensor loss_sum,
+                                          bool margins,
+                                          int64_t most_rows) {
   const bool sharded = head.spec.tensor == Placement::Sharded(0);
   RequireTensorPlacement(kOp, x, sharded ? Placement::Entered() : Placement::Replicated());
   RequireGradientPartial(kOp, head, false);
@@ -49,18 +56,24 @@ CrossEntropyResult LinearCrossEntropyLoss(
     Zero(loss_sum, cx.stream);
   }
   CrossEntropyResult result;
-  result.row_loss = cx.Empty({x.rows()}, AccumulationType(x.value.dtype()));
+  const int64_t room = std::max(x.rows(), most_rows);
+  result.row_loss = cx.Empty({room}, AccumulationType(x.value.dtype())).Rows(0, x.rows());
+  if (margins) {
+    result.margin = cx.Empty({room}, result.row_loss.dtype()).Rows(0, x.rows());
+  }
   LinearCrossEntropyArgs args = {.x = x.value,
                                  .weight = head.value,
                                  .targets = targets,
                                  .row_loss = result.row_loss,
+                                 .margin = result.margin,
                                  .loss_sum = loss_sum,
                                  .grad_scale = grad_scale,
                                  .shard = sharded ? ShardOf(cx, head) : VocabularyShard{},
+                                 .most_rows = most_rows,
                                  .allocator = cx.allocator};
   Tensor dx;
   if (cx.tape != nullptr) {
-    dx = cx.Empty(x.value.shape(), x.value.dtype());
+    dx = cx.Empty(x.value.shape().WithRows(room), x.value.dtype()).Rows(0, x.rows());
     args.dx = dx;
     args.dweight = head.grad;
     args.accumulate = head.Accumulate();

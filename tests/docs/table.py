@@ -41,7 +41,7 @@ SMALL_RUN = [
 
 # The same for commands that take a model alone.
 SMALL_MODEL = [assignment for assignment in SMALL_RUN if assignment.startswith("model.")]
-TAKES_MODEL = [("bench", "step"), ("bench", "checkpoint")]
+TAKES_MODEL = [("bench", "step"), ("bench", "decode"), ("bench", "checkpoint")]
 
 # What replaces a value that a command gives itself, where it is long.
 SMALL_VALUES = {

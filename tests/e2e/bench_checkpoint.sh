@@ -3,7 +3,7 @@
 source "$(dirname "$0")/lib.sh"
 mkdir "$work/folder"
 bench=("$KSA" bench checkpoint --model configs/model/tiny.yaml --sequence-length 64 --steps 2 --device cpu --threads 1
-       --folder "$work/folder" --json "$work/checkpoint.json")
+       --json "$work/checkpoint.json")
 check() {
   python3 - "$work/checkpoint.json" <<'PY' || fail "figures: $(cat "$work/checkpoint.json")"
 import json, sys
@@ -19,9 +19,9 @@ findings = {finding["key"]: finding["value"] for finding in report["findings"]} 
 assert findings["checkpoint_mib"] > 0 and findings["copy_mib"] > 0, findings
 PY
 }
-expect_exit 0 "${bench[@]}"
+expect_exit 0 "${bench[@]}" --folder "$work/folder"
 check
-expect_exit 0 mpirun --oversubscribe --bind-to none -np 2 "${bench[@]}"
+expect_exit 0 mpirun --oversubscribe --bind-to none -np 2 "${bench[@]}" --folder "$work/folder"
 check
 [ -z "$(ls -A "$work/folder")" ] || fail "left behind: $(ls -A "$work/folder")"
 expect_exit 73 "${bench[@]}" --folder "$work/absent"

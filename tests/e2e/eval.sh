@@ -89,13 +89,12 @@ expect_output "--data DIR (a shard folder) or --text FILE"
 # A checkpoint that was copied works alone: nothing of its run is left.
 mkdir "$work/elsewhere"
 cp -r "$work/run/checkpoints/step_00000020" "$work/elsewhere/best"
-expect_exit 0 "$KSA" generate "$work/run" --prompt "The run" --max-tokens 20 --temperature 0
-cp "$work/output" "$work/text"
+texts "$work/text" "$work/run" --prompt "The run" --max-tokens 20 --temperature 0
 mv "$work/moved" "$work/second"
 rm -r "$work/run"
 cd "$work/elsewhere"
-expect_exit 0 "$KSA" generate best --prompt "The run" --max-tokens 20 --temperature 0
-cmp "$work/text" "$work/output" || fail "the copy continues the text in another way"
+texts "$work/of_copy" best --prompt "The run" --max-tokens 20 --temperature 0
+cmp "$work/text" "$work/of_copy" || fail "the copy continues the text in another way"
 expect_exit 0 "$KSA" eval best
 tail -n +2 "$work/own.txt" >"$work/expected"
 tail -n +2 "$work/output" | cmp "$work/expected" - || fail "the copy was evaluated otherwise"

@@ -30,6 +30,13 @@ expect_output() {
   grep -qF -- "$1" "$work/output" || { cat "$work/output" >&2; fail "the output lacks: $1"; }
 }
 
+# texts FILE ARGUMENTS...: what `ksa generate` prints goes to FILE, what it says about it (speed) to $work/said.
+texts() {
+  local file=$1
+  shift
+  "$KSA" generate "$@" >"$file" 2>"$work/said" || { cat "$work/said" >&2; fail "ksa generate $*"; }
+}
+
 # need_gpu: ends the test as skipped (77) where there is no GPU.
 need_gpu() {
   if ! nvidia-smi --list-gpus 2>/dev/null | grep -q '^GPU '; then

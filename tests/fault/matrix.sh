@@ -62,7 +62,7 @@ trainers() { pgrep -f "^$KSA train .*run.dir=$work/$1 " || true; }
 # finish RUN: the exit code of the job, in $code; no trainer of it is left.
 finish() {
   code=0
-  wait "$job" || code=$?
+  { wait "$job"; } 2>/dev/null || code=$?  # the shell would tell of every kill
   local tries
   for ((tries = 0; tries < 200; ++tries)); do
     [ -n "$(trainers "$1")" ] || return 0

@@ -95,17 +95,19 @@ std::vector<std::string> ShardSeeds(const std::string& folder) {
 void ReadPiece(const std::string& bytes, const std::string& folder) {
   const PieceFile file(Spill(folder + "/piece.h5", bytes));
   static_cast<void>(file.FrameIsIntact());
-  for (const DType dtype : {DType::kF32, DType::kF64}) {
-    static_cast<void>(file.Read("weights/a.weight", dtype, 40));
-  }
+  static_cast<void>(file.Read("weights/a.weight", DType::kF32, 40));
+  static_cast<void>(file.Read("exp_avg/a.weight", DType::kF64, 20));
 }
 
 std::vector<std::string> PieceSeeds(const std::string& folder) {
   const std::string path = folder + "/seed_piece.h5";
   RemoveAll(path);
   std::vector<float> values(40, 0.5F);
-  const TensorView view{values.data(), DType::kF32, {}, {40}};
-  static_cast<void>(WritePieceFile(path, {{"weights/a.weight", view}, {"exp_avg/a.weight", view}}, Stream{}));
+  std::vector<double> moments(20, 0.25);
+  const TensorView weights_view{values.data(), DType::kF32, {}, {40}};
+  const TensorView moments_view{moments.data(), DType::kF64, {}, {20}};
+  static_cast<void>(
+      WritePieceFile(path, {{"weights/a.weight", weights_view}, {"exp_avg/a.weight", moments_view}}, Stream{}));
   return {Slurp(path)};
 }
 

@@ -11,7 +11,7 @@
 namespace ksa {
 
 AsyncSaver::AsyncSaver(const ParameterStore& store, Communicator& world, const Stream& stream)
-    : store_(store), world_(world), stream_(stream), copy_(store, stream) {}
+    : store_(store), world_(world), copy_(store, stream) {}
 
 AsyncSaver::~AsyncSaver() {
   if (work_.valid()) {

@@ -24,7 +24,8 @@ namespace ksa {
 
 class AsyncSaver {
  public:
-  // Takes host memory for the copy (StateCopy::BytesOf). All must outlive it; `stream` is that of all updates.
+  // Takes host memory for the copy (StateCopy::BytesOf). The store, the world and what `stream` belongs to
+  // must outlive it; the stream is that of all updates.
   AsyncSaver(const ParameterStore& store, Communicator& world, const Stream& stream);
   AsyncSaver(const AsyncSaver&) = delete;
   AsyncSaver& operator=(const AsyncSaver&) = delete;
@@ -63,7 +64,6 @@ class AsyncSaver {
 
   const ParameterStore& store_;
   Communicator& world_;
-  const Stream& stream_;
   StateCopy copy_;
   SaveOptions options_;           // of the save that is pending, as they were given
   std::unique_ptr<SaveJob> job_;  // null: none is pending

@@ -16,7 +16,8 @@ class StateCopy {
   // Bytes of the copy of this rank.
   [[nodiscard]] static int64_t BytesOf(const ParameterStore& store);
 
-  // Takes the memory, pinned where `stream` computes on a GPU. Both must outlive it.
+  // Takes the memory, pinned where `stream` computes on a GPU. The store and what the stream belongs to must
+  // outlive it.
   StateCopy(const ParameterStore& store, const Stream& stream);
 
   // Copies weights and moments. On the CPU they are there when the call returns; on a GPU the copies run beside what

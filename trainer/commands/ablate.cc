@@ -1,26 +1,35 @@
 #include "trainer/commands/ablate.h"
 
+#include <unistd.h>
+
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <memory>
 #include <optional>
 #include <sstream>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <fmt/core.h>
+#include <fmt/ranges.h>
 
 #include "data/files/paths.h"
+#include "data/tools/terminal_line.h"
 #include "kernels/core/error.h"
 #include "parallel/comm/launcher.h"
+#include "trainer/commands/number_option.h"
 #include "trainer/commands/set_option.h"
 #include "trainer/config/sweep.h"
 #include "trainer/evaluate/child_process.h"
+#include "trainer/evaluate/selection.h"
 #include "trainer/evaluate/sweep_table.h"
-#include "trainer/observe/log_line.h"
+#include "trainer/loop/micro_batch_size.h"
+#include "trainer/step/cores.h"
+#include "trainer/sweep/cell_pool.h"
+#include "trainer/sweep/jobs.h"
 
 namespace ksa {
 namespace {
@@ -28,33 +37,38 @@ namespace {
 constexpr const char* kExamples = R"(Examples:
   ksa ablate sweep.yaml
   ksa ablate configs/ablate/chunk_size.yaml --set training.max_steps=200
+  ksa ablate sweep.yaml --jobs 2      # two cells at a time
   ksa ablate sweep.yaml --launcher "mpirun -np 2 --bind-to none"
   ksa ablate sweep.yaml --list        # the cells, and which of them are done
   ksa ablate sweep.yaml --table       # the table of what is there; runs nothing
 
-Every cell is a run of `ksa train` of its own, one after the other, in <dir>/<cell>. The same line again skips the cells
-that are done and resumes one that was cut off. Then <dir>/table.txt, .csv and .json hold the results. A cell that fails
-does not end the sweep; its exit code stands in the table, and the first such code is the command's. Ctrl-C, SIGHUP or
-a file STOP in <dir> stop the running cell with a checkpoint, and the sweep with code 86; SIGUSR1 and SIGTERM with 85.)";
+With --gpus 0,1,2,3 the cells are spread over these GPUs, each of which one cell sees; as many run at a time, or --jobs.
+
+Every cell is a run of `ksa train` of its own, in <dir>/<cell>. The same line again skips the cells that are done and
+resumes those that were cut off. Then <dir>/table.txt, .csv and .json hold the results. With several jobs the memory of
+all is planned first (71 names the number that fits), and a cell's words go to console.txt in its folder. `select` in the
+sweep keeps the best of the cells that differ in a learning rate, say, and runs the other seeds for it alone. A cell that
+fails does not end the sweep; its exit code stands in the table, and the first such code is the command's. Ctrl-C, SIGHUP
+or a file STOP in <dir> stop the running cells with a checkpoint, and the sweep with code 86; SIGUSR1 and SIGTERM with
+85.)";
 
 struct AblateOptions {
   std::string sweep;
   std::vector<std::string> sets;
   std::string launcher;
+  std::optional<int> jobs;  // none: one, or as many as there are GPUs in `gpus`
+  std::string gpus;
   bool list = false;
   bool table = false;
 };
 
+constexpr int kMostJobs = 1024;
 constexpr int kDone = static_cast<int>(ExitCode::kDone);
 
 // Where nobody reads any more the cells go on: the table is in files as well.
 void Say(const std::string& text) {
   static_cast<void>(std::fwrite(text.data(), 1, text.size(), stdout));
   static_cast<void>(std::fflush(stdout));
-}
-
-bool IsStop(int code) {
-  return code == static_cast<int>(ExitCode::kStopped) || code == static_cast<int>(ExitCode::kStoppedByPerson);
 }
 
 ExitCode StopCode(StopCause cause) {
@@ -98,51 +112,103 @@ std::vector<int> CodesOfThePast(const Sweep& sweep) {
   return codes;
 }
 
+const char* DescribePast(const SweepCell& cell, int code) {
+  return code == kDone ? "done" : HasBegun(cell) ? "unfinished" : "-";
+}
+
 void ListCells(const Sweep& sweep, const std::vector<int>& codes) {
   const auto done = std::count(codes.begin(), codes.end(), kDone);
   for (size_t i = 0; i < codes.size(); ++i) {
-    fmt::print("{:4}  {:5}  {}\n", i + 1, codes[i] == kDone ? "done" : "-", sweep.cells[i].label);
+    fmt::print("{:4}  {:10}  {}\n", i + 1, DescribePast(sweep.cells[i], codes[i]), sweep.cells[i].label);
   }
   fmt::print("{} cells in {}, {} done\n", codes.size(), sweep.dir, done);
 }
 
-// Runs what is not done; `codes` says what is. A stop leaves the remaining cells as they are.
-std::vector<int> RunCells(const Sweep& sweep,
-                          const std::string& launcher,
-                          const StopSignal& stop,
-                          std::vector<int> codes) {
-  using Clock = std::chrono::steady_clock;
-  auto left = std::count(codes.begin(), codes.end(), kCellNotRun);
-  int64_t ran = 0;
-  const Clock::time_point start = Clock::now();
-  for (size_t i = 0; i < sweep.cells.size(); ++i) {
-    const SweepCell& cell = sweep.cells[i];
-    std::string title = fmt::format("cell {}/{}: {}", i + 1, sweep.cells.size(), cell.label);
-    if (codes[i] == kDone) {
-      Say(title + ": already done\n");
-      continue;
-    }
-    if (stop.Requested()) {
-      break;
-    }
-    if (ran > 0) {
-      const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
-      title += fmt::format(" ({} cells left, about {})",
-                           left,
-                           FormatDuration(seconds / static_cast<double>(ran) * static_cast<double>(left)));
-    }
-    Say(title + "\n");
-    ++ran;
-    --left;
-    codes[i] = RunChild(TrainCommand(sweep, cell, launcher), stop);
-    if (stop.Requested() && codes[i] != kDone) {
-      codes[i] = static_cast<int>(StopCode(stop.Cause()));  // also of a child that could not handle the signal yet
-    }
-    if (IsStop(codes[i])) {
-      break;
+// The cells that have to run, or may have to once a value is chosen.
+std::vector<size_t> CellsToRun(const std::vector<int>& codes) {
+  std::vector<size_t> cells;
+  for (size_t i = 0; i < codes.size(); ++i) {
+    if (codes[i] == kCellNotRun) {
+      cells.push_back(i);
     }
   }
-  return codes;
+  return cells;
+}
+
+// What each of the jobs gets. Everything that cells could not share is found before one of them starts.
+JobShare ShareOut(const AblateOptions& options, const Sweep& sweep, const std::vector<int>& codes) {
+  JobShare share;
+  const std::vector<size_t> cells = CellsToRun(codes);
+  const std::vector<int> list = options.gpus.empty() ? std::vector<int>() : ParseGpuList(options.gpus);
+  const bool on_cpu = std::all_of(sweep.cells.begin(), sweep.cells.end(), [](const SweepCell& cell) {
+    return cell.config.run.device == DeviceChoice::kCpu;
+  });
+  if (!list.empty() && on_cpu) {
+    Fail(ExitCode::kUsage, "--gpus {}: run.device is cpu in every cell; leave --gpus out", options.gpus);
+  }
+  const int asked = options.jobs.value_or(std::max<int>(1, static_cast<int>(list.size())));
+  share.jobs = std::max(1, std::min(asked, static_cast<int>(cells.size())));
+  if (list.empty() && share.jobs == 1) {
+    return share;
+  }
+  const std::vector<int64_t> free = FreeGpuBytes();
+  share.gpus = NamesOfGpus(list, std::getenv("CUDA_VISIBLE_DEVICES"), free.size());
+  JobMemory memory = {.host = FreeBytes(DeviceChoice::kCpu, 0, 1), .gpus = {}};
+  for (const int number : list) {
+    memory.gpus.push_back(free[static_cast<size_t>(number)]);
+  }
+  if (list.empty() && !free.empty()) {
+    memory.gpus = {free.front()};  // the first that is seen is the one that cells take
+  }
+  if (share.jobs > 1) {
+    CheckJobsFit(PlanCells(sweep, cells, !free.empty()), memory, share.jobs);
+    share.threads = std::max(1, AvailableCores(1) / share.jobs);
+  }
+  return share;
+}
+
+ChildCommand CommandOf(const Sweep& sweep, size_t index, const AblateOptions& options, const JobShare& share, int job) {
+  const SweepCell& cell = sweep.cells[index];
+  ChildCommand command = {TrainCommand(sweep, cell, options.launcher), {}, ""};
+  if (share.threads > 0 && !cell.config.run.threads) {
+    command.arguments.insert(command.arguments.end(), {"--set", fmt::format("run.threads={}", share.threads)});
+  }
+  if (!share.gpus.empty()) {
+    command.environment.emplace_back("CUDA_VISIBLE_DEVICES", share.gpus[static_cast<size_t>(job) % share.gpus.size()]);
+  }
+  if (share.jobs > 1) {
+    MakeFolders(cell.config.run.dir);
+    command.output = cell.config.run.dir + "/console.txt";
+  }
+  return command;
+}
+
+// Runs what is not done; `codes` says what is. A stop leaves the remaining cells as they are.
+std::vector<int> RunCells(const AblateOptions& options,
+                          const Sweep& sweep,
+                          const StopSignal& stop,
+                          std::vector<int> codes) {
+  const JobShare share = ShareOut(options, sweep, codes);
+  TerminalBlock block(stdout);
+  const TerminalLine terminal(stdout);
+  CellPoolOptions pool = {.jobs = share.jobs};
+  pool.command = [&](size_t cell, int job) { return CommandOf(sweep, cell, options, share, job); };
+  if (!share.gpus.empty()) {
+    pool.gpu = [&](int job) { return share.gpus[static_cast<size_t>(job) % share.gpus.size()]; };
+  }
+  pool.say = [&](const std::string& line) {
+    block.Clear();
+    Say(line + "\n");
+  };
+  pool.apart = share.jobs > 1;
+  if (pool.apart && isatty(STDOUT_FILENO) == 1) {
+    pool.draw = [&](const std::vector<RunningCell>& running, const SweepCounts& counts) {
+      block.Show(ProgressLines(sweep, running, counts, terminal.Width()));
+    };
+  }
+  std::vector<int> ended = CellPool(sweep, std::move(codes), std::move(pool)).Run(stop);
+  block.Clear();
+  return ended;
 }
 
 ExitCode KnownCode(int code) {
@@ -156,19 +222,44 @@ ExitCode KnownCode(int code) {
   return kInternal;
 }
 
+// The exit code of a sweep in which a cell was stopped, or the sweep itself (`asked`): a person's stop counts more.
+ExitCode CodeOfStop(const std::vector<int>& codes, StopCause asked) {
+  const auto person = static_cast<int>(ExitCode::kStoppedByPerson);
+  if (std::find(codes.begin(), codes.end(), person) != codes.end()) {
+    return ExitCode::kStoppedByPerson;
+  }
+  return std::any_of(codes.begin(), codes.end(), IsStopCode) ? ExitCode::kStopped : StopCode(asked);
+}
+
+// What `select` could not choose has no cell to go on with.
+void FailWithoutChoice(const Sweep& sweep, const std::vector<CellRole>& roles) {
+  for (size_t i = 0; i < roles.size(); ++i) {
+    if (roles[i] == CellRole::kNoChoice) {
+      Fail(ExitCode::kConfig,
+           "{}: no value of {} can be chosen: of each a cell failed, or has no {} in its metrics.jsonl that is finite",
+           sweep.cells[i].family.empty() ? "all cells" : sweep.cells[i].family,
+           fmt::join(sweep.select->over, ", "),
+           sweep.select->by);
+    }
+  }
+}
+
 // `asked`: who asked the sweep itself to stop.
 void FailIfNotDone(const Sweep& sweep, const std::vector<int>& codes, StopCause asked) {
+  const std::vector<CellRole> roles = SelectCells(sweep, ScoresOf(sweep, codes));
   size_t done = 0;
+  size_t open = 0;
   std::vector<size_t> failed;
   for (size_t i = 0; i < codes.size(); ++i) {
     done += codes[i] == kDone ? 1 : 0;
-    if (codes[i] != kDone && !IsStop(codes[i]) && codes[i] != kCellNotRun) {
+    const bool runs = MayRun(roles[i]) || roles[i] == CellRole::kWaiting;
+    open += IsStopCode(codes[i]) || (codes[i] == kCellNotRun && runs) ? 1 : 0;
+    if (CellFailed(codes[i])) {
       failed.push_back(i);
     }
   }
-  if (done + failed.size() < codes.size()) {
-    const auto stopped = std::find_if(codes.begin(), codes.end(), IsStop);
-    Fail(stopped == codes.end() ? StopCode(asked) : static_cast<ExitCode>(*stopped),
+  if (open > 0) {
+    Fail(CodeOfStop(codes, asked),
          "stopped with {} of {} cells done; run the same command again to go on",
          done,
          codes.size());
@@ -181,6 +272,7 @@ void FailIfNotDone(const Sweep& sweep, const std::vector<int>& codes, StopCause 
          sweep.cells[failed.front()].label,
          sweep.dir);
   }
+  FailWithoutChoice(sweep, roles);
 }
 
 void Ablate(const AblateOptions& options) {
@@ -202,7 +294,7 @@ void Ablate(const AblateOptions& options) {
   }
   MakeFolders(sweep.dir);  // where the table will be: not to be found out after the last cell
   const StopSignal stop(sweep.dir + "/STOP");
-  const std::vector<int> codes = RunCells(sweep, options.launcher, stop, past);
+  const std::vector<int> codes = RunCells(options, sweep, stop, past);
   const Table table = SummarizeSweep(sweep, codes);
   WriteSweepTable(sweep, table);
   Say("\n" + RenderSweepTable(sweep, table));
@@ -218,8 +310,17 @@ void AddAblateCommand(CLI::App& app, CommandResult& result) {
   CLI::App* command = app.add_subcommand("ablate", "Train every cell of a sweep, then print one table");
   command->add_option("sweep", options->sweep, "sweep file (YAML)")->required()->type_name("SWEEP");
   AddSetOption(*command, options->sets, "replace a value in every cell: key=value, as often as needed");
-  command->add_option("--launcher", options->launcher, "what starts a cell on several ranks, such as \"mpirun -np 2\"")
-      ->type_name("COMMAND");
+  CLI::Option* launcher =
+      command
+          ->add_option("--launcher", options->launcher, "what starts a cell on several ranks, such as \"mpirun -np 2\"")
+          ->type_name("COMMAND");
+  command->add_option("--jobs", options->jobs, "cells at a time; default: 1, or one a GPU of --gpus")
+      ->type_name("N")
+      ->check(WholeNumber(1, kMostJobs))
+      ->excludes(launcher);
+  command->add_option("--gpus", options->gpus, "GPUs that the cells are spread over, one each: 0,1,2,3")
+      ->type_name("LIST")
+      ->excludes(launcher);
   command->add_flag("--list", options->list, "print the cells and which of them are done; run nothing");
   command->add_flag("--table", options->table, "make the table of what is there; run nothing");
   command->footer(kExamples);

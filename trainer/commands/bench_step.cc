@@ -10,10 +10,10 @@
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
-#include "kernels/core/philox.h"
 #include "model/ksa/cost.h"
 #include "parallel/comm/mpi.h"
 #include "trainer/commands/bench.h"
+#include "trainer/commands/bench_inputs.h"
 #include "trainer/commands/bench_report.h"
 #include "trainer/commands/device_option.h"
 #include "trainer/commands/number_option.h"

@@ -21,6 +21,7 @@ void AddDataCommands(CLI::App& app) {
   AddDataImportCommand(*data);
   AddDataInspectCommand(*data);
   AddDataVerifyCommand(*data);
+  AddDataMergeCommand(*data);
 }
 
 }  // namespace ksa

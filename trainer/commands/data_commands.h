@@ -19,5 +19,6 @@ void AddDataTrainTokenizerCommand(CLI::App& data);
 void AddDataImportCommand(CLI::App& data);
 void AddDataInspectCommand(CLI::App& data);
 void AddDataVerifyCommand(CLI::App& data);
+void AddDataMergeCommand(CLI::App& data);
 
 }  // namespace ksa

@@ -15,6 +15,7 @@
 
 #include "data/files/posix_file.h"
 #include "trainer/commands/eval_sources.h"
+#include "trainer/commands/eval_tasks.h"
 #include "trainer/commands/number_option.h"
 #include "trainer/commands/session.h"
 #include "trainer/evaluate/cache_line.h"
@@ -30,10 +31,13 @@ struct EvalOptions {
   std::string checkpoint;
   EvalInput input;
   int64_t samples = 0;  // of each source; 0: all
-  int32_t micro_batch_size = 4;
+  std::optional<int32_t> micro_batch_size;
   DeviceOption device;
   std::string json;
+  EvalTaskOptions task;
 };
+
+constexpr int32_t kMicroBatch = 4;
 
 // What was found on one source, or on several together.
 struct Measured {
@@ -119,18 +123,12 @@ nlohmann::ordered_json JsonOf(const Measured& measured) {
   return json;
 }
 
-void WriteJson(File& file,
-               const EvalSources& opened,
-               const std::vector<Measured>& measured,
-               const std::optional<int64_t>& kv_bytes) {
+void WriteJson(File& file, const EvalSources& opened, const std::vector<Measured>& measured) {
   nlohmann::ordered_json json = JsonOf(Together(measured));
   for (size_t i = 0; measured.size() > 1 && i < measured.size(); ++i) {
     nlohmann::ordered_json source = {{"name", opened.sources[i].name}};
     source.update(JsonOf(measured[i]));
     json["sources"].push_back(std::move(source));
-  }
-  if (kv_bytes) {
-    json["kv_bytes"] = *kv_bytes;
   }
   const std::string text = json.dump(2) + "\n";
   file.Write(text.data(), static_cast<int64_t>(text.size()));
@@ -143,6 +141,13 @@ void Eval(const EvalOptions& options) {
     json = File::Create(options.json);  // before the work, not after
   }
   LoadedModel loaded(options.checkpoint, options.device);
+  if (!options.task.task.empty()) {
+    EvalTaskOptions task = options.task;
+    task.samples = options.samples;
+    task.micro_batch_size = options.micro_batch_size;
+    EvalTask(loaded, task, json);
+    return;
+  }
   const EvalSources opened = OpenEvalSources(loaded, options.input);
   for (const std::string& warning : opened.warnings) {
     fmt::print(stderr, "ksa: warning: {}\n", warning);
@@ -150,8 +155,8 @@ void Eval(const EvalOptions& options) {
   fmt::print("{}\n", loaded.checkpoint().path);
   std::vector<Measured> measured;
   for (const EvalSource& source : opened.sources) {
-    const EvenSamples samples = TakeEvenly(options.samples > 0 ? options.samples : source.samples, source.samples);
-    measured.push_back(Measure(loaded, opened, source, samples, options.micro_batch_size));
+    const EvenSamples samples = SamplesOf(source, options.samples);
+    measured.push_back(Measure(loaded, opened, source, samples, options.micro_batch_size.value_or(kMicroBatch)));
     Print(source, samples, opened, measured.back());
     PrintBands(loaded.config().model, measured.back().sums);
   }
@@ -163,15 +168,40 @@ void Eval(const EvalOptions& options) {
         "as decoding holds it, in {}: {}\n", NameOf(*loaded.config().training.precision), FormatBytes(*kv_bytes));
   }
   if (json.has_value()) {
-    WriteJson(*json, opened, measured, kv_bytes);
+    WriteJson(*json, opened, measured);
   }
+}
+
+CLI::Option* AddTaskOptions(CLI::App& command, EvalTaskOptions& options) {
+  CLI::Option* task = command.add_option("--task", options.task, "accuracy on a task instead: NAME[:key=value,...]")
+                          ->type_name("TASK")
+                          ->group("Tasks");
+  command.add_option("--lengths", options.lengths, "tokens of its sequences, several with commas; default: the run's")
+      ->type_name("T,...")
+      ->delimiter(',')
+      ->check(WholeNumber(1))
+      ->needs(task)
+      ->group("Tasks");
+  command.add_option("--depths", options.depths, "depths of its needle, from 0 to 1, several with commas")
+      ->type_name("F,...")
+      ->delimiter(',')
+      ->check(FiniteNumber(0, 1))
+      ->needs(task)
+      ->group("Tasks");
+  command.add_option("--seed", options.seed, "of its samples; default: the run's")
+      ->type_name("S")
+      ->check(WholeNumber(0))
+      ->needs(task)
+      ->group("Tasks");
+  return task;
 }
 
 }  // namespace
 
 void AddEvalCommand(CLI::App& app) {
   const auto options = std::make_shared<EvalOptions>();
-  CLI::App* command = app.add_subcommand("eval", "Loss of a checkpoint on held-out text, whole and by position");
+  CLI::App* command =
+      app.add_subcommand("eval", "Loss of a checkpoint on held-out text, whole and by position; or accuracy on a task");
   command->add_option("checkpoint", options->checkpoint, "checkpoint, or run folder (its newest)")
       ->required()
       ->type_name("CKPT");
@@ -181,22 +211,33 @@ void AddEvalCommand(CLI::App& app) {
                        options->input.data,
                        "shard folder, made with the run's tokenizer; default: the run's own validation data")
           ->type_name("DIR");
-  command->add_option("--text", options->input.text, "a text instead, as one document; needs no shards")
-      ->type_name("FILE")
-      ->excludes(data);
-  command->add_option("--samples", options->samples, "read only N samples of each source, spread evenly; default: all")
+  CLI::Option* text =
+      command->add_option("--text", options->input.text, "a text instead, as one document; needs no shards")
+          ->type_name("FILE")
+          ->excludes(data);
+  command
+      ->add_option("--samples",
+                   options->samples,
+                   "read only N samples of each source, spread evenly; default: all. Of a task N of each length and "
+                   "depth; default: 500")
       ->type_name("N")
       ->check(WholeNumber(1));
-  command->add_option("--sequence-length", options->input.sequence_length, "tokens a sample; default: the run's")
-      ->type_name("T")
+  CLI::Option* length =
+      command->add_option("--sequence-length", options->input.sequence_length, "tokens a sample; default: the run's")
+          ->type_name("T")
+          ->check(WholeNumber(1));
+  command
+      ->add_option("--micro-batch-size",
+                   options->micro_batch_size,
+                   "samples a forward pass; default: 4, of a task as many as have 16384 tokens")
       ->check(WholeNumber(1));
-  command->add_option("--micro-batch-size", options->micro_batch_size, "samples a forward pass")
-      ->capture_default_str()
-      ->check(WholeNumber(1));
+  AddTaskOptions(*command, options->task)->excludes(data)->excludes(text)->excludes(length);
   AddDeviceOption(*command, options->device);
   command
       ->add_option(
-          "--json", options->json, "write loss, standard error, bits a byte and the loss at every position to FILE")
+          "--json",
+          options->json,
+          "write loss, standard error, bits a byte and the loss at every position to FILE; of a task its accuracy")
       ->type_name("FILE");
   command->footer(
       "Examples:\n"
@@ -204,6 +245,9 @@ void AddEvalCommand(CLI::App& app) {
       "  ksa eval runs/quickstart --text README.md\n"
       "  ksa eval runs/quickstart/checkpoints/step_00001000 --data runs/corpus/quickstart/validation --samples 100 \\\n"
       "    --json loss.json\n"
+      "  ksa eval runs/recall --task recall_stream:keys=32,values=32 --json recall.json\n"
+      "  ksa eval runs/recall --task mqar:pairs=[4,8,16],keys=32,values=32 --lengths 64,128 --samples 200\n"
+      "  ksa eval runs/recall --task needle:keys=32,values=32 --depths 0,0.5,1 --samples 50\n"
       "The standard error says how far the loss on other text of the same kind may be off.");
   command->callback([options] { Eval(*options); });
 }

@@ -15,6 +15,7 @@
 #include "trainer/commands/ranks_of_command.h"
 #include "trainer/commands/set_option.h"
 #include "trainer/config/load.h"
+#include "trainer/loop/keep_pools.h"
 #include "trainer/loop/memory_plan.h"
 #include "trainer/loop/micro_batch_size.h"
 #include "trainer/loop/ranks.h"
@@ -91,6 +92,7 @@ ExitCode TrainOnDevice(Config& config,
                        const RankPlace& place,
                        Watchdog& watchdog,
                        Logger& logger) {
+  KeepPools(config, world);
   const int64_t free_bytes = FreeBytes(config.run.device, place.local_rank, place.local_size);
   const std::string micro_batch = ResolveMicroBatch(config, world, free_bytes);
   RuntimeOptions runtime_options = {.mesh = MeshOf(config.parallel, world.size()),

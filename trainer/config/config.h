@@ -106,9 +106,19 @@ struct CheckpointConfig {
   friend bool operator==(const CheckpointConfig&, const CheckpointConfig&) = default;
 };
 
+// A task whose accuracy is measured while a run trains.
+struct EvaluationTask {
+  TaskSpec task;
+  std::string name;  // the task's where none is given
+  int64_t samples = 256;
+
+  friend bool operator==(const EvaluationTask&, const EvaluationTask&) = default;
+};
+
 struct EvaluationConfig {
   int64_t interval = 0;                // updates; 0: off
   std::optional<int32_t> batches = 8;  // global batches a validation source; none: all of it
+  std::vector<EvaluationTask> tasks;
 
   friend bool operator==(const EvaluationConfig&, const EvaluationConfig&) = default;
 };

@@ -33,6 +33,9 @@ struct CellPlan {
   std::string axes;
   std::string group;
   std::string repetition;
+  std::string family;
+  std::string choice;
+  bool judged = true;
   Overrides overrides;
 };
 
@@ -70,21 +73,51 @@ std::string LabelOf(const Overrides& overrides, const Overrides& all) {
   return label;
 }
 
-CellPlan PlanCell(const Overrides& axes, const SweepRow& row, const std::vector<std::string>& mean_over) {
+bool Has(const std::vector<std::string>& keys, const std::string& key) {
+  return std::find(keys.begin(), keys.end(), key) != keys.end();
+}
+
+// Those of `overrides` whose keys are in none of the lists.
+Overrides Without(const Overrides& overrides,
+                  const std::vector<std::string>& keys,
+                  const std::vector<std::string>& more = {}) {
+  Overrides kept;
+  for (const Override& item : overrides) {
+    if (!Has(keys, item.key) && !Has(more, item.key)) {
+      kept.push_back(item);
+    }
+  }
+  return kept;
+}
+
+Overrides Only(const Overrides& overrides, const std::vector<std::string>& keys) {
+  Overrides kept;
+  for (const Override& item : overrides) {
+    if (Has(keys, item.key)) {
+      kept.push_back(item);
+    }
+  }
+  return kept;
+}
+
+CellPlan PlanCell(const Overrides& axes, const SweepRow& row, const SweepDraft& draft) {
+  const std::vector<std::string> over = draft.select ? draft.select->over : std::vector<std::string>();
   CellPlan cell;
   cell.overrides = axes;
   cell.overrides.insert(cell.overrides.end(), row.overrides.begin(), row.overrides.end());
-  Overrides kept;
-  Overrides repeated;
-  for (const Override& item : axes) {
-    const bool mean = std::find(mean_over.begin(), mean_over.end(), item.key) != mean_over.end();
-    (mean ? repeated : kept).push_back(item);
+  const auto label = [&](const Overrides& part) { return LabelOf(part, cell.overrides); };
+  const auto row_label = [&](const Overrides& part) { return row.label.empty() ? label(part) : row.label; };
+  cell.axes = label(Without(axes, over));
+  cell.label = Joined(label(axes), row_label(row.overrides));
+  cell.group = Joined(label(Without(axes, draft.mean_over)), row_label(row.overrides));
+  cell.repetition = label(Only(axes, draft.mean_over));
+  cell.family = Joined(label(Without(axes, draft.mean_over, over)), row_label(Without(row.overrides, over)));
+  cell.choice = label(Only(cell.overrides, over));
+  if (draft.select && draft.select->seed) {
+    cell.judged = std::any_of(axes.begin(), axes.end(), [&](const Override& item) {
+      return item.key == "run.seed" && item.value == std::to_string(*draft.select->seed);
+    });
   }
-  const std::string row_label = row.label.empty() ? LabelOf(row.overrides, cell.overrides) : row.label;
-  cell.axes = LabelOf(axes, cell.overrides);
-  cell.label = Joined(cell.axes, row_label);
-  cell.group = Joined(LabelOf(kept, cell.overrides), row_label);
-  cell.repetition = LabelOf(repeated, cell.overrides);
   return cell;
 }
 
@@ -115,7 +148,7 @@ std::vector<CellPlan> Expand(const SweepDraft& draft) {
   std::vector<CellPlan> cells;
   for (const Overrides& values : product) {
     for (const SweepRow& row : rows) {
-      cells.push_back(PlanCell(values, row, draft.mean_over));
+      cells.push_back(PlanCell(values, row, draft));
     }
   }
   return cells;
@@ -160,7 +193,16 @@ std::string FindBase(const SweepDraft& draft, const std::string& path, Problems&
 void LoadCells(Sweep& sweep, const std::vector<CellPlan>& plans, const std::vector<std::string>& common_sets) {
   CellReport report;
   for (const CellPlan& plan : plans) {
-    SweepCell cell{plan.label, common_sets, {}, plan.axes, plan.group, plan.repetition, {}};
+    SweepCell cell{.label = plan.label,
+                   .sets = common_sets,
+                   .config = {},
+                   .axes = plan.axes,
+                   .group = plan.group,
+                   .repetition = plan.repetition,
+                   .warnings = {},
+                   .family = plan.family,
+                   .choice = plan.choice,
+                   .judged = plan.judged};
     for (const Override& item : plan.overrides) {
       cell.sets.push_back(item.key + "=" + item.value);
     }
@@ -178,6 +220,41 @@ void LoadCells(Sweep& sweep, const std::vector<CellPlan>& plans, const std::vect
   }
   if (!report.empty()) {
     throw Error(ExitCode::kConfig, report.Text(plans.size()));
+  }
+}
+
+bool HasSource(const Config& config, const std::string& name) {
+  const std::vector<ValidationSource>& sources = config.data.validation;
+  return std::any_of(sources.begin(), sources.end(), [&](const ValidationSource& source) {
+    return name.empty() || source.name == name;
+  });
+}
+
+bool HasTask(const Config& config, const std::string& name) {
+  const std::vector<EvaluationTask>& tasks = config.evaluation.tasks;
+  return std::any_of(tasks.begin(), tasks.end(), [&](const EvaluationTask& task) { return task.name == name; });
+}
+
+// What a choice is made by has to be measured in every cell.
+void CheckMeasured(const Sweep& sweep, const std::string& path) {
+  CellReport report;
+  const SweepSelect& select = *sweep.select;
+  for (const SweepCell& cell : sweep.cells) {
+    const std::string name = select.Name();
+    const bool there = select.IsLoss() ? HasSource(cell.config, name) : HasTask(cell.config, name);
+    if (there && cell.config.evaluation.interval > 0) {
+      continue;
+    }
+    const std::string what = select.IsLoss()
+                                 ? (name.empty() ? "a source" : "the source " + Quoted(name)) + " in data.validation"
+                                 : "the task " + Quoted(name) + " in evaluation.tasks";
+    report.Add(
+        cell.label,
+        fmt::format(
+            "{}: select.by: {} is not measured; it needs evaluation.interval > 0 and {}", path, select.by, what));
+  }
+  if (!report.empty()) {
+    throw Error(ExitCode::kConfig, report.Text(sweep.cells.size()));
   }
 }
 
@@ -239,8 +316,14 @@ Sweep LoadSweep(const std::string& path, const std::vector<std::string>& common_
   sweep.base = FindBase(draft, path, problems);
   sweep.kv_length = draft.kv_length;
   sweep.mean_over = draft.mean_over;
+  if (draft.select) {
+    sweep.select = SweepSelect{draft.select->over, draft.select->by, draft.select->seed};
+  }
   problems.ThrowIfAny();
   LoadCells(sweep, plans, common_sets);
+  if (sweep.select) {
+    CheckMeasured(sweep, path);
+  }
   WarnOfMovingWindow(sweep);
   return sweep;
 }

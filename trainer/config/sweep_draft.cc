@@ -124,6 +124,72 @@ void CheckMeanOver(const SweepDraft& draft, const Reporter& reporter) {
   }
 }
 
+bool ReadSelect(const YamlNode& node, const Reporter& reporter, std::optional<SelectDraft>& out) {
+  SelectDraft select;
+  select.place = node.place;
+  const Codec<std::vector<std::string>> keys = ListCodec(TextCodec(), "list of keys");
+  const Codec<std::string> text = TextCodec();
+  const Codec<uint64_t> seed = IntegerCodec<uint64_t>(0);
+  const std::vector<ItemField> fields = {
+      {"over", [&](const YamlNode& value, const Reporter& at) { return keys.read(value, at, select.over); }},
+      {"by", [&](const YamlNode& value, const Reporter& at) { return text.read(value, at, select.by); }},
+      {"seed", [&](const YamlNode& value, const Reporter& at) { return seed.read(value, at, select.seed.emplace()); }}};
+  const bool good = ReadItem(node, reporter, fields);
+  if (good) {
+    out = select;
+  }
+  return good;
+}
+
+const SweepAxis* FindAxis(const SweepDraft& draft, const std::string& key) {
+  const auto found =
+      std::find_if(draft.axes.begin(), draft.axes.end(), [&](const SweepAxis& axis) { return axis.key == key; });
+  return found == draft.axes.end() ? nullptr : &*found;
+}
+
+bool HasWord(const std::vector<std::string>& words, const std::string& word) {
+  return std::find(words.begin(), words.end(), word) != words.end();
+}
+
+void CheckSelectOver(const SweepDraft& draft, const Reporter& reporter) {
+  const SelectDraft& select = *draft.select;
+  if (select.over.empty()) {
+    reporter.Field("over").Fail(select.place, "missing; the keys among whose values the best is kept: [optimizer.lr]");
+  }
+  for (const std::string& key : select.over) {
+    const bool zipped = !draft.zip.empty() && KeysOf(draft.zip.front().overrides).count(key) > 0;
+    if (HasWord(draft.mean_over, key)) {
+      reporter.Field("over").Fail(select.place,
+                                  fmt::format("{} is in mean_over as well; take it out of one", Quoted(key)));
+    } else if (FindAxis(draft, key) == nullptr && !zipped) {
+      reporter.Field("over").Fail(
+          select.place, fmt::format("{} is no key of axes or zip; what does not vary cannot be chosen", Quoted(key)));
+    }
+  }
+}
+
+void CheckSelect(const SweepDraft& draft, const Reporter& reporter) {
+  const SelectDraft& select = *draft.select;
+  CheckSelectOver(draft, reporter);
+  const bool loss =
+      select.by == "validation_loss" || (select.by.starts_with("validation_loss/") && select.by != "validation_loss/");
+  if (!loss && !(select.by.starts_with("task_accuracy/") && select.by != "task_accuracy/")) {
+    reporter.Field("by").Fail(
+        select.place,
+        fmt::format("expected validation_loss, validation_loss/NAME or task_accuracy/NAME, got {}", Quoted(select.by)));
+  }
+  if (!select.seed) {
+    return;
+  }
+  const SweepAxis* seeds = FindAxis(draft, "run.seed");
+  if (!HasWord(draft.mean_over, "run.seed")) {
+    reporter.Field("seed").Fail(select.place,
+                                "needs run.seed in mean_over: the other seeds run for the value that is chosen");
+  } else if (seeds == nullptr || !HasWord(seeds->values, std::to_string(*select.seed))) {
+    reporter.Field("seed").Fail(select.place, fmt::format("{} is none of the values of axes.run.seed", *select.seed));
+  }
+}
+
 }  // namespace
 
 bool IsSweepKey(const std::string& key) {
@@ -163,6 +229,7 @@ SweepDraft ReadSweepDraft(const YamlNode& root, Problems& problems) {
             [&](const YamlNode& node, const Reporter& at) { return ReadVariants(node, at, draft.variants); }),
       field("mean_over",
             [&](const YamlNode& node, const Reporter& at) { return ReadMeanOver(node, at, draft.mean_over); }),
+      field("select", [&](const YamlNode& node, const Reporter& at) { return ReadSelect(node, at, draft.select); }),
       field("kv_length",
             [&](const YamlNode& node, const Reporter& at) { return length.read(node, at, draft.kv_length); })};
   if (root.kind != YamlNode::Kind::kMapping) {
@@ -179,6 +246,9 @@ SweepDraft ReadSweepDraft(const YamlNode& root, Problems& problems) {
     reporter.Field("axes").Fail({}, "missing; a sweep has at least one of axes, zip and variants");
   }
   CheckMeanOver(draft, reporter);
+  if (draft.select) {
+    CheckSelect(draft, reporter.Field("select"));
+  }
   return draft;
 }
 

@@ -29,6 +29,14 @@ struct SweepRow {
   Overrides overrides;
 };
 
+// `select` as written; rules between it and the rest are checked by ReadSweepDraft.
+struct SelectDraft {
+  Place place;
+  std::vector<std::string> over;
+  std::string by;
+  std::optional<uint64_t> seed;
+};
+
 // The file as written.
 struct SweepDraft {
   std::string name;
@@ -39,13 +47,14 @@ struct SweepDraft {
   std::vector<SweepRow> zip;
   std::vector<SweepRow> variants;
   std::vector<std::string> mean_over;
+  std::optional<SelectDraft> select;
   std::optional<int64_t> kv_length;
 };
 
 // Whether a file with this key at its top is a sweep: run configurations have other keys.
 [[nodiscard]] bool IsSweepKey(const std::string& key);
 
-// Reads {name, dir, base, axes, zip, variants, mean_over, kv_length}; every mistake goes to `problems`.
+// Reads {name, dir, base, axes, zip, variants, select, mean_over, kv_length}; every mistake goes to `problems`.
 [[nodiscard]] SweepDraft ReadSweepDraft(const YamlNode& root, Problems& problems);
 
 }  // namespace ksa

@@ -74,7 +74,7 @@ std::string GrowingText::Add(int32_t id) {
   for (size_t cut = 0; cut < kMostBytes && known_ + kMostBytes + cut < ids_.size(); ++cut) {
     const size_t known = ids_.size() - kMostBytes - cut;
     const std::string begun = DecodeBehind(tokenizer_, std::span(ids_).first(known), known_);
-    if (piece.starts_with(begun)) {
+    if (piece.starts_with(begun) && Utf8BoundaryBefore(piece, begun.size()) == begun.size()) {
       Settle(known, begun);
       break;
     }

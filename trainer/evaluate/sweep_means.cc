@@ -6,20 +6,45 @@
 #include <string>
 #include <vector>
 
+#include "trainer/evaluate/sweep_table.h"
+
 namespace ksa {
 namespace {
 
 struct Measure {
-  const char* key;  // in the table of cells
-  const char* head;
-  int decimals;
-  bool deviation;  // shown beside the mean
+  std::string key;  // in the table of cells
+  std::string head;
+  int decimals = 0;
+  bool deviation = false;  // shown beside the mean
 };
 
-constexpr Measure kMeasures[] = {{"final_loss", "loss", 4, true},
-                                 {"validation_loss", "valid", 4, true},
-                                 {"validation_loss_minus_full", "- full", 4, true},
-                                 {"tokens_per_second", "tokens/s", 0, false}};
+std::vector<Measure> MeasuresOf(const Table& cells) {
+  std::vector<Measure> measures = {{"final_loss", "loss", 4, true},
+                                   {"validation_loss", "valid", 4, true},
+                                   {"validation_loss_minus_full", "- full", 4, true}};
+  for (const TableColumn& column : cells.columns()) {
+    if (column.key.starts_with(kAccuracyColumn)) {
+      measures.push_back({column.key, column.head, 4, true});
+    }
+  }
+  measures.push_back({"tokens_per_second", "tokens/s", 0, false});
+  measures.push_back({"kv_bytes_a_token", "KV bytes/token", 0, false});
+  return measures;
+}
+
+// What `select` keeps: the cells that it called the best; of families that have not decided all; all without `select`.
+bool IsKept(const Sweep& sweep, const Table& cells, size_t row) {
+  if (!sweep.select) {
+    return true;
+  }
+  const size_t choice = cells.ColumnOf("choice");
+  const auto is_best = [&](size_t i) { return !std::holds_alternative<std::monostate>(cells.rows()[i][choice]); };
+  bool decided = false;
+  for (size_t i = 0; i < sweep.cells.size(); ++i) {
+    decided = decided || (sweep.cells[i].family == sweep.cells[row].family && is_best(i));
+  }
+  return !decided || is_best(row);
+}
 
 // What is known of a column in the rows of a group.
 std::vector<double> Known(const Table& table, const std::vector<size_t>& rows, const std::string& key) {
@@ -63,6 +88,9 @@ Table SweepMeans(const Sweep& sweep, const Table& cells) {
   std::vector<std::string> groups;
   std::vector<std::vector<size_t>> rows;
   for (size_t i = 0; i < sweep.cells.size(); ++i) {
+    if (!IsKept(sweep, cells, i)) {
+      continue;
+    }
     const auto found = std::find(groups.begin(), groups.end(), sweep.cells[i].group);
     const auto group = static_cast<size_t>(found - groups.begin());
     if (found == groups.end()) {
@@ -72,17 +100,18 @@ Table SweepMeans(const Sweep& sweep, const Table& cells) {
     rows[group].push_back(i);
   }
   std::vector<TableColumn> columns = {{"cell", "cell", 0}, {"runs", "runs", 0}};
-  for (const Measure& measure : kMeasures) {
-    columns.push_back({std::string(measure.key) + "_mean", measure.head, measure.decimals});
+  const std::vector<Measure> measures = MeasuresOf(cells);
+  for (const Measure& measure : measures) {
+    columns.push_back({measure.key + "_mean", measure.head, measure.decimals});
     if (measure.deviation) {
-      columns.push_back({std::string(measure.key) + "_sd", "sd", measure.decimals});
+      columns.push_back({measure.key + "_sd", "sd", measure.decimals});
     }
   }
   Table means(columns);
   for (size_t group = 0; group < groups.size(); ++group) {
     const std::string label = groups[group].empty() ? "all" : groups[group];
     std::vector<TableCell> row = {label, static_cast<int64_t>(Known(cells, rows[group], "final_loss").size())};
-    for (const Measure& measure : kMeasures) {
+    for (const Measure& measure : measures) {
       const std::vector<double> values = Known(cells, rows[group], measure.key);
       row.push_back(Mean(values));
       if (measure.deviation) {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <iterator>
 #include <map>
 #include <optional>
 #include <set>
@@ -18,6 +19,7 @@
 #include "trainer/checkpoint/folder.h"
 #include "trainer/config/load.h"
 #include "trainer/evaluate/sweep_means.h"
+#include "trainer/observe/metric_series.h"
 #include "trainer/observe/metrics.h"
 
 namespace ksa {
@@ -34,6 +36,14 @@ struct CellFacts {
   std::optional<double> tokens_per_second;
   std::optional<double> validation_loss;               // mean over the sources
   std::map<std::string, double> validation_by_source;  // of the last validation
+  std::map<std::string, double> accuracy_by_task;      // the last of each
+};
+
+// What there is to say of a cell besides its facts.
+struct CellState {
+  int code = kCellNotRun;
+  CellRole role = CellRole::kPlain;
+  bool begun = false;
 };
 
 int64_t KvLength(const Sweep& sweep) {
@@ -49,16 +59,23 @@ void AddMetrics(const std::string& path, CellFacts& facts) {
   if (!Exists(path)) {
     return;
   }
+  const MetricSeries series = ReadMetricSeries(path);
+  if (series.steps.empty()) {
+    return;
+  }
+  facts.steps = series.steps.back();
+  if (const std::vector<double>* loss = series.Find("loss")) {
+    facts.final_loss = loss->back();
+  }
+  for (const std::string& name : series.NamesOf("validation_loss")) {
+    facts.validation_by_source[name] = series.Last("validation_loss/" + name)->value;
+  }
+  for (const std::string& name : series.NamesOf("task_accuracy")) {
+    facts.accuracy_by_task[name] = series.Last("task_accuracy/" + name)->value;
+  }
   std::vector<double> speeds;
-  for (const MetricsLine& line : ReadMetrics(path)) {
-    facts.steps = line.report.step;
-    facts.final_loss = line.report.loss;
-    if (std::isfinite(line.report.tokens_per_second)) {
-      speeds.push_back(line.report.tokens_per_second);
-    }
-    if (!line.report.validation_loss.empty()) {
-      facts.validation_by_source = line.report.validation_loss;
-    }
+  if (const std::vector<double>* all = series.Find("tokens_per_second")) {
+    std::copy_if(all->begin(), all->end(), std::back_inserter(speeds), [](double x) { return std::isfinite(x); });
   }
   if (!speeds.empty()) {
     std::nth_element(speeds.begin(), speeds.begin() + static_cast<int64_t>(speeds.size() / 2), speeds.end());
@@ -84,9 +101,23 @@ CellFacts FactsOf(const SweepCell& cell, int64_t kv_length) {
   return facts;
 }
 
-std::string DescribeExit(int code) {
+std::string DescribeNotRun(const CellState& state) {
+  switch (state.role) {
+    case CellRole::kRejected:
+      return "not chosen";
+    case CellRole::kNoChoice:
+      return "no choice";
+    case CellRole::kWaiting:
+      return "waits";
+    default:
+      return state.begun ? "unfinished" : "not run";
+  }
+}
+
+std::string DescribeExit(const CellState& state) {
+  const int code = state.code;
   if (code == kCellNotRun) {
-    return "not run";
+    return DescribeNotRun(state);
   }
   if (code == static_cast<int>(ExitCode::kDone)) {
     return "done";
@@ -112,16 +143,30 @@ TableCell Ratio(const std::optional<double>& value, const std::optional<double>&
 
 constexpr const char* kValidationPrefix = "validation_loss_";
 
+// What has a column for itself, if some cell has it.
+struct NamedColumns {
+  std::set<std::string> sources;  // of validation, where there are several
+  std::set<std::string> tasks;
+  bool choice = false;
+};
+
 // With one validation source its loss is the mean, which has a column already.
-std::vector<TableColumn> Columns(const std::set<std::string>& sources) {
-  std::vector<TableColumn> columns = {{"cell", "cell", 0},
-                                      {"status", "status", 0},
-                                      {"steps", "steps", 0},
-                                      {"parameters", "parameters", 0},
-                                      {"final_loss", "loss", 4},
-                                      {"validation_loss", "validation", 4}};
-  for (const std::string& source : sources) {
+std::vector<TableColumn> Columns(const NamedColumns& names) {
+  std::vector<TableColumn> columns = {{"cell", "cell", 0}, {"status", "status", 0}};
+  if (names.choice) {
+    columns.push_back({"choice", "choice", 0});
+  }
+  for (const TableColumn& column : std::vector<TableColumn>{{"steps", "steps", 0},
+                                                            {"parameters", "parameters", 0},
+                                                            {"final_loss", "loss", 4},
+                                                            {"validation_loss", "validation", 4}}) {
+    columns.push_back(column);
+  }
+  for (const std::string& source : names.sources) {
     columns.push_back({kValidationPrefix + source, source, 4});
+  }
+  for (const std::string& task : names.tasks) {
+    columns.push_back({kAccuracyColumn + task, task, 4});
   }
   for (const TableColumn& column : std::vector<TableColumn>{{"tokens_per_second", "tokens/s", 0},
                                                             {"keys_a_query", "keys/query", 1},
@@ -137,23 +182,26 @@ std::vector<TableColumn> Columns(const std::set<std::string>& sources) {
   return columns;
 }
 
+TableCell ValueOf(const std::map<std::string, double>& values, const std::string& name) {
+  const auto found = values.find(name);
+  return found == values.end() ? TableCell() : TableCell(found->second);
+}
+
 std::vector<TableCell> RowOf(const std::string& label,
-                             int exit_code,
+                             const CellState& state,
                              const CellFacts& facts,
                              const CellFacts* full,
-                             const std::set<std::string>& sources) {
-  std::vector<TableCell> row = {label,
-                                DescribeExit(exit_code),
-                                Known(facts.steps),
-                                facts.parameters,
-                                Known(facts.final_loss),
-                                Known(facts.validation_loss)};
-  for (const std::string& source : sources) {
-    const auto found = facts.validation_by_source.find(source);
-    row.emplace_back();
-    if (found != facts.validation_by_source.end()) {
-      row.back() = found->second;
-    }
+                             const NamedColumns& names) {
+  std::vector<TableCell> row = {label, DescribeExit(state)};
+  if (names.choice) {
+    row.push_back(state.role == CellRole::kKept ? TableCell("best") : TableCell());
+  }
+  row.insert(row.end(), {Known(facts.steps), facts.parameters, Known(facts.final_loss), Known(facts.validation_loss)});
+  for (const std::string& source : names.sources) {
+    row.push_back(ValueOf(facts.validation_by_source, source));
+  }
+  for (const std::string& task : names.tasks) {
+    row.push_back(ValueOf(facts.accuracy_by_task, task));
   }
   row.insert(row.end(), {Known(facts.tokens_per_second), facts.keys_a_query, facts.kv_entries, facts.kv_bytes});
   if (full == nullptr) {
@@ -170,13 +218,15 @@ std::vector<TableCell> RowOf(const std::string& label,
 }
 
 // The cell that `cell` is compared with: of those with full layers only the first that has the same values of the axes,
-// else of the same repetition, else the first at all. -1 without one.
-int64_t FullCellFor(const Sweep& sweep, const SweepCell& cell) {
+// else of the same repetition, else the first at all. Those that `select` rejects stay out of it, as long as there are
+// others. -1 without one.
+int64_t FullCellFor(const Sweep& sweep, const SweepCell& cell, const std::vector<CellRole>& roles) {
   int64_t best = -1;
   int best_likeness = -1;
   for (size_t i = 0; i < sweep.cells.size(); ++i) {
     const SweepCell& other = sweep.cells[i];
-    const int likeness = other.axes == cell.axes ? 2 : other.repetition == cell.repetition ? 1 : 0;
+    const int kept = roles.empty() || roles[i] != CellRole::kRejected ? 3 : 0;
+    const int likeness = kept + (other.axes == cell.axes ? 2 : other.repetition == cell.repetition ? 1 : 0);
     if (HasFullLayersOnly(other.config.model) && likeness > best_likeness) {
       best = static_cast<int64_t>(i);
       best_likeness = likeness;
@@ -186,7 +236,7 @@ int64_t FullCellFor(const Sweep& sweep, const SweepCell& cell) {
 }
 
 bool HasFullCell(const Sweep& sweep) {
-  return FullCellFor(sweep, sweep.cells.front()) >= 0;
+  return FullCellFor(sweep, sweep.cells.front(), {}) >= 0;
 }
 
 // The columns of a text table whose keys have one of these endings, or none of them.
@@ -236,27 +286,52 @@ bool IsComplete(const SweepCell& cell) {
       differences.begin(), differences.end(), [](const ConfigDifference& difference) { return difference.allowed; });
 }
 
+bool HasBegun(const SweepCell& cell) {
+  return Exists(cell.config.run.dir + "/log.txt");
+}
+
 Table SummarizeSweep(const Sweep& sweep, const std::vector<int>& exit_codes) {
   KSA_CHECK(exit_codes.size() == sweep.cells.size(), "{} codes for {} cells", exit_codes.size(), sweep.cells.size());
+  const std::vector<CellRole> roles = SelectCells(sweep, ScoresOf(sweep, exit_codes));
   std::vector<CellFacts> facts;
-  std::set<std::string> sources;
+  NamedColumns names;
+  names.choice = sweep.select.has_value();
   for (const SweepCell& cell : sweep.cells) {
     facts.push_back(FactsOf(cell, KvLength(sweep)));
     for (const auto& [source, loss] : facts.back().validation_by_source) {
-      sources.insert(source);
+      names.sources.insert(source);
+    }
+    for (const auto& [task, accuracy] : facts.back().accuracy_by_task) {
+      names.tasks.insert(task);
     }
   }
-  if (sources.size() < 2) {
-    sources.clear();
+  if (names.sources.size() < 2) {
+    names.sources.clear();
   }
-  Table table(Columns(sources));
+  Table table(Columns(names));
   for (size_t i = 0; i < facts.size(); ++i) {
-    const int64_t full = FullCellFor(sweep, sweep.cells[i]);
+    const int64_t full = FullCellFor(sweep, sweep.cells[i], roles);
     const CellFacts* base = full < 0 ? nullptr : &facts[static_cast<size_t>(full)];
-    table.AddRow(RowOf(sweep.cells[i].label, exit_codes[i], facts[i], base, sources));
+    table.AddRow(
+        RowOf(sweep.cells[i].label, {exit_codes[i], roles[i], HasBegun(sweep.cells[i])}, facts[i], base, names));
   }
   return table;
 }
+
+namespace {
+
+// Without what the other tables have as well: lines of a hundred columns.
+std::string MeansText(const Table& means) {
+  std::vector<std::string> keys;
+  for (const TableColumn& column : means.columns()) {
+    if (!column.key.starts_with("kv_")) {
+      keys.push_back(column.key);
+    }
+  }
+  return means.Text(keys);
+}
+
+}  // namespace
 
 std::string RenderSweepTable(const Sweep& sweep, const Table& table) {
   const std::vector<std::string> costs = {"parameters", "keys_a_query", "a_token"};
@@ -271,7 +346,13 @@ std::string RenderSweepTable(const Sweep& sweep, const Table& table) {
   if (!sweep.mean_over.empty()) {
     text += fmt::format("means and standard deviations over {}\n\n{}\n",
                         fmt::join(sweep.mean_over, ", "),
-                        SweepMeans(sweep, table).Text());
+                        MeansText(SweepMeans(sweep, table)));
+  }
+  if (sweep.select) {
+    text += fmt::format("of cells that differ in {} the best by {} is kept{}\n\n",
+                        fmt::join(sweep.select->over, ", "),
+                        sweep.select->by,
+                        sweep.select->seed ? fmt::format(" (chosen by run.seed {})", *sweep.select->seed) : "");
   }
   text += table.Text(results);
   text += fmt::format("\nkeys a text query at the training length; KV cache of all layers at {} tokens, bf16\n\n{}",
@@ -285,23 +366,31 @@ std::string RenderSweepTable(const Sweep& sweep, const Table& table) {
   return text;
 }
 
-void WriteSweepTable(const Sweep& sweep, const Table& table) {
-  MakeFolders(sweep.dir);
+std::string SweepJson(const Sweep& sweep, const Table& table) {
   nlohmann::ordered_json json = {
       {"sweep", sweep.name}, {"kv_length", KvLength(sweep)}, {"full_attention_cell", nullptr}};
   if (HasFullCell(sweep)) {
-    json["full_attention_cell"] = sweep.cells[static_cast<size_t>(FullCellFor(sweep, sweep.cells.front()))].label;
+    json["full_attention_cell"] = sweep.cells[static_cast<size_t>(FullCellFor(sweep, sweep.cells.front(), {}))].label;
   }
   json["rows"] = nlohmann::ordered_json::parse(table.Json());
   if (!sweep.mean_over.empty()) {
-    const Table means = SweepMeans(sweep, table);
     json["mean_over"] = sweep.mean_over;
-    json["means"] = nlohmann::ordered_json::parse(means.Json());
-    WriteFileAtomically(sweep.dir + "/means.csv", means.Csv());
+    json["means"] = nlohmann::ordered_json::parse(SweepMeans(sweep, table).Json());
+  }
+  if (sweep.select) {
+    json["select"] = {{"over", sweep.select->over}, {"by", sweep.select->by}};
+  }
+  return json.dump(2) + "\n";
+}
+
+void WriteSweepTable(const Sweep& sweep, const Table& table) {
+  MakeFolders(sweep.dir);
+  if (!sweep.mean_over.empty()) {
+    WriteFileAtomically(sweep.dir + "/means.csv", SweepMeans(sweep, table).Csv());
   }
   WriteFileAtomically(sweep.dir + "/table.txt", RenderSweepTable(sweep, table));
   WriteFileAtomically(sweep.dir + "/table.csv", table.Csv());
-  WriteFileAtomically(sweep.dir + "/table.json", json.dump(2) + "\n");
+  WriteFileAtomically(sweep.dir + "/table.json", SweepJson(sweep, table));
 }
 
 }  // namespace ksa

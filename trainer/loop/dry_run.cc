@@ -33,12 +33,12 @@ double TimeValidation(const Config& config, Runtime& runtime, const Dataset& dat
   const int64_t a_pass = int64_t{*config.training.micro_batch_size} * runtime.mesh().shape().data;
   double seconds = 0;
   for (size_t i = 0; i < dataset.validation_sources().size(); ++i) {
-    const int64_t there = dataset.validation_sources()[i].samples;
-    const int64_t wanted = TakeEvenly(ValidationSamples(config).value_or(there), there).taken;
-    static_cast<void>(evaluator.Run(i, TakeEvenly(std::min(wanted, a_pass), there), mix));
+    const SourceInfo& source = dataset.validation_sources()[i];
+    const int64_t wanted = source.Take(ValidationSamples(config)).taken;
+    static_cast<void>(evaluator.Run(i, source.Take(std::min(wanted, a_pass)), mix));
     const int64_t timed = std::min(wanted, a_pass * (kTimedPasses - 1));
     const auto begin = std::chrono::steady_clock::now();
-    static_cast<void>(evaluator.Run(i, TakeEvenly(timed, there), mix));
+    static_cast<void>(evaluator.Run(i, source.Take(timed), mix));
     seconds += SecondsSince(begin) * static_cast<double>(wanted) / static_cast<double>(timed);
   }
   return seconds;

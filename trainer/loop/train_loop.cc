@@ -43,7 +43,41 @@ TrainLoop::TrainLoop(const CommittedRun& run, const WallLimit& wall)
       requests_(run.runtime.world(), &run.folder, wall),
       evaluator_(run.runtime, run.state.model, run.dataset, *run.config.training.micro_batch_size),
       saves_(run, requests_.wall(), [this] { return updates_ != nullptr ? updates_->Skips() : run_.span.skips; }),
-      done_(run.span.done) {}
+      done_(run.span.done) {
+  OpenTasks();
+}
+
+// Also finds what earlier starts have solved.
+void TrainLoop::OpenTasks() {
+  for (const EvaluationTask& task : run_.config.evaluation.tasks) {
+    if (FindTaskKind(task.task.kind)->is_text && tokenizer_ == nullptr && run_.dataset.HasTokenizer()) {
+      tokenizer_ = OpenTokenizer(run_.dataset.TokenizerPath());
+    }
+    tasks_.push_back(std::make_unique<TaskEvaluator>(run_.runtime,
+                                                     run_.state.model,
+                                                     TaskToEvaluate{.task = task.task,
+                                                                    .name = task.name,
+                                                                    .samples = task.samples,
+                                                                    .data = run_.dataset.config(),
+                                                                    .tokenizer = tokenizer_.get()},
+                                                     *run_.config.training.micro_batch_size));
+  }
+  if (tasks_.empty() || !leads()) {
+    return;
+  }
+  ForMetricsRows(run_.folder.paths().Metrics(), [&](const std::string& row) {
+    if (row.find("\"task_accuracy\":") == std::string::npos) {
+      return;  // most rows: parsing them all would take long
+    }
+    const std::optional<MetricsLine> line = ParseMetricsLine(row);
+    for (const auto& [name, accuracy] : line ? line->report.task_accuracy : std::map<std::string, double>()) {
+      if (accuracy >= kSolvedAccuracy && line->report.step <= done_) {
+        const auto [solved, added] = solved_at_.try_emplace(name, line->report.step);
+        solved->second = std::min(solved->second, line->report.step);
+      }
+    }
+  });
+}
 
 RunEnd TrainLoop::Run() {
   Wish wish = requests_.Agree();
@@ -84,8 +118,8 @@ RunFigures TrainLoop::Figures() const {
 
 bool TrainLoop::ValidationIsDue() const {
   const int64_t interval = run_.config.evaluation.interval;
-  return interval > 0 && done_ > 0 && !run_.config.data.validation.empty() &&
-         (done_ % interval == 0 || done_ == LastUpdateOf(run_.config));
+  const bool something = !run_.config.data.validation.empty() || !tasks_.empty();
+  return interval > 0 && done_ > 0 && something && (done_ % interval == 0 || done_ == LastUpdateOf(run_.config));
 }
 
 // A stop leaves a validation out that is due, so that it saves in time; the row of that update then has none.
@@ -96,7 +130,7 @@ bool TrainLoop::MakeSkippedValidation(Wish& wish) {
   StepReport report;
   const std::string found = OnRankZero(run_.runtime.world(), [&] {
     const std::optional<MetricsLine> row = FindMetrics(run_.folder.paths().Metrics(), done_);
-    if (!row || !row->report.validation_loss.empty()) {
+    if (!row || !row->report.validation_loss.empty() || !row->report.task_accuracy.empty()) {
       return std::string("made");
     }
     report = row->report;
@@ -112,6 +146,7 @@ bool TrainLoop::MakeSkippedValidation(Wish& wish) {
     run_.records->Write(report);
     run_.logger.Info(fmt::format("the validation after update {}, which was left out:", done_));
     run_.logger.Validation(report.validation, done_, run_.config.training.max_steps);
+    run_.logger.Tasks(report.tasks, done_, run_.config.training.max_steps);
   }
   return false;
 }
@@ -122,7 +157,7 @@ bool TrainLoop::Validate(Wish& wish, StepReport& report) {
     return wish.stop != StopCause::kNone;
   };
   auto results = evaluator_.RunAll(ValidationSamples(run_.config), AnnealMix(run_.config.model, done_), interrupted);
-  if (!results) {
+  if (!results || !MeasureTasks(interrupted, report)) {
     return false;
   }
   for (const ValidationResult& result : *results) {
@@ -130,6 +165,30 @@ bool TrainLoop::Validate(Wish& wish, StepReport& report) {
   }
   report.validation = std::move(*results);
   validations_[done_] = report.validation;
+  return true;
+}
+
+bool TrainLoop::MeasureTasks(const Evaluator::Interrupted& interrupted, StepReport& report) {
+  for (const std::unique_ptr<TaskEvaluator>& task : tasks_) {
+    const std::optional<TaskScores> scores = task->Run(AnnealMix(run_.config.model, done_), interrupted);
+    if (!scores) {
+      return false;
+    }
+    TaskResult result = {.name = task->name(),
+                         .accuracy = scores->all.Accuracy(),
+                         .answers = scores->all.answers,
+                         .samples = task->samples(),
+                         .solved_at = std::nullopt};
+    if (result.accuracy >= kSolvedAccuracy) {
+      solved_at_.try_emplace(result.name, done_);
+    }
+    if (const auto solved = solved_at_.find(result.name); solved != solved_at_.end()) {
+      result.solved_at = solved->second;
+    }
+    report.task_accuracy[result.name] = result.accuracy;
+    report.tasks.push_back(std::move(result));
+  }
+  report.solved_at = solved_at_;
   return true;
 }
 

@@ -11,6 +11,7 @@
 
 #include "kernels/core/error.h"
 #include "trainer/config/config.h"
+#include "trainer/evaluate/task_evaluator.h"
 #include "trainer/evaluate/validation.h"
 #include "trainer/loop/committed_run.h"
 #include "trainer/loop/run_saves.h"
@@ -65,12 +66,17 @@ class TrainLoop {
 
   [[nodiscard]] bool ValidationIsDue() const;
   [[nodiscard]] bool Validate(Wish& wish, StepReport& report);
+  [[nodiscard]] bool MeasureTasks(const Evaluator::Interrupted& interrupted, StepReport& report);
+  void OpenTasks();
   [[nodiscard]] RunEnd EndOf(const Wish& wish, bool skipped) const;
   void ConsumeRequests();
 
   CommittedRun run_;
   Requests requests_;
   Evaluator evaluator_;
+  std::unique_ptr<Tokenizer> tokenizer_;  // of text tasks
+  std::vector<std::unique_ptr<TaskEvaluator>> tasks_;
+  std::map<std::string, int64_t> solved_at_;
   RunSaves saves_;
   std::unique_ptr<UpdateRunner> updates_;
   int64_t done_;

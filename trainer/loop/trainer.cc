@@ -115,6 +115,7 @@ void Trainer::Open() {
       runtime_.world(), options_.host, {{"the fingerprint of the training data", dataset_->Fingerprint()}});
   state_ = std::make_unique<TrainingState>(
       config_.model, config_.training, config_.optimizer, ShardingOf(config_.parallel, runtime_.mesh()), runtime_);
+  state_->updater.CountSources(static_cast<int64_t>(config_.data.train.size()));
   if (!options_.dry_run) {
     folder_ = std::make_unique<RunFolder>(
         config_.run.dir, runtime_.world(), [this](const std::string& line) { logger_.Warn(line); });
@@ -123,7 +124,9 @@ void Trainer::Open() {
 
 Start Trainer::Decide() {
   Communicator& world = runtime_.world();
-  CheckTokenizerName(dataset_->TokenizerPath());
+  if (dataset_->HasTokenizer()) {
+    CheckTokenizerName(dataset_->TokenizerPath());
+  }
   const DataFacts facts = {
       .fingerprint = dataset_->Fingerprint(),
       .check_tokenizer = [this](const Checkpoint& checkpoint) { return CheckTokenizer(checkpoint, *dataset_); },

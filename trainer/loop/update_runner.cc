@@ -89,12 +89,16 @@ StepReport UpdateRunner::Next() {
   const int ranks = runtime_.mesh().Size(MeshAxis::kContext) * runtime_.mesh().Size(MeshAxis::kTensor);
   progress_.Add(
       batches_.last_wait_ms(), outcome.comm_ms, peak_flops_.has_value() ? flops_.Forward(batch) / ranks : 0.0);
-  return {.step = update,
-          .max_steps = config_.training.max_steps,
-          .tokens = update * TokensAnUpdate(config_),
-          .loss = outcome.loss,
-          .grad_norm = outcome.grad_norm,
-          .lr = lr};
+  StepReport report = {.step = update,
+                       .max_steps = config_.training.max_steps,
+                       .tokens = update * TokensAnUpdate(config_),
+                       .loss = outcome.loss,
+                       .grad_norm = outcome.grad_norm,
+                       .lr = lr};
+  for (size_t s = 0; s < outcome.source_loss.size(); ++s) {
+    report.loss_by_source[config_.data.train[s].name] = outcome.source_loss[s];
+  }
+  return report;
 }
 
 // One update; a trace of it is written when it is the one that was asked for.

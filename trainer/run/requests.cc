@@ -1,6 +1,8 @@
 #include "trainer/run/requests.h"
 
+#include <algorithm>
 #include <cstdint>
+#include <vector>
 
 #include "kernels/core/error.h"
 
@@ -42,6 +44,14 @@ Requests::Requests(Communicator& world, const RunFolder* folder, const WallLimit
       world.size() < 1 << Votes::kBits, "{} ranks do not fit into a count of {} bits", world.size(), Votes::kBits);
 }
 
+// A signal may have reached another rank alone so far: the first one that knows why says it to all.
+std::string Requests::ReasonOf(const std::string& own) const {
+  const std::vector<std::string> reasons = world_.Gather(own);
+  const auto known =
+      std::find_if(reasons.begin(), reasons.end(), [](const std::string& text) { return !text.empty(); });
+  return known != reasons.end() ? *known : "a file STOP that is gone again";
+}
+
 Wish Requests::Agree(bool over) const {
   const bool leads = world_.rank() == 0;
   StopCause own = stop_.Cause();
@@ -62,7 +72,7 @@ Wish Requests::Agree(bool over) const {
                                                         : StopCause::kNone;
   return {.stop = stop,
           .save = all.Of(Vote::kSave) > 0,
-          .reason = stop == own && !reason.empty() ? reason : "a request to another rank",
+          .reason = stop == StopCause::kNone ? "" : ReasonOf(stop == own ? reason : ""),
           .all_over = all.Of(Vote::kOver) == world_.size()};
 }
 

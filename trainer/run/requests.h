@@ -11,7 +11,7 @@
 
 namespace ksa {
 
-// The same on every rank, but for the reason's words.
+// The same on every rank.
 struct Wish {
   StopCause stop = StopCause::kNone;
   bool save = false;      // a checkpoint now, and on
@@ -35,6 +35,8 @@ class Requests {
   void Consume() const { stop_.Consume(); }
 
  private:
+  [[nodiscard]] std::string ReasonOf(const std::string& own) const;
+
   Communicator& world_;
   const RunFolder* folder_;
   StopSignal stop_;

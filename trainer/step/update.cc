@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
+#include "kernels/core/dispatch.h"
+#include "kernels/core/gpu.h"
 #include "kernels/core/op.h"
 
 namespace ksa {
@@ -26,7 +29,36 @@ UpdateOutcome Updater::Run(const Batch& batch, int64_t update, double lr, double
           .grad_norm = result.grad_norm,
           .finite = std::isfinite(result.loss_sum) && std::isfinite(result.grad_norm),
           .applied = result.applied,
-          .comm_ms = result.comm_ms};
+          .comm_ms = result.comm_ms,
+          .source_loss = sources_ > 1 ? LossBySource(batch) : std::vector<double>()};
+}
+
+// Sums on the host, over all ranks: tensor ranks hold the same losses, of which one counts them.
+std::vector<double> Updater::LossBySource(const Batch& batch) {
+  if (runtime_.stream().dry) {
+    return {};
+  }
+  std::vector<double> sums(static_cast<size_t>(2 * sources_));  // losses, then targets
+  for (const RowLosses& part : row_losses_) {
+    if (runtime_.mesh().Rank(MeshAxis::kTensor) > 0) {
+      break;
+    }
+    const HostCopy copy(part.losses, runtime_.stream());
+    DispatchAccumulator(part.losses.dtype(), [&](auto element) {
+      const auto* losses = copy.As<decltype(element)>();
+      for (size_t i = 0; i < part.samples.size(); ++i) {
+        const auto source = static_cast<size_t>(batch.source[static_cast<size_t>(part.samples[i])]);
+        sums[source] += static_cast<double>(losses[i]);
+        sums[static_cast<size_t>(sources_) + source] += 1;
+      }
+    });
+  }
+  runtime_.world().AllReduceSum("loss by source", {sums.data(), DType::kF64, {}, {2 * sources_}}, Stream{});
+  std::vector<double> means;
+  for (int64_t s = 0; s < sources_; ++s) {
+    means.push_back(sums[static_cast<size_t>(s)] / sums[static_cast<size_t>(sources_ + s)]);  // NaN: no target
+  }
+  return means;
 }
 
 void Updater::RunGradients(const Batch& batch) {
@@ -37,6 +69,7 @@ void Updater::RunGradients(const Batch& batch) {
 void Updater::AccumulateGradients(const Batch& batch, double mix, double grad_scale, bool report) {
   ExecContext cx = runtime_.Context();
   cx.tape = &tape_;
+  row_losses_.clear();
   upload_.Load(cx, model_.config(), batch);
   for (int32_t first = 0; first < batch.samples; first += micro_batch_size_) {
     runtime_.Enter(Phase::kGradients);
@@ -49,6 +82,13 @@ void Updater::AccumulateGradients(const Batch& batch, double mix, double grad_sc
     }
     const Var hidden = model_.Hidden(cx, input);
     const CrossEntropyResult result = model_.Loss(cx, hidden, micro.targets, grad_scale, optimizer_.loss_sum());
+    if (sources_ > 1) {
+      RowLosses losses = {result.row_loss, {}};
+      for (const int32_t row : micro.target_rows) {
+        losses.samples.push_back(row / static_cast<int32_t>(micro.ids.size() / count));  // its sample
+      }
+      row_losses_.push_back(std::move(losses));
+    }
     tape_.Backward(cx, result.loss_sum, Tensor());
     tape_.Clear();
   }

@@ -106,34 +106,24 @@ __device__ inline void Mask(const Range* limits, int row, int32_t begin, float (
   }
 }
 
-// Of a pair of tensors, one as wide as keys, one as values: elements from row to row, or to the first row.
-struct PairOffset {
-  int64_t keys;
-  int64_t values;
-};
-
+// Columns of values for columns of keys, of a number of elements that is a multiple of them. The same number where they
+// are alike, so that it is computed once.
 template <int kDim, int kValueDim>
-[[nodiscard]] __device__ inline PairOffset PitchOf(int heads) {
-  return {int64_t{heads} * kDim, int64_t{heads} * kValueDim};
+[[nodiscard]] __device__ inline int64_t OfValues(int64_t of_keys) {
+  return kDim == kValueDim ? of_keys : of_keys / kDim * kValueDim;
 }
 
-// To head `head` of row `row`.
+// `a` is as wide as keys, `b` as values. `from`, `pitch`: elements of `a` to the first row, and from row to row.
 template <int kDim, int kValueDim>
-[[nodiscard]] __device__ inline PairOffset OffsetOf(int64_t row, int64_t head, const PairOffset& pitch) {
-  return {row * pitch.keys + head * kDim, row * pitch.values + head * kValueDim};
-}
-
-template <int kDim, int kValueDim>
-__device__ void CopyPair(const BFloat16* a,
-                         const BFloat16* b,
-                         const PairOffset& from,
-                         const PairOffset& pitch,
-                         int count,
-                         const RowPair<kDim, kValueDim>& to) {
-  CopyRows<kDim, kRows, kThreads>(
-      a + from.keys, pitch.keys, count, device::SwizzledTile<kDim>{device::SharedAddress(to.keys)});
-  CopyRows<kValueDim, kRows, kThreads>(
-      b + from.values, pitch.values, count, device::SwizzledTile<kValueDim>{device::SharedAddress(to.values)});
+__device__ void CopyPair(
+    const BFloat16* a, const BFloat16* b, int64_t from, int64_t pitch, int count, const RowPair<kDim, kValueDim>& to) {
+  using Tile = device::SwizzledTile<kDim>;
+  using ValueTile = device::SwizzledTile<kValueDim>;
+  CopyRows<kDim, kRows, kThreads>(a + from, pitch, count, Tile{device::SharedAddress(to.keys)});
+  CopyRows<kValueDim, kRows, kThreads>(b + OfValues<kDim, kValueDim>(from),
+                                       OfValues<kDim, kValueDim>(pitch),
+                                       count,
+                                       ValueTile{device::SharedAddress(to.values)});
 }
 
 __device__ inline int64_t RowOf(const SummaryLayout& layout, int32_t sequence, int part, int32_t index) {

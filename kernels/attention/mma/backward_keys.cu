@@ -51,23 +51,12 @@ __device__ inline void WeighGradients(const float (&weight)[kRows / 8][4],
   }
 }
 
-template <int kCount>
-__device__ void ClearUnseen(int half, bool seen, float (&x)[kCount][4]) {
-#pragma unroll
-  for (int n = 0; n < kCount; ++n) {
-#pragma unroll
-    for (int i = 2 * half; i < 2 * half + 2; ++i) {
-      x[n][i] = seen ? x[n][i] : 0.0F;
-    }
-  }
-}
-
-// `at`: of the tile in dk and dv.
+// `at`: elements of dk to the tile.
 template <int kDim, int kValueDim>
 __device__ void StoreKeyGradients(const BackwardArguments& p,
                                   BackwardShared<kDim, kValueDim>& shared,
                                   int row,
-                                  const PairOffset& at,
+                                  int64_t at,
                                   int count,
                                   float (&dk)[kDim / 8][4],
                                   float (&dv)[kValueDim / 8][4]) {
@@ -77,21 +66,33 @@ __device__ void StoreKeyGradients(const BackwardArguments& p,
   for (int half = 0; half < 2; ++half) {
     const int r = row + 8 * half + lane / 4;
     const bool seen = shared.limits[0][r].size() + shared.limits[1][r].size() > 0;
-    ClearUnseen(half, seen, dk);
-    ClearUnseen(half, seen, dv);
+#pragma unroll
+    for (int n = 0; n < kDim / 8; ++n) {
+#pragma unroll
+      for (int i = 2 * half; i < 2 * half + 2; ++i) {
+        dk[n][i] = seen ? dk[n][i] : 0.0F;
+        if (n < kValueDim / 8) {
+          dv[n][i] = seen ? dv[n][i] : 0.0F;
+        }
+      }
+    }
   }
-  const PairOffset pitch = PitchOf<kDim, kValueDim>(p.problem.groups);
-  BFloat16* to_dk = p.dk + at.keys + row * pitch.keys;
-  BFloat16* to_dv = p.dv + at.values + row * pitch.values;
-  const auto& memory = shared.own.keys;
-  const uint32_t base = device::SharedAddress(memory);
+  const int64_t pitch = int64_t{p.problem.groups} * kDim;
+  const device::SwizzledTile<kDim> tile{device::SharedAddress(shared.own.keys)};
   const float scale = p.problem.scale;
-  StoreRows<kDim>(dk, scale, scale, device::SwizzledTile<kDim>{base}, memory, row, to_dk, pitch.keys, count - row);
+  StoreRows<kDim>(dk, scale, scale, tile, shared.own.keys, row, p.dk + at + row * pitch, pitch, count - row);
   if constexpr (kDim != kValueDim) {
     __syncthreads();  // a warp's rows of a narrower tile lie where others have theirs of the wider one
   }
-  StoreRows<kValueDim>(
-      dv, 1.0F, 1.0F, device::SwizzledTile<kValueDim>{base}, memory, row, to_dv, pitch.values, count - row);
+  StoreRows<kValueDim>(dv,
+                       1.0F,
+                       1.0F,
+                       device::SwizzledTile<kValueDim>{device::SharedAddress(shared.own.keys)},
+                       shared.own.keys,
+                       row,
+                       p.dv + OfValues<kDim, kValueDim>(at) + row * OfValues<kDim, kValueDim>(pitch),
+                       OfValues<kDim, kValueDim>(pitch),
+                       count - row);
 }
 
 template <int kDim, int kValueDim>
@@ -112,9 +113,9 @@ __global__ void __launch_bounds__(kThreads, 2) MmaBackwardKeysKernel(BackwardArg
   const int group = unit % p.problem.groups;
   const int32_t sequence = unit / p.problem.groups;
   const int count = min(kRows, (part == 1 ? layout.live_summaries() : layout.text_tokens) - first);
-  const PairOffset key_pitch = PitchOf<kDim, kValueDim>(p.problem.groups);
-  const PairOffset pitch = PitchOf<kDim, kValueDim>(p.problem.heads);
-  const PairOffset at = OffsetOf<kDim, kValueDim>(RowOf(layout, sequence, part, first), group, key_pitch);
+  const int64_t key_pitch = int64_t{p.problem.groups} * kDim;
+  const int64_t pitch = int64_t{p.problem.heads} * kDim;
+  const int64_t at = RowOf(layout, sequence, part, first) * key_pitch + int64_t{group} * kDim;
   CopyPair(p.k, p.v, at, key_pitch, count, shared.own);
   device::CommitCopies();
 
@@ -139,8 +140,7 @@ __global__ void __launch_bounds__(kThreads, 2) MmaBackwardKeysKernel(BackwardArg
     const Visit visit = plan.At<kRows>(turn.tile);
     const int64_t row = RowOf(layout, sequence, visit.part, visit.begin);
     const int64_t head = int64_t{group} * p.problem.queries_per_kv + turn.member;
-    const PairOffset from = OffsetOf<kDim, kValueDim>(row, head, pitch);
-    CopyPair(p.q, p.dout, from, pitch, visit.count, shared.other[buffer]);
+    CopyPair(p.q, p.dout, row * pitch + head * kDim, pitch, visit.count, shared.other[buffer]);
     if (thread < kRows) {
       const int64_t query = (row + min(thread, visit.count - 1)) * p.problem.heads + head;
       device::CopyWordAsync(device::SharedAddress(&shared.lse[buffer][thread]), p.lse + query);

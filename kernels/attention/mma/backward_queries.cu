@@ -22,9 +22,9 @@ __global__ void __launch_bounds__(kThreads, 2) MmaBackwardQueriesKernel(Backward
   const int32_t sequence = block.sequence;
   const int count = min(kRows, queries.end - first);
   const int64_t first_row = layout.TextRow(sequence, first);
-  const PairOffset pitch = PitchOf<kDim, kValueDim>(p.problem.heads);
-  const PairOffset key_pitch = PitchOf<kDim, kValueDim>(p.problem.groups);
-  CopyPair(p.q, p.dout, OffsetOf<kDim, kValueDim>(first_row, head, pitch), pitch, count, shared.own);
+  const int64_t pitch = int64_t{p.problem.heads} * kDim;
+  const int64_t key_pitch = int64_t{p.problem.groups} * kDim;
+  CopyPair(p.q, p.dout, first_row * pitch + int64_t{head} * kDim, pitch, count, shared.own);
   device::CommitCopies();
 
   const int thread = static_cast<int>(threadIdx.x);
@@ -42,8 +42,8 @@ __global__ void __launch_bounds__(kThreads, 2) MmaBackwardQueriesKernel(Backward
   const int tiles = plan.Tiles<kRows>();
   const auto copy = [&](int tile) {
     const Visit visit = plan.At<kRows>(tile);
-    const PairOffset from = OffsetOf<kDim, kValueDim>(
-        RowOf(layout, sequence, visit.part, visit.begin), head / p.problem.queries_per_kv, key_pitch);
+    const int64_t from =
+        RowOf(layout, sequence, visit.part, visit.begin) * key_pitch + int64_t{head / p.problem.queries_per_kv} * kDim;
     CopyPair(p.k, p.v, from, key_pitch, visit.count, shared.other[tile % 2]);
     device::CommitCopies();
   };
@@ -105,8 +105,8 @@ __global__ void __launch_bounds__(kThreads, 2) MmaBackwardQueriesKernel(Backward
                   Tile{device::SharedAddress(shared.own.keys)},
                   shared.own.keys,
                   row,
-                  p.dq + (first_row + row) * pitch.keys + int64_t{head} * kDim,
-                  pitch.keys,
+                  p.dq + (first_row + row) * pitch + int64_t{head} * kDim,
+                  pitch,
                   count - row);
 }
 

@@ -379,9 +379,12 @@ __device__ __forceinline__ void StoreItem(const KeysParameters& p,
     seen[i] = readers.x < readers.y || readers.z < readers.w;
   }
   if (item.slot >= 0) {
-    float* to = p.parts + int64_t{item.slot} * (kTileKeys * (kDim + kValueDim)) + key * kDim;
+    constexpr bool kAlike = kDim == kValueDim;  // then in one multiplication
+    const int64_t at = kAlike ? (int64_t{item.slot} * 2 * kTileKeys + key) * kDim
+                              : int64_t{item.slot} * (kTileKeys * (kDim + kValueDim)) + key * kDim;
+    float* to = p.parts + at;
     StorePart<kDim>(dk, seen, to);
-    StorePart<kValueDim>(dv, seen, to + kTileKeys * kDim + key * (kValueDim - kDim));
+    StorePart<kValueDim>(dv, seen, to + (kTileKeys * kDim + key * (kValueDim - kDim)));
     return;
   }
   const int64_t pitch = int64_t{p.problem.groups} * kDim;

@@ -1,19 +1,35 @@
 #include "model/mixers/gdn/gdn_mixer.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <vector>
 
 #include <fmt/core.h>
 
+#include "kernels/cache/move_rows.h"
 #include "kernels/core/error.h"
 #include "kernels/core/philox.h"
+#include "kernels/delta_rule/rule_scratch.h"
+#include "model/mixers/decode_call.h"
+#include "model/mixers/kept_taps.h"
 #include "model/ops/delta_rule.h"
 #include "model/ops/parallel_linear.h"
 #include "model/ops/short_conv.h"
 
 namespace ksa {
 namespace {
+
+// What a layer keeps: a state a slot, and the rows that the next token's convolutions read.
+class GdnCache final : public LayerCache {
+ public:
+  [[nodiscard]] int64_t bytes() const override {
+    return states.view().bytes() + taps[0].bytes() + taps[1].bytes() + taps[2].bytes();
+  }
+
+  std::array<KeptTaps, 3> taps;  // of q, k and v
+  Tensor states;                 // [slots, hv, dk, dv] in the accumulation type
+};
 
 constexpr const char* kPrefix = "linear_attn.";
 
@@ -57,35 +73,63 @@ BoundGdn::Rows BoundGdn::MakeRows(const ExecContext& cx, const Var& normed, cons
     products.push_back({weight, nullptr, rows.total()});
   }
   const std::vector<Var> x = EnterLinear(cx, normed, rows, products).products;
-  const auto convolved = [&](const Var& product, Parameter* taps) {
-    return ShortConv(
-        cx, product, {.layout = call.layout, .whole = call.whole, .weight = taps, .form = ConvForm::kSilu});
+  const auto convolved = [&](size_t i, Parameter* taps) {
+    const ShortConvSpec spec = {.layout = call.layout, .whole = call.whole, .weight = taps, .form = ConvForm::kSilu};
+    return call.cache == nullptr ? ShortConv(cx, x[i], spec)
+                                 : CacheOf<GdnCache>(call).taps.at(i).Convolve(cx, x[i], spec, call);
   };
-  return {.q = convolved(x[0], weights_.q_conv),
-          .k = convolved(x[1], weights_.k_conv),
-          .v = convolved(x[2], weights_.v_conv),
+  return {.q = convolved(0, weights_.q_conv),
+          .k = convolved(1, weights_.k_conv),
+          .v = convolved(2, weights_.v_conv),
           .a = x[4],
           .b = x[5],
           .gate = x[3]};
 }
 
+// A step goes on from the states of its sequences and leaves the next ones.
+Var BoundGdn::Mix(const ExecContext& cx, const Rows& rows, const MixerCall& call) const {
+  GatedDeltaSpec spec = {.layout = call.layout,
+                         .whole = call.whole,
+                         .a_log = weights_.a_log,
+                         .dt_bias = weights_.dt_bias,
+                         .key_dim = config_.key_head_dim,
+                         .value_dim = config_.value_head_dim,
+                         .most_write = config_.allow_neg_eigval ? 2.0 : 1.0};
+  const auto run = [&] { return GatedDelta(cx, rows.q, rows.k, rows.v, rows.a, rows.b, spec); };
+  if (call.cache == nullptr) {
+    return run();
+  }
+  const Tensor& states = CacheOf<GdnCache>(call).states;
+  if (call.step == nullptr) {
+    spec.final_state = states.Rows(call.slot, 1);
+    return run();
+  }
+  const Shape shape = states.shape().WithRows(call.step->text_rows());
+  const Tensor before = cx.Empty(shape, states.dtype());
+  const Tensor behind = cx.Empty(shape, states.dtype());
+  MoveRows({.from = states, .from_rows = call.step->Slots(), .to = before}, cx.stream);
+  spec.layout = call.step->OneTokenEach();
+  spec.initial_state = before;
+  spec.final_state = behind;
+  Var mixed = run();
+  MoveRows({.from = behind, .to = states, .to_rows = call.step->Slots()}, cx.stream);
+  return mixed;
+}
+
 Var BoundGdn::Forward(const ExecContext& cx, const Var& normed, const MixerCall& call) const {
   const Rows rows = MakeRows(cx, normed, call);
-  const Var mixed = GatedDelta(cx,
-                               rows.q,
-                               rows.k,
-                               rows.v,
-                               rows.a,
-                               rows.b,
-                               {.layout = call.layout,
-                                .whole = call.whole,
-                                .a_log = weights_.a_log,
-                                .dt_bias = weights_.dt_bias,
-                                .key_dim = config_.key_head_dim,
-                                .value_dim = config_.value_head_dim,
-                                .most_write = config_.allow_neg_eigval ? 2.0 : 1.0});
+  const Var mixed = Mix(cx, rows, call);
   return LinearReduce(
       cx, GatedNorm(cx, mixed, rows.gate, *weights_.norm, eps_), call.RowsOut(), *weights_.out, call.unread);
+}
+
+std::unique_ptr<LayerCache> BoundGdn::MakeCache(const ExecContext& cx, const CacheSpec& spec) const {
+  auto cache = std::make_unique<GdnCache>();
+  cache->taps = {
+      KeptTaps(cx, spec, weights_.q_conv), KeptTaps(cx, spec, weights_.k_conv), KeptTaps(cx, spec, weights_.v_conv)};
+  cache->states = cx.Empty({spec.slots, weights_.a->value.rows(), config_.key_head_dim, config_.value_head_dim},
+                           AccumulationType(spec.dtype));
+  return cache;
 }
 
 void GdnMixer::AddParameters(const ModelConfig& config, bool /*own*/, ParameterList& list) const {
@@ -155,6 +199,13 @@ std::string GdnMixer::TensorProblem(const ModelConfig& config, int32_t ranks) co
   return gdn.key_heads % ranks == 0
              ? std::string()
              : fmt::format("{} does not divide model.attention.gdn.linear_num_key_heads {}", ranks, gdn.key_heads);
+}
+
+std::string GdnMixer::GpuProblem(const ModelConfig& config) const {
+  const int32_t dim = SettingsOf(config).key_head_dim;
+  return dim <= delta_rule::kMostKeyColumns
+             ? std::string()
+             : fmt::format("model.attention.gdn.linear_key_head_dim {} ({} at most)", dim, delta_rule::kMostKeyColumns);
 }
 
 // A state in fp32 (fp64 in fp64), and the rows that the next one's convolutions read. A state's rows count as entries:

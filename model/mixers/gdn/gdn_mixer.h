@@ -38,6 +38,7 @@ class BoundGdn final : public BoundMixer {
       : weights_(weights), config_(config), eps_(eps) {}
 
   [[nodiscard]] Var Forward(const ExecContext& cx, const Var& normed, const MixerCall& call) const override;
+  [[nodiscard]] std::unique_ptr<LayerCache> MakeCache(const ExecContext& cx, const CacheSpec& spec) const override;
 
   // What the rule reads, of every row of text.
   struct Rows {
@@ -52,6 +53,8 @@ class BoundGdn final : public BoundMixer {
   [[nodiscard]] Rows MakeRows(const ExecContext& cx, const Var& normed, const MixerCall& call) const;
 
  private:
+  [[nodiscard]] Var Mix(const ExecContext& cx, const Rows& rows, const MixerCall& call) const;
+
   GdnWeights weights_;
   GdnConfig config_;
   double eps_;
@@ -73,7 +76,7 @@ class GdnMixer final : public Mixer {
   [[nodiscard]] std::string TensorProblem(const ModelConfig& config, int32_t ranks) const override;
   [[nodiscard]] CacheSize CacheAt(const ModelConfig& config, int64_t tokens, DType dtype) const override;
 
-  [[nodiscard]] std::string GpuProblem() const override { return "the gated delta rule"; }
+  [[nodiscard]] std::string GpuProblem(const ModelConfig& config) const override;
 };
 
 }  // namespace ksa

@@ -140,9 +140,6 @@ BoundHca::Rows BoundHca::StepRows(const ExecContext& cx, const Var& normed, cons
 }
 
 std::unique_ptr<LayerCache> BoundHca::MakeCache(const ExecContext& cx, const CacheSpec& spec) const {
-  if (!cx.stream.device.IsCpu()) {
-    return nullptr;
-  }
   const int64_t columns = setup().weights.k.text->value.rows();
   auto cache =
       std::make_unique<HcaCache>(cx,

@@ -51,6 +51,15 @@ const std::vector<TrainingCase>& Cases() {
       {"latents",
        {"model.attention.pattern=[{kind: ksa, projection: mla}, mla]",
         "model.attention.mla={kv_lora_rank: 64, q_lora_rank: 48}"}},
+      {"gdn, ksa and full, documents",
+       {"model.attention.pattern=[gdn, ksa, gdn, full]",
+        "model.attention.ksa.full_layers=bypass",
+        "model.attention.gdn={linear_num_key_heads: 2, linear_num_value_heads: 4, linear_key_head_dim: 40, "
+        "linear_value_head_dim: 72}",
+        "data.document_mask=true"}},
+      {"gdn, heads of 128",
+       {"model.attention.pattern=[gdn]",
+        "model.attention.gdn={linear_num_key_heads: 2, linear_num_value_heads: 2, linear_allow_neg_eigval: true}"}},
   };
   return cases;
 }

@@ -277,7 +277,9 @@ TEST(LoadConfig, MissingKeysPointAtTheirSection) {
     EXPECT_EQ(
         std::string(error.what()),
         "t.yaml:1:1: run.name: missing; give text (name of the run)\n"
-        "t.yaml:1:1: data.train: missing; give list of {path, weight, name} (folders of token shards; weight: share "
+        "t.yaml:1:1: data.train: missing; give list of {path, weight, name} (folders of token shards, or {task, "
+        "weight, "
+        "name, keys of the task}: samples that a task makes; weight: share "
         "of the samples, name: for reports)\n"
         "t.yaml:1:1: training.sequence_length: missing; give integer >= 1 (T: text tokens a sequence)\n"
         "t.yaml:1:1: training.global_batch_size: missing; give integer >= 1 (sequences an update; a multiple of "

@@ -47,7 +47,7 @@ constexpr const char* kEverything =
     "checkpoint: {interval: 5, keep_last: 9, keep_every: 10, async: true, resume: never, load: 'none', retries: 0, "
     "new_parameters: init, export_hf: true, allow_change: "
     "[optimizer.lr]}\n"
-    "evaluation: {interval: 6, batches: all}\n"
+    "evaluation: {interval: 6, batches: all, tasks: [{task: needle, name: far, samples: 32, depth: [0.25, 0.5]}]}\n"
     "logging: {interval: 2, tensorboard: false}\n";
 
 // Keys whose one other value is refused for now, or beside the rest of kEverything.

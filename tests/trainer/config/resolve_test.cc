@@ -53,8 +53,19 @@ class CpuMixer final : public AttentionMixer {
  public:
   using AttentionMixer::AttentionMixer;
 
-  [[nodiscard]] std::string GpuProblem() const override { return "what only a CPU has"; }
+  [[nodiscard]] std::string GpuProblem(const ModelConfig& /*config*/) const override { return "what only a CPU has"; }
 };
+
+TEST(ResolveDevice, RefusesAGpuForKeysThatItsKernelsDoNotTake) {
+  Config config = LoadBase({"model.attention.pattern=[full, gdn]", "model.attention.gdn.linear_key_head_dim=129"});
+  config.run.device = DeviceChoice::kCuda;
+  EXPECT_EQ(MessageOf([&] { ResolveDevice(config, true); }),
+            "run.device: layer 1 (gdn) needs model.attention.gdn.linear_key_head_dim 129 (128 at most), which has no "
+            "kernels for GPUs yet; set run.device: cpu (--device cpu)");
+  config = LoadBase({"model.attention.pattern=[full, gdn]"});
+  config.run.device = DeviceChoice::kCuda;
+  ResolveDevice(config, true);
+}
 
 TEST(ResolveDevice, RefusesAGpuForLayersWithoutKernels) {
   Config config = LoadBase({"model.attention.pattern=[full, full]"});

@@ -35,7 +35,7 @@ int64_t Parameters(const ModelConfig& model) {
 }
 
 TEST(ShippedConfigs, NothingElseLiesThere) {
-  const std::set<std::string> folders = {"model", "data", "train", "test", "ablate"};
+  const std::set<std::string> folders = {"model", "data", "train", "test", "ablate", "recall"};
   for (const std::string& file : FilesUnder("configs")) {
     const std::filesystem::path path(file);
     EXPECT_EQ(path.extension(), ".yaml") << file;
@@ -88,6 +88,9 @@ TEST(ShippedConfigs, DataFragmentsLoad) {
 
 TEST(ShippedConfigs, SweepsOverKHoldTheTextWindow) {
   for (const std::string& file : FilesUnder("configs/ablate")) {
+    if (file.find("/recall/") != std::string::npos) {
+      continue;  // short sequences: the next test
+    }
     const Sweep sweep = LoadSweep(file);
     EXPECT_EQ(sweep.name, std::filesystem::path(file).stem().string());
     EXPECT_EQ(sweep.kv_length, 131072);
@@ -103,9 +106,26 @@ TEST(ShippedConfigs, SweepsOverKHoldTheTextWindow) {
       full += cell.label == "full" || cell.label.find(",full") != std::string::npos ? 1 : 0;
     }
     const bool small = sweep.cells[0].config.training.sequence_length == 1024;
-    EXPECT_EQ(windows, std::set<int64_t>{small ? 64 : 1024}) << file;
+    EXPECT_EQ(windows, std::set<int64_t>{small ? 32 : 1024}) << file;
     EXPECT_EQ(chunks, small ? (std::set<int32_t>{4, 8, 16, 32}) : (std::set<int32_t>{4, 8, 16, 32, 64})) << file;
     EXPECT_EQ(full, small ? 3 : 1) << file;
+  }
+}
+
+TEST(ShippedConfigs, RecallSweepsHoldTheTextWindow) {
+  for (const std::string& file : FilesUnder("configs/ablate/recall")) {
+    const Sweep sweep = LoadSweep(file);
+    EXPECT_EQ(sweep.name, std::filesystem::path(file).stem().string());
+    std::set<int64_t> windows;
+    for (const SweepCell& cell : sweep.cells) {
+      const ModelConfig& model = cell.config.model;
+      if (model.HasSummaryRows()) {
+        windows.insert(int64_t{model.MinKsaWindow()} * model.ksa.chunk_size);
+      }
+      EXPECT_EQ(cell.config.evaluation.tasks.size(), 1U) << cell.label;
+      EXPECT_EQ(cell.config.data.train[0].task.kind, cell.config.evaluation.tasks[0].task.kind) << cell.label;
+    }
+    EXPECT_EQ(windows, std::set<int64_t>{16}) << file;
   }
 }
 

@@ -201,6 +201,80 @@ TEST_F(SweepTest, Mistakes) {
   EXPECT_TRUE(Report("- a\n").starts_with("s.yaml:1:1: document: expected a mapping of name, dir, base"));
 }
 
+TEST_F(SweepTest, SelectSaysWhichCellsAreChosenAmong) {
+  const std::string measured = "data.validation=[{path: books}]";
+  const std::vector<std::string> sets = {measured, "evaluation.interval=5"};
+  const Sweep sweep = Load(
+      "name: s\nbase: base.yaml\naxes: {run.seed: [1, 2], optimizer.lr: [1e-3, 2e-3]}\n"
+      "zip: [{model.attention.ksa.chunk_size: 4, schedule.warmup_steps: 1},"
+      " {model.attention.ksa.chunk_size: 4, schedule.warmup_steps: 2}]\n"
+      "variants: {full: {model.attention.pattern: [full]}}\nmean_over: [run.seed]\n"
+      "select: {over: [optimizer.lr, schedule.warmup_steps], by: validation_loss/books, seed: 2}\n",
+      sets);
+  ASSERT_TRUE(sweep.select);
+  EXPECT_EQ(sweep.select->Name(), "books");
+  EXPECT_TRUE(sweep.select->IsLoss());
+  ASSERT_EQ(sweep.cells.size(), 12U);
+  EXPECT_EQ(sweep.cells[1].label, "seed=1,lr=1e-3,chunk_size=4,warmup_steps=2");
+  EXPECT_EQ(sweep.cells[1].family, "chunk_size=4") << "keys of rows can be chosen among, too";
+  EXPECT_EQ(sweep.cells[1].choice, "lr=1e-3,warmup_steps=2");
+  EXPECT_EQ(sweep.cells[1].axes, "seed=1") << "what is compared differs in the rate";
+  EXPECT_EQ(sweep.cells[1].group, "lr=1e-3,chunk_size=4,warmup_steps=2");
+  EXPECT_EQ(sweep.cells[2].family, "full");
+  EXPECT_EQ(sweep.cells[2].choice, "lr=1e-3");
+  EXPECT_FALSE(sweep.cells[0].judged);
+  EXPECT_TRUE(sweep.cells[6].judged);
+  EXPECT_TRUE(Load("name: s\nbase: base.yaml\naxes: {run.seed: [1]}\n").cells[0].judged);
+  // `--set` may take away what the choice is made by.
+  EXPECT_THROW(static_cast<void>(Load("name: s\nbase: base.yaml\naxes: {optimizer.lr: [1, 2]}\n"
+                                      "select: {over: [optimizer.lr], by: validation_loss}\n",
+                                      {measured})),
+               Error)
+      << "no evaluation.interval";
+}
+
+TEST_F(SweepTest, SelectByATask) {
+  const std::string head =
+      "name: s\nbase: base.yaml\naxes: {optimizer.lr: [1e-3, 2e-3]}\nselect: {over: [optimizer.lr], by: ";
+  const std::vector<std::string> measured = {
+      "evaluation.interval=2",
+      "evaluation.tasks=[{task: needle, samples: 8}, {task: copy, span: 16, name: far, samples: 8}]"};
+  EXPECT_EQ(Load(head + "task_accuracy/needle}\n", measured).cells.size(), 2U) << "without a name, its task";
+  EXPECT_EQ(Load(head + "task_accuracy/far}\n", measured).cells.size(), 2U);
+  EXPECT_THROW(static_cast<void>(Load(head + "task_accuracy/copy}\n", measured)), Error) << "it is called far";
+}
+
+TEST_F(SweepTest, MistakesOfSelect) {
+  const std::string head = "name: s\nbase: base.yaml\naxes: {run.seed: [1, 2], optimizer.lr: [1e-3]}\n";
+  const std::string lr = "select: {over: [optimizer.lr], ";
+  EXPECT_EQ(Report(head + "select: {}\n"),
+            "s.yaml:4:9: select.over: missing; the keys among whose values the best is kept: [optimizer.lr]\n"
+            "s.yaml:4:9: select.by: expected validation_loss, validation_loss/NAME or task_accuracy/NAME, got ''");
+  EXPECT_EQ(Report(head + "select: {over: [optimizer.eps], by: validation_loss}\n"),
+            "s.yaml:4:9: select.over: 'optimizer.eps' is no key of axes or zip; what does not vary cannot be chosen");
+  EXPECT_EQ(Report(head + "mean_over: [optimizer.lr]\n" + lr + "by: validation_loss}\n"),
+            "s.yaml:5:9: select.over: 'optimizer.lr' is in mean_over as well; take it out of one");
+  EXPECT_EQ(Report(head + lr + "by: loss}\n"),
+            "s.yaml:4:9: select.by: expected validation_loss, validation_loss/NAME or task_accuracy/NAME, got 'loss'");
+  EXPECT_EQ(Report(head + lr + "by: task_accuracy/}\n"),
+            "s.yaml:4:9: select.by: expected validation_loss, validation_loss/NAME or task_accuracy/NAME, got "
+            "'task_accuracy/'");
+  EXPECT_EQ(Report(head + lr + "by: validation_loss, seed: 1}\n"),
+            "s.yaml:4:9: select.seed: needs run.seed in mean_over: the other seeds run for the value that is chosen");
+  EXPECT_EQ(Report(head + "mean_over: [run.seed]\n" + lr + "by: validation_loss, seed: 3}\n"),
+            "s.yaml:5:9: select.seed: 3 is none of the values of axes.run.seed");
+  EXPECT_EQ(Report(head + lr + "by: validation_loss, sed: 3}\n"),
+            "s.yaml:4:53: select.sed: unknown key; did you mean 'seed'?");
+  // The base has no validation data.
+  EXPECT_EQ(
+      Report(head + lr + "by: validation_loss/books}\n"),
+      "every cell: s.yaml: select.by: validation_loss/books is not measured; it needs evaluation.interval > 0 and "
+      "the source 'books' in data.validation");
+  EXPECT_EQ(Report(head + lr + "by: task_accuracy/recall}\n"),
+            "every cell: s.yaml: select.by: task_accuracy/recall is not measured; it needs evaluation.interval > 0 and "
+            "the task 'recall' in evaluation.tasks");
+}
+
 TEST_F(SweepTest, MistakesOfCells) {
   EXPECT_EQ(
       Report("name: s\nbase: base.yaml\naxes: {model.attention.ksa.chunk_size: [4, 0]}\n"

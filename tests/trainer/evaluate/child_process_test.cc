@@ -6,7 +6,10 @@
 #include <atomic>
 #include <chrono>
 #include <csignal>
+#include <cstdlib>
 #include <filesystem>
+#include <fstream>
+#include <sstream>
 #include <thread>
 
 #include <gtest/gtest.h>
@@ -26,6 +29,35 @@ TEST(ChildProcess, ExitCodesAndSignals) {
   EXPECT_EQ(RunChild({"/bin/sh", "-c", "exit $(($1 + 1))", "sh", "77"}, stop), 78);
   EXPECT_EQ(RunChild({"sh", "-c", "kill -9 $$"}, stop), 128 + 9);
   EXPECT_EQ(RunChild({"no-such-program-anywhere"}, stop), 127);
+}
+
+TEST(ChildProcess, OutputAndEnvironmentOfItsOwn) {
+  const std::filesystem::path file = std::filesystem::path(::testing::TempDir()) / "child_process_output";
+  std::filesystem::remove(file);
+  setenv("KSA_TEST_KEPT", "kept", 1);
+  setenv("KSA_TEST_REPLACED", "old", 1);
+  const WaitableChildren waitable;
+  for (const char* value : {"one", "two"}) {  // the second is appended
+    ChildProcess child({{"sh", "-c", "echo $KSA_TEST_KEPT $KSA_TEST_REPLACED; echo error >&2; exit 3"},
+                        {{"KSA_TEST_REPLACED", value}},
+                        file.string()});
+    while (!child.Ended()) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    }
+    EXPECT_EQ(child.Ended(), 3) << "it is asked again";
+  }
+  std::ostringstream text;
+  text << std::ifstream(file).rdbuf();
+  EXPECT_EQ(text.str(), "kept one\nerror\nkept two\nerror\n");
+  EXPECT_THROW(ChildProcess({{"true"}, {}, "/no/such/folder/file"}), Error);
+}
+
+// What is left behind by an error does not run on.
+TEST(ChildProcess, TheDestructorEndsIt) {
+  const WaitableChildren waitable;
+  const auto start = std::chrono::steady_clock::now();
+  { const ChildProcess child({{"sleep", "600"}, {}, ""}); }
+  EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(60));
 }
 
 // Some parents (cron, batch systems, shells in containers) leave SIGCHLD ignored, and it stays so over exec.
@@ -59,14 +91,24 @@ TEST(ChildProcess, AnEndThatNobodyKnowsIsNoSuccess) {
 
 TEST(ChildProcess, ARequestToStopReachesTheChild) {
   const StopSignal stop(StopFile());
-  std::thread later([] {
-    std::this_thread::sleep_for(std::chrono::milliseconds(200));
+  const std::filesystem::path ready = std::filesystem::path(::testing::TempDir()) / "child_process_ready";
+  std::filesystem::remove(ready);
+  std::thread later([&] {
+    while (!std::filesystem::exists(ready)) {  // the trap is set
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    }
     kill(getpid(), SIGTERM);
   });
   // The shell runs the trap after the sleep it waits for, so it waits in short steps.
-  const int code =
-      RunChild({"sh", "-c", "trap 'exit 85' USR1; i=0; while [ $i -lt 200 ]; do sleep 0.05; i=$((i+1)); done"}, stop);
+  const int code = RunChild({"sh",
+                             "-c",
+                             "trap 'exit 85' USR1; touch \"$1\"; i=0; "
+                             "while [ $i -lt 1200 ]; do sleep 0.05; i=$((i+1)); done",
+                             "sh",
+                             ready.string()},
+                            stop);
   later.join();
+  stop.Consume();
   EXPECT_EQ(code, 85);
 }
 

@@ -33,10 +33,11 @@ std::vector<std::string> ShownOf(const std::string& text, const std::vector<std:
   return shown;
 }
 
-std::string Joined(const std::vector<std::string>& pieces) {
+// `is_text`: each piece is of whole characters.
+std::string Joined(const std::vector<std::string>& pieces, bool is_text = true) {
   std::string text;
   for (const std::string& piece : pieces) {
-    EXPECT_EQ(ValidUtf8Prefix(piece), piece.size());
+    EXPECT_TRUE(!is_text || ValidUtf8Prefix(piece) == piece.size());
     text += piece;
   }
   return text;
@@ -57,7 +58,7 @@ TEST(GrowingText, BrokenBytesAreShownAsInTheWholeText) {
   }
   texts.push_back(mixed);
   for (const std::string& text : texts) {
-    EXPECT_EQ(Joined(ShownOf(text)), tokenizer->Decode(BytesOf(text)));
+    EXPECT_EQ(Joined(ShownOf(text), false), tokenizer->Decode(BytesOf(text)));
   }
 }
 

@@ -122,6 +122,8 @@ TEST_F(SweepTableTest, WhatIsNotThereIsUnknown) {
   EXPECT_EQ(rows[0]["kv_bytes_over_full"], 0.33);
   EXPECT_EQ(rows[1]["status"], "failed (70)");
   EXPECT_TRUE(rows[1]["validation_loss"].is_null());
+  std::ofstream(folder_ / "k=4" / "log.txt") << "";
+  EXPECT_EQ(Rows({kCellNotRun, 70})[0]["status"], "unfinished") << "it failed or was cut off, in an earlier start";
   EXPECT_EQ(Rows({85, 137})[0]["status"], "stopped");
   EXPECT_EQ(Rows({85, 137})[1]["status"], "killed by signal 9");
 }
@@ -179,6 +181,70 @@ TEST_F(SweepTableTest, MeansOverSeedsPairWithTheirOwnFullCell) {
   EXPECT_EQ(means[1]["validation_loss_minus_full_sd"], 0.0);
   WriteSweepTable(sweep_, table);
   EXPECT_EQ(nlohmann::json::parse(std::ifstream(folder_ / "table.json"))["means"], means);
+}
+
+// Of two rates the better one stands in the means, and is what others are compared with.
+TEST_F(SweepTableTest, WhatSelectRejectsCountsNoMore) {
+  sweep_.cells.clear();
+  sweep_.mean_over = {"run.seed"};
+  sweep_.select = SweepSelect{{"optimizer.lr"}, "validation_loss", 1};
+  const auto add = [&](const std::string& row, const std::string& lr, int seed, double loss) {
+    const std::string axes = fmt::format("seed={}", seed);
+    const std::string label = axes + "," + lr + "," + row;
+    AddCell(label,
+            row == "full" ? std::vector<std::string>{"model.attention.pattern=[full]"} : std::vector<std::string>());
+    SweepCell& cell = sweep_.cells.back();
+    cell.axes = cell.repetition = axes;
+    cell.group = lr + "," + row;
+    cell.family = row;
+    cell.choice = lr;
+    cell.judged = seed == 1;
+    if (loss > 0) {
+      Metrics(label, Line(1, 30, loss, 100, fmt::format(R"("text":{})", loss)));
+    }
+  };
+  add("full", "lr=1", 1, 3.0);
+  add("full", "lr=2", 1, 2.5);
+  add("k=4", "lr=1", 1, 4.0);
+  add("k=4", "lr=2", 1, 5.0);
+  add("full", "lr=1", 2, 0);
+  add("full", "lr=2", 2, 2.25);
+  add("k=4", "lr=1", 2, 3.5);
+  add("k=4", "lr=2", 2, 0);
+  const Table table = SummarizeSweep(sweep_, {0, 0, 0, 0, kCellNotRun, 0, 0, kCellNotRun});
+  const nlohmann::json rows = nlohmann::json::parse(table.Json());
+  EXPECT_TRUE(rows[0]["choice"].is_null());
+  EXPECT_EQ(rows[1]["choice"], "best");
+  EXPECT_EQ(rows[2]["choice"], "best");
+  EXPECT_EQ(rows[4]["status"], "not chosen");
+  EXPECT_EQ(rows[2]["validation_loss_minus_full"], 1.5) << "full at its own rate, of the same seed";
+  EXPECT_EQ(rows[6]["validation_loss_minus_full"], 1.25);
+  const nlohmann::json means = nlohmann::json::parse(SweepMeans(sweep_, table).Json());
+  ASSERT_EQ(means.size(), 2U);
+  EXPECT_EQ(means[0]["cell"], "lr=2,full");
+  EXPECT_EQ(means[0]["validation_loss_mean"], 2.375);
+  EXPECT_EQ(means[1]["cell"], "lr=1,k=4");
+  EXPECT_EQ(means[1]["runs"], 2);
+  EXPECT_NE(RenderSweepTable(sweep_, table).find("the best by validation_loss is kept (chosen by run.seed 1)"),
+            std::string::npos);
+  // Before anything is chosen all stand in the means, and what waits says so.
+  const Table early = SummarizeSweep(
+      sweep_, {0, kCellNotRun, kCellNotRun, kCellNotRun, kCellNotRun, kCellNotRun, kCellNotRun, kCellNotRun});
+  EXPECT_EQ(nlohmann::json::parse(early.Json())[1]["status"], "not run");
+  EXPECT_EQ(nlohmann::json::parse(early.Json())[4]["status"], "waits");
+  EXPECT_EQ(nlohmann::json::parse(SweepMeans(sweep_, early).Json()).size(), 4U);
+}
+
+TEST_F(SweepTableTest, TaskAccuracyHasAColumnAndAMean) {
+  sweep_.mean_over = {"run.seed"};
+  const std::string path = (folder_ / "k=4" / "metrics.jsonl").string();
+  std::ofstream(path) << R"({"run_id":"r","attempt":1,"step":1,"loss":1,"task_accuracy":{"recall":0.75}})"
+                      << "\n"
+                      << R"({"run_id":"r","attempt":1,"step":2,"loss":1,"task_accuracy":{}})"
+                      << "\n";
+  const Table table = SummarizeSweep(sweep_, {0, 0});
+  EXPECT_EQ(nlohmann::json::parse(table.Json())[0]["task_accuracy_recall"], 0.75);
+  EXPECT_EQ(nlohmann::json::parse(SweepMeans(sweep_, table).Json())[0]["task_accuracy_recall_mean"], 0.75);
 }
 
 TEST_F(SweepTableTest, FitsAHundredColumns) {
