@@ -2,15 +2,14 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <filesystem>
 #include <numeric>
-#include <thread>
 #include <utility>
 
 #include <fmt/core.h>
 
 #include "trainer/checkpoint/agree.h"
-#include "trainer/config/load.h"
 #include "trainer/step/replicas.h"
 
 namespace ksa {
@@ -43,16 +42,7 @@ TrainLoop::TrainLoop(const CommittedRun& run, const WallLimit& wall)
     : run_(run),
       requests_(run.runtime.world(), &run.folder, wall),
       evaluator_(run.runtime, run.state.model, run.dataset, *run.config.training.micro_batch_size),
-      saver_(run.config.checkpoint.retries,
-             {.save = [this](int64_t update) { return Save(update); },
-              .info = [this](const std::string& line) { run_.logger.Info(line); },
-              .warn =
-                  [this](const std::string& line) {
-                    if (leads()) {
-                      run_.logger.Warn(line);
-                    }
-                  },
-              .sleep = [this](int64_t seconds) { SleepBetweenSaves(seconds); }}),
+      saves_(run, requests_.wall(), [this] { return updates_ != nullptr ? updates_->Skips() : run_.span.skips; }),
       done_(run.span.done) {
   OpenTasks();
 }
@@ -96,12 +86,24 @@ RunEnd TrainLoop::Run() {
     updates_ = std::make_unique<UpdateRunner>(
         run_.config, run_.runtime, run_.dataset, run_.state, run_.logger, run_.span, run_.host);
   }
-  while (done_ < run_.span.last && wish.stop == StopCause::kNone) {
-    skipped = RunOneUpdate(wish);
-  }
+  RunUpdates(wish, skipped);
   RunEnd end = EndOf(wish, skipped);
   ConsumeRequests();
   return end;
+}
+
+// Ranks see together that a run has diverged, and what was being saved then is good.
+void TrainLoop::RunUpdates(Wish& wish, bool& skipped) {
+  try {
+    while (done_ < run_.span.last && wish.stop == StopCause::kNone) {
+      skipped = RunOneUpdate(wish);
+    }
+  } catch (const Error& error) {
+    if (error.code() == ExitCode::kDiverged) {
+      saves_.Settle();
+    }
+    throw;
+  }
 }
 
 RunFigures TrainLoop::Figures() const {
@@ -111,7 +113,7 @@ RunFigures TrainLoop::Figures() const {
           .averaged = count,
           .tokens_per_second = updates_ == nullptr ? 0.0 : updates_->TokensPerSecond(),
           .validations = validations_,
-          .checkpoint = checkpoint_};
+          .checkpoint = saves_.checkpoint()};
 }
 
 bool TrainLoop::ValidationIsDue() const {
@@ -194,12 +196,14 @@ bool TrainLoop::RunOneUpdate(Wish& wish) {
   const Clock::time_point begin = Clock::now();
   StepReport report = updates_->Next();
   done_ = report.step;
-  losses_.push_back(report.loss);
+  if (std::isfinite(report.loss)) {  // else the update was skipped
+    losses_.push_back(report.loss);
+  }
   if (losses_.size() > kAveraged) {
     losses_.pop_front();
   }
   requests_.wall().TookUpdate(SecondsSince(begin));
-  wish = requests_.Agree();
+  wish = requests_.Agree(saves_.StageIsOver());
   updates_->Pause();
   const bool due = ValidationIsDue();
   const bool skipped = due && (wish.stop != StopCause::kNone || !Validate(wish, report));
@@ -211,60 +215,14 @@ bool TrainLoop::RunOneUpdate(Wish& wish) {
   } else {
     run_.logger.Tick(report);
   }
-  const bool wanted = ending || wish.save || done_ % run_.config.checkpoint.interval == 0;
   if (done_ % kCompareInterval == 0) {
     CompareReplicas(run_.state.store, run_.runtime.mesh(), run_.runtime.stream());
   }
-  if (saver_.After(done_, wanted, ending) && wish.save && leads()) {
+  if (saves_.After(done_, wish, ending) && leads()) {
     run_.folder.ConsumeSave();
   }
   updates_->Continue();
   return skipped;
-}
-
-CheckpointMeta TrainLoop::MetaOf(int64_t update) const {
-  const int64_t samples = update * run_.config.training.global_batch_size;
-  return {.run_id = run_.folder.run_id(),
-          .step = update,
-          .tokens = samples * run_.config.training.sequence_length,
-          .samples = samples,
-          .mesh = run_.runtime.mesh().shape(),
-          .configuration = RenderConfig(run_.config),
-          .data_fingerprint = run_.dataset.Fingerprint(),
-          .tokenizer = {},
-          .resumed_from = run_.resumed_from,
-          .recent_grad_norms = {}};
-}
-
-std::string TrainLoop::Save(int64_t update) {
-  const Clock::time_point begin = Clock::now();
-  run_.runtime.Enter(Phase::kCheckpoint);
-  CompareReplicas(run_.state.store, run_.runtime.mesh(), run_.runtime.stream());  // no difference becomes a checkpoint
-  SaveOptions options;
-  options.folder = run_.folder.paths().Checkpoints();
-  options.keep_last = run_.config.checkpoint.keep_last;
-  options.keep_every = run_.config.checkpoint.keep_every;
-  options.tokenizer_file = run_.folder.paths().TokenizerCopy(run_.dataset.TokenizerPath());
-  options.before_commit = [this] { run_.records->Sync(); };
-  options.warn = [this](const std::string& line) { run_.logger.Warn(line); };
-  options.checked = &run_.checked;
-  std::string path =
-      SaveCheckpoint(run_.state.store, run_.runtime.world(), MetaOf(update), options, run_.runtime.stream());
-  OnRankZero(run_.runtime.world(), [&] {
-    run_.folder.RecordFirstCheckpoint(update);
-    return std::string();
-  });
-  requests_.wall().TookSave(SecondsSince(begin));
-  checkpoint_ = path;
-  return path;
-}
-
-// In steps, as the watchdog takes a long silence for a hang.
-void TrainLoop::SleepBetweenSaves(int64_t seconds) {
-  for (int64_t i = 0; i < seconds; ++i) {
-    run_.runtime.Enter(Phase::kCheckpoint);
-    std::this_thread::sleep_for(std::chrono::seconds(1));
-  }
 }
 
 RunEnd TrainLoop::EndOf(const Wish& wish, bool skipped) const {
