@@ -51,3 +51,11 @@ if(TARGET yaml-cpp::yaml-cpp)
 else()
   target_link_libraries(ksa_yaml INTERFACE yaml-cpp)
 endif()
+
+# Chart.js (MIT), which draws the pages of `ksa report`: its file becomes a part of the program. Without it everything
+# else is built, and the command says what is missing.
+find_file(KSA_CHART_JS NAMES chart.min.js Chart.min.js NO_DEFAULT_PATH
+          PATHS /usr/share/javascript/chart.js /usr/local/share/javascript/chart.js)
+if(NOT KSA_CHART_JS)
+  message(STATUS "Chart.js was not found (package libjs-chart.js): ksa report will write CSV alone")
+endif()

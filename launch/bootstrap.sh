@@ -23,6 +23,7 @@ packages=(
   libpcre2-dev libutf8proc-dev     # words and normal forms of byte-level tokenizers
   libyaml-cpp-dev libcli11-dev nlohmann-json3-dev libfmt-dev
   librandom123-dev                 # Philox
+  libjs-chart.js                   # the plots of reports; its file goes into the program
   libgtest-dev
 )
 list_only=false

@@ -171,8 +171,8 @@ say "training (Ctrl-C is safe: start again to go on)"
 train_into "$run"
 if $control; then
   say "training the control: the same window, no summaries"
-  train_into "$control_run" --set "model.attention.pattern=[sca]" --set model.attention.sca.chunk_size=8 \
-    --set model.attention.sca.window_chunks=8
+  train_into "$control_run" --set "model.attention.pattern=[sca]" --set model.attention.sca.chunk_size=4 \
+    --set model.attention.sca.window_chunks=4
 fi
 
 say "samples"
@@ -197,7 +197,7 @@ awk -v bigram="$(number "$inspect" bigram)" -v ngram="$(number "$inspect" 4-gram
   printf "  %-34s %.4f, %.3f %s the 4-grams\n", "this model", loss, loss < ngram ? ngram - loss : loss - ngram,
     loss < ngram ? "below" : "above"
 }'
-printf '\nby position; the text window is 64, behind it there are only summaries:\n'
+printf '\nby position; the text window is 16, behind it there are only summaries:\n'
 by_position "${files[@]}"
 printf '\n%s\n' "$(grep '^KV cache' "$run.eval.txt")"
 cat <<EOF

@@ -26,7 +26,9 @@
 #include "trainer/commands/doctor.h"
 #include "trainer/commands/eval.h"
 #include "trainer/commands/generate.h"
+#include "trainer/commands/inspect.h"
 #include "trainer/commands/plan.h"
+#include "trainer/commands/report.h"
 #include "trainer/commands/train.h"
 #include "trainer/observe/invocation.h"
 #include "trainer/run/stop_signal.h"
@@ -74,7 +76,9 @@ ksa::CommandResult Run(int argc, char** argv, ksa::Invocation& invocation) {
   ksa::AddAblateCommand(app, result);
   ksa::AddEvalCommand(app);
   ksa::AddGenerateCommand(app);
+  ksa::AddInspectCommand(app);
   ksa::AddCompareCommand(app);
+  ksa::AddReportCommand(app, invocation);
   ksa::AddCkptCommand(app);
   ksa::AddBenchCommand(app);
   ksa::AddDoctorCommand(app, result);
@@ -82,7 +86,7 @@ ksa::CommandResult Run(int argc, char** argv, ksa::Invocation& invocation) {
   ksa::AddColorOption(app, invocation.color);
   ksa::GroupCommands(app, "Before training", {"data", "check", "plan"});
   ksa::GroupCommands(app, "Training", {"train", "ablate"});
-  ksa::GroupCommands(app, "Results", {"eval", "generate", "compare", "ckpt"});
+  ksa::GroupCommands(app, "Results", {"eval", "generate", "inspect", "compare", "report", "ckpt"});
   ksa::GroupCommands(app, "This machine", {"doctor", "bench", "completion"});
   app.footer(kFirstSteps);
   ksa::ParseCommandLine(app, ksa::ArgumentsOf(argc, argv));

@@ -23,6 +23,8 @@ struct Batch {
   std::vector<int32_t> document_first_chunk;  // [n, C] first chunk of the chunk's document
   std::vector<int32_t> chunk_tokens;          // [n, C] real tokens of the chunk
 
+  std::vector<int32_t> source;  // [n] the training source of the sample, in the configuration's order; 0 in others
+
   int64_t target_count = 0;     // targets that are not kNoTarget
   int64_t dropped_tokens = 0;   // tokens of the samples' windows that found no row (document_mask); of samples·T
   int64_t corrupt_samples = 0;  // samples without targets because they touch a corrupt block

@@ -28,13 +28,29 @@ void ResizeBatch(int64_t first, int64_t count, const DatasetConfig& config, Batc
   const size_t chunks = config.document_mask ? static_cast<size_t>(count) * static_cast<size_t>(batch.chunks) : 0;
   batch.document_first_chunk.resize(chunks);
   batch.chunk_tokens.resize(chunks);
+  batch.source.assign(static_cast<size_t>(count), 0);
   batch.target_count = 0;
   batch.dropped_tokens = 0;
   batch.corrupt_samples = 0;
 }
 
+std::span<int32_t> InputsOf(Batch& batch, int64_t index) {
+  return Part(batch.inputs, index, batch.sequence_length);
+}
+
 std::span<int32_t> TargetsOf(Batch& batch, int64_t index) {
   return Part(batch.targets, index, batch.sequence_length);
+}
+
+void FillOneDocument(const DatasetConfig& config, int64_t index, Batch& batch) {
+  std::ranges::fill(InputsOf(batch, index), 0);
+  std::ranges::fill(TargetsOf(batch, index), Batch::kNoTarget);
+  std::ranges::fill(Part(batch.document_first_chunk, index, batch.chunks), 0);
+  const std::span<int32_t> chunk_tokens = Part(batch.chunk_tokens, index, batch.chunks);
+  std::ranges::fill(chunk_tokens, config.chunk_size);
+  if (!chunk_tokens.empty()) {
+    chunk_tokens.back() = config.sequence_length - (batch.chunks - 1) * config.chunk_size;
+  }
 }
 
 FillResult FillRows(std::span<const int32_t> window,
@@ -42,7 +58,7 @@ FillResult FillRows(std::span<const int32_t> window,
                     const DatasetConfig& config,
                     int64_t index,
                     Batch& batch) {
-  const std::span<int32_t> inputs = Part(batch.inputs, index, config.sequence_length);
+  const std::span<int32_t> inputs = InputsOf(batch, index);
   const std::span<int32_t> targets = TargetsOf(batch, index);
   if (config.document_mask) {
     return FillDocumentRows(window,

@@ -22,7 +22,11 @@ FillResult FillRows(std::span<const int32_t> window,
                     int64_t index,
                     Batch& batch);
 
-// The targets [T] of sample `index`.
+// The ids [T] and the targets [T] of sample `index`.
+[[nodiscard]] std::span<int32_t> InputsOf(Batch& batch, int64_t index);
 [[nodiscard]] std::span<int32_t> TargetsOf(Batch& batch, int64_t index);
+
+// Sample `index` becomes one document of T tokens 0 without targets, which a task then writes.
+void FillOneDocument(const DatasetConfig& config, int64_t index, Batch& batch);
 
 }  // namespace ksa

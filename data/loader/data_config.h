@@ -5,20 +5,25 @@
 #include <string>
 #include <vector>
 
+#include "data/tasks/task_spec.h"
+
 namespace ksa {
 
-// A shard folder to train on. `weight` is the share of the samples, relative to the other sources' weights.
+// What to train on: a shard folder, or a task, which makes its samples. `weight` is the share of the samples, relative
+// to the other sources' weights.
 struct TrainSource {
-  std::string path;
+  std::string path;  // empty where it is a task
   double weight = 1;
-  std::string name;  // empty: the folder's name
+  std::string name;  // empty: the folder's name, or the task's
+  TaskSpec task{};   // without a kind: none
 
   friend bool operator==(const TrainSource&, const TrainSource&) = default;
 };
 
 struct ValidationSource {
-  std::string path;
-  std::string name;  // empty: the folder's name
+  std::string path;  // empty where it is a task
+  std::string name;  // empty: the folder's name, or the task's
+  TaskSpec task{};   // without a kind: none
 
   friend bool operator==(const ValidationSource&, const ValidationSource&) = default;
 };

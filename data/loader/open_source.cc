@@ -2,9 +2,12 @@
 
 #include <algorithm>
 #include <filesystem>
+#include <memory>
 #include <utility>
 
 #include "data/files/paths.h"
+#include "data/tasks/task_stream.h"
+#include "data/tokenizers/tokenizer.h"
 
 namespace ksa {
 namespace {
@@ -84,6 +87,14 @@ std::string SourceName(const std::string& name, const std::string& path) {
   return folder.filename().empty() ? path : folder.filename().string();
 }
 
+SourceShape TaskShape(const TrainSource& source) {
+  return {source.name.empty() ? source.task.kind : source.name, source.weight, {kEndless}};
+}
+
+SourceShape TaskShape(const ValidationSource& source) {
+  return {source.name.empty() ? source.task.kind : source.name, 1, {kEndless}};
+}
+
 OpenedSource OpenSource(const TrainSource& source, const DatasetConfig& config, const ShardFolder* first) {
   return Open(source.path, source.name, source.weight, config, first);
 }
@@ -92,32 +103,77 @@ OpenedSource OpenSource(const ValidationSource& source, const DatasetConfig& con
   return Open(source.path, source.name, 1, config, first);
 }
 
-std::vector<SourceProblem> FindSourceProblems(const DatasetConfig& config) {
-  std::vector<SourceProblem> problems;
-  std::optional<ShardFolder> first;  // that could be opened
-  const auto examine = [&](const auto& sources, const char* list) {
+namespace {
+
+// What is wrong with the sources of both lists, one after the other.
+class SourceExaminer {
+ public:
+  explicit SourceExaminer(const DatasetConfig& config) : config_(config) {}
+
+  template <typename Source>
+  void Shards(const std::vector<Source>& sources, const char* list) {
     for (size_t i = 0; i < sources.size(); ++i) {
       const std::string& path = sources[i].path;
-      SourceProblem problem{fmt::format("{}[{}]", list, i), path, ExitCode::kBadData, "", false};
-      try {
-        if (!Exists(path)) {
-          problem.absent = true;
+      if (!sources[i].task.kind.empty()) {
+        continue;
+      }
+      const bool absent = !Exists(path);
+      absent_ = absent_ || absent;
+      Try(fmt::format("{}[{}]", list, i), path, absent, [&] {
+        if (absent) {
           Fail(ExitCode::kMissingInput, "{}: there is no such folder", path);
         }
-        OpenedSource opened = OpenSource(sources[i], config, first ? &*first : nullptr);
-        if (!first) {
-          first.emplace(std::move(opened.folder));
+        OpenedSource opened = OpenSource(sources[i], config_, first_ ? &*first_ : nullptr);
+        if (!first_) {
+          first_.emplace(std::move(opened.folder));
         }
-      } catch (const Error& error) {
-        problem.code = error.code();
-        problem.message = error.what();
-        problems.push_back(std::move(problem));
-      }
+      });
     }
-  };
-  examine(config.train, "data.train");
-  examine(config.validation, "data.validation");
-  return problems;
+  }
+
+  // A task of text waits for the folder whose tokenizer it takes.
+  template <typename Source>
+  void Tasks(const std::vector<Source>& sources, const char* list, TaskUse use) {
+    for (size_t i = 0; i < sources.size(); ++i) {
+      const TaskSpec& task = sources[i].task;
+      if (task.kind.empty() || (FindTaskKind(task.kind)->is_text && !first_ && absent_)) {
+        continue;
+      }
+      Try(fmt::format("{}[{}]", list, i), "", false, [&] {
+        const std::unique_ptr<Tokenizer> tokenizer =
+            FindTaskKind(task.kind)->is_text && first_ ? OpenTokenizer(first_->TokenizerPath()) : nullptr;
+        static_cast<void>(TaskStream(task, TaskShape(sources[i]).name, use, config_, tokenizer.get()));
+      });
+    }
+  }
+
+  std::vector<SourceProblem> Take() { return std::move(problems_); }
+
+ private:
+  template <typename Work>
+  void Try(const std::string& source, const std::string& path, bool absent, const Work& work) {
+    try {
+      work();
+    } catch (const Error& error) {
+      problems_.push_back({source, path, error.code(), error.what(), absent});
+    }
+  }
+
+  const DatasetConfig& config_;
+  std::optional<ShardFolder> first_;  // that could be opened
+  bool absent_ = false;               // a folder that is not there
+  std::vector<SourceProblem> problems_;
+};
+
+}  // namespace
+
+std::vector<SourceProblem> FindSourceProblems(const DatasetConfig& config) {
+  SourceExaminer examiner(config);
+  examiner.Shards(config.train, "data.train");
+  examiner.Shards(config.validation, "data.validation");
+  examiner.Tasks(config.train, "data.train", TaskUse::kTraining);
+  examiner.Tasks(config.validation, "data.validation", TaskUse::kValidation);
+  return examiner.Take();
 }
 
 }  // namespace ksa

@@ -20,6 +20,10 @@ struct OpenedSource {
 // The name that is given, or the last folder of the path.
 [[nodiscard]] std::string SourceName(const std::string& name, const std::string& path);
 
+// Of a source that is a task.
+[[nodiscard]] SourceShape TaskShape(const TrainSource& source);
+[[nodiscard]] SourceShape TaskShape(const ValidationSource& source);
+
 // `first` is the run's first source, whose tokenizer all share; none: this is the first. Error kMissingInput: a folder
 // or file is not there; kBadData: a damaged or changed shard, no sample of config.sequence_length, a token >=
 // config.vocab_size, another tokenizer.

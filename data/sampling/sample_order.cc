@@ -81,6 +81,9 @@ SampleLocation SampleOrder::At(int64_t i) const {
   const auto source = static_cast<size_t>(above - share_begin_.begin() - 1);
   const int64_t number = block * shares_[source] + slot - share_begin_[source];
   const int64_t n = shard_begin_[source].back();
+  if (n == kEndless) {
+    return Plain(static_cast<int32_t>(source), number);
+  }
   const int64_t epoch = number / n;
   const uint64_t key = PermutationKey(seed_, epoch, 1 + static_cast<int64_t>(source));
   SampleLocation location = Plain(static_cast<int32_t>(source), Permute(key, n, number % n));

@@ -14,11 +14,14 @@ namespace ksa {
 
 inline constexpr int64_t kBlendSlots = 1024;
 
+// Samples of a source that makes them: it has no epochs, and its running number is its sample's.
+inline constexpr int64_t kEndless = int64_t{1} << 62;
+
 // A source, described by sizes alone.
 struct SourceShape {
   std::string name;
   double weight = 1;
-  std::vector<int64_t> shard_samples;  // samples of each shard, in the folder's order
+  std::vector<int64_t> shard_samples;  // samples of each shard, in the folder's order; of a task one: kEndless
 };
 
 // Sample `index` of `source` is sample `shard_sample` of its shard `shard`.

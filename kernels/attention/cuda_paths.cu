@@ -83,18 +83,11 @@ void CheckType(const TensorView& q) {
             ksa::NameOf(q.dtype));
 }
 
-// Whether kAuto may take a path.
-template <typename Args>
-bool IsCandidate(AttentionPath path, const Args& args, const Stream& stream) {
-  return Refusal(path, args, stream).empty() &&
-         (path != AttentionPath::kWgmma || wgmma::TakesByItself(HeadDimsOf(args), kPassOf<Args>));
-}
-
 // The fastest path of our own that can do the call.
 template <typename Args>
 AttentionPath ChooseOwn(const Args& args, const Stream& stream) {
   for (const AttentionPath path : kFastestFirst) {
-    if (path != AttentionPath::kCudnn && IsCandidate(path, args, stream)) {
+    if (path != AttentionPath::kCudnn && Refusal(path, args, stream).empty()) {
       return path;
     }
   }
@@ -118,7 +111,7 @@ AttentionPath Choose(const Args& args, const Stream& stream) {
     return AttentionPath::kCudnn;
   }
   for (const AttentionPath path : kFastestFirst) {
-    if (IsCandidate(path, args, stream)) {
+    if (Refusal(path, args, stream).empty()) {
       return path;
     }
   }

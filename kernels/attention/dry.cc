@@ -11,7 +11,7 @@ using cuda_attention::HeadDimsOf;
 using cuda_attention::cudnn::PartOf;
 using cuda_attention::cudnn::Problem;
 using cuda_attention::cudnn::ProblemOf;
-using cuda_attention::wgmma::TakesByItself;
+using cuda_attention::wgmma::TakesHeads;
 
 void CheckPath(AttentionPath path) {
   KSA_CHECK(path == AttentionPath::kAuto,
@@ -25,7 +25,7 @@ Tensor Workspace(const Problem& problem, Allocator& scratch) {
 // Types and sizes that the Hopper kernels are made for.
 template <typename Args>
 bool HasFastKernels(const Args& args) {
-  return args.q.dtype == DType::kBF16 && TakesByItself(HeadDimsOf(args), cuda_attention::kPassOf<Args>);
+  return args.q.dtype == DType::kBF16 && TakesHeads(HeadDimsOf(args));
 }
 
 }  // namespace

@@ -3,7 +3,6 @@
 
 #include <cmath>
 #include <cstdint>
-#include <type_traits>
 
 #include "kernels/attention/attention.h"
 
@@ -20,22 +19,12 @@ struct HeadDims {
   friend bool operator==(const HeadDims&, const HeadDims&) = default;
 };
 
-enum class Pass { kForward, kBackward };
-
-template <typename Args>
-inline constexpr Pass kPassOf = std::is_same_v<Args, AttentionBackwardArgs> ? Pass::kBackward : Pass::kForward;
-
 namespace wgmma {
 
 // Whether there are kernels for heads of these widths.
 [[nodiscard]] inline bool TakesHeads(const HeadDims& dims) {
   const bool alike = dims.value == dims.key && (dims.key == 64 || dims.key == 128);
   return alike || dims == HeadDims{192, 128};
-}
-
-// Whether kAuto takes them.
-[[nodiscard]] inline bool TakesByItself(const HeadDims& dims, Pass pass) {
-  return TakesHeads(dims) && (pass == Pass::kForward || dims.value == dims.key);
 }
 
 }  // namespace wgmma

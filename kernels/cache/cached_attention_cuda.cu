@@ -127,7 +127,7 @@ __device__ void Weigh(int group, int count, float* scores, float* largest, float
     }
     float total = 0.0F;
     for (int j = threadIdx.x % 32; j < count; j += 32) {
-      const float weight = __expf(score[j] - most);
+      const float weight = expf(score[j] - most);
       score[j] = weight;
       total += weight;
     }
@@ -257,7 +257,7 @@ __global__ void __launch_bounds__(kThreads) MergeKernel(const Args<T> p) {
     float value = 0.0F;
     for (int part = 0; part < p.parts; ++part) {
       if (sum[part] > 0.0F) {
-        const float factor = __expf(largest[part] - all);
+        const float factor = expf(largest[part] - all);
         total = fmaf(factor, sum[part], total);
         value = fmaf(factor, p.weighted[(i * p.parts + part) * p.c + column], value);
       }

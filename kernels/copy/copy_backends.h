@@ -6,6 +6,7 @@
 #include "kernels/copy/column_block.h"
 #include "kernels/copy/elementwise.h"
 #include "kernels/copy/row_parts.h"
+#include "kernels/copy/select_rows.h"
 
 // Copies, casts, sums and reductions on the CPU.
 namespace ksa::cpu {
@@ -41,6 +42,10 @@ void RaiseToLargest(const TensorView& x, const TensorView& out, const Stream& st
 
 // There is something to copy.
 void CopyBlock(const ColumnBlock& from, const ColumnBlock& to, const Stream& stream);
+
+// There is something to copy. ScatterRows writes the selected rows alone.
+void GatherRows(const TensorView& x, const RowSelection& selection, const TensorView& y, const Stream& stream);
+void ScatterRows(const TensorView& x, const RowSelection& selection, const TensorView& y, const Stream& stream);
 
 // At most 48 parts.
 void SumRowParts(std::span<const RowPart> parts, const TensorView& y, const Stream& stream);

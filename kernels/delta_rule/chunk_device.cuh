@@ -11,6 +11,7 @@
 #include "kernels/core/dtype.h"
 #include "kernels/delta_rule/rule_scratch.h"
 #include "kernels/delta_rule/tile_device.cuh"
+#include "kernels/device/vector.cuh"
 
 namespace ksa::cuda_delta {
 
@@ -43,9 +44,12 @@ struct Rule {
 
   float* inverse;
   float* w;
+  float* keys;
+  float* numbers;
   float* e;
   float* states;
   float* writes;
+  float* reads;
   float* state_gradients;
   float* dq;
   float* dk_of_head;
@@ -77,7 +81,7 @@ template <typename T>
 }
 
 // What rows of a chunk see of each other, and of the state.
-struct ChunkRows {
+struct alignas(16) ChunkRows {
   double sums[kChunkRows];   // of g, while they are made
   float b[kChunkRows];       // the sums within a document,
   float b_rest[kChunkRows];  // and what fp32 leaves of them: differences of large sums are what counts
@@ -136,16 +140,50 @@ struct ChunkRows {
   }
 };
 
-// Rows of heads of the matrix as a tile [64, kColumns] of fp32; 0 behind `columns`, in padding and
-// behind the last row. `first`: the first row's element.
-template <int kColumns, typename T>
-__device__ void LoadRows(const ChunkRows& rows, const T* first, int64_t pitch, int columns, float* to) {
+// Tiles stand behind it in shared memory, and are written 16 bytes at a time.
+static_assert(sizeof(ChunkRows) % 16 == 0);
+
+// Rows of heads of the matrix as a tile [64, kColumns] of fp32, what `change` makes of each; 0 behind `columns`, in
+// padding and behind the last row. `first`: the first row's element. Where rows lie as 16 bytes are read, all of a
+// thread's reads are under way at once.
+template <int kColumns, typename T, typename Change>
+__device__ void LoadChanged(
+    const ChunkRows& rows, const T* first, int64_t pitch, int columns, float* to, const Change& change) {
+  constexpr int kElements = device::kVectorElements<T>;
+  constexpr int kAcross = kColumns / kElements;
+  constexpr int kPieces = kChunkRows * kAcross / kThreads;
+  if (columns >= kColumns && pitch % kElements == 0 && device::IsAligned16(first)) {
+    device::Vector<T, kElements> pieces[kPieces];
+#pragma unroll
+    for (int p = 0; p < kPieces; ++p) {
+      const int x = static_cast<int>(threadIdx.x) + p * kThreads;
+      const int i = min(x / kAcross, rows.rows - 1);
+      pieces[p].Load(first + i * pitch + x % kAcross * kElements);
+    }
+#pragma unroll
+    for (int p = 0; p < kPieces; ++p) {
+      const int x = static_cast<int>(threadIdx.x) + p * kThreads;
+      float* place = to + x / kAcross * kPitchOf<kColumns> + x % kAcross * kElements;
+      const bool real = rows.real[x / kAcross] != 0.0F;
+#pragma unroll
+      for (int e = 0; e < kElements; ++e) {
+        place[e] = real ? change(pieces[p][e]) : 0.0F;
+      }
+    }
+    return;
+  }
+#pragma unroll 8
   for (int x = static_cast<int>(threadIdx.x); x < kChunkRows * kColumns; x += kThreads) {
     const int i = x / kColumns;
     const int j = x % kColumns;
     const bool there = j < columns && rows.real[i] != 0.0F;
-    to[i * kPitchOf<kColumns> + j] = there ? static_cast<float>(first[i * pitch + j]) : 0.0F;
+    to[i * kPitchOf<kColumns> + j] = there ? change(static_cast<float>(first[i * pitch + j])) : 0.0F;
   }
+}
+
+template <int kColumns, typename T>
+__device__ void LoadRows(const ChunkRows& rows, const T* first, int64_t pitch, int columns, float* to) {
+  LoadChanged<kColumns>(rows, first, pitch, columns, to, [](float x) { return x; });
 }
 
 // The queries' rows, scaled. With one term they are rounded as products round them: gradients of decays are differences
@@ -153,23 +191,47 @@ __device__ void LoadRows(const ChunkRows& rows, const T* first, int64_t pitch, i
 template <int kColumns, int kTerms, typename T>
 __device__ void LoadQueries(const ChunkRows& rows, const Rule<T>& rule, int64_t first, float* to) {
   const int64_t pitch = int64_t{1} * rule.key_heads * rule.dk;
-  for (int x = static_cast<int>(threadIdx.x); x < kChunkRows * kColumns; x += kThreads) {
-    const int i = x / kColumns;
-    const int j = x % kColumns;
-    const bool there = j < rule.dk && rows.real[i] != 0.0F;
-    const float q = there ? rule.scale * static_cast<float>(rule.q[first + i * pitch + j]) : 0.0F;
-    to[i * kPitchOf<kColumns> + j] = kTerms == 1 ? __uint_as_float(RoundToTf32(q)) : q;
-  }
+  LoadChanged<kColumns>(rows, rule.q + first, pitch, rule.dk, to, [&](float x) {
+    const float q = rule.scale * x;
+    return kTerms == 1 ? __uint_as_float(RoundToTf32(q)) : q;
+  });
 }
 
 // Columns [begin, begin + kColumns) of a matrix [kRows or fewer, columns] of scratch; 0 where it has none.
 template <int kRows, int kColumns>
 __device__ void LoadMatrix(const float* from, int rows, int columns, int begin, float* to) {
+  constexpr int kAcross = kColumns / 4;
+  constexpr int kPieces = kRows * kAcross / kThreads;
+  if (rows == kRows && begin + kColumns <= columns && columns % 4 == 0) {
+    float4 pieces[kPieces];
+#pragma unroll
+    for (int p = 0; p < kPieces; ++p) {
+      const int x = static_cast<int>(threadIdx.x) + p * kThreads;
+      pieces[p] = *reinterpret_cast<const float4*>(from + x / kAcross * columns + begin + x % kAcross * 4);
+    }
+#pragma unroll
+    for (int p = 0; p < kPieces; ++p) {
+      const int x = static_cast<int>(threadIdx.x) + p * kThreads;
+      *reinterpret_cast<float4*>(to + x / kAcross * kPitchOf<kColumns> + x % kAcross * 4) = pieces[p];
+    }
+    return;
+  }
+#pragma unroll 8
   for (int x = static_cast<int>(threadIdx.x); x < kRows * kColumns; x += kThreads) {
     const int i = x / kColumns;
     const int j = x % kColumns;
     const bool there = i < rows && begin + j < columns;
     to[i * kPitchOf<kColumns> + j] = there ? from[i * columns + begin + j] : 0.0F;
+  }
+}
+
+// Queues copies of a tile of kRows rows of kColumns numbers.
+template <int kRows, int kColumns>
+__device__ void CopyTile(const float* from, float* to) {
+  constexpr int kPieces = kColumns / 4;
+#pragma unroll
+  for (int x = static_cast<int>(threadIdx.x); x < kRows * kPieces; x += kThreads) {
+    CopyPiece(from + 4 * x, to + x / kPieces * kPitchOf<kColumns> + x % kPieces * 4);
   }
 }
 

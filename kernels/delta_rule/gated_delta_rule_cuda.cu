@@ -39,9 +39,12 @@ Rule<T> MakeRule(const Args& args, int64_t values, const RuleScratch& scratch) {
   const auto memory = [](const Tensor& x) { return x.empty() ? nullptr : x.As<float>(); };
   rule.inverse = memory(scratch.inverse);
   rule.w = memory(scratch.w);
+  rule.keys = memory(scratch.keys);
+  rule.numbers = memory(scratch.numbers);
   rule.e = memory(scratch.e);
   rule.states = memory(scratch.states);
   rule.writes = memory(scratch.writes);
+  rule.reads = memory(scratch.reads);
   rule.state_gradients = memory(scratch.state_gradients);
   rule.dq = memory(scratch.dq);
   rule.dk_of_head = memory(scratch.dk);
@@ -129,7 +132,6 @@ struct Kernels {
            OfScan(rule.layout, rule.value_heads, columns, sizeof(cuda_delta::BackScanShared<kDk>)),
            cuda_delta::BackScanKernel<T, kTerms, kDk>,
            rule,
-           dout,
            ScanStates{args.dfinal_state.As<float>(), args.dinitial_state.As<float>(), columns, false});
     if (args.dq.empty()) {
       return;
@@ -161,7 +163,7 @@ void WithKernels(const char* op, const Args& args, const Run& run) {
       dk <= delta_rule::kMostKeyColumns, "{}: keys of {} columns; a GPU takes {}", op, dk, delta_rule::kMostKeyColumns);
   DispatchGpu(args.k.dtype, [&](auto element) {
     using T = decltype(element);
-    if (dk <= 64) {
+    if (delta_rule::FilledKeys(dk) == 64) {
       run.template operator()<T, 64>();
     } else {
       run.template operator()<T, 128>();

@@ -10,13 +10,13 @@ namespace ksa::cuda_delta {
 template <int kDk>
 struct WritesShared {
   ChunkRows rows;
-  float q[kChunkRows * kPitchOf<kDk>];
-  float k[kChunkRows * kPitchOf<kDk>];
-  float p[kChunkRows * kPitchOf<kChunkRows>];
-  float dout[kChunkRows * kPitchOf<kWide>];
+  alignas(16) float q[kChunkRows * kPitchOf<kDk>];
+  alignas(16) float k[kChunkRows * kPitchOf<kDk>];
+  alignas(16) float p[kChunkRows * kPitchOf<kChunkRows>];
+  alignas(16) float dout[kChunkRows * kPitchOf<kWide>];
 };
 
-// P^T dO: the gradients of a chunk's writes through the rows of the chunk.
+// What a chunk's own rows leave: P^T dO of its writes, and (e^b Q)^T dO of the state that comes in.
 template <typename T, int kTerms, int kDk>
 __global__ void __launch_bounds__(kThreads) WritesKernel(const Rule<T> rule, const T* dout) {
   extern __shared__ __align__(16) unsigned char memory[];
@@ -48,24 +48,29 @@ __global__ void __launch_bounds__(kThreads) WritesKernel(const Rule<T> rule, con
         rule.writes[(place.at * kChunkRows + i) * rule.dv + begin + j] = x;
       }
     });
+    Part<kDk, kWide> reads;
+    reads.Clear();
+    reads.template Add<kTerms, kChunkRows>(ColumnsTimes<TransposedTile<kPitchOf<kDk>>>{{shared.q}, rows.from_state},
+                                           Tile<kPitchOf<kWide>>{shared.dout});
+    reads.ForEach([&](int i, int j, float& x) {
+      if (i < rule.dk && begin + j < rule.dv) {
+        rule.reads[(place.at * rule.dk + i) * rule.dv + begin + j] = x;
+      }
+    });
   }
 }
 
 template <int kDk>
 struct BackScanShared {
-  ChunkRows rows;
-  float q[kChunkRows * kPitchOf<kDk>];
-  float k[kChunkRows * kPitchOf<kDk>];
-  float w[kChunkRows * kPitchOf<kDk>];
-  float dout[kChunkRows * kPitchOf<kSmall>];
-  float de[kChunkRows * kPitchOf<kSmall>];  // beta dN
-  float state[kDk * kPitchOf<kSmall>];      // its gradient
+  ChunkTiles<kDk> chunks[2];
+  alignas(16) float de[kChunkRows * kPitchOf<kSmall>];  // -beta dN
+  alignas(16) float state[kDk * kPitchOf<kSmall>];      // its gradient
 };
 
 // dN and the gradients of the states, from the last chunk to the first. `first`: of what leaves a slice; `last`: of
 // what comes in.
 template <typename T, int kTerms, int kDk>
-__global__ void __launch_bounds__(kThreads) BackScanKernel(const Rule<T> rule, const T* dout, const ScanStates states) {
+__global__ void __launch_bounds__(kThreads) BackScanKernel(const Rule<T> rule, const ScanStates states) {
   extern __shared__ __align__(16) unsigned char memory[];
   auto& shared = *reinterpret_cast<BackScanShared<kDk>*>(memory);
   const int begin = static_cast<int>(blockIdx.x) * kSmall;
@@ -74,8 +79,6 @@ __global__ void __launch_bounds__(kThreads) BackScanKernel(const Rule<T> rule, c
   const int64_t of_slice = (int64_t{blockIdx.z} * rule.value_heads + head) * rule.dk * rule.dv;
   using State = Part<kDk, kSmall>;
   constexpr int kPitch = kPitchOf<kSmall>;
-  using Keys = Tile<kPitchOf<kDk>>;
-  using Columns = TransposedTile<kPitchOf<kDk>>;
   const auto there = [&](int i, int j) { return i < rule.dk && begin + j < rule.dv; };
   State state;
   state.ForEach([&](int i, int j, float& x) {
@@ -83,44 +86,49 @@ __global__ void __launch_bounds__(kThreads) BackScanKernel(const Rule<T> rule, c
     shared.state[i * kPitch + j] = x;
   });
   const int64_t first_chunk = FirstChunk(rule, blockIdx.z);
-  for (int32_t c = slice.chunks() - 1; c >= 0; --c) {
-    const ChunkPlace place(rule, first_chunk + c, head);
-    const ChunkRows& rows = shared.rows;
-    shared.rows.Make(rule, slice, place.first, head);  // its barriers end the chunk before
-    const int64_t key = KeyAt(rule, slice, place);
-    const int64_t key_pitch = int64_t{1} * rule.key_heads * rule.dk;
-    LoadQueries<kDk, kTerms>(rows, rule, key, shared.q);
-    LoadRows<kDk>(rows, rule.k + key, key_pitch, rule.dk, shared.k);
-    LoadMatrix<kChunkRows, kDk>(rule.w + place.at * kChunkRows * rule.dk, kChunkRows, rule.dk, 0, shared.w);
-    LoadRows<kSmall>(rows,
-                     dout + ValueAt(rule, slice, place) + begin,
-                     int64_t{1} * rule.value_heads * rule.dv,
-                     rule.dv - begin,
-                     shared.dout);
+  const int32_t chunks = slice.chunks();
+  const auto place_of = [&](int32_t c) { return (first_chunk + c) * rule.value_heads + head; };
+  shared.chunks[(chunks - 1) % 2].Fill(rule, place_of(chunks - 1));
+  using Rows = Part<kChunkRows, kSmall>;
+  for (int32_t c = chunks - 1; c >= 0; --c) {
+    const int64_t at = place_of(c);
+    const ChunkTiles<kDk>& chunk = shared.chunks[c % 2];
+    device::WaitForCopies<0>();
+    __syncthreads();  // the chunk's tiles and the state are there, and nobody reads the tiles of the chunk behind
+    if (c > 0) {
+      shared.chunks[(c - 1) % 2].Fill(rule, place_of(c - 1));
+    }
+    Rows writes;
+    writes.ForEach([&](int i, int j, float& x) {
+      x = begin + j < rule.dv ? rule.writes[(at * kChunkRows + i) * rule.dv + begin + j] : 0.0F;
+    });
+    State reads;
+    reads.ForEach(
+        [&](int i, int j, float& x) { x = there(i, j) ? rule.reads[(at * rule.dk + i) * rule.dv + begin + j] : 0.0F; });
     if (rule.state_gradients != nullptr) {
       state.ForEach([&](int i, int j, float& x) {
         if (there(i, j)) {
-          rule.state_gradients[(place.at * rule.dk + i) * rule.dv + begin + j] = x;
+          rule.state_gradients[(at * rule.dk + i) * rule.dv + begin + j] = x;
         }
       });
     }
-    __syncthreads();
-    Part<kChunkRows, kSmall> writes;
-    writes.Clear();
-    writes.template Add<kTerms, kDk>(RowsTimes<Keys>{{shared.k}, rows.to_state}, Tile<kPitch>{shared.state});
+    writes.template Add<kTerms, kDk>(Tile<kPitchOf<kDk>>{chunk.keys}, Tile<kPitch>{shared.state});
     writes.ForEach([&](int i, int j, float& x) {
       if (begin + j < rule.dv) {
-        float& written = rule.writes[(place.at * kChunkRows + i) * rule.dv + begin + j];
-        x += written;
-        written = x;
+        rule.writes[(at * kChunkRows + i) * rule.dv + begin + j] = x;
       }
-      shared.de[i * kPitch + j] = -rows.beta[i] * x;
+      shared.de[i * kPitch + j] = -chunk.numbers[i] * x;
     });
     __syncthreads();
-    state.ForEach([&](int /*i*/, int /*j*/, float& x) { x *= rows.kept; });
-    state.template Add<kTerms, kChunkRows>(ColumnsTimes<Columns>{{shared.q}, rows.from_state},
-                                           Tile<kPitch>{shared.dout});
-    state.template Add<kTerms, kChunkRows>(Columns{shared.w}, Tile<kPitch>{shared.de});
+    const float kept = chunk.numbers[kChunkRows];
+#pragma unroll
+    for (int n = 0; n < State::kTiles; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        state.c[n][i] = kept * state.c[n][i] + reads.c[n][i];
+      }
+    }
+    state.template Add<kTerms, kChunkRows>(TransposedTile<kPitchOf<kDk>>{chunk.w}, Tile<kPitch>{shared.de});
     state.ForEach([&](int i, int j, float& x) { shared.state[i * kPitch + j] = x; });
   }
   state.ForEach([&](int i, int j, float& x) {
@@ -133,15 +141,15 @@ __global__ void __launch_bounds__(kThreads) BackScanKernel(const Rule<T> rule, c
 template <int kDk>
 struct GradientShared {
   ChunkRows rows;
-  float q[kChunkRows * kPitchOf<kDk>];
-  float k[kChunkRows * kPitchOf<kDk>];
-  float system[kChunkRows * kPitchOf<kChunkRows>];   // C; then the gradients of P
-  float inverse[kChunkRows * kPitchOf<kChunkRows>];  // X; then M
-  float dout[kChunkRows * kPitchOf<kSmall>];
-  float e[kChunkRows * kPitchOf<kSmall>];
-  float dn[kChunkRows * kPitchOf<kSmall>];
-  float g[kChunkRows * kPitchOf<kSmall>];
-  float state[kDk * kPitchOf<kSmall>];  // S0, then its gradient dS1
+  alignas(16) float q[kChunkRows * kPitchOf<kDk>];
+  alignas(16) float k[kChunkRows * kPitchOf<kDk>];
+  alignas(16) float system[kChunkRows * kPitchOf<kChunkRows>];   // C; then the gradients of P
+  alignas(16) float inverse[kChunkRows * kPitchOf<kChunkRows>];  // X; then M
+  alignas(16) float dout[kChunkRows * kPitchOf<kSmall>];
+  alignas(16) float e[kChunkRows * kPitchOf<kSmall>];
+  alignas(16) float dn[kChunkRows * kPitchOf<kSmall>];
+  alignas(16) float g[kChunkRows * kPitchOf<kSmall>];
+  alignas(16) float state[kDk * kPitchOf<kSmall>];  // S0, then its gradient dS1
   float row_sums[2][kChunkRows];
   float db[kChunkRows];
   float block_sums[kWarps];

@@ -8,10 +8,10 @@ namespace ksa::cuda_delta {
 template <int kDk>
 struct PrepareShared {
   ChunkRows rows;
-  float k[kChunkRows * kPitchOf<kDk>];
-  float system[kChunkRows * kPitchOf<kChunkRows>];  // C beta
-  float inverse[kChunkRows * kPitchOf<kChunkRows>];
-  float v[kChunkRows * kPitchOf<kWide>];
+  alignas(16) float k[kChunkRows * kPitchOf<kDk>];
+  alignas(16) float system[kChunkRows * kPitchOf<kChunkRows>];  // C beta
+  alignas(16) float inverse[kChunkRows * kPitchOf<kChunkRows>];
+  alignas(16) float v[kChunkRows * kPitchOf<kWide>];
 };
 
 // inverse = (I + system)^-1, `system` strictly lower triangular, by substitution: four threads a column.
@@ -64,11 +64,14 @@ __global__ void __launch_bounds__(kThreads) PrepareKernel(const Rule<T> rule) {
   Part<kChunkRows, kDk> w;
   w.Clear();
   w.template Add<kTerms, kChunkRows>(solve, RowsTimes<Tile<kPitchOf<kDk>>>{k, rows.from_state});
-  w.ForEach([&](int i, int j, float& x) {
-    if (j < rule.dk) {
-      rule.w[(place.at * kChunkRows + i) * rule.dk + j] = x;
-    }
-  });
+  w.ForEach([&](int i, int j, float& x) { rule.w[(place.at * kChunkRows + i) * kDk + j] = x; });
+  for (int x = static_cast<int>(threadIdx.x); x < kChunkRows * kDk; x += kThreads) {
+    rule.keys[place.at * kChunkRows * kDk + x] = rows.to_state[x / kDk] * k(x / kDk, x % kDk);
+  }
+  if (threadIdx.x <= kChunkRows) {
+    float* numbers = rule.numbers + place.at * delta_rule::kChunkNumbers;
+    numbers[threadIdx.x] = threadIdx.x < kChunkRows ? rows.beta[threadIdx.x] : rows.kept;
+  }
   for (int begin = 0; rule.e != nullptr && begin < rule.dv; begin += kWide) {
     __syncthreads();
     LoadRows<kWide>(rows,
@@ -88,13 +91,30 @@ __global__ void __launch_bounds__(kThreads) PrepareKernel(const Rule<T> rule) {
   }
 }
 
+// What scans have of a chunk. Two: one is filled while the other is used.
+template <int kDk>
+struct ChunkTiles {
+  alignas(16) float keys[kChunkRows * kPitchOf<kDk>];
+  alignas(16) float w[kChunkRows * kPitchOf<kDk>];
+  alignas(16) float numbers[delta_rule::kChunkNumbers];
+
+  // Queues the copies of chunk and head `at`, as a group.
+  template <typename T>
+  __device__ void Fill(const Rule<T>& rule, int64_t at) {
+    CopyTile<kChunkRows, kDk>(rule.keys + at * kChunkRows * kDk, keys);
+    CopyTile<kChunkRows, kDk>(rule.w + at * kChunkRows * kDk, w);
+    if (threadIdx.x < delta_rule::kChunkNumbers / 4) {
+      CopyPiece(rule.numbers + at * delta_rule::kChunkNumbers + 4 * threadIdx.x, numbers + 4 * threadIdx.x);
+    }
+    device::CommitCopies();
+  }
+};
+
 template <int kDk>
 struct ScanShared {
-  ChunkRows rows;
-  float k[kChunkRows * kPitchOf<kDk>];
-  float w[kChunkRows * kPitchOf<kDk>];
-  float state[kDk * kPitchOf<kSmall>];
-  float n[kChunkRows * kPitchOf<kSmall>];
+  ChunkTiles<kDk> chunks[2];
+  alignas(16) float state[kDk * kPitchOf<kSmall>];
+  alignas(16) float n[kChunkRows * kPitchOf<kSmall>];
 };
 
 // What comes in and goes out of a scan over the chunks of each slice. All [slices, value heads, dk, columns].
@@ -125,36 +145,44 @@ __global__ void __launch_bounds__(kThreads) ScanKernel(const Rule<T> rule, const
     shared.state[i * kPitch + j] = x;
   });
   const int64_t first_chunk = FirstChunk(rule, blockIdx.z);
-  for (int32_t c = 0; c < slice.chunks(); ++c) {
-    const ChunkPlace place(rule, first_chunk + c, head);
-    const ChunkRows& rows = shared.rows;
-    shared.rows.Make(rule, slice, place.first, head);  // its barriers end the chunk before
-    LoadRows<kDk>(rows, rule.k + KeyAt(rule, slice, place), int64_t{1} * rule.key_heads * rule.dk, rule.dk, shared.k);
-    LoadMatrix<kChunkRows, kDk>(rule.w + place.at * kChunkRows * rule.dk, kChunkRows, rule.dk, 0, shared.w);
+  const int32_t chunks = slice.chunks();
+  const auto place_of = [&](int32_t c) { return (first_chunk + c) * rule.value_heads + head; };
+  shared.chunks[0].Fill(rule, place_of(0));
+  using Rows = Part<kChunkRows, kSmall>;
+  for (int32_t c = 0; c < chunks; ++c) {
+    const int64_t at = place_of(c);
+    const ChunkTiles<kDk>& chunk = shared.chunks[c % 2];
+    device::WaitForCopies<0>();
+    __syncthreads();  // the chunk's tiles and the state are there, and nobody reads the tiles of the chunk before
+    if (c + 1 < chunks) {
+      shared.chunks[(c + 1) % 2].Fill(rule, place_of(c + 1));
+    }
+    Rows e;
+    e.ForEach([&](int i, int j, float& x) {
+      const bool there = rule.e != nullptr && begin + j < columns;
+      x = there ? rule.e[(at * kChunkRows + i) * columns + begin + j] : 0.0F;
+    });
     if (rule.states != nullptr) {
       state.ForEach([&](int i, int j, float& x) {
         if (i < rule.dk && begin + j < columns) {
-          rule.states[(place.at * rule.dk + i) * columns + begin + j] = x;
+          rule.states[(at * rule.dk + i) * columns + begin + j] = x;
         }
       });
     }
-    __syncthreads();
-    Part<kChunkRows, kSmall> predicted;
+    Rows predicted;
     predicted.Clear();
-    predicted.template Add<kTerms, kDk>(Tile<kPitchOf<kDk>>{shared.w}, Tile<kPitch>{shared.state});
-    predicted.ForEach([&](int i, int j, float& x) {
-      float e = -x;
+    predicted.template Add<kTerms, kDk>(Tile<kPitchOf<kDk>>{chunk.w}, Tile<kPitch>{shared.state});
+    e.Subtract(predicted);
+    e.ForEach([&](int i, int j, float& x) {
       if (rule.e != nullptr && begin + j < columns) {
-        float& written = rule.e[(place.at * kChunkRows + i) * columns + begin + j];
-        e += written;
-        written = e;
+        rule.e[(at * kChunkRows + i) * columns + begin + j] = x;
       }
-      shared.n[i * kPitch + j] = rows.beta[i] * e;
+      shared.n[i * kPitch + j] = chunk.numbers[i] * x;
     });
     __syncthreads();
-    state.ForEach([&](int /*i*/, int /*j*/, float& x) { x *= rows.kept; });
-    state.template Add<kTerms, kChunkRows>(ColumnsTimes<TransposedTile<kPitchOf<kDk>>>{{shared.k}, rows.to_state},
-                                           Tile<kPitch>{shared.n});
+    const float kept = chunk.numbers[kChunkRows];
+    state.ForEach([&](int /*i*/, int /*j*/, float& x) { x *= kept; });
+    state.template Add<kTerms, kChunkRows>(TransposedTile<kPitchOf<kDk>>{chunk.keys}, Tile<kPitch>{shared.n});
     state.ForEach([&](int i, int j, float& x) { shared.state[i * kPitch + j] = x; });
   }
   state.ForEach([&](int i, int j, float& x) {
@@ -167,11 +195,11 @@ __global__ void __launch_bounds__(kThreads) ScanKernel(const Rule<T> rule, const
 template <int kDk>
 struct OutputShared {
   ChunkRows rows;
-  float q[kChunkRows * kPitchOf<kDk>];
-  float k[kChunkRows * kPitchOf<kDk>];
-  float p[kChunkRows * kPitchOf<kChunkRows>];
-  float e[kChunkRows * kPitchOf<kWide>];
-  float state[kDk * kPitchOf<kWide>];
+  alignas(16) float q[kChunkRows * kPitchOf<kDk>];
+  alignas(16) float k[kChunkRows * kPitchOf<kDk>];
+  alignas(16) float p[kChunkRows * kPitchOf<kChunkRows>];
+  alignas(16) float e[kChunkRows * kPitchOf<kWide>];
+  alignas(16) float state[kDk * kPitchOf<kWide>];
 };
 
 // P = tril(Q K^T) * D, of rows in shared memory.

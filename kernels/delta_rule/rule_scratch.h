@@ -14,6 +14,14 @@ namespace ksa::delta_rule {
 // Of a head, that kernels of a GPU take.
 inline constexpr int64_t kMostKeyColumns = 128;
 
+// The columns that kernels fill keys up to, with zeros.
+[[nodiscard]] inline int64_t FilledKeys(int64_t dk) {
+  return dk <= 64 ? 64 : kMostKeyColumns;
+}
+
+// Numbers of a chunk and head in scratch: beta of its rows, then what is kept of the state; a multiple of 16 bytes.
+inline constexpr int64_t kChunkNumbers = kChunkRows + 4;
+
 // Chunks of a sequence, and those of its first slice.
 struct ChunkCounts {
   int32_t first = 0;
@@ -32,12 +40,15 @@ struct ChunkCounts {
 // What a pass over the chunks leaves for the ones behind it.
 struct RuleScratch {
   Tensor inverse;  // [chunks, h, 64, 64]: of the system of a chunk's writes
-  Tensor w;        // [chunks, h, 64, dk]
+  Tensor w;        // [chunks, h, 64, filled dk]
+  Tensor keys;     // [chunks, h, 64, filled dk]: as they are added to the state that leaves
+  Tensor numbers;  // [chunks, h, kChunkNumbers]
   Tensor e;        // [chunks, h, 64, dv]: first the part without the state; then v minus what the state predicts
   Tensor states;   // [chunks, h, dk, dv]: what comes in
 
   // Of gradients.
   Tensor writes;           // [chunks, h, 64, dv]: of the writes; first the part through the same chunk's rows
+  Tensor reads;            // [chunks, h, dk, dv]: of the states that come in, through the rows that read them
   Tensor state_gradients;  // [chunks, h, dk, dv]: of what leaves
   Tensor dq;               // [chunks, h, 64, dk]: of each value head by itself
   Tensor dk;
@@ -55,7 +66,9 @@ template <typename Args>
   };
   RuleScratch scratch;
   scratch.inverse = take(kChunkRows, kChunkRows);
-  scratch.w = take(kChunkRows, dk);
+  scratch.w = take(kChunkRows, FilledKeys(dk));
+  scratch.keys = take(kChunkRows, FilledKeys(dk));
+  scratch.numbers = take(1, kChunkNumbers);
   if (values > 0) {
     scratch.e = take(kChunkRows, values);
   }
@@ -73,6 +86,7 @@ template <typename Args>
   Allocator& memory = *args.allocator;
   const int64_t count = ChunkCount(args.layout) * args.g.shape[1];
   scratch.writes = Tensor::Empty({count, kChunkRows, dv}, DType::kF32, memory);
+  scratch.reads = Tensor::Empty({count, dk, dv}, DType::kF32, memory);
   if (all) {
     scratch.state_gradients = Tensor::Empty({count, dk, dv}, DType::kF32, memory);
     scratch.dq = Tensor::Empty({count, kChunkRows, dk}, DType::kF32, memory);

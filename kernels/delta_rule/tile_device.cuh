@@ -6,10 +6,17 @@
 
 #include <cstdint>
 
+#include "kernels/device/mma.cuh"
+
 namespace ksa::cuda_delta {
 
 inline constexpr int kThreads = 256;
 inline constexpr int kWarps = kThreads / 32;
+
+// Queues a copy of 16 bytes.
+__device__ inline void CopyPiece(const float* from, float* to) {
+  device::CopyAsync(device::SharedAddress(to), from);
+}
 
 [[nodiscard]] __device__ inline uint32_t RoundToTf32(float x) {
   uint32_t bits;
@@ -98,6 +105,16 @@ struct Part {
     }
   }
 
+  __device__ void Subtract(const Part& other) {
+#pragma unroll
+    for (int n = 0; n < kTiles; ++n) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        c[n][i] -= other.c[n][i];
+      }
+    }
+  }
+
   // += a [kRows, kDepth] · b [kDepth, kColumns]
   template <int kTerms, int kDepth, typename A, typename B>
   __device__ void Add(const A& a, const B& b) {
@@ -118,11 +135,18 @@ struct Part {
         Fragment<2> right;
         right.Set<kTerms>(0, b(k, column + 8 * n));
         right.Set<kTerms>(1, b(k + 4, column + 8 * n));
-        if constexpr (kTerms == 3) {
-          MultiplyAddTf32(c[n], left.low, right.high);
-          MultiplyAddTf32(c[n], left.high, right.low);
+        if constexpr (kTerms == 1) {
+          MultiplyAddTf32(c[n], left.high, right.high);
+        } else {  // apart from the sum, for a tensor core drops last bits where it should round
+          float step[4] = {0.0F, 0.0F, 0.0F, 0.0F};
+          MultiplyAddTf32(step, left.low, right.high);
+          MultiplyAddTf32(step, left.high, right.low);
+          MultiplyAddTf32(step, left.high, right.high);
+#pragma unroll
+          for (int i = 0; i < 4; ++i) {
+            c[n][i] += step[i];
+          }
         }
-        MultiplyAddTf32(c[n], left.high, right.high);
       }
     }
   }

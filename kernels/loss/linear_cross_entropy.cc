@@ -37,6 +37,9 @@ void Check(const LinearCrossEntropyArgs& args, const Stream& stream) {
   check.Tensor("weight", args.weight, dtype, {v, d});
   check.Elements("targets", args.targets, DType::kI32, n);
   check.Optional("row_loss", args.row_loss, AccumulationType(dtype), {n});
+  check.Optional("margin", args.margin, AccumulationType(dtype), {n});
+  KSA_CHECK(args.margin.empty() || (args.dx.empty() && !HasFurtherTerms(args)),
+            "LinearCrossEntropy: margins are of passes without gradients and further terms");
   check.Elements("loss_sum", args.loss_sum, DType::kF64, 1);
   if (!args.dx.empty()) {
     check.Tensor("dx", args.dx, dtype, {n, d});
@@ -77,7 +80,7 @@ void RunDry(const LinearCrossEntropyArgs& args) {
 OpWork WorkOf(const LinearCrossEntropyArgs& args) {
   const int64_t logits = args.x.rows() * args.weight.rows();
   const bool gradients = !args.dx.empty();
-  OpWork work = MovedBy(WorkKind::kProduct, {args.x, args.weight, args.targets, args.row_loss});
+  OpWork work = MovedBy(WorkKind::kProduct, {args.x, args.weight, args.targets, args.row_loss, args.margin});
   const int products = 1 + (gradients ? 1 : 0) + (gradients && !args.dweight.empty() ? 1 : 0);
   work.done = 2 * products * logits * args.x.cols();
   work.useful = work.done;

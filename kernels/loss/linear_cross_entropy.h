@@ -49,7 +49,11 @@ struct LinearCrossEntropyArgs {
   TensorView weight;      // [v, d]
   TensorView targets;     // [n] int32
   TensorView row_loss{};  // [n] out, accumulation type, 0 for rows without target; or empty
-  TensorView loss_sum;    // [1] fp64, added to: the sum over rows, in row order (GPU: a fixed order)
+  // [n] out, accumulation type, or empty; of passes without gradients and further terms. The target's logit minus the
+  // row's largest: 0 where the target is the likeliest id (or ties with it), negative where another one is, NaN where a
+  // logit is; 0 for rows without target.
+  TensorView margin{};
+  TensorView loss_sum;  // [1] fp64, added to: the sum over rows, in row order (GPU: a fixed order)
   LossWeights weights{};
   TensorView teacher_x{};  // [n, d]; empty: no teacher
   TensorView term_sums{};  // [3] fp64, added to: sums over rows of the three terms without their weights; or empty
@@ -60,6 +64,8 @@ struct LinearCrossEntropyArgs {
   bool accumulate = true;  // add to dweight, or write it
   double grad_scale = 1.0;
   VocabularyShard shard{};
+  // Scratch is taken for so many rows if x has fewer, so that memory does not depend on how many there are; 0: x's.
+  int64_t most_rows = 0;
   // Scratch memory for the logits of a chunk of rows comes from here.
   Allocator* allocator = nullptr;
 };

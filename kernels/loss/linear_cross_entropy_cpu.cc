@@ -130,6 +130,7 @@ struct LogitRows {
   A* teacher = nullptr;  // [rows, v], or null
   const int32_t* targets = nullptr;
   RowTerms<A>* terms = nullptr;
+  A* margins = nullptr;  // or null
   int64_t rows = 0;
   int64_t v = 0;
   int64_t first_id = 0;
@@ -151,6 +152,9 @@ struct LogitRows {
   }
 
   void Finish(int64_t r, const RowStats<A>& own, const RowStats<A>& all) const {
+    if (margins != nullptr) {  // the largest may miss a NaN, the sum does not
+      margins[r] = targets[r] < 0 ? A{0} : std::isnan(all.sum) ? all.sum : all.target_logit - all.largest;
+    }
     if (targets[r] < 0) {
       terms[r] = {};
       std::fill_n(logits + r * v, backward ? v : 0, A{0});
@@ -316,6 +320,7 @@ void LinearCrossEntropy(const LinearCrossEntropyArgs& args, const Stream& stream
                            .teacher = teacher.As<A>(),
                            .targets = args.targets.As<int32_t>() + first,
                            .terms = terms.data(),
+                           .margins = args.margin.empty() ? nullptr : args.margin.As<A>() + first,
                            .rows = rows,
                            .v = v,
                            .first_id = args.shard.first_id,

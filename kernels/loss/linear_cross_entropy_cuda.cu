@@ -7,6 +7,7 @@
 #include "kernels/loss/softmax_rows_cuda.h"
 #include "kernels/loss/softmax_shard_cuda.h"
 #include "kernels/loss/softmax_terms_cuda.h"
+#include "kernels/loss/target_margin_cuda.h"
 
 namespace ksa::cuda {
 namespace {
@@ -86,6 +87,13 @@ void RunChunk(const LinearCrossEntropyArgs& args,
     SoftmaxWithTerms(args, scratch, softmax, first, stream);
   } else {
     Softmax(args, softmax, StatisticsOf(args, scratch, rows), stream);
+    if (!args.margin.empty()) {
+      TargetMargin({.logits = logits,
+                    .targets = args.targets.As<int32_t>() + first,
+                    .stats = StatisticsOf(args, scratch, rows),
+                    .margins = args.margin.As<float>() + first},
+                   stream);
+    }
   }
   if (args.dx.empty()) {
     return;

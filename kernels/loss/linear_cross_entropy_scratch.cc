@@ -10,6 +10,10 @@ constexpr int64_t kMostRows = 4096;
 constexpr int64_t kLogitBytes = int64_t{5} << 29;
 constexpr int64_t kRowStep = 128;
 
+int64_t MostRowsOf(const LinearCrossEntropyArgs& args) {
+  return std::max(args.x.rows(), args.most_rows);
+}
+
 }  // namespace
 
 int64_t CrossEntropyChunk(int64_t n, int64_t vocabulary) {
@@ -24,7 +28,7 @@ int64_t CrossEntropyChunk(int64_t n, int64_t vocabulary) {
 }
 
 int64_t CrossEntropyChunk(const LinearCrossEntropyArgs& args) {
-  return CrossEntropyChunk(args.x.rows(), LongestPartOf(args) * (args.teacher_x.empty() ? 1 : 2));
+  return CrossEntropyChunk(MostRowsOf(args), LongestPartOf(args) * (args.teacher_x.empty() ? 1 : 2));
 }
 
 CrossEntropyScratch TakeCrossEntropyScratch(const LinearCrossEntropyArgs& args) {
@@ -44,7 +48,7 @@ CrossEntropyScratch TakeCrossEntropyScratch(const LinearCrossEntropyArgs& args) 
     scratch.losses = Tensor::Empty({args.x.rows()}, DType::kF32, *args.allocator);
   }
   if (HasFurtherTerms(args) || !args.largest.empty()) {
-    scratch.terms = Tensor::Empty({HasFurtherTerms(args) ? 4 : 1, args.x.rows()}, DType::kF32, *args.allocator);
+    scratch.terms = Tensor::Empty({HasFurtherTerms(args) ? 4 : 1, MostRowsOf(args)}, DType::kF32, *args.allocator);
   }
   if (rows > 0 && (args.shard.parts > 1 || HasFurtherTerms(args))) {
     scratch.stats = Tensor::Empty({args.shard.parts * rows, StatisticsOfRow(args)}, DType::kF32, *args.allocator);

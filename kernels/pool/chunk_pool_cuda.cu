@@ -1,6 +1,6 @@
-// Pooling on a GPU. A thread has some channels of a chunk and passes over its rows: for the largest gate, for the
-// largest logit, and for the sums; rows come from memory once, and from the cache after that. Backward has one more
-// pass, in which the sums are known.
+// Pooling on a GPU. Chunks of few slots: chunk_pool_device.cuh. Otherwise a thread has a channel of a chunk and passes
+// over its rows: for the largest gate, for the largest logit, and for the sums; rows come from memory once, and from
+// the cache after that. Backward has one more pass, in which the sums are known.
 #include <array>
 #include <cstdint>
 
@@ -10,49 +10,22 @@
 #include "kernels/device/launch.cuh"
 #include "kernels/device/vector.cuh"
 #include "kernels/pool/chunk_pool_backends.h"
+#include "kernels/pool/chunk_pool_device.cuh"
 #include "kernels/pool/chunk_pool_scratch.h"
 
 namespace ksa::cuda {
 namespace {
 
 using device::Vector;
+using pool::Backward;
+using pool::Chunk;
+using pool::ChunkOf;
+using pool::ClearChunk;
+using pool::Forward;
+using pool::kThreads;
+using pool::Problem;
 
-constexpr int kThreads = 128;  // vectors of channels of a block
-constexpr int kHeldSlots = 8;  // of chunks whose sums of the bias's gradient stay in registers
-constexpr int kUnroll = 4;     // rows whose loads are on their way together
-
-// Of both passes. Pointers of a second matrix are null where there is one alone.
-template <typename T>
-struct Problem {
-  SummaryLayout layout;
-  const T* gate;
-  const T* bias;
-  const T* x[kMostPooled];
-  int64_t c;
-};
-
-// A chunk: its first row of text and its entry's row.
-struct Chunk {
-  int32_t sequence;
-  int32_t place;
-  int64_t row;
-  int64_t entry;
-  bool has_entry;  // a row for it
-  bool is_whole;
-};
-
-// Chunk number `index` of those that are here, `chunks` a sequence.
-__device__ __forceinline__ Chunk ChunkOf(const SummaryLayout& layout, int64_t index, int32_t chunks) {
-  Chunk chunk{};
-  chunk.sequence = static_cast<int32_t>(index / chunks);
-  chunk.place = static_cast<int32_t>(index - int64_t{chunk.sequence} * chunks);
-  chunk.row = layout.TextRow(chunk.sequence, chunk.place * layout.chunk_size);
-  chunk.has_entry = chunk.place < layout.live_chunks;
-  chunk.entry = int64_t{chunk.sequence} * layout.live_chunks + chunk.place;
-  chunk.is_whole =
-      chunk.has_entry && layout.ChunkTokens(chunk.sequence, layout.ChunkAt(chunk.place)) == layout.chunk_size;
-  return chunk;
-}
+constexpr int kUnroll = 4;  // rows whose loads are on their way together
 
 // The softmax over a chunk's slots of N channels: weight(s) = exp(logit(s) - max) / sum. The largest gate is subtracted
 // before the bias is added, which a large one would round away.
@@ -157,12 +130,6 @@ struct SlotSoftmax {
   }
 };
 
-template <typename T>
-struct Forward {
-  Problem<T> in;
-  T* y[kMostPooled];
-};
-
 // Blocks: entries along x, channels along y.
 template <typename T, int N>
 __global__ void __launch_bounds__(kThreads) ForwardKernel(const Forward<T> p) {
@@ -191,66 +158,8 @@ __global__ void __launch_bounds__(kThreads) ForwardKernel(const Forward<T> p) {
   }
 }
 
-template <typename T>
-struct Backward {
-  Problem<T> in;
-  const T* dy[kMostPooled];
-  T* dgate;
-  T* dx[kMostPooled];
-  float* partials;  // [blocks, k, c]
-  int64_t gate_rows;
-  int64_t x_rows[kMostPooled];
-  int64_t chunks;  // of all sequences
-};
-
-// A block's sums of the bias's gradient, of some channels: in registers where the slots are few, else in the block's
-// part of scratch, of which every thread has elements to itself.
-template <int N, bool kHeld>
-class BiasSums {
- public:
-  __device__ __forceinline__ BiasSums(float* partials, int64_t c, int slots) : partials_(partials), c_(c) {
-    for (int s = 0; s < slots && !kHeld; ++s) {
-#pragma unroll
-      for (int e = 0; e < N; ++e) {
-        partials_[s * c_ + e] = 0.0F;
-      }
-    }
-  }
-
-  // `s` must be known when the loop around it is unrolled where sums are held.
-  __device__ __forceinline__ void Add(int s, const float (&x)[N]) {
-#pragma unroll
-    for (int e = 0; e < N; ++e) {
-      if constexpr (kHeld) {
-        held_[s][e] += x[e];
-      } else {
-        partials_[s * c_ + e] += x[e];
-      }
-    }
-  }
-
-  __device__ __forceinline__ void Write(int slots) {
-    if constexpr (kHeld) {
-#pragma unroll
-      for (int s = 0; s < kHeldSlots; ++s) {
-        if (s < slots) {
-#pragma unroll
-          for (int e = 0; e < N; ++e) {
-            partials_[s * c_ + e] = held_[s][e];
-          }
-        }
-      }
-    }
-  }
-
- private:
-  float* partials_;
-  int64_t c_;
-  float held_[kHeld ? kHeldSlots : 1][N] = {};
-};
-
 // One slot of a whole chunk whose sums are known: d(gate) = p · sum over x of dy (x - y), d(x) = p dy.
-template <typename T, int N, bool kHeld>
+template <typename T, int N>
 __device__ __forceinline__ void BackwardSlot(const Backward<T>& p,
                                              const SlotSoftmax<T, N>& softmax,
                                              const float (&inverse)[N],
@@ -259,7 +168,7 @@ __device__ __forceinline__ void BackwardSlot(const Backward<T>& p,
                                              int64_t at,
                                              int64_t channel,
                                              int s,
-                                             BiasSums<N, kHeld>& bias_sums) {
+                                             float* bias_sums) {
   Vector<T, N> z;
   Vector<T, N> b;
   z.Load(p.in.gate + at);
@@ -289,37 +198,17 @@ __device__ __forceinline__ void BackwardSlot(const Backward<T>& p,
     out.Set(dx);
     out.Store(p.dx[i] + at);
   }
-  bias_sums.Add(s, dgate);
+#pragma unroll
+  for (int e = 0; e < N; ++e) {
+    bias_sums[s * p.in.c + e] += dgate[e];
+  }
   Vector<T, N> out;
   out.Set(dgate);
   out.Store(p.dgate + at);
 }
 
-// Rows of a chunk that no gradient comes from, as far as the matrices have them.
-template <typename T, int N>
-__device__ __forceinline__ void ClearChunk(const Backward<T>& p, const Chunk& chunk, int64_t channel) {
-  const SummaryLayout& layout = p.in.layout;
-  const float nothing[N] = {};
-  Vector<T, N> zero;
-  zero.Set(nothing);
-  const int rows = min(layout.chunk_size, layout.text_tokens - chunk.place * layout.chunk_size);
-  for (int s = 0; s < rows; ++s) {
-    const int64_t row = chunk.row + s;
-    const int64_t at = row * p.in.c + channel;
-    if (row < p.gate_rows) {
-      zero.Store(p.dgate + at);
-    }
-#pragma unroll
-    for (int i = 0; i < kMostPooled; ++i) {
-      if (row < p.x_rows[i]) {
-        zero.Store(p.dx[i] + at);
-      }
-    }
-  }
-}
-
 // Blocks: shares of the chunks along x (block b takes chunks b, b + blocks, ...), channels along y.
-template <typename T, int N, bool kHeld>
+template <typename T, int N>
 __global__ void __launch_bounds__(kThreads) BackwardKernel(const Backward<T> p) {
   device::WaitForKernelBefore();
   const SummaryLayout& layout = p.in.layout;
@@ -328,7 +217,14 @@ __global__ void __launch_bounds__(kThreads) BackwardKernel(const Backward<T> p) 
     return;
   }
   const int slots = layout.chunk_size;
-  BiasSums<N, kHeld> bias_sums(p.partials + blockIdx.x * slots * p.in.c + channel, p.in.c, slots);
+  // The block's sums of the bias's gradient, of which every thread has elements to itself.
+  float* bias_sums = p.partials + blockIdx.x * slots * p.in.c + channel;
+  for (int s = 0; s < slots; ++s) {
+#pragma unroll
+    for (int e = 0; e < N; ++e) {
+      bias_sums[s * p.in.c + e] = 0.0F;
+    }
+  }
   for (int64_t index = blockIdx.x; index < p.chunks; index += gridDim.x) {
     const Chunk chunk = ChunkOf(layout, index, layout.chunks());
     if (!chunk.is_whole) {
@@ -353,23 +249,10 @@ __global__ void __launch_bounds__(kThreads) BackwardKernel(const Backward<T> p) 
         dy[i].Load(p.dy[i] + chunk.entry * p.in.c + channel);
       }
     }
-    const auto slot = [&](int s) {
-      BackwardSlot<T, N, kHeld>(p, softmax, inverse, pooled, dy, at + s * p.in.c, channel, s, bias_sums);
-    };
-    if constexpr (kHeld) {
-#pragma unroll
-      for (int s = 0; s < kHeldSlots; ++s) {
-        if (s < slots) {
-          slot(s);
-        }
-      }
-    } else {
-      for (int s = 0; s < slots; ++s) {
-        slot(s);
-      }
+    for (int s = 0; s < slots; ++s) {
+      BackwardSlot<T, N>(p, softmax, inverse, pooled, dy, at + s * p.in.c, channel, s, bias_sums);
     }
   }
-  bias_sums.Write(slots);
 }
 
 template <typename T, typename Args>
@@ -381,10 +264,14 @@ Problem<T> MakeProblem(const Args& args) {
           .c = args.gate.cols()};
 }
 
-// Whether rows of all of them can be read 16 bytes at a time.
-template <typename T, typename... Tensors>
-bool Vectorisable(int64_t channels, const Tensors&... tensors) {
-  return channels % device::kVectorElements<T> == 0 && (device::IsAligned16(tensors.data) && ...);
+// Channels of a thread that holds its rows: 8 bytes.
+template <typename T>
+constexpr int kHeldChannels = 8 / static_cast<int>(sizeof(T));
+
+// Whether rows of all of them begin where vectors may.
+template <typename... Tensors>
+bool AreAligned(const Tensors&... tensors) {
+  return (device::IsAligned16(tensors.data) && ...);
 }
 
 [[nodiscard]] LaunchShape Shape(int64_t blocks, int64_t channels, int of_thread) {
@@ -397,9 +284,13 @@ bool Vectorisable(int64_t channels, const Tensors&... tensors) {
 template <typename T>
 void RunForward(const ChunkPoolForwardArgs& args, const Stream& stream) {
   const Forward<T> p{.in = MakeProblem<T>(args), .y = {args.y[0].As<T>(), args.y[1].As<T>()}};
+  constexpr int kHeld = kHeldChannels<T>;
   constexpr int kWide = device::kVectorElements<T>;
   const int64_t entries = args.layout.summary_rows();
-  if (Vectorisable<T>(p.in.c, args.gate, args.bias, args.x[0], args.x[1], args.y[0], args.y[1])) {
+  const bool aligned = AreAligned(args.gate, args.bias, args.x[0], args.x[1], args.y[0], args.y[1]);
+  if (aligned && args.layout.chunk_size <= pool::kHeldSlots && p.in.c % kHeld == 0) {
+    Launch("ChunkPoolForward", stream, Shape(entries, p.in.c, kHeld), pool::HeldForwardKernel<T, kHeld>, p);
+  } else if (aligned && p.in.c % kWide == 0) {
     Launch("ChunkPoolForward", stream, Shape(entries, p.in.c, kWide), ForwardKernel<T, kWide>, p);
   } else {
     Launch("ChunkPoolForward", stream, Shape(entries, p.in.c, 1), ForwardKernel<T, 1>, p);
@@ -420,13 +311,13 @@ void RunBackward(const ChunkPoolBackwardArgs& args, const Stream& stream) {
                       .gate_rows = rows(args.gate),
                       .x_rows = {rows(args.x[0]), rows(args.x[1])},
                       .chunks = int64_t{1} * args.layout.sequences * args.layout.chunks()};
-  constexpr int kWide = device::kVectorElements<T>;
-  const bool wide = Vectorisable<T>(
-      p.in.c, args.gate, args.bias, args.x[0], args.x[1], args.dy[0], args.dy[1], args.dgate, args.dx[0], args.dx[1]);
-  if (wide && args.layout.chunk_size <= kHeldSlots) {
-    Launch(op, stream, Shape(blocks, p.in.c, kWide), BackwardKernel<T, kWide, true>, p);
+  constexpr int kHeld = kHeldChannels<T>;
+  const bool aligned = AreAligned(
+      args.gate, args.bias, args.x[0], args.x[1], args.dy[0], args.dy[1], args.dgate, args.dx[0], args.dx[1]);
+  if (aligned && args.layout.chunk_size <= pool::kHeldSlots && p.in.c % kHeld == 0) {
+    Launch(op, stream, Shape(blocks, p.in.c, kHeld), pool::HeldBackwardKernel<T, kHeld>, p);
   } else {  // one channel a thread: chunks are few
-    Launch(op, stream, Shape(blocks, p.in.c, 1), BackwardKernel<T, 1, false>, p);
+    Launch(op, stream, Shape(blocks, p.in.c, 1), BackwardKernel<T, 1>, p);
   }
   const device::ColumnSum sum{p.partials, blocks, args.dbias.As<float>(), args.accumulate};
   device::ColumnSums(op, sum, {}, args.bias.size(), stream);

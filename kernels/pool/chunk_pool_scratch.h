@@ -10,11 +10,16 @@
 
 namespace ksa {
 
+// Up to so many slots a thread of a GPU holds a chunk's rows.
+inline constexpr int kFewPoolSlots = 8;
+
 // Blocks that share the chunks, whatever the GPU, for their partial sums make the bias's gradient: fewer where each
 // has many slots to sum.
 [[nodiscard]] inline int64_t ChunkPoolBlocks(const SummaryLayout& layout) {
-  constexpr int64_t kMostSlots = 2048;  // of all blocks
-  const int64_t most = std::max<int64_t>(16, kMostSlots / layout.chunk_size);
+  constexpr int64_t kOfFewSlots = 99;   // four times as many hold rows in registers at once on 132 processors
+  constexpr int64_t kMostSlots = 2112;  // of all blocks
+  const int64_t most =
+      layout.chunk_size <= kFewPoolSlots ? kOfFewSlots : std::max<int64_t>(16, kMostSlots / layout.chunk_size);
   return std::min(most, int64_t{1} * layout.sequences * layout.chunks());
 }
 

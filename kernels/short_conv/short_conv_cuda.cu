@@ -1,5 +1,6 @@
-// The convolution on a GPU. A thread has the channels of one vector, and of several rows that follow each other, so
-// that their loads are on their way together; the rows before them come from the cache that the rows themselves fill.
+// The convolution on a GPU. Few taps: short_conv_device.cuh. Otherwise a thread has the channels of one vector, and of
+// several rows that follow each other, so that their loads are on their way together; the rows before them come from
+// the cache that the rows themselves fill.
 #include <cstdint>
 #include <initializer_list>
 
@@ -10,62 +11,20 @@
 #include "kernels/device/vector.cuh"
 #include "kernels/short_conv/conv_rows.h"
 #include "kernels/short_conv/short_conv_backends.h"
+#include "kernels/short_conv/short_conv_device.cuh"
 #include "kernels/short_conv/short_conv_scratch.h"
 
 namespace ksa::cuda {
 namespace {
 
+using conv::Problem;
+using conv::ReachAt;
+using conv::RowReach;
+using conv::Sigmoid;
 using device::Vector;
 
 constexpr int kThreads = 128;  // vectors of channels of a block
 constexpr int kStrip = 8;      // rows of a block
-
-// What a row reads: `reach` rows before it. Of those, the nearest `here` are the rows right before it; the one j > here
-// before is row `halo_end` - j of the halo.
-struct RowReach {
-  int32_t reach;  // -1: not a row of text, or padding
-  int32_t here;
-  int64_t halo_end;
-};
-
-__device__ inline RowReach ReachAt(const ConvRows& rows, int64_t row, int64_t n) {
-  if (row >= n) {
-    return {-1, 0, 0};
-  }
-  const SummaryLayout::Place at = rows.layout.Locate(row);
-  if (!at.is_text || rows.layout.IsPadding(at.sequence, at.index)) {
-    return {-1, 0, 0};
-  }
-  const int32_t run = rows.RunOf(at.index);
-  const int32_t here = at.index - rows.RowsOf(run).begin;
-  return {rows.ReachOf(at.sequence, at.index), here, rows.HaloRow(at.sequence, run, 0) + here};
-}
-
-// Of both passes.
-template <typename T>
-struct Problem {
-  ConvRows rows;
-  const T* x;
-  const T* halo;
-  const T* weight;  // [c, taps]
-  int64_t n;
-  int64_t c;
-  int taps;
-
-  // The row `distance` before `row`.
-  [[nodiscard]] const __device__ __forceinline__ T* Before(int64_t row, const RowReach& of, int distance) const {
-    return distance <= of.here ? x + (row - distance) * c : halo + (of.halo_end - distance) * c;
-  }
-
-  // The taps that weigh the row `distance` before, of N channels.
-  template <int N>
-  __device__ __forceinline__ void LoadTaps(int64_t channel, int distance, float (&to)[N]) const {
-#pragma unroll
-    for (int e = 0; e < N; ++e) {
-      to[e] = static_cast<float>(weight[(channel + e) * taps + taps - 1 - distance]);
-    }
-  }
-};
 
 template <typename T, int N>
 using Strip = Vector<T, N>[kStrip];
@@ -137,10 +96,6 @@ __device__ __forceinline__ void AddTaps(
     p.LoadTaps(channel, distance, taps);
     AddTap<T, N>(taps, rows, has, sums);
   }
-}
-
-__device__ __forceinline__ float Sigmoid(float x) {
-  return 1.0F / (1.0F + expf(-x));
 }
 
 template <typename T, int N, ConvForm kForm>
@@ -367,20 +322,52 @@ void WithVectors(int64_t channels, std::initializer_list<const void*> tensors, c
           .early = true};
 }
 
+[[nodiscard]] LaunchShape FewTapsShape(int64_t blocks, int64_t channels, int of_thread) {
+  return {.grid = dim3(static_cast<unsigned>(blocks), Blocks(channels, int64_t{conv::kFewThreads} * of_thread)),
+          .block = dim3(conv::kFewThreads),
+          .early = true};
+}
+
+// What `store` makes of the sums of all rows.
+template <typename T, int N, typename Store>
+void LaunchFewTaps(const char* op, const Problem<T>& p, const Store& store, const Stream& stream) {
+  constexpr int64_t kRowsEach = conv::kTable;
+  Launch(op,
+         stream,
+         FewTapsShape((p.n + kRowsEach - 1) / kRowsEach, p.c, N),
+         conv::FewTapsKernel<T, N, Store>,
+         p,
+         store,
+         kRowsEach);
+}
+
 // From du on, [n, c].
 template <typename T, typename G, int N, ConvForm kForm>
 void LaunchBackward(const ShortConvBackwardArgs& args, const G* du, const TensorView& partials, const Stream& stream) {
   const char* op = "ShortConvBackward";
   const Problem<T> p = MakeProblem<T>(args);
+  const LaunchShape halo = {
+      .grid = dim3(static_cast<unsigned>(p.rows.halo_rows())), .block = dim3(kThreads), .early = true};
+  Launch(op, stream, halo, HaloGradientKernel<T, G>, p, du, args.dhalo.As<T>());
+  if (p.taps <= conv::kFewTaps) {
+    const int64_t blocks = partials.rows();
+    Launch(op,
+           stream,
+           FewTapsShape(blocks, p.c, N),
+           conv::FewTapsBackwardKernel<T, G, N, kForm>,
+           p,
+           du,
+           args.dx.As<T>(),
+           partials.As<float>(),
+           blocks == 0 ? 0 : (p.n + blocks - 1) / blocks);
+    return;
+  }
   Launch(op, stream, Strips(p.n, p.c, N), InputGradientKernel<T, G, N, kForm>, p, du, args.dx.As<T>());
   const LaunchShape shape = {
       .grid = dim3(static_cast<unsigned>(partials.rows()), Blocks(p.c, 32 * N), Blocks(p.taps, kTapGroup)),
       .block = dim3(32, kSlices),
       .early = true};
   Launch(op, stream, shape, WeightGradientKernel<T, G, N>, p, du, partials.As<float>());
-  const LaunchShape halo = {
-      .grid = dim3(static_cast<unsigned>(p.rows.halo_rows())), .block = dim3(kThreads), .early = true};
-  Launch(op, stream, halo, HaloGradientKernel<T, G>, p, du, args.dhalo.As<T>());
 }
 
 template <typename T>
@@ -395,7 +382,11 @@ void Backward(const ShortConvBackwardArgs& args, const Stream& stream) {
       LaunchBackward<T, T, N, ConvForm::kResidual>(args, dy, partials, stream);
     } else {
       float* du = sums.As<float>();
-      Launch("ShortConvBackward", stream, Strips(p.n, p.c, N), SumGradientKernel<T, N>, p, dy, du);
+      if (p.taps <= conv::kFewTaps) {
+        LaunchFewTaps<T, N>("ShortConvBackward", p, conv::StoreSumGradient<T, N>{dy, du}, stream);
+      } else {
+        Launch("ShortConvBackward", stream, Strips(p.n, p.c, N), SumGradientKernel<T, N>, p, dy, du);
+      }
       LaunchBackward<T, float, N, ConvForm::kSilu>(args, du, partials, stream);
     }
   });
@@ -411,13 +402,19 @@ void ShortConvForward(const ShortConvForwardArgs& args, const Stream& stream) {
     const Problem<T> p = MakeProblem<T>(args);
     WithVectors<T>(p.c, {p.x, p.halo, args.y.data}, [&](auto vector) {
       constexpr int N = vector();
-      const auto run = [&](auto kernel) {
-        Launch("ShortConvForward", stream, Strips(p.n, p.c, N), kernel, p, args.y.As<T>());
+      const auto run = [&](auto form) {
+        constexpr ConvForm kForm = form();
+        T* y = args.y.As<T>();
+        if (p.taps <= conv::kFewTaps) {
+          LaunchFewTaps<T, N>("ShortConvForward", p, conv::StoreRow<T, N, kForm>{y}, stream);
+        } else {
+          Launch("ShortConvForward", stream, Strips(p.n, p.c, N), ForwardKernel<T, N, kForm>, p, y);
+        }
       };
       if (args.form == ConvForm::kResidual) {
-        run(ForwardKernel<T, N, ConvForm::kResidual>);
+        run(std::integral_constant<ConvForm, ConvForm::kResidual>());
       } else {
-        run(ForwardKernel<T, N, ConvForm::kSilu>);
+        run(std::integral_constant<ConvForm, ConvForm::kSilu>());
       }
     });
   });

@@ -10,19 +10,21 @@
 
 namespace ksa {
 
-// Blocks that share the rows of text for the gradient of the taps, whatever the GPU, for their partial sums make the
-// result.
-[[nodiscard]] inline int64_t ShortConvRowBlocks(const SummaryLayout& layout) {
-  constexpr int64_t kMost = 64;
-  constexpr int64_t kFewestRows = 64;  // of a block, where there are more of them
-  return std::min(kMost, (layout.text_rows() + kFewestRows - 1) / kFewestRows);
+// Up to so many taps a thread of a GPU keeps in registers.
+inline constexpr int64_t kFewConvTaps = 4;
+
+// Blocks that share the rows for the gradient of the taps, whatever the GPU, for their partial sums make the result.
+[[nodiscard]] inline int64_t ShortConvRowBlocks(const ShortConvBackwardArgs& args) {
+  if (args.weight.shape[2] <= kFewConvTaps) {  // as many as 132 processors hold at once with 2048 channels
+    return std::min<int64_t>(198, (args.x.rows() + 15) / 16);
+  }
+  return std::min<int64_t>(64, (args.layout.text_rows() + 63) / 64);
 }
 
 // Sums of the taps' gradients, one a block: [ShortConvRowBlocks, c·K] fp32.
 [[nodiscard]] inline Tensor ShortConvBackwardPartials(const ShortConvBackwardArgs& args) {
-  return Tensor::Empty({ShortConvRowBlocks(args.layout), args.weight.size()},
-                       DType::kF32,
-                       RequireScratch("ShortConvBackward", args.allocator));
+  return Tensor::Empty(
+      {ShortConvRowBlocks(args), args.weight.size()}, DType::kF32, RequireScratch("ShortConvBackward", args.allocator));
 }
 
 // Gradients of the sums u, [n, c] fp32; empty where they are dy itself.

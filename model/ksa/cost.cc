@@ -16,8 +16,10 @@ double KeysPerTextQuery(const ModelConfig& config, int32_t text_tokens) {
   return pairs / config.num_hidden_layers / text_tokens;
 }
 
-double ForwardFlopsPerToken(const ModelConfig& config, int32_t text_tokens) {
-  return CountForwardFlops(config, MakeLayout(config, 1, text_tokens)).Total() / text_tokens;
+double ForwardFlopsPerToken(const ModelConfig& config, int32_t text_tokens, std::optional<double> targets) {
+  ForwardFlops flops = CountForwardFlops(config, MakeLayout(config, 1, text_tokens));
+  flops.head *= targets.value_or(text_tokens) / text_tokens;
+  return flops.Total() / text_tokens;
 }
 
 std::optional<double> Mfu(double forward_flops, double seconds, std::optional<double> peak_flops) {

@@ -21,8 +21,10 @@ namespace ksa {
 // Mean over the layers of the keys that a text query sees, for one sequence of `text_tokens`.
 [[nodiscard]] double KeysPerTextQuery(const ModelConfig& config, int32_t text_tokens);
 
-// Forward FLOPs a text token, for one sequence of `text_tokens`.
-[[nodiscard]] double ForwardFlopsPerToken(const ModelConfig& config, int32_t text_tokens);
+// Forward FLOPs a text token, for one sequence of `text_tokens` of which `targets` have one (none: all).
+[[nodiscard]] double ForwardFlopsPerToken(const ModelConfig& config,
+                                          int32_t text_tokens,
+                                          std::optional<double> targets = {});
 
 // Model FLOPs utilisation, 0..1: a step is three forward passes (backward is two, recompute never counts).
 // `forward_flops` and `peak_flops` (a second) of all ranks together; none where the peak of the device is unknown.

@@ -37,6 +37,9 @@ class ForwardCounter {
   // text can see compute as well, but nobody reads them: they are left out.
   [[nodiscard]] ForwardFlops Count(const SummaryLayout& layout);
 
+  // Of the head, for a row that has a target; Count takes every row of text for one.
+  [[nodiscard]] double HeadOfRow() const { return static_cast<double>(row_.head); }
+
  private:
   // What the operations of a pass say.
   struct Sums {

@@ -259,21 +259,26 @@ Var KsaModel::Final(const ExecContext& cx, const Residual& x, const SummaryLayou
 }
 
 CrossEntropyResult KsaModel::Loss(
-    const ExecContext& cx, const Var& hidden, const Tensor& targets, double grad_scale, Tensor loss_sum) {
+    const ExecContext& cx, const Var& hidden, const Targets& targets, double grad_scale, Tensor loss_sum) {
   return Loss(cx, hidden, targets, LossOptions{.grad_scale = grad_scale, .loss_sum = std::move(loss_sum)});
 }
 
 CrossEntropyResult KsaModel::Loss(const ExecContext& cx,
                                   const Var& hidden,
-                                  const Tensor& targets,
+                                  const Targets& targets,
                                   LossOptions options) {
-  const RowCounts rows = {.text = targets.size()};
+  const auto rows_of = [&](const ExecContext& where, const Var& x) {
+    const Var entered = TensorEnter(where, x, {.text = targets.text_rows});
+    return targets.rows.empty() ? entered : SelectRows(where, entered, targets.rows, targets.first_row);
+  };
   if (!options.teacher.empty()) {
     ExecContext alone = cx;
     alone.tape = nullptr;
-    options.teacher = TensorEnter(alone, {options.teacher, hidden.placement}, rows).value;
+    options.teacher = rows_of(alone, {options.teacher, hidden.placement}).value;
   }
-  return LinearCrossEntropyLoss(cx, TensorEnter(cx, hidden, rows), *head_, targets, std::move(options));
+  options.margins = targets.margins;
+  options.most_rows = targets.text_rows;
+  return LinearCrossEntropyLoss(cx, rows_of(cx, hidden), *head_, targets.ids, std::move(options));
 }
 
 std::string KsaModel::WhyNoCaches(const ExecContext& cx) const {

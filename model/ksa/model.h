@@ -5,6 +5,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "kernels/core/summary_layout.h"
@@ -69,15 +70,30 @@ class KsaModel {
   // -> [text rows, d], after the final norm; under sequence parallelism this rank's part of them.
   [[nodiscard]] Var Hidden(const ExecContext& cx, const Input& input);
 
-  // Cross-entropy of hidden text rows, `targets` of all of them; with a tape, gradients of grad_scale · sum start here.
-  // `loss_sum` [1] fp64 is added to; empty: a new one.
+  // What the loss is of.
+  struct Targets {
+    Tensor ids;  // [n] int32, of the rows below; < 0: none
+    // [n] int32: numbers of text rows, `first_row` being the first of `text_rows`; empty: all text rows, in their
+    // order. Rows that are not named reach neither the head nor the cross-entropy.
+    Tensor rows{};
+    int64_t first_row = 0;
+    int64_t text_rows = 0;
+    bool margins = false;  // CrossEntropyResult::margin is asked for, without a tape
+
+    Targets() = default;
+
+    Targets(Tensor of_all) : ids(std::move(of_all)), text_rows(ids.size()) {}  // NOLINT(google-explicit-constructor)
+  };
+
+  // Cross-entropy of hidden text rows; with a tape, gradients of grad_scale · sum start here. `loss_sum` [1] fp64 is
+  // added to; empty: a new one. The result's rows are those of `targets`.
   [[nodiscard]] CrossEntropyResult Loss(
-      const ExecContext& cx, const Var& hidden, const Tensor& targets, double grad_scale, Tensor loss_sum = {});
+      const ExecContext& cx, const Var& hidden, const Targets& targets, double grad_scale, Tensor loss_sum = {});
 
   // The same with further terms; options.teacher is Teaching::hidden.
   [[nodiscard]] CrossEntropyResult Loss(const ExecContext& cx,
                                         const Var& hidden,
-                                        const Tensor& targets,
+                                        const Targets& targets,
                                         LossOptions options);
 
   // Empty, or which layer cannot be decoded with a cache where `cx` computes.

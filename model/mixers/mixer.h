@@ -123,7 +123,7 @@ class Mixer {
   [[nodiscard]] virtual std::string TensorProblem(const ModelConfig& config, int32_t ranks) const = 0;
 
   // Empty, or the kind or key for which there are no kernels of a GPU yet.
-  [[nodiscard]] virtual std::string GpuProblem() const { return {}; }
+  [[nodiscard]] virtual std::string GpuProblem(const ModelConfig& /*config*/) const { return {}; }
 
   // What decoding keeps after `tokens` tokens of a sequence.
   [[nodiscard]] virtual CacheSize CacheAt(const ModelConfig& config, int64_t tokens, DType dtype) const = 0;

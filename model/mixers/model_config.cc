@@ -47,7 +47,7 @@ int32_t ModelConfig::LastKsaLayer() const {
 
 std::string ModelConfig::GpuProblem() const {
   for (size_t i = 0; i < layers.size(); ++i) {
-    if (const std::string what = layers[i]->GpuProblem(); !what.empty()) {
+    if (const std::string what = layers[i]->GpuProblem(*this); !what.empty()) {
       return fmt::format(
           "layer {} ({}) needs {}, which has no kernels for GPUs yet; set run.device: cpu (--device cpu)",
           i,

@@ -1,5 +1,6 @@
 #include "model/ops/loss.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "kernels/copy/elementwise.h"
@@ -50,11 +51,16 @@ CrossEntropyResult LinearCrossEntropyLoss(
     Zero(loss_sum, cx.stream);
   }
   CrossEntropyResult result;
-  result.row_loss = cx.Empty({x.rows()}, AccumulationType(x.value.dtype()));
+  const int64_t room = std::max(x.rows(), options.most_rows);
+  result.row_loss = cx.Empty({room}, AccumulationType(x.value.dtype())).Rows(0, x.rows());
+  if (options.margins) {
+    result.margin = cx.Empty({room}, result.row_loss.dtype()).Rows(0, x.rows());
+  }
   LinearCrossEntropyArgs args = {.x = x.value,
                                  .weight = head.value,
                                  .targets = targets,
                                  .row_loss = result.row_loss,
+                                 .margin = result.margin,
                                  .loss_sum = loss_sum,
                                  .weights = options.weights,
                                  .teacher_x = options.teacher,
@@ -62,10 +68,11 @@ CrossEntropyResult LinearCrossEntropyLoss(
                                  .largest = options.largest,
                                  .grad_scale = options.grad_scale,
                                  .shard = sharded ? ShardOf(cx, head) : VocabularyShard{},
+                                 .most_rows = options.most_rows,
                                  .allocator = cx.allocator};
   Tensor dx;
   if (cx.tape != nullptr) {
-    dx = cx.Empty(x.value.shape(), x.value.dtype());
+    dx = cx.Empty(x.value.shape().WithRows(room), x.value.dtype()).Rows(0, x.rows());
     args.dx = dx;
     if (head.spec.trained) {
       args.dweight = head.grad;

@@ -12,6 +12,7 @@ namespace ksa {
 struct CrossEntropyResult {
   Var loss_sum;     // [1] fp64: the sum it was added to; Partial over data and context
   Tensor row_loss;  // [n] accumulation type, 0 where a row has no target
+  Tensor margin;    // [n] where it was asked for: LinearCrossEntropyArgs::margin
 };
 
 // x [n, d] text rows, Entered over the tensor axis when `head` [v, d] is Sharded(0) (by vocabulary), else both are
@@ -30,6 +31,8 @@ struct LossOptions {
   Tensor teacher{};       // [n, d] the rows of the teacher, where x lies; empty: none
   Tensor term_sums{};     // [3] fp64, added to: the terms without their weights; or empty
   Tensor largest{};       // [1] fp64, raised to the largest logit; or empty
+  bool margins = false;   // CrossEntropyResult::margin is asked for, without a tape and further terms
+  int64_t most_rows = 0;  // memory is taken for so many rows if x has fewer
 };
 
 [[nodiscard]] CrossEntropyResult LinearCrossEntropyLoss(

@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "kernels/copy/elementwise.h"
+#include "kernels/copy/select_rows.h"
 #include "model/autograd/checks.h"
 
 namespace ksa {
@@ -22,6 +23,31 @@ class RowsNode final : public Node {
   int in_;
   Shape shape_;
   int64_t first_;
+  int out_;
+};
+
+class SelectRowsNode final : public Node {
+ public:
+  SelectRowsNode(int in, const Shape& shape, Tensor rows, int64_t first_row, int out)
+      : in_(in), shape_(shape), rows_(std::move(rows)), first_row_(first_row), out_(out) {}
+
+  [[nodiscard]] const char* name() const override { return "select rows"; }
+
+  void Backward(const ExecContext& cx) override {
+    const Tensor dy = cx.tape->TakeGrad(out_);
+    if (dy.empty()) {
+      return;
+    }
+    Tensor dx = cx.Empty(shape_, dy.dtype());
+    ScatterRows(dy, {rows_, first_row_}, dx, cx.stream);
+    cx.tape->AddGrad(cx, in_, std::move(dx));
+  }
+
+ private:
+  int in_;
+  Shape shape_;
+  Tensor rows_;
+  int64_t first_row_;
   int out_;
 };
 
@@ -113,6 +139,18 @@ Var Rows(const ExecContext& cx, const Var& x, int64_t first, int64_t count) {
   Var out = Result(cx, x.value.Rows(first, count), x.placement);
   if (cx.tape != nullptr) {
     cx.tape->Record(std::make_unique<RowsNode>(x.slot, x.value.shape(), first, out.slot));
+  }
+  return out;
+}
+
+Var SelectRows(const ExecContext& cx, const Var& x, const Tensor& rows, int64_t first_row) {
+  RequireRows("select rows", x);
+  // Room for all rows: memory does not depend on how many are selected.
+  Tensor y = cx.Empty(x.value.shape(), x.value.dtype()).Rows(0, rows.size());
+  GatherRows(x.value, {rows, first_row}, y, cx.stream);
+  Var out = Result(cx, std::move(y), x.placement);
+  if (cx.tape != nullptr) {
+    cx.tape->Record(std::make_unique<SelectRowsNode>(x.slot, x.value.shape(), rows, first_row, out.slot));
   }
   return out;
 }

@@ -9,6 +9,10 @@ namespace ksa {
 // but Partial, passed on; of rows in parts (Sharded(0)) these are rows of this rank's part.
 [[nodiscard]] Var Rows(const ExecContext& cx, const Var& x, int64_t first, int64_t count);
 
+// The rows of x [n, d] that `selection` names (kernels/copy/select_rows.h), copied: [m, d]. The gradient goes into
+// these rows, the others get 0. Tensor axis: any but Partial, or Entered, passed on.
+[[nodiscard]] Var SelectRows(const ExecContext& cx, const Var& x, const Tensor& rows, int64_t first_row);
+
 // a [n, d], then b [m, d] -> [n + m, d]. Tensor axis: any but Partial, the same for both.
 [[nodiscard]] Var StackRows(const ExecContext& cx, const Var& a, const Var& b);
 

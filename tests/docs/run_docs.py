@@ -5,7 +5,7 @@
 Every fenced block with a line that begins with ksa, launch/, mpirun or sbatch is run as a script, the blocks of a page one
 after the other in a folder of their own, so that a page may tell a story. A block is excused as a whole by what stands
 behind its language (```bash not run: REASON), a line by tests/docs/table.py, which also says what becomes small and what is
-made up. A YAML block with a run's name is that run's configuration: NAME.yaml. Environment: KSA, the program. Exit status:
+made up. A YAML block with a run's name is that run's configuration, and one with a base a sweep: NAME.yaml. Environment: KSA, the program. Exit status:
 0 all ran; 1 a line failed, with its page and number.
 """
 
@@ -115,10 +115,13 @@ def environment(folder, parent):
 
 
 def save_config(block, folder):
-    """A YAML block that names a run is what the next commands call NAME.yaml."""
-    name = re.search(r"^run: *\{ *name: *([\w-]+)|^run:\s*\n\s+name: *([\w-]+)", "\n".join(block.lines), re.M)
+    """A YAML block that names a run or a sweep is what the next commands call NAME.yaml."""
+    text = "\n".join(block.lines)
+    name = re.search(r"^run: *\{ *name: *([\w-]+)|^run:\s*\n\s+name: *([\w-]+)", text, re.M)
+    if name is None and re.search(r"^base: ", text, re.M):
+        name = re.search(r"^name: *([\w-]+)()", text, re.M)
     if block.info.startswith("yaml") and name:
-        (folder / f"{name.group(1) or name.group(2)}.yaml").write_text("\n".join(block.lines) + "\n")
+        (folder / f"{name.group(1) or name.group(2)}.yaml").write_text(text + "\n")
 
 
 def run_script(path, folder, parent):

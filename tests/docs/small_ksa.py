@@ -21,9 +21,9 @@ MAKER = fixtures.Fixtures(KSA, os.environ["KSA_DOCS_STORE"], os.environ["KSA_DOC
 RANK = int(os.environ.get("OMPI_COMM_WORLD_RANK", "0"))
 
 # Which arguments are inputs: the positions behind the command's words, and options.
-POSITIONAL_INPUTS = {("data", "inspect"): 1, ("data", "verify"): 99, ("ckpt", "ls"): 1, ("ckpt", "inspect"): 1,
-                     ("ckpt", "verify"): 1, ("eval",): 1, ("generate",): 1, ("compare",): 99, ("train",): 1,
-                     ("check",): 1, ("ablate",): 1, ("plan",): 1}
+POSITIONAL_INPUTS = {("data", "inspect"): 1, ("data", "verify"): 99, ("data", "merge"): 99,
+                     ("ckpt", "ls"): 1, ("ckpt", "inspect"): 1, ("ckpt", "verify"): 1, ("eval",): 1, ("generate",): 1, ("compare",): 99, ("train",): 1,
+                     ("check",): 1, ("ablate",): 1, ("plan",): 1, ("inspect",): 1, ("report",): 99}
 INPUT_OPTIONS = ("--input", "--data", "--validation", "--text", "--prompts")
 SHARD_OPTIONS = ("--data", "--validation")
 FLAGS = re.compile(r"--(dry-run|print|no-data|data|list|table|assert-equal|config|resume|special-tokens|help)$")

@@ -16,6 +16,8 @@ YAML
 }
 data=(--set "data.train=[{path: $work/corpus/train}]" --set "data.validation=[{path: $work/corpus/validation}]"
       --set run.device=cpu)
+# rows TABLE PATTERN N: so many lines of a table have it.
+rows() { [ "$(grep -c -- "$2" "$1")" -eq "$3" ] || { cat "$1" >&2; fail "$1 has not $3 rows with $2"; }; }
 sweep=("$KSA" ablate "$work/sweep.yaml" "${data[@]}")
 
 # Cells side by side: the same results, a file of each cell's words, plain lines in a pipe.
@@ -24,7 +26,7 @@ expect_exit 0 "${sweep[@]}" --jobs 2
 expect_output "cell 2/3: chunk_size=4,window_chunks=2: started"
 expect_output "cell 3/3: full: done after"
 ! grep -q $'\x1b' "$work/output" || fail "a pipe got what moves a terminal's cursor"
-[ "$(grep -c ',done,' "$work/jobs/table.csv")" -eq 3 ] || { cat "$work/jobs/table.csv" >&2; fail "not every cell is done"; }
+rows "$work/jobs/table.csv" ',done,' 3
 for cell in "$work"/jobs/*/; do
   [ -s "$cell/console.txt" ] || fail "$cell has no console.txt"
   grep -q 'threads: [0-9]' "$cell/config.resolved.yaml" || fail "the cores were not shared out in $cell"
@@ -50,8 +52,8 @@ kill -HUP "$pid"  # (bash starts what runs behind a script with SIGINT ignored)
 code=0
 wait "$pid" || code=$?
 [ "$code" -eq 86 ] || { cat "$work/stopped.log" >&2; fail "a stopped sweep ended with $code instead of 86"; }
-[ "$(grep -c ',stopped,' "$work/stopped/table.csv")" -eq 2 ] || { cat "$work/stopped/table.csv" >&2; fail "two cells ran"; }
-grep -q '^full,not run,' "$work/stopped/table.csv" || fail "the third cell was started"
+rows "$work/stopped/table.csv" ',stopped,' 2
+rows "$work/stopped/table.csv" '^full,not run,' 1
 
 # Beyond the memory of this machine: planned before anything starts.
 expect_exit 71 "${sweep[@]}" --jobs 2 --set training.global_batch_size=262144 --set training.micro_batch_size=262144
@@ -75,8 +77,8 @@ expect_exit 0 "$KSA" check "$work/select.yaml" --set "data.validation=[{path: $w
 expect_exit 0 "${chosen[@]}"
 expect_output "the best by validation_loss is kept (chosen by run.seed 1)"
 [ ! -e "$work/select/seed=2,lr=1e-9" ] || fail "the other seed ran for a rate that was not chosen"
-grep -q '^"seed=2,lr=1e-9",not chosen,' "$work/select/table.csv" || { cat "$work/select/table.csv" >&2; fail "no such status"; }
-[ "$(grep -c ',done,best,' "$work/select/table.csv")" -eq 2 ] || { cat "$work/select/table.csv" >&2; fail "two cells are kept"; }
+rows "$work/select/table.csv" '^"seed=2,lr=1e-9",not chosen,' 1
+rows "$work/select/table.csv" ',done,best,' 2
 expect_exit 0 "${chosen[@]}"
 expect_output "already done"
 expect_exit 78 "${chosen[@]}" --set evaluation.interval=0

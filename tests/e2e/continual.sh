@@ -60,14 +60,16 @@ base, adapted = tensors(sys.argv[1]), tensors(sys.argv[4] + "/adapt.hf/model.saf
 assert all(adapted[name] == value for name, value in base.items()), "a frozen parameter changed"
 PY
 
-# A kill and a resume change nothing, and what learns cannot be changed on the way.
+# A kill and a resume change nothing, nor does it matter who writes the checkpoints; what learns cannot be changed on the
+# way.
 expect_exit 0 train half configs/continual/small_adapt.yaml --set training.max_steps=40 --set checkpoint.interval=40 \
-  --set evaluation.interval=0 --set logging.interval=1 --set "checkpoint.load=$work/base" --set training.hard_stop=17
+  --set evaluation.interval=0 --set logging.interval=1 --set "checkpoint.load=$work/base" --set training.hard_stop=17 \
+  --set checkpoint.async=true
 expect_exit 78 train half configs/continual/small_adapt.yaml --set training.max_steps=40 --set checkpoint.interval=40 \
   --set "checkpoint.load=$work/base" --set training.trainable=all
 expect_output "training.trainable"
 expect_exit 0 train half configs/continual/small_adapt.yaml --set training.max_steps=40 --set checkpoint.interval=40 \
-  --set evaluation.interval=0 --set logging.interval=1 --set "checkpoint.load=$work/base"
+  --set evaluation.interval=0 --set logging.interval=1 --set "checkpoint.load=$work/base" --set checkpoint.async=true
 expect_exit 0 "$KSA" compare "$work/adapt" "$work/half" --assert-equal
 expect_exit 0 "$KSA" ckpt diff "$work/adapt" "$work/half"
 

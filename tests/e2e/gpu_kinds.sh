@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# Layers of hca, of latents and with the options of attention on a GPU: five updates in fp32 are the CPU's, within what another order of additions
+# Layers of hca, of latents, of gdn and with the options of attention on a GPU: five updates in fp32 are the CPU's, within what another order of additions
 # and other exponentials may change; twenty in bf16, in one go and with a stop after ten, are equal in bits.
 device=cuda
 source "$(dirname "$0")/lib.sh"
 need_gpu
 make_corpus
-for kind in hca mla options; do
+for kind in hca mla gdn options; do
   config=configs/test/$kind.yaml
   short=(--set training.precision=fp32 --set training.hard_stop=5 --set logging.interval=1 --set checkpoint.interval=1000)
   rm -rf "$work/cpu" "$work/gpu" "$work/whole" "$work/stopped"

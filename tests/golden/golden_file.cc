@@ -107,9 +107,6 @@ std::vector<Precision> PrecisionsOf(const std::string& format, const Place& plac
 
 // What of a file there are no kernels for on a GPU yet; empty: nothing.
 std::string GpuProblemOf(const H5Reader& file, const std::string& format) {
-  if (format == kDeltaRuleFormat || format == kGdnFormat) {
-    return "the gated delta rule, which has no kernels for GPUs yet";
-  }
   if (format != "ksa-golden-2") {
     return {};
   }
@@ -161,6 +158,20 @@ FileResult Run(const std::string& path, const Place& place) {
 
 GoldenBounds BoundsOf(DType dtype) {
   return dtype == DType::kF64 ? GoldenBounds{1e-11, 1e-11} : GoldenBounds{2e-5, 1e-4};
+}
+
+void CompareDataset(const H5Reader& file,
+                    const std::string& group,
+                    const std::string& name,
+                    const Tensor& actual,
+                    double bound,
+                    const GoldenRun& run,
+                    Report& report) {
+  report.Compare(name,
+                 "of " + group,
+                 ValuesOf(actual, run.place.stream),
+                 file.Values(group + name),
+                 run.Bound(name, "of " + group, bound));
 }
 
 Tensor LoadDataset(const H5Reader& file, const std::string& path, const GoldenRun& run) {

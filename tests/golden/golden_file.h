@@ -65,6 +65,15 @@ struct GoldenBounds {
 
 [[nodiscard]] GoldenBounds BoundsOf(DType dtype);
 
+// What was computed against the dataset `name` of `group`.
+void CompareDataset(const H5Reader& file,
+                    const std::string& group,
+                    const std::string& name,
+                    const Tensor& actual,
+                    double bound,
+                    const GoldenRun& run,
+                    Report& report);
+
 // A dataset as a tensor of the run's type, in its place.
 [[nodiscard]] Tensor LoadDataset(const H5Reader& file, const std::string& path, const GoldenRun& run);
 

@@ -61,11 +61,7 @@ class PoolCase {
   }
 
   void Compare(const std::string& name, const Tensor& actual, double bound, Report& report) const {
-    report.Compare(name,
-                   "of " + group_,
-                   ValuesOf(actual, run_.place.stream),
-                   file_.Values(group_ + name),
-                   run_.Bound(name, "of " + group_, bound));
+    CompareDataset(file_, group_, name, actual, bound, run_, report);
   }
 
   const H5Reader& file_;

@@ -36,7 +36,7 @@ struct Case {
 };
 
 const std::vector<Case> kCases = {
-    {1, 1, 1, 1, 1, 1, 1, 0.5, {}, false, false},
+    {1, 1, 1, 1, 1, 1, 1, 0.5, {}, true, false},
     {2, 63, 1, 1, 3, 8, 5, 0.5, {}, true, false},
     {1, 64, 4, 2, 2, 64, 32, 0.01, {}, true, false},
     {2, 65, 4, 2, 4, 65, 33, 3.0, {}, false, false},
@@ -200,10 +200,14 @@ class GpuDeltaRule : public testing::GpuTest {
     return results;
   }
 
-  // fp32: sums of tensor cores drop what lies below their last bits. Numbers kept in fp32 of a bf16 run: factors are
-  // rounded to the 11 bits of tf32.
+  // fp32: the up to 48 additions of a tensor core in a sum of 128 products drop what lies below their last bit, a unit
+  // in the last place (two roundings) at most each. Numbers kept in fp32 of a bf16 run: a rounding to bf16, for factors
+  // are rounded to the 11 bits of tf32.
   static double UnitsOf(DType of_run, const Tensor& x) {
-    return of_run == DType::kF32 ? 16.0 : x.dtype() == DType::kF32 ? 4.0 * 4096.0 : 1.0;
+    if (of_run == DType::kF32) {
+      return 64.0;
+    }
+    return testing::UnitRoundoff(DType::kBF16) / testing::UnitRoundoff(x.dtype());
   }
 };
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "kernels/core/summary_layout.h"
 #include "tests/gpu/support.h"
 
 namespace ksa::testing {

@@ -96,6 +96,8 @@ NaiveVector Attend(const NaiveLayer& layer, Sees sees, size_t query, const std::
   const NaiveVector& q = rows[query].q;
   const size_t heads = q.size() / shape.key;
   NaiveVector out(heads * shape.value, 0.0);
+  std::vector<NaiveVector>& weights = layer.rows[query]->weights;
+  weights.assign(heads, NaiveVector(rows.size(), 0.0));
   for (size_t h = 0; h < heads; ++h) {
     const size_t g = h / shape.share;
     double total = 0.0;
@@ -109,12 +111,16 @@ NaiveVector Attend(const NaiveLayer& layer, Sees sees, size_t query, const std::
       }
       const double weight = std::exp(score / std::sqrt(static_cast<double>(shape.key)));
       total += weight;
+      weights[h][j] = weight;
       for (size_t i = 0; i < shape.value; ++i) {
         out[h * shape.value + i] += weight * rows[j].v[g * shape.value + i];
       }
     }
     for (size_t i = 0; i < shape.value; ++i) {
       out[h * shape.value + i] /= total;
+    }
+    for (double& weight : weights[h]) {
+      weight /= total;
     }
   }
   return out;

@@ -24,6 +24,9 @@ struct NaiveRow {
   NaiveVector x;
   NaiveVector normed;  // x after the block's norm: what a mixer reads
   NaiveVector mixed;   // what it adds to x: what a mixer writes
+  // Of softmax attention on these rows: by head, the weight on each row that runs through the layer; 0 on those that it
+  // does not see.
+  std::vector<NaiveVector> weights{};
 };
 
 struct NaiveLayer {

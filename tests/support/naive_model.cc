@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cmath>
 #include <string>
+#include <utility>
 
 #include <fmt/core.h>
 
@@ -32,6 +33,9 @@ class Naive {
     }
     return logits;
   }
+
+  // By layer, once Logits has run.
+  [[nodiscard]] std::vector<std::vector<NaiveRow>> TakeAttention() { return std::move(attention_); }
 
  private:
   Parameter& Get(const std::string& name) { return store_.Get(name); }
@@ -98,7 +102,14 @@ class Naive {
                      config_.rms_norm_eps);
     }
     const auto get = [&](const std::string& name) -> const Parameter& { return GetLayer(layer, name); };
+    for (NaiveRow* row : rows) {
+      row->weights.clear();
+    }
     mixer->run({config_, *spec, get, mix_, rows});
+    attention_.emplace_back();
+    for (const NaiveRow* row : rows) {
+      attention_.back().push_back(*row);
+    }
     for (NaiveRow* row : rows) {
       NaiveAdd(row->x, row->mixed);
       if (config_.intermediate_size > 0) {
@@ -122,6 +133,7 @@ class Naive {
   ParameterStore& store_;
   double mix_;
   std::vector<NaiveRow> rows_;
+  std::vector<std::vector<NaiveRow>> attention_;
 };
 
 }  // namespace
@@ -131,6 +143,15 @@ std::vector<std::vector<double>> NaiveLogits(const ModelConfig& config,
                                              const std::vector<int32_t>& tokens,
                                              double mix) {
   return Naive(config, store, mix).Logits(tokens);
+}
+
+std::vector<std::vector<NaiveRow>> NaiveAttention(const ModelConfig& config,
+                                                  ParameterStore& store,
+                                                  const std::vector<int32_t>& tokens,
+                                                  double mix) {
+  Naive naive(config, store, mix);
+  static_cast<void>(naive.Logits(tokens));
+  return naive.TakeAttention();
 }
 
 double NaiveTokenLoss(const std::vector<double>& logits, int32_t target) {

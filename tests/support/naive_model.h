@@ -7,6 +7,7 @@
 
 #include "model/autograd/parameter.h"
 #include "model/mixers/model_config.h"
+#include "tests/support/naive_mixer.h"
 
 namespace ksa::testing {
 
@@ -16,6 +17,13 @@ namespace ksa::testing {
                                                            ParameterStore& store,
                                                            const std::vector<int32_t>& tokens,
                                                            double mix);
+
+// The rows that run through each layer, with their weights (NaiveRow::weights); empty ones where a layer is no softmax
+// attention on these rows.
+[[nodiscard]] std::vector<std::vector<NaiveRow>> NaiveAttention(const ModelConfig& config,
+                                                                ParameterStore& store,
+                                                                const std::vector<int32_t>& tokens,
+                                                                double mix);
 
 // -log softmax(logits)[target]
 [[nodiscard]] double NaiveTokenLoss(const std::vector<double>& logits, int32_t target);

@@ -45,6 +45,9 @@ std::optional<std::string> FindTokenizerFile(const Checkpoint& checkpoint) {
 }
 
 bool CheckTokenizer(const Checkpoint& checkpoint, const Dataset& data) {
+  if (!data.HasTokenizer()) {
+    return true;
+  }
   const std::optional<std::string> path = FindTokenizerFile(checkpoint);
   if (!path.has_value()) {
     return false;
@@ -57,7 +60,7 @@ void CheckTokenizerOf(const std::string& model,
                       const std::string& path,
                       const Tokenizer& tokenizer,
                       const Dataset& data) {
-  if (tokenizer.Xxh3() != data.TokenizerXxh3()) {
+  if (data.HasTokenizer() && tokenizer.Xxh3() != data.TokenizerXxh3()) {
     Fail(
         ExitCode::kBadData,
         "{} was trained with the tokenizer {} ({}, hash {:016x}), the data with {} ({}, hash {:016x}): its tokens mean "

@@ -17,7 +17,8 @@ namespace ksa {
 [[nodiscard]] std::optional<std::string> FindTokenizerFile(const Checkpoint& checkpoint);
 
 // Error(kBadData) when the data was made with another tokenizer: its tokens mean something else to the model. False
-// when the checkpoint's tokenizer is not there to compare with, which the caller should say.
+// when the checkpoint's tokenizer is not there to compare with, which the caller should say. Data of tasks alone has no
+// tokenizer and fits any.
 [[nodiscard]] bool CheckTokenizer(const Checkpoint& checkpoint, const Dataset& data);
 
 // The same of a tokenizer at `path`, with which the model of `model`, a path, was trained.

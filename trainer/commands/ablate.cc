@@ -37,7 +37,7 @@ namespace {
 constexpr const char* kExamples = R"(Examples:
   ksa ablate sweep.yaml
   ksa ablate configs/ablate/chunk_size.yaml --set training.max_steps=200
-  ksa ablate sweep.yaml --jobs 2      # two cells at a time, the cores shared out
+  ksa ablate sweep.yaml --jobs 2      # two cells at a time
   ksa ablate sweep.yaml --launcher "mpirun -np 2 --bind-to none"
   ksa ablate sweep.yaml --list        # the cells, and which of them are done
   ksa ablate sweep.yaml --table       # the table of what is there; runs nothing

@@ -25,7 +25,6 @@
 #include "trainer/commands/set_option.h"
 #include "trainer/config/load.h"
 #include "trainer/evaluate/cache_memory.h"
-#include "trainer/step/host_memory.h"
 #include "trainer/step/runtime.h"
 
 namespace ksa {
@@ -102,17 +101,10 @@ int64_t WeightBytes(const ModelConfig& model, DType dtype) {
   return static_cast<int64_t>(elements) * SizeOf(dtype);
 }
 
-void CheckMemory(const Runtime& runtime, const DecodeRun& run, const ModelConfig& model, DType dtype) {
-  CacheMemory memory = PlanCaches(model, run.batch, run.length, run.length, dtype);
-  memory.where = runtime.gpu() ? runtime.gpu()->name : "this host";
-  memory.free = runtime.gpu() ? QueryGpu(runtime.stream().device.ordinal).free_bytes : FreeHostBytes();
-  CheckFits(memory);
-}
-
 // Prefill of every sequence, then steps of all of them. `steps` of the length are decoded.
 void TimeDecoding(Runtime& runtime, KsaModel& model, int32_t steps, DType dtype, DecodeRun& run) {
   const ExecContext cx = runtime.Context();
-  CheckMemory(runtime, run, model.config(), dtype);
+  CheckFits(PlanCaches(model.config(), run.batch, run.length, run.length, dtype), runtime);
   Decoder decoder(cx, model, {.sequences = run.batch, .tokens = run.length}, 1.0);
   run.cache_bytes = decoder.CacheBytes();
   const int32_t begin = run.length - steps;

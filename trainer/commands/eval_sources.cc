@@ -28,7 +28,7 @@ std::vector<ValidationSource> OwnValidation(const LoadedModel& loaded) {
          checkpoint);
   }
   for (const ValidationSource& source : sources) {
-    if (const PathKind kind = KindOf(source.path); kind != PathKind::kFolder) {
+    if (const PathKind kind = KindOf(source.path); source.task.kind.empty() && kind != PathKind::kFolder) {
       Fail(ExitCode::kMissingInput,
            "{}: the run's validation data '{}' was expected here, as its configuration in {} says; found {}. Say where "
            "it "
@@ -56,7 +56,7 @@ void OpenShards(const LoadedModel& loaded, DatasetConfig config, EvalSources& op
                     loaded.checkpoint().path,
                     config.validation.front().path));
   }
-  opened.tokenizer = OpenIfItSpells(dataset->TokenizerPath());
+  opened.tokenizer = dataset->HasTokenizer() ? OpenIfItSpells(dataset->TokenizerPath()) : nullptr;
   for (size_t i = 0; i < dataset->validation_sources().size(); ++i) {
     const SourceInfo& info = dataset->validation_sources()[i];
     opened.sources.push_back({info.name,
@@ -101,6 +101,15 @@ void OpenText(const LoadedModel& loaded, const std::string& path, const DatasetC
 }
 
 }  // namespace
+
+EvenSamples SamplesOf(const EvalSource& source, int64_t wanted) {
+  constexpr int64_t kOfTask = 256;
+  if (source.samples == kEndless) {
+    const int64_t taken = wanted > 0 ? wanted : kOfTask;
+    return {taken, taken};
+  }
+  return TakeEvenly(wanted > 0 ? wanted : source.samples, source.samples);
+}
 
 EvalSources OpenEvalSources(const LoadedModel& loaded, const EvalInput& input) {
   DatasetConfig config = DatasetConfigOf(loaded.config());

@@ -24,7 +24,7 @@ struct EvalInput {
 struct EvalSource {
   std::string name;
   std::string path;
-  int64_t samples = 0;
+  int64_t samples = 0;  // kEndless of a task
   std::function<void(const EvenSamples& samples, int64_t first, int64_t count, Batch& batch)> make_batch;
 };
 
@@ -35,6 +35,9 @@ struct EvalSources {
   std::unique_ptr<Tokenizer> tokenizer;
   std::vector<std::string> warnings;
 };
+
+// `wanted` samples of a source, spread evenly; 0: all, and of a task the first 256.
+[[nodiscard]] EvenSamples SamplesOf(const EvalSource& source, int64_t wanted);
 
 // Error kUsage: neither data nor text is given, and the run has no validation data; a sequence length beyond the
 // model's positions. kMissingInput: what is to be read is not there. kBadData: data of another tokenizer, a text that

@@ -12,7 +12,6 @@
 #include <fmt/core.h>
 
 #include "data/tools/utf8.h"
-#include "kernels/core/gpu.h"
 #include "model/ksa/cost.h"
 #include "model/mixers/full/full.h"
 #include "trainer/commands/number_option.h"
@@ -23,7 +22,6 @@
 #include "trainer/evaluate/generation.h"
 #include "trainer/evaluate/growing_text.h"
 #include "trainer/observe/log_line.h"
-#include "trainer/step/host_memory.h"
 
 namespace ksa {
 namespace {
@@ -46,15 +44,12 @@ double MostDifference(DType precision) {
 void CheckMemory(LoadedModel& loaded, const std::vector<std::vector<int32_t>>& contexts, const GenerationOptions& how) {
   const ModelConfig& model = loaded.config().model;
   const int64_t tokens = Generation::CacheTokens(contexts, how);
-  const Runtime& runtime = loaded.runtime();
-  CacheMemory memory = PlanCaches(model,
-                                  static_cast<int64_t>(contexts.size()),
-                                  tokens,
-                                  std::min(tokens, how.positions),
-                                  *loaded.config().training.precision);
-  memory.where = runtime.gpu() ? runtime.gpu()->name : "this host";
-  memory.free = runtime.gpu() ? QueryGpu(runtime.stream().device.ordinal).free_bytes : FreeHostBytes();
-  CheckFits(memory);
+  const CacheMemory memory = PlanCaches(model,
+                                        static_cast<int64_t>(contexts.size()),
+                                        tokens,
+                                        std::min(tokens, how.positions),
+                                        *loaded.config().training.precision);
+  CheckFits(memory, loaded.runtime());
 }
 
 // What is said beside the texts, so that these can be piped on.

@@ -42,7 +42,8 @@ void Warn(const std::string& file, const std::string& warning) {
   fmt::print(stderr, "{}: warning: {}\n", file, warning);
 }
 
-// Epochs of the run's tokens. None, and a warning, where a folder of the data is not there; what is there must fit.
+// Epochs of the run's tokens. None of tasks alone, and with a warning where a folder of the data is not there; what is
+// there must fit.
 std::optional<double> EpochsOf(const PlanOptions& options, const Config& config, int64_t tokens) {
   const DatasetConfig data = DatasetConfigOf(config);
   bool absent = false;
@@ -53,8 +54,8 @@ std::optional<double> EpochsOf(const PlanOptions& options, const Config& config,
     absent = true;
     Warn(options.config, fmt::format("{}: {} is not there (yet): epochs are not known", problem.source, problem.path));
   }
-  return absent ? std::nullopt
-                : std::optional(static_cast<double>(tokens) / static_cast<double>(Dataset(data).TokensPerEpoch()));
+  const std::optional<int64_t> epoch = absent ? std::nullopt : Dataset(data).TokensPerEpoch();
+  return epoch ? std::optional(static_cast<double>(tokens) / static_cast<double>(*epoch)) : std::nullopt;
 }
 
 // The ranks that the configuration itself names.

@@ -22,6 +22,9 @@ enum class DecayShape : int { kLinear, kSqrt };
 // How checkpoint.load makes parameters that its source lacks: from others of the source, or with initial values.
 enum class NewParameters : int { kCopy, kInit };
 
+// What becomes of an update whose loss or gradient norm is not finite: the run ends, or goes on without it.
+enum class OnNonfinite : int { kAbort, kSkip };
+
 struct RunConfig {
   std::string name;
   std::string dir;  // run folder, relative to the working directory
@@ -61,6 +64,9 @@ struct TrainingConfig {
   std::optional<int64_t> hard_stop;             // update after which the run ends, schedule unchanged
   std::optional<DType> precision;               // none until ResolveDevice: fp32 on CPU, bf16 on CUDA
   Recompute recompute = Recompute::kNone;
+  OnNonfinite on_nonfinite = OnNonfinite::kAbort;
+  double spike_factor = 0.0;  // times the median norm, above which an update is skipped; 0: off
+  int64_t max_skips = 10;     // in a row
   Trainable trainable = Trainable::kAll;
   std::optional<DistillConfig> distill;
   double z_loss = 0.0;  // 0: off
@@ -114,9 +120,19 @@ struct CheckpointConfig {
   friend bool operator==(const CheckpointConfig&, const CheckpointConfig&) = default;
 };
 
+// A task whose accuracy is measured while a run trains.
+struct EvaluationTask {
+  TaskSpec task;
+  std::string name;  // the task's where none is given
+  int64_t samples = 256;
+
+  friend bool operator==(const EvaluationTask&, const EvaluationTask&) = default;
+};
+
 struct EvaluationConfig {
   int64_t interval = 0;                // updates; 0: off
   std::optional<int32_t> batches = 8;  // global batches a validation source; none: all of it
+  std::vector<EvaluationTask> tasks;
 
   friend bool operator==(const EvaluationConfig&, const EvaluationConfig&) = default;
 };

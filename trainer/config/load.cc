@@ -56,6 +56,7 @@ class Loader {
     problems_.ThrowIfAny();
     LoadedConfig loaded;
     loaded.config = ResolveDefaults(draft_);
+    ResolvePools(loaded.config);
     for (const auto& [path, place] : given_.keys) {
       loaded.origins[path] = problems_.Origin(place);
     }

@@ -42,6 +42,9 @@ struct LoadedConfig {
 // asked for and not available, or taken for a model that has layers without kernels for GPUs.
 void ResolveDevice(Config& config, bool cuda_available);
 
+// Fills in pool_samples of the tasks that have it, where it is open: 60 % of the source's share of the run's samples.
+void ResolvePools(Config& config);
+
 // The rules that need the number of ranks; fills in parallel.data. Error(kConfig) with every broken rule.
 void CheckAgainstRanks(Config& config, int world_size);
 

@@ -1,9 +1,12 @@
 // What becomes known when the program runs: its device, its ranks, the checkpoint it resumes from.
 #include <algorithm>
+#include <cmath>
 
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
+#include "data/sampling/sample_order.h"
+#include "data/tasks/task.h"
 #include "kernels/core/error.h"
 #include "trainer/config/load.h"
 #include "trainer/config/rules.h"
@@ -35,10 +38,11 @@ bool IsAllowed(const std::string& key, const Config& old_config, const Config& n
   return source && Follows(key, old_config) && Follows(key, new_config);
 }
 
-// Sources in the same order with the same weights draw the same samples, if the shards are the same.
+// Sources in the same order with the same weights draw the same samples, if the shards are the same. A task and its
+// name are what its samples are.
 bool SameWeights(const std::vector<TrainSource>& one, const std::vector<TrainSource>& other) {
   return std::equal(one.begin(), one.end(), other.begin(), other.end(), [](const TrainSource& a, const TrainSource& b) {
-    return a.weight == b.weight;
+    return a.weight == b.weight && a.task == b.task && (a.task.kind.empty() || a.name == b.name);
   });
 }
 
@@ -62,9 +66,8 @@ std::string AdviceOf(const ConfigDifference& difference) {
     case ChangeClass::kNeedsAllowChange:
       return fmt::format("set it back, or list {} in checkpoint.allow_change", difference.key);
     case ChangeClass::kContent:
-      return "a resume may change paths and names, but neither the number of sources nor their weights: set these "
-             "back, "
-             "or start a run in another run.dir";
+      return "a resume may change paths and names of folders, but neither the number of sources nor their weights, nor "
+             "a task, its keys and its name: set these back, or start a run in another run.dir";
     default:
       return "a resume cannot change it: set it back, or start a run in another run.dir";
   }
@@ -96,6 +99,25 @@ void ResolveDevice(Config& config, bool cuda_available) {
   }
   if (!config.training.precision) {
     config.training.precision = config.run.device == DeviceChoice::kCuda ? DType::kBF16 : DType::kF32;
+  }
+}
+
+void ResolvePools(Config& config) {
+  constexpr double kGrows = 0.6;  // the part of the run over which the pool grows
+  std::vector<SourceShape> shapes;
+  for (const TrainSource& source : config.data.train) {
+    shapes.push_back({source.name, source.weight, {}});
+  }
+  const std::vector<int> shares = BlendShares(shapes);
+  const double samples = static_cast<double>(config.training.max_steps) * config.training.global_batch_size;
+  for (size_t s = 0; s < shares.size(); ++s) {
+    TaskSpec& task = config.data.train[s].task;
+    const TaskKind* kind = FindTaskKind(task.kind);
+    if (kind != nullptr && kind->FindKey("pool_samples") != nullptr && !task.Has("pool_samples")) {
+      const double grows = std::floor(kGrows * samples * shares[s] / static_cast<double>(kBlendSlots));
+      task.values["pool_samples"] = {std::min(grows, 0x1p53)};
+      task.pool_follows = true;
+    }
   }
 }
 

@@ -47,6 +47,9 @@ void CheckMeshRules(const RuleCheck& check);
 // Numbers that the precision of the run cannot hold.
 void CheckNumbers(const RuleCheck& check);
 
+// Tasks: what does not fit the sequence length or their own keys, and what all of a task would be.
+void CheckTaskRules(const RuleCheck& check);
+
 // What is wrong when `ranks` ranks run a complete configuration, one problem an entry.
 [[nodiscard]] std::vector<std::string> MeshProblems(const Config& config, int ranks);
 

@@ -45,6 +45,7 @@ void CheckSources(const RuleCheck& check) {
   }
   CheckNames(check, "data.train", data.train);
   CheckNames(check, "data.validation", data.validation);
+  CheckNames(check, "evaluation.tasks", check.draft.config.evaluation.tasks);
 }
 
 void CheckDevice(const RuleCheck& check) {
@@ -150,9 +151,6 @@ void CheckSchedule(const RuleCheck& check) {
 
 void CheckCheckpoint(const RuleCheck& check) {
   const CheckpointConfig& checkpoint = check.draft.config.checkpoint;
-  if (check.given.Usable({"checkpoint.async"}) && checkpoint.async) {
-    check.Fail({"checkpoint.async"}, "true is not supported yet; use false");
-  }
   if (!check.given.Usable({"checkpoint.allow_change"})) {
     return;
   }
@@ -194,6 +192,7 @@ Place Given::PlaceOf(const std::vector<std::string>& names) const {
 void CheckRunRules(const Draft& draft, const Given& given, Problems& problems) {
   const RuleCheck check{draft, given, problems};
   CheckSources(check);
+  CheckTaskRules(check);
   CheckDevice(check);
   CheckBatch(check);
   CheckLength(check);
@@ -205,8 +204,13 @@ void CheckRunRules(const Draft& draft, const Given& given, Problems& problems) {
 
 std::vector<std::string> Warnings(const Config& config) {
   std::vector<std::string> warnings = MixerWarnings(config.model, config.training.sequence_length);
-  if (config.evaluation.interval > 0 && config.data.validation.empty()) {
-    warnings.push_back("evaluation.interval: nothing is validated, because data.validation names no source");
+  if (config.evaluation.interval > 0 && config.data.validation.empty() && config.evaluation.tasks.empty()) {
+    warnings.push_back(
+        "evaluation.interval: nothing is validated, because data.validation names no source and evaluation.tasks no "
+        "task");
+  }
+  if (config.evaluation.interval == 0 && !config.evaluation.tasks.empty()) {
+    warnings.push_back("evaluation.tasks: nothing is measured, because evaluation.interval is 0");
   }
   return warnings;
 }

@@ -4,6 +4,7 @@
 #include "data/loader/open_source.h"
 #include "kernels/core/threads.h"
 #include "trainer/config/schema.h"
+#include "trainer/config/task_codec.h"
 
 namespace ksa {
 namespace {
@@ -45,9 +46,13 @@ Codec<std::string> NameCodec() {
   return codec;
 }
 
-// Reads {path, name} and what `more` adds, then fills in the name.
+// Reads {path, name} or {task, name, keys}, and what `more` adds, then fills in the name.
 template <typename Source>
-bool ReadSource(const YamlNode& node, const Reporter& reporter, Source& out, std::vector<ItemField> more) {
+bool ReadSource(
+    const YamlNode& node, const Reporter& reporter, bool training, Source& out, const std::vector<ItemField>& more) {
+  if (IsTaskItem(node)) {
+    return ReadTaskItem(node, reporter, training, more, out.task, out.name);
+  }
   const Codec<std::string> path = PathCodec();
   const Codec<std::string> text = TextCodec();
   std::vector<ItemField> fields = {
@@ -70,25 +75,30 @@ Codec<TrainSource> TrainSourceCodec() {
   const Codec<double> weight = NumberCodec(0.0, true, 1e15);  // sums of weights stay finite
   return {"source",
           [weight](const YamlNode& node, const Reporter& reporter, TrainSource& out) {
-            return ReadSource(node, reporter, out, {{"weight", [&](const YamlNode& field, const Reporter& at) {
-                                                       return weight.read(field, at, out.weight);
-                                                     }}});
+            return ReadSource(node, reporter, true, out, {{"weight", [&](const YamlNode& field, const Reporter& at) {
+                                                             return weight.read(field, at, out.weight);
+                                                           }}});
           },
           [weight](const TrainSource& source) {
-            return fmt::format("{{path: {}, weight: {}, name: {}}}",
-                               ScalarText(source.path),
-                               weight.write(source.weight),
-                               ScalarText(source.name));
+            return source.task.kind.empty()
+                       ? fmt::format("{{path: {}, weight: {}, name: {}}}",
+                                     ScalarText(source.path),
+                                     weight.write(source.weight),
+                                     ScalarText(source.name))
+                       : fmt::format(
+                             "{{weight: {}, {}}}", weight.write(source.weight), TaskItemText(source.task, source.name));
           }};
 }
 
 Codec<ValidationSource> ValidationSourceCodec() {
   return {"source",
           [](const YamlNode& node, const Reporter& reporter, ValidationSource& out) {
-            return ReadSource(node, reporter, out, {});
+            return ReadSource(node, reporter, false, out, {});
           },
           [](const ValidationSource& source) {
-            return fmt::format("{{path: {}, name: {}}}", ScalarText(source.path), ScalarText(source.name));
+            return source.task.kind.empty()
+                       ? fmt::format("{{path: {}, name: {}}}", ScalarText(source.path), ScalarText(source.name))
+                       : fmt::format("{{{}}}", TaskItemText(source.task, source.name));
           }};
 }
 
@@ -98,6 +108,20 @@ Codec<std::vector<T>> NotEmpty(Codec<std::vector<T>> codec, const std::string& m
   const auto any = codec.read;
   codec.read = [any, message](const YamlNode& node, const Reporter& reporter, std::vector<T>& out) {
     return any(node, reporter, out) && (!out.empty() || reporter.Fail(node.place, message));
+  };
+  return codec;
+}
+
+Codec<double> SpikeFactorCodec() {
+  Codec<double> codec = NumberCodec(0.0);
+  codec.type = "number greater than 1, or 0";
+  const auto any = codec.read;
+  codec.read = [any](const YamlNode& node, const Reporter& reporter, double& out) {
+    if (!any(node, reporter, out)) {
+      return false;
+    }
+    return out == 0.0 || out > 1.0 ||
+           reporter.Fail(node.place, fmt::format("must be greater than 1, or 0 for none, got {}", out));
   };
   return codec;
 }
@@ -203,14 +227,16 @@ std::vector<Key> DataKeys() {
           "data.train",
           NotEmpty(ListCodec(TrainSourceCodec(), "list of {path, weight, name}"), "needs at least one source"),
           "required",
-          "folders of token shards; weight: share of the samples, name: for reports",
+          "folders of token shards, or {task, weight, name, keys of the task}: samples that a task makes; weight: "
+          "share of "
+          "the samples, name: for reports",
           ChangeClass::kContent,
           [](Draft& d) -> std::vector<TrainSource>& { return d.config.data.train; }),
       MakeKey<std::vector<ValidationSource>>(
           "data.validation",
           ListCodec(ValidationSourceCodec(), "list of {path, name}"),
           "[]",
-          "folders of token shards to validate on; names are distinct",
+          "folders of token shards to validate on, or {task, name, keys of the task}; names are distinct",
           kFree,
           [](Draft& d) -> std::vector<ValidationSource>& { return d.config.data.validation; }),
       MakeKey<bool>("data.document_mask",
@@ -287,6 +313,25 @@ std::vector<Key> TrainingKeys() {
                          "what the backward pass computes again instead of keeping it",
                          kFree,
                          [](Draft& d) -> Recompute& { return d.config.training.recompute; }),
+      MakeKey<OnNonfinite>("training.on_nonfinite",
+                           EnumCodec<OnNonfinite>({{"abort", OnNonfinite::kAbort}, {"skip", OnNonfinite::kSkip}}),
+                           "abort",
+                           "an update whose loss or gradient norm is not finite ends the run, or is skipped",
+                           kFree,
+                           [](Draft& d) -> OnNonfinite& { return d.config.training.on_nonfinite; }),
+      MakeKey<double>(
+          "training.spike_factor",
+          SpikeFactorCodec(),
+          "0",
+          "an update is skipped whose gradient norm exceeds so many times the median of the last 64; 0: off",
+          kFree,
+          [](Draft& d) -> double& { return d.config.training.spike_factor; }),
+      MakeKey<int64_t>("training.max_skips",
+                       Updates(),
+                       "10",
+                       "updates that may be skipped in a row; one more ends the run",
+                       kFree,
+                       [](Draft& d) -> int64_t& { return d.config.training.max_skips; }),
       MakeKey<Trainable>("training.trainable",
                          trainable,
                          "all",

@@ -2,6 +2,7 @@
 #include <fmt/core.h>
 
 #include "trainer/config/schema.h"
+#include "trainer/config/task_codec.h"
 
 namespace ksa {
 namespace {
@@ -162,7 +163,7 @@ std::vector<Key> CheckpointKeys() {
       MakeKey<bool>("checkpoint.async",
                     BoolCodec(),
                     "false",
-                    "write in the background; not supported yet",
+                    "training waits for a copy of the state alone, files are written beside it",
                     kFree,
                     [](Draft& d) -> bool& { return d.config.checkpoint.async; }),
       MakeKey<std::string>("checkpoint.resume",
@@ -224,6 +225,13 @@ std::vector<Key> EvaluationKeys() {
           "global batches of every validation source, spread evenly over it; all: the whole source",
           kFree,
           [](Draft& d) -> std::optional<int32_t>& { return d.config.evaluation.batches; }),
+      MakeKey<std::vector<EvaluationTask>>(
+          "evaluation.tasks",
+          ListCodec(EvaluationTaskCodec(), "list of {task, name, samples, keys of the task}"),
+          "[]",
+          "tasks whose accuracy is measured with every validation; samples: 256",
+          kFree,
+          [](Draft& d) -> std::vector<EvaluationTask>& { return d.config.evaluation.tasks; }),
   };
 }
 

@@ -223,24 +223,35 @@ void LoadCells(Sweep& sweep, const std::vector<CellPlan>& plans, const std::vect
   }
 }
 
+bool HasSource(const Config& config, const std::string& name) {
+  const std::vector<ValidationSource>& sources = config.data.validation;
+  return std::any_of(sources.begin(), sources.end(), [&](const ValidationSource& source) {
+    return name.empty() || source.name == name;
+  });
+}
+
+bool HasTask(const Config& config, const std::string& name) {
+  const std::vector<EvaluationTask>& tasks = config.evaluation.tasks;
+  return std::any_of(tasks.begin(), tasks.end(), [&](const EvaluationTask& task) { return task.name == name; });
+}
+
 // What a choice is made by has to be measured in every cell.
 void CheckMeasured(const Sweep& sweep, const std::string& path) {
   CellReport report;
   const SweepSelect& select = *sweep.select;
   for (const SweepCell& cell : sweep.cells) {
-    const std::vector<ValidationSource>& sources = cell.config.data.validation;
     const std::string name = select.Name();
-    const bool there = std::any_of(sources.begin(), sources.end(), [&](const ValidationSource& source) {
-      return name.empty() || source.name == name;
-    });
-    if (select.IsLoss() && (!there || cell.config.evaluation.interval == 0)) {
-      report.Add(cell.label,
-                 fmt::format("{}: select.by: {} is not measured; it needs evaluation.interval > 0 and {} in "
-                             "data.validation",
-                             path,
-                             select.by,
-                             name.empty() ? "a source" : "the source " + Quoted(name)));
+    const bool there = select.IsLoss() ? HasSource(cell.config, name) : HasTask(cell.config, name);
+    if (there && cell.config.evaluation.interval > 0) {
+      continue;
     }
+    const std::string what = select.IsLoss()
+                                 ? (name.empty() ? "a source" : "the source " + Quoted(name)) + " in data.validation"
+                                 : "the task " + Quoted(name) + " in evaluation.tasks";
+    report.Add(
+        cell.label,
+        fmt::format(
+            "{}: select.by: {} is not measured; it needs evaluation.interval > 0 and {}", path, select.by, what));
   }
   if (!report.empty()) {
     throw Error(ExitCode::kConfig, report.Text(sweep.cells.size()));

@@ -5,8 +5,10 @@
 #include <fmt/core.h>
 
 #include "kernels/core/error.h"
+#include "kernels/core/gpu.h"
 #include "model/ksa/cost.h"
 #include "trainer/observe/log_line.h"
+#include "trainer/step/host_memory.h"
 
 namespace ksa {
 
@@ -22,7 +24,11 @@ CacheMemory PlanCaches(
           .logits = std::max(longest_prompt * row * element, sequences * model.EmbeddingRows() * (element + 16))};
 }
 
-void CheckFits(const CacheMemory& memory) {
+void CheckFits(CacheMemory memory, Runtime& runtime) {
+  const Allocator& held = runtime.allocator();
+  memory.where = runtime.gpu() ? runtime.gpu()->name : "this host";
+  memory.free = (runtime.gpu() ? QueryGpu(runtime.stream().device.ordinal).free_bytes : FreeHostBytes()) +
+                held.reserved_bytes() - held.use().current;
   if (memory.Total() <= memory.free) {
     return;
   }

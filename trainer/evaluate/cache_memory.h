@@ -6,6 +6,7 @@
 
 #include "kernels/core/dtype.h"
 #include "model/mixers/model_config.h"
+#include "trainer/step/runtime.h"
 
 namespace ksa {
 
@@ -24,7 +25,7 @@ struct CacheMemory {
 [[nodiscard]] CacheMemory PlanCaches(
     const ModelConfig& model, int64_t sequences, int64_t tokens, int64_t longest_prompt, DType dtype);
 
-// Error(kOutOfMemory) with the table and what to change.
-void CheckFits(const CacheMemory& memory);
+// Error(kOutOfMemory) with the table and what to change. What earlier tensors left to the runtime's memory is free.
+void CheckFits(CacheMemory memory, Runtime& runtime);
 
 }  // namespace ksa

@@ -47,7 +47,7 @@ Generation::Generation(const ExecContext& cx,
                        const GenerationOptions& options)
     : cx_(cx), model_(model), mix_(mix), options_(options) {
   const int64_t tokens = CacheTokens(prompts, options);
-  why_recomputed_ = cx.stream.device.IsCpu() ? model.WhyNoCaches(cx) : "decoding with a cache is for the CPU yet";
+  why_recomputed_ = model.WhyNoCaches(cx);
   if (why_recomputed_.empty()) {
     const Decoder::Size size = {static_cast<int32_t>(prompts.size()), static_cast<int32_t>(tokens)};
     decoder_ = std::make_unique<Decoder>(cx, model, size, mix);

@@ -1,42 +1,43 @@
 #include "trainer/evaluate/validation.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "kernels/core/dispatch.h"
 #include "kernels/core/gpu.h"
 
 namespace ksa {
-namespace {
 
-// Adds the losses of the text rows that this rank holds. `targets`: of the whole sequences, the first of which is
-// sample `first` of `sums`.
-template <typename T>
-void AddRowLosses(
-    const T* row_loss, const int32_t* targets, const SummaryLayout& layout, int64_t first, EvaluationSums& sums) {
-  for (int64_t row = 0; row < layout.text_rows(); ++row) {
-    const SummaryLayout::Place at = layout.Locate(row);
-    const int64_t position = layout.TokenAt(at.index);
-    if (targets[at.sequence * layout.total() + position] >= 0) {
-      sums.AddTarget(first + at.sequence, position, static_cast<double>(row_loss[row]));
-    }
-  }
-}
-
-}  // namespace
-
-void BatchEvaluator::Add(const Batch& batch, int64_t first, double mix, EvaluationSums& sums) {
+double BatchEvaluator::Run(const Batch& batch, double mix, bool margins, const Visit& visit) {
   runtime_.Enter(Phase::kEvaluation);
   const ExecContext cx = runtime_.Context();
   upload_.Load(cx, model_.config(), batch);
-  const MicroBatch micro = upload_.Slice(0, batch.samples);
+  MicroBatch micro = upload_.Slice(0, batch.samples);
+  micro.targets.margins = margins;
   const Var hidden = model_.Hidden(cx, {.ids = micro.ids, .layout = micro.layout, .mix = mix});
   const CrossEntropyResult result = model_.Loss(cx, hidden, micro.targets, 1.0);
-  sums.loss += *HostCopy(result.loss_sum.value, cx.stream).As<double>();
+  const double loss = *HostCopy(result.loss_sum.value, cx.stream).As<double>();
   const HostCopy row_loss(result.row_loss, cx.stream);
+  const std::optional<HostCopy> margin =
+      margins ? std::optional<HostCopy>(std::in_place, result.margin, cx.stream) : std::nullopt;
   DispatchAccumulator(result.row_loss.dtype(), [&](auto element) {
-    AddRowLosses(row_loss.As<decltype(element)>(), batch.targets.data(), micro.layout, first, sums);
+    using T = decltype(element);
+    for (size_t i = 0; i < micro.target_rows.size(); ++i) {
+      const SummaryLayout::Place at = micro.layout.Locate(micro.target_rows[i]);
+      visit({.sample = at.sequence,
+             .position = micro.layout.TokenAt(at.index),
+             .loss = static_cast<double>(row_loss.As<T>()[i]),
+             .margin = margin ? static_cast<double>(margin->As<T>()[i]) : 0.0});
+    }
   });
   upload_.Release();  // updates find the memory that was planned for them
+  return loss;
+}
+
+void BatchEvaluator::Add(const Batch& batch, int64_t first, double mix, EvaluationSums& sums) {
+  sums.loss += Run(batch, mix, false, [&](const TargetResult& result) {
+    sums.AddTarget(first + result.sample, result.position, result.loss);
+  });
 }
 
 Evaluator::Evaluator(Runtime& runtime, KsaModel& model, const Dataset& dataset, int32_t micro_batch_size)
@@ -76,7 +77,7 @@ std::optional<std::vector<ValidationResult>> Evaluator::RunAll(std::optional<int
   std::vector<ValidationResult> results;
   const std::vector<SourceInfo>& sources = dataset_.validation_sources();
   for (size_t i = 0; i < sources.size(); ++i) {
-    const EvenSamples samples = TakeEvenly(wanted.value_or(sources[i].samples), sources[i].samples);
+    const EvenSamples samples = sources[i].Take(wanted);
     const std::optional<EvaluationSums> sums = Run(i, samples, mix, interrupted);
     if (!sums) {
       return std::nullopt;
@@ -85,7 +86,7 @@ std::optional<std::vector<ValidationResult>> Evaluator::RunAll(std::optional<int
                        .loss = sums->MeanLoss(),
                        .standard_error = sums->StandardError(),
                        .samples_read = samples.taken,
-                       .samples_there = sources[i].samples});
+                       .samples_there = samples.there});
   }
   return results;
 }

@@ -21,6 +21,19 @@ class BatchEvaluator {
   // Both must outlive it.
   BatchEvaluator(Runtime& runtime, KsaModel& model) : runtime_(runtime), model_(model) {}
 
+  // What a pass says of a target of this rank's rows.
+  struct TargetResult {
+    int64_t sample = 0;    // of the batch
+    int64_t position = 0;  // row of the sequence
+    double loss = 0.0;
+    double margin = 0.0;  // LinearCrossEntropyArgs::margin, where it was asked for
+  };
+
+  using Visit = std::function<void(const TargetResult& result)>;
+
+  // A pass over this rank's batch; returns the sum of the losses. `margins`: these are asked for. `mix`: AnnealMix.
+  double Run(const Batch& batch, double mix, bool margins, const Visit& visit);
+
   // Adds the losses of this rank's batch to `sums`, which are for its sequence length. Its first sample is number
   // `first` of those of `sums`. `mix`: AnnealMix.
   void Add(const Batch& batch, int64_t first, double mix, EvaluationSums& sums);

@@ -5,6 +5,7 @@
 
 #include "parallel/comm/communicator.h"
 #include "trainer/evaluate/validation.h"
+#include "trainer/loop/targets.h"
 #include "trainer/step/training_state.h"
 
 namespace ksa {
@@ -28,8 +29,19 @@ int64_t NcclBytes(const ProcessMesh& mesh, int replicas) {
   return groups * kNcclGroupBytes;
 }
 
-// Samples of one rank, as the loader would make them.
-Batch BlankBatch(const Config& config, int64_t samples) {
+// Targets of the samples of a batch, as far as memory depends on them.
+struct BlankTargets {
+  int64_t most = 0;    // of a sample
+  bool lacks = false;  // some row of the batch has none
+};
+
+// A context rank may hold more than its part of a task's targets.
+BlankTargets TargetsOf(const Config& config, int64_t most, bool lacks) {
+  return {config.parallel.context > 1 ? config.training.sequence_length : most, lacks};
+}
+
+// Samples of one rank, as the loader would make them: with as many targets as there can be.
+Batch BlankBatch(const Config& config, int64_t samples, const BlankTargets& targets) {
   Batch batch;
   batch.samples = static_cast<int32_t>(samples);
   batch.sequence_length = config.training.sequence_length;
@@ -37,6 +49,15 @@ Batch BlankBatch(const Config& config, int64_t samples) {
   batch.chunks = (batch.sequence_length + k - 1) / k;
   batch.inputs.resize(static_cast<size_t>(samples * batch.sequence_length));
   batch.targets.resize(batch.inputs.size());
+  batch.source.resize(static_cast<size_t>(samples));
+  // One row is enough, and over context ranks one of each.
+  const int64_t lacking = !targets.lacks ? 0 : config.parallel.context > 1 ? batch.sequence_length : 1;
+  for (size_t i = 0; i < batch.targets.size(); ++i) {
+    const auto row = static_cast<int64_t>(i);
+    const bool has_one = row % batch.sequence_length < targets.most && !(row < lacking && row % k == 0);
+    batch.targets[i] = has_one ? 0 : Batch::kNoTarget;
+    batch.target_count += has_one ? 1 : 0;
+  }
   if (config.data.document_mask) {  // a sample is one document
     batch.document_first_chunk.resize(static_cast<size_t>(samples * batch.chunks));
     batch.chunk_tokens.resize(batch.document_first_chunk.size(), k);
@@ -45,7 +66,6 @@ Batch BlankBatch(const Config& config, int64_t samples) {
       batch.chunk_tokens[last] = batch.sequence_length - (batch.chunks - 1) * k;
     }
   }
-  batch.target_count = samples * batch.sequence_length;
   return batch;
 }
 
@@ -71,7 +91,8 @@ Tensor TakeRest(
   }
   const int64_t documents = config.data.document_mask ? 2 * int64_t{batch.chunks} : 0;
   const int64_t rows = (batch.sequence_length + mesh.context - 1) / mesh.context;
-  return Tensor::Empty({rest * (2 * rows + documents)}, DType::kI32, allocator);
+  const int64_t arrays = TrainingLacksTargets(config) ? 3 : 2;  // ids, targets, the rows that have one
+  return Tensor::Empty({rest * (arrays * rows + documents)}, DType::kI32, allocator);
 }
 
 MemoryPlan MemoryOf(Runtime& runtime, const ParameterStore& store, bool on_cpu) {
@@ -112,16 +133,22 @@ ImaginaryRun Imagine(const Config& config, const ImaginaryRank& place) {
   const int64_t micro_batch = *config.training.micro_batch_size;
   run.micro_batches = (samples + micro_batch - 1) / micro_batch;
   const bool few = place.three_micro_batches && samples % micro_batch == 0;
-  const Batch batch = BlankBatch(config, few ? std::min(samples, 3 * micro_batch) : samples);
+  const Batch batch = BlankBatch(config,
+                                 few ? std::min(samples, 3 * micro_batch) : samples,
+                                 TargetsOf(config, MostTrainingTargets(config), TrainingLacksTargets(config)));
+  state.updater.CountSources(static_cast<int64_t>(config.data.train.size()));
   const Tensor rest = TakeRest(config, run.mesh, batch, samples, runtime.allocator());
   for (const int64_t update : UpdatesToPlan(config)) {
     runtime.SetTracer(update == 1 ? run.log.get() : nullptr);
     state.updater.Run(batch, update, config.optimizer.lr);
     run.log->Stop();
     if (config.evaluation.interval > 0) {
-      EvaluationSums sums(config.training.sequence_length, micro_batch);
+      const BlankTargets targets = TargetsOf(config, MostEvaluationTargets(config), EvaluationLacksTargets(config));
       BatchEvaluator(runtime, state.model)
-          .Add(BlankBatch(config, micro_batch), 0, AnnealMix(config.model, update), sums);
+          .Run(BlankBatch(config, micro_batch, targets),
+               AnnealMix(config.model, update),
+               !config.evaluation.tasks.empty(),
+               [](const BatchEvaluator::TargetResult& /*result*/) {});
     }
   }
   run.memory = MemoryOf(runtime, state.store, place.on_cpu);

@@ -10,6 +10,7 @@
 #include "trainer/config/load.h"
 #include "trainer/config/rules.h"
 #include "trainer/loop/micro_batch_size.h"
+#include "trainer/loop/targets.h"
 #include "trainer/step/training_state.h"
 
 namespace ksa {
@@ -175,7 +176,7 @@ RunPlan PlanRun(const Config& config, const KnownDevice& device, const PlanReque
   const TrainingConfig& training = config.training;
   RunPlan plan = {.device = std::string(device.name), .ranks = request.ranks};
   plan.parameters = TotalParameters(config.model);
-  plan.forward_flops_per_token = ForwardFlopsPerToken(config.model, training.sequence_length);
+  plan.forward_flops_per_token = ForwardFlopsPerToken(config.model, training.sequence_length, MeanTargets(config));
   plan.keys_per_query = KeysPerTextQuery(config.model, training.sequence_length);
   plan.tokens_per_update = int64_t{training.global_batch_size} * training.sequence_length;
   plan.updates = training.max_steps;

@@ -42,7 +42,7 @@ EvenSamples SpeltOf(const EvenSamples& samples, const Config& config) {
 // Of the sources of now, those that were ever validated.
 std::vector<SourceSummary> SummarizeSources(const SummaryInput& input,
                                             const RunHistory& history,
-                                            const Tokenizer& tokenizer) {
+                                            const Tokenizer* tokenizer) {
   std::vector<SourceSummary> summaries;
   const std::vector<SourceInfo>& sources = input.dataset.validation_sources();
   for (size_t i = 0; i < sources.size(); ++i) {
@@ -50,15 +50,16 @@ std::vector<SourceSummary> SummarizeSources(const SummaryInput& input,
     if (found == history.validation.end()) {
       continue;
     }
-    const int64_t there = sources[i].samples;
-    const EvenSamples samples = TakeEvenly(ValidationSamples(input.config).value_or(there), there);
+    const EvenSamples samples = sources[i].Take(ValidationSamples(input.config));
+    const bool spelt = tokenizer != nullptr && !sources[i].endless();
     summaries.push_back(
         {.name = sources[i].name,
          .last = RowOf(input.figures, found->second.last, sources[i].name),
          .best = RowOf(input.figures, found->second.best, sources[i].name),
          .samples_read = samples.taken,
          .samples_there = samples.there,
-         .bytes_per_target = BytesPerTarget(input.dataset, i, SpeltOf(samples, input.config), tokenizer)});
+         .bytes_per_target =
+             spelt ? BytesPerTarget(input.dataset, i, SpeltOf(samples, input.config), *tokenizer) : std::nullopt});
   }
   return summaries;
 }
@@ -67,7 +68,8 @@ std::vector<SourceSummary> SummarizeSources(const SummaryInput& input,
 
 RunSummary SummarizeRun(const SummaryInput& input) {
   const RunHistory history = ReadHistory(input.paths.Metrics());
-  const std::unique_ptr<Tokenizer> tokenizer = OpenTokenizer(input.dataset.TokenizerPath());
+  const std::unique_ptr<Tokenizer> tokenizer =
+      input.dataset.HasTokenizer() ? OpenTokenizer(input.dataset.TokenizerPath()) : nullptr;
   const RunFigures& figures = input.figures;
   RunSummary summary = {.name = input.config.run.name,
                         .updates = input.updates,
@@ -78,7 +80,7 @@ RunSummary SummarizeRun(const SummaryInput& input) {
                         .tokens_per_second = {},
                         .training_loss = {},
                         .averaged = 1,
-                        .validation = SummarizeSources(input, history, *tokenizer),
+                        .validation = SummarizeSources(input, history, tokenizer.get()),
                         .checkpoint = figures.checkpoint,
                         .next = {}};
   if (figures.averaged > 0) {
@@ -93,7 +95,7 @@ RunSummary SummarizeRun(const SummaryInput& input) {
                               {.stopped = input.stopped,
                                .at_hard_stop = input.updates < input.config.training.max_steps && !input.stopped,
                                .has_checkpoint = !figures.checkpoint.empty(),
-                               .spells_text = tokenizer->SpellsText(),
+                               .spells_text = tokenizer != nullptr && tokenizer->SpellsText(),
                                .ranks = input.ranks});
   return summary;
 }

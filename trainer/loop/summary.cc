@@ -6,6 +6,7 @@
 #include <fmt/core.h>
 
 #include "model/ksa/cost.h"
+#include "trainer/loop/targets.h"
 #include "trainer/observe/log_line.h"
 #include "trainer/step/cores.h"
 
@@ -39,6 +40,10 @@ std::string DescribeMemory(const ParameterStore& store) {
 std::vector<std::string> DescribeData(const Config& config, const Dataset& dataset) {
   std::vector<std::string> lines;
   for (const SourceInfo& source : dataset.train_sources()) {
+    if (source.endless()) {
+      lines.push_back(fmt::format("train {}: a task, share {}/1024", source.name, source.share));
+      continue;
+    }
     lines.push_back(fmt::format("train {}: {} tokens, {} documents, {} samples, share {}/1024",
                                 source.name,
                                 FormatCount(static_cast<double>(source.tokens)),
@@ -47,6 +52,10 @@ std::vector<std::string> DescribeData(const Config& config, const Dataset& datas
                                 source.share));
   }
   for (const SourceInfo& source : dataset.validation_sources()) {
+    if (source.endless()) {
+      lines.push_back(fmt::format("validation {}: a task", source.name));
+      continue;
+    }
     lines.push_back(fmt::format("validation {}: {} tokens, {} samples",
                                 source.name,
                                 FormatCount(static_cast<double>(source.tokens)),
@@ -54,14 +63,16 @@ std::vector<std::string> DescribeData(const Config& config, const Dataset& datas
   }
   const double tokens = static_cast<double>(config.training.max_steps) * config.training.global_batch_size *
                         config.training.sequence_length;
-  const double epoch = static_cast<double>(dataset.TokensPerEpoch());
-  lines.push_back(fmt::format("budget: {} updates of {} x {} tokens = {} tokens, {:.2f} epochs of {} tokens",
+  const std::optional<int64_t> epoch = dataset.TokensPerEpoch();
+  lines.push_back(fmt::format("budget: {} updates of {} x {} tokens = {} tokens{}",
                               config.training.max_steps,
                               config.training.global_batch_size,
                               config.training.sequence_length,
                               FormatCount(tokens),
-                              tokens / epoch,
-                              FormatCount(epoch)));
+                              epoch ? fmt::format(", {:.2f} epochs of {} tokens",
+                                                  tokens / static_cast<double>(*epoch),
+                                                  FormatCount(static_cast<double>(*epoch)))
+                                    : ""));
   return lines;
 }
 
@@ -91,7 +102,7 @@ std::vector<std::string> StartSummary(const Config& config,
   }
   lines.push_back(
       fmt::format("forward {} FLOPs a text token (live rows, visible pairs, head); {:.1f} keys a text query",
-                  FormatCount(ForwardFlopsPerToken(config.model, length)),
+                  FormatCount(ForwardFlopsPerToken(config.model, length, MeanTargets(config))),
                   KeysPerTextQuery(config.model, length)));
   lines.push_back(DescribeMemory(store));
   return lines;

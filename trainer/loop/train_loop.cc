@@ -2,15 +2,15 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <filesystem>
+#include <limits>
 #include <numeric>
-#include <thread>
 #include <utility>
 
 #include <fmt/core.h>
 
 #include "trainer/checkpoint/agree.h"
-#include "trainer/config/load.h"
 #include "trainer/step/replicas.h"
 
 namespace ksa {
@@ -43,17 +43,30 @@ TrainLoop::TrainLoop(const CommittedRun& run, const WallLimit& wall)
     : run_(run),
       requests_(run.runtime.world(), &run.folder, wall),
       evaluator_(run.runtime, run.state.model, run.dataset, *run.config.training.micro_batch_size),
-      saver_(run.config.checkpoint.retries,
-             {.save = [this](int64_t update) { return Save(update); },
-              .info = [this](const std::string& line) { run_.logger.Info(line); },
-              .warn =
-                  [this](const std::string& line) {
-                    if (leads()) {
-                      run_.logger.Warn(line);
-                    }
-                  },
-              .sleep = [this](int64_t seconds) { SleepBetweenSaves(seconds); }}),
-      done_(run.span.done) {}
+      evaluated_(OpenEvaluationTasks(
+          run.config, run.runtime, run.dataset, run.state.model, std::numeric_limits<int64_t>::max())),
+      saves_(run, requests_.wall(), [this] { return updates_ != nullptr ? updates_->Skips() : run_.span.skips; }),
+      done_(run.span.done) {
+  FindSolvedTasks();
+}
+
+void TrainLoop::FindSolvedTasks() {
+  if (evaluated_.tasks.empty() || !leads()) {
+    return;
+  }
+  ForMetricsRows(run_.folder.paths().Metrics(), [&](const std::string& row) {
+    if (row.find("\"task_accuracy\":") == std::string::npos) {
+      return;  // most rows: parsing them all would take long
+    }
+    const std::optional<MetricsLine> line = ParseMetricsLine(row);
+    for (const auto& [name, accuracy] : line ? line->report.task_accuracy : std::map<std::string, double>()) {
+      if (accuracy >= kSolvedAccuracy && line->report.step <= done_) {
+        const auto [solved, added] = solved_at_.try_emplace(name, line->report.step);
+        solved->second = std::min(solved->second, line->report.step);
+      }
+    }
+  });
+}
 
 RunEnd TrainLoop::Run() {
   Wish wish = requests_.Agree();
@@ -62,12 +75,24 @@ RunEnd TrainLoop::Run() {
     updates_ = std::make_unique<UpdateRunner>(
         run_.config, run_.runtime, run_.dataset, run_.state, run_.logger, run_.span, run_.host);
   }
-  while (done_ < run_.span.last && wish.stop == StopCause::kNone) {
-    skipped = RunOneUpdate(wish);
-  }
+  RunUpdates(wish, skipped);
   RunEnd end = EndOf(wish, skipped);
   ConsumeRequests();
   return end;
+}
+
+// Ranks see together that a run has diverged, and what was being saved then is good.
+void TrainLoop::RunUpdates(Wish& wish, bool& skipped) {
+  try {
+    while (done_ < run_.span.last && wish.stop == StopCause::kNone) {
+      skipped = RunOneUpdate(wish);
+    }
+  } catch (const Error& error) {
+    if (error.code() == ExitCode::kDiverged) {
+      saves_.Settle();
+    }
+    throw;
+  }
 }
 
 RunFigures TrainLoop::Figures() const {
@@ -77,13 +102,13 @@ RunFigures TrainLoop::Figures() const {
           .averaged = count,
           .tokens_per_second = updates_ == nullptr ? 0.0 : updates_->TokensPerSecond(),
           .validations = validations_,
-          .checkpoint = checkpoint_};
+          .checkpoint = saves_.checkpoint()};
 }
 
 bool TrainLoop::ValidationIsDue() const {
   const int64_t interval = run_.config.evaluation.interval;
-  return interval > 0 && done_ > 0 && !run_.config.data.validation.empty() &&
-         (done_ % interval == 0 || done_ == LastUpdateOf(run_.config));
+  const bool something = !run_.config.data.validation.empty() || !evaluated_.tasks.empty();
+  return interval > 0 && done_ > 0 && something && (done_ % interval == 0 || done_ == LastUpdateOf(run_.config));
 }
 
 // A stop leaves a validation out that is due, so that it saves in time; the row of that update then has none.
@@ -94,7 +119,7 @@ bool TrainLoop::MakeSkippedValidation(Wish& wish) {
   StepReport report;
   const std::string found = OnRankZero(run_.runtime.world(), [&] {
     const std::optional<MetricsLine> row = FindMetrics(run_.folder.paths().Metrics(), done_);
-    if (!row || !row->report.validation_loss.empty()) {
+    if (!row || !row->report.validation_loss.empty() || !row->report.task_accuracy.empty()) {
       return std::string("made");
     }
     report = row->report;
@@ -110,6 +135,7 @@ bool TrainLoop::MakeSkippedValidation(Wish& wish) {
     run_.records->Write(report);
     run_.logger.Info(fmt::format("the validation after update {}, which was left out:", done_));
     run_.logger.Validation(report.validation, done_, run_.config.training.max_steps);
+    run_.logger.Tasks(report.tasks, done_, run_.config.training.max_steps);
   }
   return false;
 }
@@ -120,7 +146,7 @@ bool TrainLoop::Validate(Wish& wish, StepReport& report) {
     return wish.stop != StopCause::kNone;
   };
   auto results = evaluator_.RunAll(ValidationSamples(run_.config), AnnealMix(run_.config.model, done_), interrupted);
-  if (!results) {
+  if (!results || !MeasureTasks(interrupted, report)) {
     return false;
   }
   for (const ValidationResult& result : *results) {
@@ -131,16 +157,42 @@ bool TrainLoop::Validate(Wish& wish, StepReport& report) {
   return true;
 }
 
+bool TrainLoop::MeasureTasks(const Evaluator::Interrupted& interrupted, StepReport& report) {
+  for (const std::unique_ptr<TaskEvaluator>& task : evaluated_.tasks) {
+    const std::optional<TaskScores> scores = task->Run(AnnealMix(run_.config.model, done_), interrupted);
+    if (!scores) {
+      return false;
+    }
+    TaskResult result = {.name = task->name(),
+                         .accuracy = scores->all.Accuracy(),
+                         .answers = scores->all.answers,
+                         .samples = task->samples(),
+                         .solved_at = std::nullopt};
+    if (result.accuracy >= kSolvedAccuracy) {
+      solved_at_.try_emplace(result.name, done_);
+    }
+    if (const auto solved = solved_at_.find(result.name); solved != solved_at_.end()) {
+      result.solved_at = solved->second;
+    }
+    report.task_accuracy[result.name] = result.accuracy;
+    report.tasks.push_back(std::move(result));
+  }
+  report.solved_at = solved_at_;
+  return true;
+}
+
 bool TrainLoop::RunOneUpdate(Wish& wish) {
   const Clock::time_point begin = Clock::now();
   StepReport report = updates_->Next();
   done_ = report.step;
-  losses_.push_back(report.loss);
+  if (std::isfinite(report.loss)) {  // else the update was skipped
+    losses_.push_back(report.loss);
+  }
   if (losses_.size() > kAveraged) {
     losses_.pop_front();
   }
   requests_.wall().TookUpdate(SecondsSince(begin));
-  wish = requests_.Agree();
+  wish = requests_.Agree(saves_.StageIsOver());
   updates_->Pause();
   const bool due = ValidationIsDue();
   const bool skipped = due && (wish.stop != StopCause::kNone || !Validate(wish, report));
@@ -152,60 +204,14 @@ bool TrainLoop::RunOneUpdate(Wish& wish) {
   } else {
     run_.logger.Tick(report);
   }
-  const bool wanted = ending || wish.save || done_ % run_.config.checkpoint.interval == 0;
   if (done_ % kCompareInterval == 0) {
     CompareReplicas(run_.state.store, run_.runtime.mesh(), run_.runtime.stream());
   }
-  if (saver_.After(done_, wanted, ending) && wish.save && leads()) {
+  if (saves_.After(done_, wish, ending) && leads()) {
     run_.folder.ConsumeSave();
   }
   updates_->Continue();
   return skipped;
-}
-
-CheckpointMeta TrainLoop::MetaOf(int64_t update) const {
-  const int64_t samples = update * run_.config.training.global_batch_size;
-  return {.run_id = run_.folder.run_id(),
-          .step = update,
-          .tokens = samples * run_.config.training.sequence_length,
-          .samples = samples,
-          .mesh = run_.runtime.mesh().shape(),
-          .configuration = RenderConfig(run_.config),
-          .data_fingerprint = run_.dataset.Fingerprint(),
-          .tokenizer = {},
-          .resumed_from = run_.resumed_from,
-          .recent_grad_norms = {}};
-}
-
-std::string TrainLoop::Save(int64_t update) {
-  const Clock::time_point begin = Clock::now();
-  run_.runtime.Enter(Phase::kCheckpoint);
-  CompareReplicas(run_.state.store, run_.runtime.mesh(), run_.runtime.stream());  // no difference becomes a checkpoint
-  SaveOptions options;
-  options.folder = run_.folder.paths().Checkpoints();
-  options.keep_last = run_.config.checkpoint.keep_last;
-  options.keep_every = run_.config.checkpoint.keep_every;
-  options.tokenizer_file = run_.folder.paths().TokenizerCopy(run_.dataset.TokenizerPath());
-  options.before_commit = [this] { run_.records->Sync(); };
-  options.warn = [this](const std::string& line) { run_.logger.Warn(line); };
-  options.checked = &run_.checked;
-  std::string path =
-      SaveCheckpoint(run_.state.store, run_.runtime.world(), MetaOf(update), options, run_.runtime.stream());
-  OnRankZero(run_.runtime.world(), [&] {
-    run_.folder.RecordFirstCheckpoint(update);
-    return std::string();
-  });
-  requests_.wall().TookSave(SecondsSince(begin));
-  checkpoint_ = path;
-  return path;
-}
-
-// In steps, as the watchdog takes a long silence for a hang.
-void TrainLoop::SleepBetweenSaves(int64_t seconds) {
-  for (int64_t i = 0; i < seconds; ++i) {
-    run_.runtime.Enter(Phase::kCheckpoint);
-    std::this_thread::sleep_for(std::chrono::seconds(1));
-  }
 }
 
 RunEnd TrainLoop::EndOf(const Wish& wish, bool skipped) const {

@@ -73,6 +73,10 @@ RunEnd Trainer::RunAll() {
     Announce(start);
     done_ = start.step();
     resumed_from_ = start.resumed_from;
+    if (start.checkpoint) {
+      const CheckpointMeta& meta = start.checkpoint->manifest.meta;
+      skips_ = {meta.recent_grad_norms, meta.skips_in_a_row};
+    }
     checkpoint_ = start.checkpoint ? start.checkpoint->path : "";
   }
   RunEnd end = RunUpdates();
@@ -111,6 +115,7 @@ void Trainer::Open() {
       runtime_.world(), options_.host, {{"the fingerprint of the training data", dataset_->Fingerprint()}});
   state_ = std::make_unique<TrainingState>(
       config_.model, config_.training, config_.optimizer, ShardingOf(config_.parallel, runtime_.mesh()), runtime_);
+  state_->updater.CountSources(static_cast<int64_t>(config_.data.train.size()));
   if (!options_.dry_run) {
     folder_ = std::make_unique<RunFolder>(
         config_.run.dir, runtime_.world(), [this](const std::string& line) { logger_.Warn(line); });
@@ -119,7 +124,9 @@ void Trainer::Open() {
 
 Start Trainer::Decide() {
   Communicator& world = runtime_.world();
-  CheckTokenizerName(dataset_->TokenizerPath());
+  if (dataset_->HasTokenizer()) {
+    CheckTokenizerName(dataset_->TokenizerPath());
+  }
   const DataFacts facts = {
       .fingerprint = dataset_->Fingerprint(),
       .check_tokenizer = [this](const Checkpoint& checkpoint) { return CheckTokenizer(checkpoint, *dataset_); },
@@ -254,7 +261,7 @@ void Trainer::LogRanks() {
 }
 
 RunEnd Trainer::RunUpdates() {
-  UpdateSpan span = {.done = done_, .last = LastUpdateOf(config_), .traced = 0, .trace = ""};
+  UpdateSpan span = {.done = done_, .last = LastUpdateOf(config_), .traced = 0, .trace = "", .skips = skips_};
   if (options_.trace.has_value()) {
     // The third, as the first ones choose algorithms and load code; a dry run has timed that one.
     span.traced = std::min(done_ + (options_.dry_run ? kDryUpdates + 1 : 3), span.last);
@@ -273,7 +280,8 @@ RunEnd Trainer::RunUpdates() {
                             .checked = checked_,
                             .resumed_from = resumed_from_,
                             .span = span,
-                            .host = options_.host};
+                            .host = options_.host,
+                            .host_room = options_.host_room};
   const double first_save = static_cast<double>(CheckpointBytes(state_->store)) / kFirstSaveBytesASecond;
   loop_ = std::make_unique<TrainLoop>(run, WallLimit(config_.run.max_wall_minutes, options_.begin, first_save));
   RunEnd end = loop_->Run();

@@ -78,6 +78,12 @@ void Logger::Validation(const std::vector<ValidationResult>& results, int64_t st
   }
 }
 
+void Logger::Tasks(const std::vector<TaskResult>& results, int64_t step, int64_t max_steps) {
+  for (const std::string& line : FormatTasks(results, step, max_steps)) {
+    Info(line, Style::kGood);
+  }
+}
+
 void Logger::Warn(const std::string& line) {
   const std::string word = rank_ == 0 ? "warning:" : fmt::format("warning (rank {}):", rank_);
   bar_.Clear();
@@ -104,6 +110,7 @@ void Logger::Step(const StepReport& report) {
     Print(stdout, line + "\n");
   }
   Validation(report.validation, report.step, report.max_steps);
+  Tasks(report.tasks, report.step, report.max_steps);
   if (terminal_) {
     last_ = report;
     ShowBar(report);

@@ -37,13 +37,14 @@ class Logger {
   void Info(const std::string& line, Style style = Style::kPlain);
   // The rows of a validation after `step` of `max_steps` updates; none where there are no results.
   void Validation(const std::vector<ValidationResult>& results, int64_t step, int64_t max_steps);
+  void Tasks(const std::vector<TaskResult>& results, int64_t step, int64_t max_steps);
   void Warn(const std::string& line);  // as "warning: ..."
 
   // In log.txt alone: somebody else prints it. From any rank.
   void Record(const std::string& line);
 
-  // The log line of an update, and under it a row for every source that was validated; where stdout and stderr are a
-  // terminal a progress bar in the line's place (the file always gets the line).
+  // The log line of an update, and under it a row for every source and task that was validated; where stdout and stderr
+  // are a terminal a progress bar in the line's place (the file always gets the line).
   void Step(const StepReport& report);
 
   // An update that has no log line of its own: the bar moves on, a few times a second. Its report lacks timing, which

@@ -25,6 +25,26 @@ double NumberOr(const nlohmann::json& object, const char* key, double missing) {
   return found != object.end() && found->is_number() ? found->get<double>() : missing;
 }
 
+// Numbers by name, which older rows lack.
+template <typename T>
+void ReadNumbers(const nlohmann::json& object, const char* key, std::map<std::string, T>& out) {
+  if (const auto found = object.find(key); found != object.end()) {
+    for (const auto& [name, value] : found->items()) {
+      out[name] = value.is_number() ? value.template get<T>() : std::numeric_limits<T>::quiet_NaN();
+    }
+  }
+}
+
+template <typename T>
+void WriteNumbers(ordered_json& object, const char* key, const std::map<std::string, T>& numbers) {
+  if (!numbers.empty()) {
+    object[key] = ordered_json::object();
+    for (const auto& [name, value] : numbers) {
+      object[key][name] = value;
+    }
+  }
+}
+
 }  // namespace
 
 std::optional<MetricsLine> ParseMetricsLine(const std::string& text) {
@@ -50,6 +70,9 @@ std::optional<MetricsLine> ParseMetricsLine(const std::string& text) {
     for (const auto& [name, value] : object.at("validation_loss").items()) {
       report.validation_loss[name] = value.is_number() ? value.get<double>() : nan;
     }
+    ReadNumbers(object, "task_accuracy", report.task_accuracy);
+    ReadNumbers(object, "solved_at", report.solved_at);
+    ReadNumbers(object, "loss_by_source", report.loss_by_source);
     report.tokens_per_second = NumberOr(object, "tokens_per_second", nan);
     if (const double mfu = NumberOr(object, "mfu", nan); !std::isnan(mfu)) {
       report.mfu = mfu;
@@ -97,6 +120,9 @@ std::string RenderMetricsLine(const MetricsLine& line) {
   for (const auto& [name, loss] : report.validation_loss) {
     object["validation_loss"][name] = loss;
   }
+  WriteNumbers(object, "task_accuracy", report.task_accuracy);
+  WriteNumbers(object, "solved_at", report.solved_at);
+  WriteNumbers(object, "loss_by_source", report.loss_by_source);
   object["tokens_per_second"] = report.tokens_per_second;
   object["mfu"] = report.mfu ? ordered_json(*report.mfu) : ordered_json();
   object["memory"] = report.memory;

@@ -25,6 +25,11 @@ struct StepReport {
   std::map<std::string, double> validation_loss;  // by source; empty when this update was not followed by validation
   std::vector<ValidationResult> validation;       // the same in full, in the order of the sources; no file keeps it
 
+  std::map<std::string, double> task_accuracy;   // by task, 0..1; with a validation
+  std::map<std::string, int64_t> solved_at;      // the updates at which tasks were first seen solved, so far
+  std::vector<TaskResult> tasks;                 // the same in full, in the order of the tasks; no file keeps it
+  std::map<std::string, double> loss_by_source;  // of training, NaN without targets; empty where there is one source
+
   double step_ms = 0;  // wall time of the update (mean over the updates since the last report)
   double tokens_per_second = 0;
   std::optional<double> mfu;  // 0..1; none on an unknown device

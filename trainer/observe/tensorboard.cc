@@ -177,6 +177,12 @@ void TensorboardWriter::Write(const StepReport& report) {
   for (const auto& [name, loss] : report.validation_loss) {
     add("validation/" + name, loss);
   }
+  for (const auto& [name, accuracy] : report.task_accuracy) {
+    add("task_accuracy/" + name, accuracy);
+  }
+  for (const auto& [name, loss] : report.loss_by_source) {
+    add("loss_by_source/" + name, loss);
+  }
   add("performance/tokens_per_second", report.tokens_per_second);
   if (report.mfu) {
     add("performance/mfu", *report.mfu);

@@ -20,7 +20,8 @@ class TensorboardWriter {
   // A text that belongs to the whole run, as it is: the tab Text shows it.
   void WriteText(const std::string& tag, const std::string& text);
 
-  // train/loss, train/grad_norm, train/lr, validation/<source>, performance/...; in the file, or waits (AppendFile).
+  // train/loss, train/grad_norm, train/lr, validation/<source>, task_accuracy/<task>,
+  // loss_by_source/<source>, performance/...; in the file, or waits (AppendFile).
   void Write(const StepReport& report);
 
   [[nodiscard]] const std::string& path() const { return file_.path(); }

@@ -15,6 +15,12 @@ namespace ksa {
                                                         int64_t step,
                                                         int64_t max_steps);
 
+// The rows of tasks under them:
+// task          250/2000 | recall 0.9312 of 8160 answers in 256 samples | solved at 200
+[[nodiscard]] std::vector<std::string> FormatTasks(const std::vector<TaskResult>& results,
+                                                   int64_t step,
+                                                   int64_t max_steps);
+
 // Nats to bits.
 [[nodiscard]] double BitsOf(double nats);
 

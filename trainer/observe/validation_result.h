@@ -16,4 +16,13 @@ struct ValidationResult {
   int64_t samples_there = 0;
 };
 
+// What a validation found on one task.
+struct TaskResult {
+  std::string name;
+  double accuracy = 0;  // 0..1: answers that are right
+  int64_t answers = 0;
+  int64_t samples = 0;
+  std::optional<int64_t> solved_at;  // the update at which it was first seen solved, this one included
+};
+
 }  // namespace ksa

@@ -56,15 +56,19 @@ void Optimizer::BeginUpdate(const Stream& stream) {
   Copy(lowest_, extremes_.Rows(own_extremes_, 2), stream);
 }
 
-UpdateResult Optimizer::Step(double lr, int64_t update, const Stream& stream) {
+UpdateResult Optimizer::Step(double lr, int64_t update, const Stream& stream, double most_norm) {
   reducer_.Finish(stream);
   SumNorm(stream);
-  ClipScale({.stats = stats_.Rows(0, 2), .scale = scale_, .clip = config_.clip_grad_norm}, stream);
+  ClipScale({.stats = stats_.Rows(0, 2), .scale = scale_, .clip = config_.clip_grad_norm, .most_norm = most_norm},
+            stream);
+  if (before_change_) {
+    before_change_();
+  }
   ApplyAdamW(lr, update, stream);
 
   UpdateResult result;
   ReadBack(result, stream);
-  result.applied = std::isfinite(result.loss_sum) && std::isfinite(result.grad_norm);
+  result.applied = std::isfinite(result.loss_sum) && std::isfinite(result.grad_norm) && result.grad_norm <= most_norm;
   result.comm_ms = stalls_.Take();
   return result;
 }

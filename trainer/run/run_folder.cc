@@ -50,7 +50,7 @@ std::string Plain(const std::string& path) {
 }  // namespace
 
 std::string RunPaths::TokenizerCopy(const std::string& tokenizer_file) const {
-  return folder_ + "/" + std::filesystem::path(tokenizer_file).filename().string();
+  return tokenizer_file.empty() ? "" : folder_ + "/" + std::filesystem::path(tokenizer_file).filename().string();
 }
 
 RunFolder::RunFolder(const std::string& path, Communicator& world, const Say& say) : paths_(Plain(path)) {
@@ -118,11 +118,15 @@ void RunFolder::CheckIsShared(const std::string& word, Communicator& world) cons
 
 void RunFolder::Commit(const std::string& configuration, const std::string& tokenizer_file) {
   const std::string& folder = paths_.folder();
-  CheckTokenizerName(tokenizer_file);
+  if (!tokenizer_file.empty()) {
+    CheckTokenizerName(tokenizer_file);
+  }
   committed_ = true;
   WriteIdentity(folder, identity_);
   WriteFileAtomically(paths_.Configuration(), configuration);
-  WriteFileAtomically(paths_.TokenizerCopy(tokenizer_file), ReadSmallFile(tokenizer_file));
+  if (!tokenizer_file.empty()) {
+    WriteFileAtomically(paths_.TokenizerCopy(tokenizer_file), ReadSmallFile(tokenizer_file));
+  }
   SyncFolder(folder);
   for (const std::string& made : made_) {
     SyncFolder(Parent(made));

@@ -9,16 +9,19 @@ double BatchFlops::Forward(const Batch& batch) {
     plain_.reset();
   }
   const auto count = [&](const int32_t* first_chunk, const int32_t* chunk_tokens) {
-    return counter_->Count(MakeLayout(model_, batch.samples, batch.sequence_length, first_chunk, chunk_tokens)).Total();
+    const SummaryLayout layout = MakeLayout(model_, batch.samples, batch.sequence_length, first_chunk, chunk_tokens);
+    const ForwardFlops flops = counter_->Count(layout);
+    return flops.Total() - flops.head;
   };
+  const double head = counter_->HeadOfRow() * static_cast<double>(batch.target_count);
   if (!batch.chunk_tokens.empty()) {
-    return count(batch.document_first_chunk.data(), batch.chunk_tokens.data());
+    return head + count(batch.document_first_chunk.data(), batch.chunk_tokens.data());
   }
   if (!plain_.has_value() || batch.samples != samples_) {
     samples_ = batch.samples;
     plain_ = count(nullptr, nullptr);
   }
-  return *plain_;
+  return head + *plain_;
 }
 
 }  // namespace ksa

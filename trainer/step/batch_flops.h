@@ -16,8 +16,8 @@ class BatchFlops {
   // `model` must outlive it.
   explicit BatchFlops(const ModelConfig& model) : model_(model) {}
 
-  // Of a forward pass over the batch's samples. Without documents batches of one size cost the same, and the first is
-  // counted for all.
+  // Of a forward pass over the batch's samples; of the head, of the rows that have a target. Without documents all else
+  // of batches of one size costs the same, and the first is counted for all.
   [[nodiscard]] double Forward(const Batch& batch);
 
  private:
@@ -25,7 +25,7 @@ class BatchFlops {
   std::unique_ptr<ForwardCounter> counter_;  // of sequences of sequence_length_
   int32_t samples_ = 0;                      // of the batches without documents that `plain_` counts
   int32_t sequence_length_ = 0;
-  std::optional<double> plain_;
+  std::optional<double> plain_;  // without the head
 };
 
 }  // namespace ksa

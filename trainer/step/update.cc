@@ -1,9 +1,12 @@
 #include "trainer/step/update.h"
 
 #include <algorithm>
+#include <cmath>
 #include <numeric>
 #include <utility>
 
+#include "kernels/core/dispatch.h"
+#include "kernels/core/gpu.h"
 #include "kernels/core/op.h"
 
 namespace ksa {
@@ -51,7 +54,7 @@ Updater::Scales Updater::ScalesOf(int64_t targets, int64_t text_rows) const {
   return scales;
 }
 
-UpdateOutcome Updater::Run(const Batch& batch, int64_t update, double lr) {
+UpdateOutcome Updater::Run(const Batch& batch, int64_t update, double lr, double most_norm) {
   Communicator& data = runtime_.mesh().group(MeshAxis::kData);
   const int64_t targets = data.Sum(batch.target_count);
   const Scales scales = ScalesOf(targets, objective_.distill ? data.Sum(TextRows(batch)) : 0);
@@ -59,7 +62,39 @@ UpdateOutcome Updater::Run(const Batch& batch, int64_t update, double lr) {
   AccumulateGradients(batch, AnnealMix(model_.config(), update), scales, optimizer_.takes_progress());
   runtime_.Enter(Phase::kUpdate);
   MarkStep(runtime_.stream(), StepMark::kUpdate);
-  return OutcomeOf(optimizer_.Step(lr, update, runtime_.stream()), scales);
+  UpdateOutcome outcome = OutcomeOf(optimizer_.Step(lr, update, runtime_.stream(), most_norm), scales);
+  if (sources_ > 1) {
+    outcome.source_loss = LossBySource(batch);
+  }
+  return outcome;
+}
+
+// Sums on the host, over all ranks: tensor ranks hold the same losses, of which one counts them.
+std::vector<double> Updater::LossBySource(const Batch& batch) {
+  if (runtime_.stream().dry) {
+    return {};
+  }
+  std::vector<double> sums(static_cast<size_t>(2 * sources_));  // losses, then targets
+  for (const RowLosses& part : row_losses_) {
+    if (runtime_.mesh().Rank(MeshAxis::kTensor) > 0) {
+      break;
+    }
+    const HostCopy copy(part.losses, runtime_.stream());
+    DispatchAccumulator(part.losses.dtype(), [&](auto element) {
+      const auto* losses = copy.As<decltype(element)>();
+      for (size_t i = 0; i < part.samples.size(); ++i) {
+        const auto source = static_cast<size_t>(batch.source[static_cast<size_t>(part.samples[i])]);
+        sums[source] += static_cast<double>(losses[i]);
+        sums[static_cast<size_t>(sources_) + source] += 1;
+      }
+    });
+  }
+  runtime_.world().AllReduceSum("loss by source", {sums.data(), DType::kF64, {}, {2 * sources_}}, Stream{});
+  std::vector<double> means;
+  for (int64_t s = 0; s < sources_; ++s) {
+    means.push_back(sums[static_cast<size_t>(s)] / sums[static_cast<size_t>(sources_ + s)]);  // NaN: no target
+  }
+  return means;
 }
 
 UpdateOutcome Updater::OutcomeOf(const UpdateResult& result, const Scales& scales) const {
@@ -68,8 +103,10 @@ UpdateOutcome Updater::OutcomeOf(const UpdateResult& result, const Scales& scale
                            .largest_logit = result.largest_logit,
                            .largest_attention = result.largest_attention,
                            .grad_norm = result.grad_norm,
-                           .finite = result.applied,
-                           .comm_ms = result.comm_ms};
+                           .finite = std::isfinite(result.loss_sum) && std::isfinite(result.grad_norm),
+                           .applied = result.applied,
+                           .comm_ms = result.comm_ms,
+                           .source_loss = {}};
   if (objective_.has_terms()) {
     outcome.terms["lm"] = result.lm_sum * scales.targets;
   }
@@ -93,6 +130,7 @@ void Updater::RunGradients(const Batch& batch) {
 void Updater::AccumulateGradients(const Batch& batch, double mix, const Scales& scales, bool report) {
   ExecContext cx = runtime_.Context();
   cx.tape = &tape_;
+  row_losses_.clear();
   cx.largest_attention = optimizer_.largest_attention();
   upload_.Load(cx, model_.config(), batch);
   for (int32_t first = 0; first < batch.samples; first += micro_batch_size_) {
@@ -104,14 +142,12 @@ void Updater::AccumulateGradients(const Batch& batch, double mix, const Scales& 
     if (report && first + count == batch.samples) {
       input.on_gradients = [&](int32_t layer) { optimizer_.OnGradients(layer, cx.stream); };
     }
-    RunMicroBatch(cx, micro, input, scales);
+    RunMicroBatch(cx, micro, count, input, scales);
   }
 }
 
-void Updater::RunMicroBatch(const ExecContext& cx,
-                            const MicroBatch& micro,
-                            KsaModel::Input& input,
-                            const Scales& scales) {
+void Updater::RunMicroBatch(
+    const ExecContext& cx, const MicroBatch& micro, int32_t count, KsaModel::Input& input, const Scales& scales) {
   KsaModel::Teaching teaching;
   if (objective_.distill) {
     teaching.scale = objective_.distill->f_attn * scales.attention;
@@ -129,6 +165,13 @@ void Updater::RunMicroBatch(const ExecContext& cx,
     options.term_sums = optimizer_.term_sums();
   }
   const CrossEntropyResult result = model_.Loss(cx, hidden, micro.targets, std::move(options));
+  if (sources_ > 1) {
+    RowLosses losses = {result.row_loss, {}};
+    for (const int32_t row : micro.target_rows) {
+      losses.samples.push_back(row / static_cast<int32_t>(micro.ids.size() / count));  // its sample
+    }
+    row_losses_.push_back(std::move(losses));
+  }
   tape_.Backward(cx, result.loss_sum, Tensor());
   tape_.Clear();
 }

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "data/loader/batch.h"
 #include "model/autograd/tape.h"
@@ -24,7 +26,9 @@ struct UpdateOutcome {
   double largest_attention = 0.0;  // log-sum-exp of a row of attention; -infinity where there is none
   double grad_norm = 0.0;          // global, before clipping
   bool finite = true;              // false: loss or norm was not, and nothing was applied
+  bool applied = true;  // false: not finite, or the norm was above most_norm; weights and moments are as before
   double comm_ms = 0.0;
+  std::vector<double> source_loss;  // by training source, mean over its targets; NaN without; see CountSources
 };
 
 // What is minimised beside the cross-entropy.
@@ -49,9 +53,16 @@ class Updater {
           Recompute recompute,
           const Objective& objective = {});
 
+  // From now on outcomes tell the loss of each of `sources` training sources. One source: they tell nothing, the
+  // default.
+  void CountSources(int64_t sources) { sources_ = sources; }
+
   // `batch`: this rank's samples of update `update` (from 1). Loss and gradients are sums over targets divided by the
-  // number of targets of the whole global batch.
-  UpdateOutcome Run(const Batch& batch, int64_t update, double lr);
+  // number of targets of the whole global batch. An update whose gradient norm is above `most_norm` is not applied.
+  UpdateOutcome Run(const Batch& batch,
+                    int64_t update,
+                    double lr,
+                    double most_norm = std::numeric_limits<double>::infinity());
 
   // Forward, loss and backward alone, for benchmarks. Gradients are those of the mean over the batch's targets.
   void RunGradients(const Batch& batch);
@@ -67,11 +78,23 @@ class Updater {
   [[nodiscard]] UpdateOutcome OutcomeOf(const UpdateResult& result, const Scales& scales) const;
   // `report`: the optimizer is told of the last micro-batch's progress.
   void AccumulateGradients(const Batch& batch, double mix, const Scales& scales, bool report);
-  void RunMicroBatch(const ExecContext& cx, const MicroBatch& micro, KsaModel::Input& input, const Scales& scales);
+  // `micro` has `count` samples.
+  void RunMicroBatch(
+      const ExecContext& cx, const MicroBatch& micro, int32_t count, KsaModel::Input& input, const Scales& scales);
+
+  [[nodiscard]] std::vector<double> LossBySource(const Batch& batch);
+
+  // The losses of a micro-batch's targets, until the update's end, where the host waits anyway.
+  struct RowLosses {
+    Tensor losses;
+    std::vector<int32_t> samples;  // of the batch, one a target
+  };
 
   Runtime& runtime_;
   KsaModel& model_;
   Optimizer& optimizer_;
+  int64_t sources_ = 1;
+  std::vector<RowLosses> row_losses_;
   int32_t micro_batch_size_;
   Recompute recompute_;
   Objective objective_;

@@ -11,6 +11,7 @@
 
 #include "kernels/core/summary_layout.h"
 #include "model/mixers/attention/options.h"
+#include "model/mixers/attention_rows.h"
 #include "model/mixers/kept_taps.h"
 #include "model/mixers/mixer.h"
 #include "model/ops/parallel_linear.h"
@@ -39,9 +40,11 @@ struct AttentionSetup {
   double eps = 1e-6;
 };
 
-class BoundAttention : public BoundMixer {
+class BoundAttention : public BoundMixer, public ShowsAttention {
  public:
   explicit BoundAttention(const AttentionSetup& setup) : setup_(setup) {}
+
+  [[nodiscard]] AttentionRows RowsOf(const ExecContext& cx, const Var& normed, const MixerCall& call) const override;
 
   [[nodiscard]] Var Forward(const ExecContext& cx, const Var& normed, const MixerCall& call) const override;
   [[nodiscard]] std::unique_ptr<LayerCache> MakeCache(const ExecContext& cx, const CacheSpec& spec) const override;

@@ -10,6 +10,7 @@
 #include "kernels/cache/move_rows.h"
 #include "kernels/core/error.h"
 #include "kernels/core/philox.h"
+#include "kernels/delta_rule/rule_scratch.h"
 #include "model/mixers/decode_call.h"
 #include "model/mixers/kept_taps.h"
 #include "model/ops/delta_rule.h"
@@ -123,9 +124,6 @@ Var BoundGdn::Forward(const ExecContext& cx, const Var& normed, const MixerCall&
 }
 
 std::unique_ptr<LayerCache> BoundGdn::MakeCache(const ExecContext& cx, const CacheSpec& spec) const {
-  if (!cx.stream.device.IsCpu()) {
-    return nullptr;
-  }
   auto cache = std::make_unique<GdnCache>();
   cache->taps = {
       KeptTaps(cx, spec, weights_.q_conv), KeptTaps(cx, spec, weights_.k_conv), KeptTaps(cx, spec, weights_.v_conv)};
@@ -201,6 +199,13 @@ std::string GdnMixer::TensorProblem(const ModelConfig& config, int32_t ranks) co
   return gdn.key_heads % ranks == 0
              ? std::string()
              : fmt::format("{} does not divide model.attention.gdn.linear_num_key_heads {}", ranks, gdn.key_heads);
+}
+
+std::string GdnMixer::GpuProblem(const ModelConfig& config) const {
+  const int32_t dim = SettingsOf(config).key_head_dim;
+  return dim <= delta_rule::kMostKeyColumns
+             ? std::string()
+             : fmt::format("model.attention.gdn.linear_key_head_dim {} ({} at most)", dim, delta_rule::kMostKeyColumns);
 }
 
 // A state in fp32 (fp64 in fp64), and the rows that the next one's convolutions read. A state's rows count as entries:

@@ -76,7 +76,7 @@ class GdnMixer final : public Mixer {
   [[nodiscard]] std::string TensorProblem(const ModelConfig& config, int32_t ranks) const override;
   [[nodiscard]] CacheSize CacheAt(const ModelConfig& config, int64_t tokens, DType dtype) const override;
 
-  [[nodiscard]] std::string GpuProblem() const override { return "the gated delta rule"; }
+  [[nodiscard]] std::string GpuProblem(const ModelConfig& config) const override;
 };
 
 }  // namespace ksa

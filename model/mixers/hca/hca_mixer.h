@@ -32,6 +32,8 @@ class BoundHca final : public BoundAttention {
   BoundHca(const AttentionSetup& attention, const CompressorWeights& compressor, SummaryPositions positions)
       : BoundAttention(attention), compressor_(compressor), positions_(positions) {}
 
+  [[nodiscard]] AttentionRows RowsOf(const ExecContext& cx, const Var& normed, const MixerCall& call) const override;
+
   [[nodiscard]] Var Forward(const ExecContext& cx, const Var& normed, const MixerCall& call) const override;
   [[nodiscard]] std::unique_ptr<LayerCache> MakeCache(const ExecContext& cx, const CacheSpec& spec) const override;
 

@@ -5,6 +5,7 @@
 #include <string>
 
 #include "model/mixers/attention/attention_mixer.h"
+#include "model/mixers/attention_rows.h"
 #include "model/mixers/mla/mla.h"
 
 namespace ksa {
@@ -24,7 +25,7 @@ struct MlaWeights {
   Parameter* out = nullptr;      // [d, h·c]
 };
 
-class BoundMla final : public BoundMixer {
+class BoundMla final : public BoundMixer, public ShowsAttention {
  public:
   BoundMla(const MlaWeights& weights,
            const MlaConfig& config,
@@ -32,6 +33,8 @@ class BoundMla final : public BoundMixer {
            const AttentionOptions& options,
            const TensorView& rope_table)
       : weights_(weights), config_(config), window_(window), options_(options), rope_table_(rope_table) {}
+
+  [[nodiscard]] AttentionRows RowsOf(const ExecContext& cx, const Var& normed, const MixerCall& call) const override;
 
   [[nodiscard]] Var Forward(const ExecContext& cx, const Var& normed, const MixerCall& call) const override;
   [[nodiscard]] std::unique_ptr<LayerCache> MakeCache(const ExecContext& cx, const CacheSpec& spec) const override;

@@ -82,8 +82,9 @@ class GpuDecoderTest : public GpuTest {
     const double whole = Difference(Whole(on_gpu, harness, c, ids), expected);
     for (const int32_t begin : {1, 5, 12}) {
       const double decoded = Difference(Decoded(on_gpu, harness, c, ids, begin), expected);
-      // Rounded in another order: as the whole pass, twice at most, and by a rounding of each of a few sums.
-      EXPECT_LE(decoded, 2.0 * whole + 4.0 * UnitRoundoff(dtype)) << "a beginning of " << begin << ", whole " << whole;
+      // In fp32 the bound of the CPU's test; in bf16 roundings in another order, twice the whole pass's at most.
+      const double bound = dtype == DType::kF32 ? 1e-5 : 2.0 * whole + 4.0 * UnitRoundoff(dtype);
+      EXPECT_LE(decoded, bound) << "a beginning of " << begin << ", whole " << whole;
     }
     return true;
   }

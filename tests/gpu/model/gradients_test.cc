@@ -126,7 +126,9 @@ TEST_F(GpuModelTest, RunsAndPoliciesOfRecomputationAgreeInBits) {
                            "full, tied, GQA",
                            "documents, short_conv",
                            "documents, hca, short_conv",
-                           "ksa of latents, everything own, m 2, annealed"}) {
+                           "ksa of latents, everything own, m 2, annealed",
+                           "gdn, two chunks of its own",
+                           "documents, gdn, ksa and full"}) {
     for (const DType dtype : {DType::kF32, DType::kBF16}) {
       ModelHarness harness(Larger(FindCase(name), 64), dtype, gpu());
       const Outcome first = harness.Run();

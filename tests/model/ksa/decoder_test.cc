@@ -6,6 +6,7 @@
 
 #include "model/ksa/cost.h"
 #include "model/mixers/swa/swa.h"
+#include "parallel/comm/threads.h"
 #include "tests/model/ksa/model_cases.h"
 
 namespace ksa {
@@ -55,6 +56,19 @@ class Decoding {
     }
     return logits;
   }
+
+  // Of all its tokens, before the head.
+  [[nodiscard]] std::vector<double> WholeHidden() {
+    const auto tokens = static_cast<int32_t>(ids_.size());
+    return ToDouble(harness_.model()
+                        .Hidden(cx_,
+                                {.ids = UploadNumbers(cx_, ids_, {tokens}),
+                                 .layout = MakeLayout(case_.config, 1, tokens),
+                                 .mix = case_.mix})
+                        .value);
+  }
+
+  [[nodiscard]] const ModelCase& model_case() const { return case_; }
 
   [[nodiscard]] std::vector<double> LogitsOf(const Tensor& hidden) {
     return ToDouble(harness_.model().Logits(cx_, hidden));
@@ -161,6 +175,40 @@ TEST(Decoder, SequencesOfABatchDoNotSeeEachOther) {
       }
     }
   }
+}
+
+// Each rank keeps its own heads' keys, or its own states.
+TEST(Decoder, TensorRanksDecodeTogether) {
+  constexpr int kRanks = 2;
+  int cases = 0;
+  for (ModelCase c : DecodeCases()) {
+    const std::vector<LayerSpec>& layers = c.config.layers;
+    if (std::any_of(layers.begin(), layers.end(), [&](const LayerSpec& layer) {
+          return !layer->TensorProblem(c.config, kRanks).empty();
+        })) {
+      continue;
+    }
+    SCOPED_TRACE("case: " + c.name);
+    ++cases;
+    Decoding decoding(c, DType::kF64, kTokens);
+    const std::vector<double> expected = decoding.WholeHidden();
+    RunRanks(kRanks, [&](Communicator& world) {
+      const ProcessMesh mesh(world, {.data = 1, .context = 1, .tensor = kRanks}, false);
+      testing::GuardAllocator memory;
+      ModelHarness harness(decoding.model_case(), DType::kF64, {}, &mesh);
+      Decoder decoder({.allocator = &memory, .mesh = &mesh}, harness.model(), {1, kTokens}, c.mix);
+      constexpr int32_t kBegin = 5;
+      std::vector<double> hidden = ToDouble(decoder.Prefill(0, decoding.Ids(0, kBegin)));
+      for (int32_t i = kBegin; i < kTokens; ++i) {
+        const Decoder::Next next = {0, decoding.Id(i)};
+        const std::vector<double> row = ToDouble(decoder.Step({&next, 1}));
+        hidden.insert(hidden.end(), row.begin(), row.end());
+      }
+      const auto first = expected.end() - static_cast<std::ptrdiff_t>(hidden.size());
+      EXPECT_LT(RelativeDifference(hidden, {first, expected.end()}), Bound(DType::kF64)) << "rank " << world.rank();
+    });
+  }
+  EXPECT_GT(cases, 30);
 }
 
 TEST(Decoder, BuffersAreAsLargeAsTheFormulaSays) {

@@ -3,6 +3,7 @@
 
 #include "model/ops/embedding.h"
 #include "model/ops/loss.h"
+#include "model/ops/rows.h"
 #include "tests/support/jacobian.h"
 
 namespace ksa {
@@ -132,6 +133,38 @@ TEST_F(LossTest, Gradients) {
         {Input({kRows, kCols}, Placement::Entered())}, scale, [&](const ExecContext& cx, const Vars& x) {
           return LinearCrossEntropyLoss(cx, x[0], test_.Get("head"), targets_, scale).loss_sum;
         });
+  }
+}
+
+// Rows that are left out have no part in it: the same loss, and gradients of the others.
+TEST_F(LossTest, OfSelectedRows) {
+  const auto numbers = [&](const std::vector<int32_t>& rows) {
+    Tensor tensor = test_.Context().Empty({static_cast<int64_t>(rows.size())}, DType::kI32);
+    std::copy(rows.begin(), rows.end(), tensor.As<int32_t>());
+    return tensor;
+  };
+  std::vector<int32_t> rows;
+  std::vector<int32_t> targets;
+  for (int32_t r = 0; r < kRows; ++r) {
+    if (targets_.As<int32_t>()[r] >= 0) {
+      rows.push_back(30 + r);
+      targets.push_back(targets_.As<int32_t>()[r]);
+    }
+  }
+  ASSERT_LT(rows.size(), static_cast<size_t>(kRows));
+  const auto loss = [&](const ExecContext& cx, const Var& x, const std::vector<int32_t>& of) {
+    return LinearCrossEntropyLoss(
+        cx, SelectRows(cx, x, numbers(of), 30), test_.Get("head"), of.empty() ? numbers({}) : numbers(targets), 0.5);
+  };
+  const Var x = test_.Constant("x", Input({kRows, kCols}, Placement::Entered()));
+  const CrossEntropyResult some = loss(test_.Context(), x, rows);
+  const CrossEntropyResult all = LinearCrossEntropyLoss(test_.Context(), x, test_.Get("head"), targets_, 0.5);
+  EXPECT_EQ(some.loss_sum.value.As<double>()[0], all.loss_sum.value.As<double>()[0]);
+  EXPECT_EQ(some.row_loss.size(), static_cast<int64_t>(rows.size()));
+  for (const std::vector<int32_t>& of : {rows, std::vector<int32_t>()}) {
+    test_.ExpectLossGradients({Input({kRows, kCols}, Placement::Entered())},
+                              0.5,
+                              [&](const ExecContext& cx, const Vars& in) { return loss(cx, in[0], of).loss_sum; });
   }
 }
 

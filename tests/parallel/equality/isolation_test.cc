@@ -46,7 +46,8 @@ struct Seen {
   int changed_rows = 0;  // on the rank where the fewest rows changed
 };
 
-// Of every text row of the batch its loss and hidden channels; those of other context ranks stay empty.
+// Of every text row of the batch its hidden channels and its loss, 0 where it has no target; those of other context
+// ranks stay empty.
 std::vector<std::vector<double>> RowsOf(Rank& rank, const Batch& batch) {
   const ModelConfig& model = rank.problem.model;
   const ExecContext cx = rank.runtime.Context();
@@ -55,6 +56,10 @@ std::vector<std::vector<double>> RowsOf(Rank& rank, const Batch& batch) {
   const MicroBatch micro = upload.Slice(0, batch.samples);
   const Var hidden = rank.state.model.Hidden(cx, {.ids = micro.ids, .layout = micro.layout});
   const Tensor row_loss = rank.state.model.Loss(cx, hidden, micro.targets, 1.0).row_loss;
+  std::vector<double> losses(static_cast<size_t>(micro.layout.text_rows()), 0.0);
+  for (size_t i = 0; i < micro.target_rows.size(); ++i) {
+    losses[static_cast<size_t>(micro.target_rows[i])] = ElementAt(row_loss, static_cast<int64_t>(i));
+  }
   const Tensor whole_hidden = TensorEnter(cx, hidden, {micro.layout.text_rows()}).value;
   std::vector<std::vector<double>> rows(batch.inputs.size());
   const ProcessMesh& mesh = rank.runtime.mesh();
@@ -63,7 +68,7 @@ std::vector<std::vector<double>> RowsOf(Rank& rank, const Batch& batch) {
     for (int64_t i = 0; i < s.rows; ++i) {
       std::vector<double>& row = rows[static_cast<size_t>(s.whole + i)];
       row = ToDouble(whole_hidden.Rows(s.local + i, 1));
-      row.push_back(ElementAt(row_loss, s.local + i));
+      row.push_back(losses[static_cast<size_t>(s.local + i)]);
     }
   }
   return rows;

@@ -1,7 +1,9 @@
 // The equality matrix: every mesh, ZeRO and kind of model against one rank after five updates. The other switches go
 // round over the cells, so that each mesh meets each value of each of them.
 #include <algorithm>
+#include <map>
 #include <numeric>
+#include <string>
 #include <vector>
 
 #include <fmt/core.h>
@@ -144,24 +146,44 @@ TEST(EqualityTest, SinglePrecisionIsNear) {
   fmt::print("worst in fp32: {}\n", worst.ToString());
 }
 
-// With master weights of their own, which ZeRO divides. As near to fp64 as one rank is; the floors are a few roundings
-// of values that one rank happens to hit.
+// How far a cell in bf16 is from one rank in fp64.
+struct FromExact {
+  std::string cell;
+  Difference on_mesh;
+};
+
+// The kind of model that a problem is of: names of problems begin with it.
+std::string KindOf(const Problem& problem) {
+  return problem.name.substr(0, problem.name.find(','));
+}
+
+// With master weights of their own, which ZeRO divides. As near to fp64 as one rank is: as it is at the worst of all
+// problems of the kind, since one problem may round well by luck. The floors are a few roundings of values that one
+// rank happens to hit.
 TEST(EqualityTest, BFloat16IsAsNearAsOneRank) {
-  Difference worst;
-  Difference worst_alone;
+  std::map<std::string, std::vector<FromExact>> cells;
+  std::map<std::string, Difference> alone;
   RunIn(DType::kBF16, [&](Problem problem, const WholeRun& run) {
     const WholeRun& one_rank = OnOneRank(problem);
     problem.precision = DType::kF64;
     const WholeRun& exact = OnOneRank(problem);
-    const Difference alone = Compare(one_rank, exact, false);
-    const Difference difference = Compare(run, exact, false);
-    EXPECT_LE(difference.loss, std::max(1e-3, 2.0 * alone.loss));
-    EXPECT_LE(difference.norm, std::max(5e-3, 2.0 * alone.norm));
-    EXPECT_LE(difference.gradient, std::max(0.05, 2.0 * alone.gradient)) << difference.worst_gradient;
-    EXPECT_LE(difference.weight_l2, std::max(5e-3, 2.0 * alone.weight_l2));
-    worst.Add(difference);
-    worst_alone.Add(alone);
+    alone[KindOf(problem)].Add(Compare(one_rank, exact, false));
+    cells[KindOf(problem)].push_back({problem.name, Compare(run, exact, false)});
   });
+  Difference worst;
+  Difference worst_alone;
+  for (const auto& [kind, found] : cells) {
+    const Difference& bound = alone[kind];
+    for (const auto& [cell, difference] : found) {
+      SCOPED_TRACE(cell);
+      EXPECT_LE(difference.loss, std::max(1e-3, 2.0 * bound.loss));
+      EXPECT_LE(difference.norm, std::max(5e-3, 2.0 * bound.norm));
+      EXPECT_LE(difference.gradient, std::max(0.05, 2.0 * bound.gradient)) << difference.worst_gradient;
+      EXPECT_LE(difference.weight_l2, std::max(5e-3, 2.0 * bound.weight_l2));
+      worst.Add(difference);
+    }
+    worst_alone.Add(bound);
+  }
   fmt::print("worst in bf16, from fp64: {}\none rank: {}\n", worst.ToString(), worst_alone.ToString());
 }
 

@@ -53,8 +53,19 @@ class CpuMixer final : public AttentionMixer {
  public:
   using AttentionMixer::AttentionMixer;
 
-  [[nodiscard]] std::string GpuProblem() const override { return "what only a CPU has"; }
+  [[nodiscard]] std::string GpuProblem(const ModelConfig& /*config*/) const override { return "what only a CPU has"; }
 };
+
+TEST(ResolveDevice, RefusesAGpuForKeysThatItsKernelsDoNotTake) {
+  Config config = LoadBase({"model.attention.pattern=[full, gdn]", "model.attention.gdn.linear_key_head_dim=129"});
+  config.run.device = DeviceChoice::kCuda;
+  EXPECT_EQ(MessageOf([&] { ResolveDevice(config, true); }),
+            "run.device: layer 1 (gdn) needs model.attention.gdn.linear_key_head_dim 129 (128 at most), which has no "
+            "kernels for GPUs yet; set run.device: cpu (--device cpu)");
+  config = LoadBase({"model.attention.pattern=[full, gdn]"});
+  config.run.device = DeviceChoice::kCuda;
+  ResolveDevice(config, true);
+}
 
 TEST(ResolveDevice, RefusesAGpuForLayersWithoutKernels) {
   Config config = LoadBase({"model.attention.pattern=[full, full]"});
@@ -150,12 +161,15 @@ TEST(DiffConfigs, Classes) {
                               "run.seed",
                               "training.sequence_length",
                               "training.global_batch_size",
-                              "training.precision"}) {
+                              "training.precision",
+                              "training.trainable",
+                              "training.distill"}) {
       if (key.starts_with(fixed)) {
         return ChangeClass::kRefused;
       }
     }
-    for (const char* listed : {"optimizer.", "schedule.", "training.max_steps", "training.max_tokens"}) {
+    for (const char* listed :
+         {"optimizer.", "schedule.", "training.max_steps", "training.max_tokens", "training.z_loss"}) {
       if (key.starts_with(listed)) {
         return ChangeClass::kNeedsAllowChange;
       }
@@ -167,7 +181,7 @@ TEST(DiffConfigs, Classes) {
     EXPECT_EQ(key.change, expected(key.path)) << key.path;
     ++count[key.change];
   }
-  EXPECT_EQ(count[ChangeClass::kNeedsAllowChange], 12);
+  EXPECT_EQ(count[ChangeClass::kNeedsAllowChange], 13);
 }
 
 TEST(DiffConfigs, NothingDiffers) {

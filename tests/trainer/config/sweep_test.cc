@@ -233,6 +233,17 @@ TEST_F(SweepTest, SelectSaysWhichCellsAreChosenAmong) {
       << "no evaluation.interval";
 }
 
+TEST_F(SweepTest, SelectByATask) {
+  const std::string head =
+      "name: s\nbase: base.yaml\naxes: {optimizer.lr: [1e-3, 2e-3]}\nselect: {over: [optimizer.lr], by: ";
+  const std::vector<std::string> measured = {
+      "evaluation.interval=2",
+      "evaluation.tasks=[{task: needle, samples: 8}, {task: copy, span: 16, name: far, samples: 8}]"};
+  EXPECT_EQ(Load(head + "task_accuracy/needle}\n", measured).cells.size(), 2U) << "without a name, its task";
+  EXPECT_EQ(Load(head + "task_accuracy/far}\n", measured).cells.size(), 2U);
+  EXPECT_THROW(static_cast<void>(Load(head + "task_accuracy/copy}\n", measured)), Error) << "it is called far";
+}
+
 TEST_F(SweepTest, MistakesOfSelect) {
   const std::string head = "name: s\nbase: base.yaml\naxes: {run.seed: [1, 2], optimizer.lr: [1e-3]}\n";
   const std::string lr = "select: {over: [optimizer.lr], ";
@@ -259,6 +270,9 @@ TEST_F(SweepTest, MistakesOfSelect) {
       Report(head + lr + "by: validation_loss/books}\n"),
       "every cell: s.yaml: select.by: validation_loss/books is not measured; it needs evaluation.interval > 0 and "
       "the source 'books' in data.validation");
+  EXPECT_EQ(Report(head + lr + "by: task_accuracy/recall}\n"),
+            "every cell: s.yaml: select.by: task_accuracy/recall is not measured; it needs evaluation.interval > 0 and "
+            "the task 'recall' in evaluation.tasks");
 }
 
 TEST_F(SweepTest, MistakesOfCells) {

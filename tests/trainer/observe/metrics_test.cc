@@ -32,6 +32,23 @@ TEST(Metrics, LineHasExactlyTheKeysOfTheContract) {
       R"("comm_wait_ms":0.0,"seconds":0.0})");
 }
 
+TEST(Metrics, TasksAndSourcesHaveKeysWhereThereAreSome) {
+  StepReport report = ReportOf(7, 0.1);
+  report.task_accuracy = {{"copy", 0.95}, {"mqar", 1.0 / 3.0}};
+  report.solved_at = {{"copy", 5}};
+  report.loss_by_source = {{"a", 2.5}, {"b", std::numeric_limits<double>::quiet_NaN()}};
+  const std::string line = RenderMetricsLine({"00112233445566aa", 2, report});
+  EXPECT_NE(line.find(R"("validation_loss":{},"task_accuracy":{"copy":0.95,"mqar":0.3333333333333333},)"
+                      R"("solved_at":{"copy":5},"loss_by_source":{"a":2.5,"b":null},"tokens_per_second")"),
+            std::string::npos)
+      << line;
+  const StepReport got = ParseMetricsLine(line).value().report;
+  EXPECT_EQ(got.task_accuracy, report.task_accuracy);
+  EXPECT_EQ(got.solved_at, report.solved_at);
+  EXPECT_EQ(got.loss_by_source.at("a"), 2.5);
+  EXPECT_TRUE(std::isnan(got.loss_by_source.at("b")));
+}
+
 TEST(Metrics, NumbersRoundTripInBits) {
   const ScratchFolder scratch;
   const std::string path = scratch / "metrics.jsonl";

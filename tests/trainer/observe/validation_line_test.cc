@@ -29,6 +29,16 @@ TEST(ValidationLine, SeveralSourcesStandInColumns) {
   EXPECT_TRUE(FormatValidation({}, 7, 8).empty());
 }
 
+TEST(ValidationLine, Tasks) {
+  const std::vector<TaskResult> results = {
+      {.name = "recall_stream", .accuracy = 0.93124, .answers = 8160, .samples = 256, .solved_at = 200},
+      {.name = "mqar", .accuracy = 0.25, .answers = 64, .samples = 4, .solved_at = {}}};
+  EXPECT_EQ(FormatTasks(results, 250, 5000),
+            (std::vector<std::string>{
+                "task          250/5000 | recall_stream 0.9312 of 8160 answers in 256 samples | solved at 200",
+                "task          250/5000 | mqar          0.2500 of 64 answers in 4 samples"}));
+}
+
 TEST(ValidationLine, Perplexities) {
   EXPECT_EQ(FormatPerplexity(0.0), "1.00");
   EXPECT_EQ(FormatPerplexity(std::log(12.34)), "12.3");

@@ -29,6 +29,7 @@ Batch Plain(int32_t samples, int32_t length) {
   batch.samples = samples;
   batch.sequence_length = length;
   batch.chunks = (length + 3) / 4;
+  batch.target_count = int64_t{samples} * length;
   return batch;
 }
 

@@ -54,11 +54,11 @@ TEST(BatchUpload, SlicesAreSamplesOfTheBatchLoadedLast) {
       upload.Load(runtime.Context(), Model(), Numbers(start, documents));
       const MicroBatch slice = upload.Slice(1, 2);
       ASSERT_EQ(slice.ids.size(), 2 * kLength);
-      ASSERT_EQ(slice.targets.size(), 2 * kLength);
+      ASSERT_EQ(slice.targets.ids.size(), 2 * kLength);
       EXPECT_EQ(slice.layout.sequences, 2);
       for (int32_t i = 0; i < 2 * kLength; ++i) {
         EXPECT_EQ(slice.ids.As<int32_t>()[i], start + kLength + i);
-        EXPECT_EQ(slice.targets.As<int32_t>()[i], start + 100 + kLength + i);
+        EXPECT_EQ(slice.targets.ids.As<int32_t>()[i], start + 100 + kLength + i);
       }
       ASSERT_EQ(slice.layout.document_first_chunk != nullptr, documents);
       for (int32_t i = 0; documents && i < 2 * 3; ++i) {
@@ -93,7 +93,7 @@ TEST(BatchUpload, AContextRankHasItsSlicesOfEverySample) {
     for (int32_t i = 0; i < 2 * t; ++i) {
       const int32_t row = (1 + i / t) * kLength + own[static_cast<size_t>(i % t)];
       EXPECT_EQ(slice.ids.As<int32_t>()[i], 1000 + row);
-      EXPECT_EQ(slice.targets.As<int32_t>()[i], 1100 + row);
+      EXPECT_EQ(slice.targets.ids.As<int32_t>()[i], 1100 + row);
     }
     EXPECT_EQ(slice.layout.text_tokens, t);
     EXPECT_EQ(slice.layout.total(), kLength);
@@ -102,6 +102,43 @@ TEST(BatchUpload, AContextRankHasItsSlicesOfEverySample) {
       EXPECT_EQ(slice.layout.chunk_tokens[i], 1300 + 5 + i);
     }
   });
+}
+
+// Rows without a target are left out of the targets, whose rows are named; over context ranks of each rank's part.
+TEST(BatchUpload, NamesTheRowsThatHaveATarget) {
+  for (const bool documents : {false, true}) {
+    for (const int32_t every : {1, 3, 100}) {
+      const std::unique_ptr<Communicator> self = MakeSelfCommunicator();
+      Runtime runtime(*self, {.threads = 1});
+      Batch batch = Numbers(1000, documents);
+      for (int32_t i = 0; i < kSamples * kLength; ++i) {
+        batch.targets[static_cast<size_t>(i)] = i % every == 0 ? 500 + i : Batch::kNoTarget;
+      }
+      BatchUpload upload;
+      upload.Load(runtime.Context(), Model(), batch);
+      for (int32_t first = 0; first < kSamples; ++first) {
+        const MicroBatch slice = upload.Slice(first, 1);
+        std::vector<int32_t> expected;  // rows of the batch
+        for (int32_t i = first * kLength; i < (first + 1) * kLength; ++i) {
+          if (i % every == 0) {
+            expected.push_back(i);
+          }
+        }
+        ASSERT_EQ(std::vector<int32_t>(slice.target_rows.begin(), slice.target_rows.end()), expected);
+        ASSERT_EQ(slice.targets.ids.size(), static_cast<int64_t>(expected.size()));
+        EXPECT_EQ(slice.targets.text_rows, kLength);
+        EXPECT_EQ(slice.targets.first_row, first * kLength);
+        EXPECT_EQ(slice.targets.rows.empty(), every == 1 && !documents)
+            << "nothing is gathered where all rows have a target";
+        for (size_t i = 0; i < expected.size(); ++i) {
+          EXPECT_EQ(slice.targets.ids.As<int32_t>()[i], 500 + expected[i]);
+          EXPECT_TRUE(slice.targets.rows.empty() || slice.targets.rows.As<int32_t>()[i] == expected[i]);
+        }
+        EXPECT_EQ(slice.ids.As<int32_t>()[0], 1000 + first * kLength);
+        EXPECT_TRUE(!documents || slice.layout.chunk_tokens[0] == 1300 + 3 * first);
+      }
+    }
+  }
 }
 
 TEST(BatchUpload, ADryStreamTakesMemoryAndTouchesNone) {
