@@ -25,6 +25,9 @@ void Axpby(double a, const TensorView& x, double b, const TensorView& y, const S
 template <typename T>
 void SumOfSquares(const TensorView& x, const TensorView& out, const Stream& stream);
 
+template <typename T>
+void RaiseToLargest(const TensorView& x, const TensorView& out);
+
 }  // namespace ksa::cpu
 
 // Copies, casts, sums and reductions on a GPU; fp32 and bf16.
@@ -35,6 +38,7 @@ void Zero(const TensorView& x, const Stream& stream);
 void Add(const TensorView& a, const TensorView& b, const TensorView& y, const Stream& stream);
 void Axpby(double a, const TensorView& x, double b, const TensorView& y, const Stream& stream);
 void SumOfSquares(const TensorView& x, const TensorView& out, Allocator& scratch, const Stream& stream);
+void RaiseToLargest(const TensorView& x, const TensorView& out, const Stream& stream);
 
 // There is something to copy.
 void CopyBlock(const ColumnBlock& from, const ColumnBlock& to, const Stream& stream);

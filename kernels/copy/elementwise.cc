@@ -92,4 +92,23 @@ void SumOfSquares(const TensorView& x, const TensorView& out, const Stream& stre
   });
 }
 
+void RaiseToLargest(const TensorView& x, const TensorView& out, const Stream& stream) {
+  const ArgumentCheck check("RaiseToLargest", stream);
+  check.Floating("x", x);
+  check.Elements("x", x, x.dtype, x.size());
+  check.Elements("out", out, DType::kF64, 1);
+  KSA_CHECK(x.dtype != DType::kBF16, "RaiseToLargest takes fp32 and fp64");
+  if (x.size() == 0) {
+    return;
+  }
+  const auto work = [&] { return MovedBy(WorkKind::kStream, {x}); };
+  RunOp("RaiseToLargest", stream, {x.shape}, work, [&] {
+    if (!stream.device.IsCpu()) {
+      KSA_CUDA_OR_FAIL("RaiseToLargest", stream, cuda::RaiseToLargest(x, out, stream));
+      return;
+    }
+    x.dtype == DType::kF64 ? cpu::RaiseToLargest<double>(x, out) : cpu::RaiseToLargest<float>(x, out);
+  });
+}
+
 }  // namespace ksa

@@ -24,4 +24,8 @@ void Axpby(double a, const TensorView& x, double b, const TensorView& y, const S
 // freed before the call returns; the CPU does not use it.
 void SumOfSquares(const TensorView& x, const TensorView& out, const Stream& stream, Allocator* allocator = nullptr);
 
+// Raises out [1], fp64, to the largest element of x, fp32 (or fp64 on the CPU); NaN where one is. An empty x changes
+// nothing.
+void RaiseToLargest(const TensorView& x, const TensorView& out, const Stream& stream);
+
 }  // namespace ksa

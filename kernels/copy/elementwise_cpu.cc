@@ -86,6 +86,23 @@ void SumOfSquares(const TensorView& x, const TensorView& out, const Stream& stre
   out.As<double>()[0] += total;
 }
 
+// A NaN passes through: it is not less than what was found so far.
+template <typename T>
+void RaiseToLargest(const TensorView& x, const TensorView& out) {
+  const T* in = x.As<T>();
+  T largest = in[0];
+  for (int64_t i = 1; i < x.size(); ++i) {
+    largest = in[i] <= largest ? largest : in[i];
+    if (std::isnan(largest)) {
+      break;
+    }
+  }
+  auto& to = out.As<double>()[0];
+  to = static_cast<double>(largest) <= to ? to : static_cast<double>(largest);
+}
+
+template void RaiseToLargest<double>(const TensorView&, const TensorView&);
+template void RaiseToLargest<float>(const TensorView&, const TensorView&);
 template void Copy<double, double>(const TensorView&, const TensorView&, const Stream&);
 template void Copy<double, float>(const TensorView&, const TensorView&, const Stream&);
 template void Copy<double, BFloat16>(const TensorView&, const TensorView&, const Stream&);

@@ -4,6 +4,7 @@
 #include "kernels/core/dispatch.h"
 #include "kernels/device/map.cuh"
 #include "kernels/device/reduce.cuh"
+#include "kernels/device/row_totals.cuh"
 #include "kernels/device/vector.cuh"
 
 namespace ksa::cuda {
@@ -249,6 +250,10 @@ void SumOfSquares(const TensorView& x, const TensorView& out, Allocator& scratch
          partials.As<double>(),
          blocks,
          out.As<double>());
+}
+
+void RaiseToLargest(const TensorView& x, const TensorView& out, const Stream& stream) {
+  device::RaiseToLargest("RaiseToLargest", x.As<float>(), x.size(), out.As<double>(), stream);
 }
 
 }  // namespace ksa::cuda

@@ -70,29 +70,41 @@ void EmbeddingBackward(const EmbeddingBackwardArgs& args, const Stream& stream) 
   const ArgumentCheck check("EmbeddingBackward", stream);
   const DType dtype = args.dy.dtype;
   check.Floating("dy", args.dy);
-  check.Rank("dtable", args.dtable, 2);
-  const int64_t d = args.dtable.cols();
-  const int64_t vocabulary = CheckShard(check, args, args.dtable.rows());
+  check.Rank("dy", args.dy, 2);
+  const int64_t d = args.dy.cols();
   check.Tensor("dy", args.dy, dtype, {args.layout.rows(), d});
   check.Elements("ids", args.ids, DType::kI32, args.layout.text_rows());
-  check.Tensor("dtable", args.dtable, AccumulationType(dtype), args.dtable.shape);
+  int64_t vocabulary = 0;
+  if (args.dtable.empty()) {
+    KSA_CHECK(args.summaries.first_id == SummaryStart::kOwnTable,
+              "EmbeddingBackward: summaries in a table without gradient");
+  } else {
+    check.Rank("dtable", args.dtable, 2);
+    check.Tensor("dtable", args.dtable, AccumulationType(dtype), {args.dtable.rows(), d});
+    vocabulary = CheckShard(check, args, args.dtable.rows());
+  }
   check.Optional("dsummary_table", args.dsummary_table, AccumulationType(dtype), {args.layout.summary_tokens, d});
   const auto work = [&] {  // each row of dy, and the rows of the table that they are added to
     OpWork moved = MovedBy(WorkKind::kRows, {args.ids, args.dy});
-    moved.bytes += 2 * std::min(args.ids.size(), args.dtable.rows()) * d * SizeOf(args.dtable.dtype);
+    moved.bytes +=
+        args.dtable.empty() ? 0 : 2 * std::min(args.ids.size(), args.dtable.rows()) * d * SizeOf(args.dtable.dtype);
     return moved;
   };
   RunOp("EmbeddingBackward", stream, {args.dy.shape, args.dtable.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
       if (stream.dry) {
         Allocator& scratch = RequireScratch("EmbeddingBackward", args.allocator);
-        static_cast<void>(TakeEmbeddingTextScratch(args, scratch));
+        if (!args.dtable.empty()) {
+          static_cast<void>(TakeEmbeddingTextScratch(args, scratch));
+        }
         static_cast<void>(EmbeddingSummaryPartials(args, scratch));
       }
       KSA_CUDA_OR_FAIL("EmbeddingBackward", stream, cuda::EmbeddingBackward(args, stream));
       return;
     }
-    CheckIds("EmbeddingBackward", args.ids, vocabulary);
+    if (!args.dtable.empty()) {
+      CheckIds("EmbeddingBackward", args.ids, vocabulary);
+    }
     DispatchFloating(dtype, [&](auto element) { cpu::EmbeddingBackward<decltype(element)>(args, stream); });
   });
 }

@@ -57,7 +57,7 @@ void EmbeddingForward(const EmbeddingForwardArgs& args, const Stream& stream);
 struct EmbeddingBackwardArgs {
   TensorView ids;               // [text rows] int32
   TensorView dy;                // [n, d]
-  TensorView dtable;            // [v, d] accumulation type, added to
+  TensorView dtable{};          // [v, d] accumulation type, added to; or empty, where summaries have their own table
   TensorView dsummary_table{};  // [m, d] accumulation type, added to; or empty
   SummaryLayout layout;
   TableShard shard{};

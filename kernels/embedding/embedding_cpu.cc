@@ -60,7 +60,7 @@ void EmbeddingBackward(const EmbeddingBackwardArgs& args, const Stream& stream) 
   const int64_t n = args.dy.rows();
   const int64_t d = args.dy.cols();
   const TableRows<EmbeddingBackwardArgs, A> rows{
-      args, args.dtable.As<A>(), args.dsummary_table.As<A>(), args.dtable.rows(), d};
+      args, args.dtable.As<A>(), args.dsummary_table.As<A>(), args.dtable.empty() ? 0 : args.dtable.rows(), d};
   // Each thread takes some columns of all rows, so every sum runs over the rows in ascending order.
   const int64_t slices = ThreadsFor(stream, n * d);
   ParallelFor(stream, slices, n * d / slices, [&](int64_t slice) {

@@ -198,7 +198,7 @@ LaunchShape SumShape(int64_t ranges, int64_t d, int64_t depth) {
 template <typename T, int N>
 void BackwardText(const EmbeddingBackwardArgs& args, Allocator& scratch, const Stream& stream) {
   const int64_t n = args.layout.text_rows();
-  const int64_t d = args.dtable.cols();
+  const int64_t d = args.dy.cols();
   const int64_t ranges = EmbeddingRanges(n);
   const auto [order, parts] = TakeEmbeddingTextScratch(args, scratch);
   if (n == 0) {
@@ -243,7 +243,7 @@ SummaryTarget SummaryTargetOf(const EmbeddingBackwardArgs& args) {
     return {held, args.dsummary_table.As<float>()};
   }
   const int64_t row = held.size() > 0 ? args.summaries.first_id + held.begin - args.shard.first_id : 0;
-  return {held, args.dtable.As<float>() + row * args.dtable.cols()};
+  return {held, args.dtable.As<float>() + row * args.dy.cols()};
 }
 
 template <typename T, int N>
@@ -255,7 +255,7 @@ void BackwardSummaries(const EmbeddingBackwardArgs& args, Allocator& scratch, co
   const SummaryTarget target = SummaryTargetOf(args);
   const int64_t m = args.layout.summary_tokens;
   const int64_t wanted = target.summaries.size();
-  const int64_t d = args.dtable.cols();
+  const int64_t d = args.dy.cols();
   const int64_t chunks = args.layout.summary_rows() / m;
   const int64_t slices = EmbeddingRanges(chunks);
   const T* dy = args.dy.As<T>() + (args.layout.text_rows() + target.summaries.begin) * d;
@@ -277,7 +277,9 @@ void BackwardSummaries(const EmbeddingBackwardArgs& args, Allocator& scratch, co
 template <typename T, int N>
 void Backward(const EmbeddingBackwardArgs& args, const Stream& stream) {
   Allocator& scratch = RequireScratch("EmbeddingBackward", args.allocator);
-  BackwardText<T, N>(args, scratch, stream);
+  if (!args.dtable.empty()) {
+    BackwardText<T, N>(args, scratch, stream);
+  }
   BackwardSummaries<T, N>(args, scratch, stream);
 }
 
@@ -287,7 +289,7 @@ void EmbeddingBackward(const EmbeddingBackwardArgs& args, const Stream& stream) 
   DispatchGpu(args.dy.dtype, [&](auto element) {
     using T = decltype(element);
     const bool aligned = device::IsAligned16(args.dy.data) && device::IsAligned16(args.dtable.data);
-    if (aligned && args.dtable.cols() % 4 == 0) {
+    if (aligned && args.dy.cols() % 4 == 0) {
       Backward<T, 4>(args, stream);
     } else {
       Backward<T, 1>(args, stream);

@@ -34,7 +34,7 @@ struct EmbeddingTextScratch {
   const int64_t n = args.layout.text_rows();
   EmbeddingTextScratch taken;
   taken.order = Tensor::Empty({2, n, 2}, DType::kI32, scratch);
-  taken.parts = Tensor::Empty({2, EmbeddingRanges(n), args.dtable.cols()}, DType::kF32, scratch);
+  taken.parts = Tensor::Empty({2, EmbeddingRanges(n), args.dy.cols()}, DType::kF32, scratch);
   return taken;
 }
 
@@ -46,7 +46,7 @@ struct EmbeddingTextScratch {
     return {};
   }
   const int64_t chunks = args.layout.summary_rows() / args.layout.summary_tokens;
-  return Tensor::Empty({wanted, EmbeddingRanges(chunks), args.dtable.cols()}, DType::kF32, scratch);
+  return Tensor::Empty({wanted, EmbeddingRanges(chunks), args.dy.cols()}, DType::kF32, scratch);
 }
 
 }  // namespace ksa

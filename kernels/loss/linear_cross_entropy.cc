@@ -38,12 +38,17 @@ void Check(const LinearCrossEntropyArgs& args, const Stream& stream) {
   check.Elements("targets", args.targets, DType::kI32, n);
   check.Optional("row_loss", args.row_loss, AccumulationType(dtype), {n});
   check.Optional("margin", args.margin, AccumulationType(dtype), {n});
-  KSA_CHECK(args.margin.empty() || args.dx.empty(), "LinearCrossEntropy: margins are of passes without gradients");
+  KSA_CHECK(args.margin.empty() || (args.dx.empty() && !HasFurtherTerms(args)),
+            "LinearCrossEntropy: margins are of passes without gradients and further terms");
   check.Elements("loss_sum", args.loss_sum, DType::kF64, 1);
   if (!args.dx.empty()) {
     check.Tensor("dx", args.dx, dtype, {n, d});
-    check.Tensor("dweight", args.dweight, AccumulationType(dtype), {v, d});
+    check.Optional("dweight", args.dweight, AccumulationType(dtype), {v, d});
   }
+  check.Optional("teacher_x", args.teacher_x, dtype, {n, d});
+  check.Optional("term_sums", args.term_sums, DType::kF64, {3});
+  check.Optional("largest", args.largest, DType::kF64, {1});
+  KSA_CHECK(args.weights.kl == 0.0 || !args.teacher_x.empty(), "LinearCrossEntropy: a divergence without a teacher");
   KSA_CHECK(args.allocator != nullptr, "LinearCrossEntropy needs an allocator for its scratch memory");
 }
 
@@ -76,9 +81,16 @@ OpWork WorkOf(const LinearCrossEntropyArgs& args) {
   const int64_t logits = args.x.rows() * args.weight.rows();
   const bool gradients = !args.dx.empty();
   OpWork work = MovedBy(WorkKind::kProduct, {args.x, args.weight, args.targets, args.row_loss, args.margin});
-  work.done = (gradients ? 6 : 2) * logits * args.x.cols();
+  const int products = 1 + (gradients ? 1 : 0) + (gradients && !args.dweight.empty() ? 1 : 0);
+  work.done = 2 * products * logits * args.x.cols();
   work.useful = work.done;
   work.bytes += 2 * logits * SizeOf(AccumulationType(args.x.dtype));
+  if (!args.teacher_x.empty()) {
+    work.done += 2 * logits * args.x.cols();
+    work.useful = work.done;
+    work.bytes += MovedBy(WorkKind::kProduct, {args.teacher_x, args.weight}).bytes;
+    work.bytes += 3 * logits * SizeOf(AccumulationType(args.x.dtype));
+  }
   if (gradients) {
     work.bytes += 3 * logits * SizeOf(args.x.dtype);
     work.bytes += MovedBy(WorkKind::kProduct, {args.x, args.weight, args.dx, args.dweight, args.dweight}).bytes;

@@ -10,6 +10,10 @@ constexpr int64_t kMostRows = 4096;
 constexpr int64_t kLogitBytes = int64_t{5} << 29;
 constexpr int64_t kRowStep = 128;
 
+int64_t MostRowsOf(const LinearCrossEntropyArgs& args) {
+  return std::max(args.x.rows(), args.most_rows);
+}
+
 }  // namespace
 
 int64_t CrossEntropyChunk(int64_t n, int64_t vocabulary) {
@@ -24,7 +28,7 @@ int64_t CrossEntropyChunk(int64_t n, int64_t vocabulary) {
 }
 
 int64_t CrossEntropyChunk(const LinearCrossEntropyArgs& args) {
-  return CrossEntropyChunk(std::max(args.x.rows(), args.most_rows), LongestPartOf(args));
+  return CrossEntropyChunk(MostRowsOf(args), LongestPartOf(args) * (args.teacher_x.empty() ? 1 : 2));
 }
 
 CrossEntropyScratch TakeCrossEntropyScratch(const LinearCrossEntropyArgs& args) {
@@ -33,6 +37,9 @@ CrossEntropyScratch TakeCrossEntropyScratch(const LinearCrossEntropyArgs& args) 
   const Shape shape{rows, args.weight.rows()};
   if (rows > 0) {
     scratch.logits = Tensor::Empty(shape, DType::kF32, *args.allocator);
+    if (!args.teacher_x.empty()) {
+      scratch.teacher = Tensor::Empty(shape, DType::kF32, *args.allocator);
+    }
     if (!args.dx.empty() && args.x.dtype == DType::kBF16) {
       scratch.gradient = Tensor::Empty(shape, DType::kBF16, *args.allocator);
     }
@@ -40,15 +47,20 @@ CrossEntropyScratch TakeCrossEntropyScratch(const LinearCrossEntropyArgs& args) 
   if (args.row_loss.empty()) {
     scratch.losses = Tensor::Empty({args.x.rows()}, DType::kF32, *args.allocator);
   }
-  if (rows > 0 && args.shard.parts > 1) {
-    scratch.stats = Tensor::Empty({args.shard.parts * rows, 3}, DType::kF32, *args.allocator);
+  if (HasFurtherTerms(args) || !args.largest.empty()) {
+    scratch.terms = Tensor::Empty({HasFurtherTerms(args) ? 4 : 1, MostRowsOf(args)}, DType::kF32, *args.allocator);
+  }
+  if (rows > 0 && (args.shard.parts > 1 || HasFurtherTerms(args))) {
+    scratch.stats = Tensor::Empty({args.shard.parts * rows, StatisticsOfRow(args)}, DType::kF32, *args.allocator);
   }
   return scratch;
 }
 
 TensorView StatisticsOf(const LinearCrossEntropyArgs& args, const CrossEntropyScratch& scratch, int64_t rows) {
   const int64_t parts = args.shard.parts;
-  return parts > 1 ? scratch.stats.view().Rows(0, parts * rows).Reshape({parts, rows, 3}) : TensorView();
+  return scratch.stats.empty()
+             ? TensorView()
+             : scratch.stats.view().Rows(0, parts * rows).Reshape({parts, rows, StatisticsOfRow(args)});
 }
 
 }  // namespace ksa

@@ -20,13 +20,16 @@ namespace ksa {
 struct CrossEntropyScratch {
   Tensor logits;    // [rows, v] fp32
   Tensor gradient;  // [rows, v] bf16; fp32 gradients take the place of the logits
+  Tensor teacher;   // [rows, v] fp32, where there is a teacher
   Tensor losses;    // [n] fp32, where the caller does not ask for them
-  Tensor stats;     // [parts · rows, 3] fp32, where there are several parts
+  Tensor terms;     // [4, n] fp32, with further terms: largest logits and the three terms; [1, n] for the first alone
+  Tensor stats;     // [parts · rows, StatisticsOfRow] fp32, where there are several parts or further terms
 };
 
 [[nodiscard]] CrossEntropyScratch TakeCrossEntropyScratch(const LinearCrossEntropyArgs& args);
 
-// The part of `scratch` that the statistics of `rows` rows lie in: [parts, rows, 3]; empty where there is one part.
+// The part of `scratch` that the statistics of `rows` rows lie in: [parts, rows, StatisticsOfRow]; empty where there is
+// one part and nothing but the cross-entropy.
 [[nodiscard]] TensorView StatisticsOf(const LinearCrossEntropyArgs& args,
                                       const CrossEntropyScratch& scratch,
                                       int64_t rows);

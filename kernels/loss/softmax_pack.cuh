@@ -76,4 +76,26 @@ __device__ void Add(const Pack<kWidth>& pack, Partial& partial) {
   }
 }
 
+// function(pack, i), kUnroll of them on their way at once, for the packs of the row of a block of kThreads threads that
+// belong to this thread, i the first element's column.
+template <int kThreads, int kUnroll, int kWidth, typename Function>
+__device__ void ForPacks(const float* row, int64_t v, const Function& function) {
+  constexpr int64_t kStep = kThreads * kWidth;
+  for (int64_t i = threadIdx.x * kWidth; i < v; i += kUnroll * kStep) {
+    Pack<kWidth> packs[kUnroll];
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      if (i + u * kStep < v) {
+        packs[u].Load(row + i + u * kStep);
+      }
+    }
+#pragma unroll
+    for (int u = 0; u < kUnroll; ++u) {
+      if (i + u * kStep < v) {
+        function(packs[u], i + u * kStep);
+      }
+    }
+  }
+}
+
 }  // namespace ksa::cuda

@@ -21,7 +21,8 @@ struct Rows {
   const float* logits;
   const int32_t* targets;
   float* losses;
-  G* gradient;  // null: the losses alone
+  float* largest;  // or null
+  G* gradient;     // null: the losses alone
   int64_t v;
   int64_t slice;   // elements of a row that a block of the cluster takes
   int64_t cached;  // of these, elements that stay in shared memory
@@ -108,6 +109,9 @@ __global__ void __launch_bounds__(kThreads) SoftmaxRowsKernel(const Rows<G> rows
     }
     if (first) {
       rows.losses[row] = 0.0F;
+      if (rows.largest != nullptr) {
+        rows.largest[row] = -INFINITY;
+      }
     }
     return;
   }
@@ -120,6 +124,9 @@ __global__ void __launch_bounds__(kThreads) SoftmaxRowsKernel(const Rows<G> rows
   }
   if (first) {
     rows.losses[row] = logf(all.sum) - (target_logit - all.largest);
+    if (rows.largest != nullptr) {
+      rows.largest[row] = all.largest;
+    }
   }
   if (rows.gradient != nullptr) {
     WriteSlice<G, kWidth>(rows, row, begin, end, cache, all);
@@ -150,6 +157,7 @@ void LaunchRows(const SoftmaxRowsArgs& args, const Stream& stream) {
   const Rows<G> rows{.logits = args.logits.As<float>(),
                      .targets = args.targets,
                      .losses = args.losses,
+                     .largest = args.largest,
                      .gradient = args.gradient.As<G>(),
                      .v = v,
                      .slice = slice,

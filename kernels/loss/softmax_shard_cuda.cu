@@ -20,7 +20,8 @@ struct ShardRows {
   const int32_t* targets;
   float* stats;
   float* losses;
-  G* gradient;  // null: the losses alone
+  float* largest;  // or null
+  G* gradient;     // null: the losses alone
   int64_t n;
   int64_t v;
   int64_t first_id;
@@ -29,27 +30,6 @@ struct ShardRows {
   int parts;
   float scale;
 };
-
-// function(pack, i) for the packs of the row of a block that belong to this thread, i the first element's column.
-template <int kWidth, typename Function>
-__device__ void ForPacks(const float* row, int64_t v, const Function& function) {
-  constexpr int64_t kStep = kThreads * kWidth;
-  for (int64_t i = threadIdx.x * kWidth; i < v; i += kUnroll * kStep) {
-    Pack<kWidth> packs[kUnroll];
-#pragma unroll
-    for (int u = 0; u < kUnroll; ++u) {
-      if (i + u * kStep < v) {
-        packs[u].Load(row + i + u * kStep);
-      }
-    }
-#pragma unroll
-    for (int u = 0; u < kUnroll; ++u) {
-      if (i + u * kStep < v) {
-        function(packs[u], i + u * kStep);
-      }
-    }
-  }
-}
 
 // A block a row.
 template <typename G, int kWidth>
@@ -60,7 +40,8 @@ __global__ void __launch_bounds__(kThreads, 3) ShardStatisticsKernel(const Shard
   const int64_t id = rows.targets[row];
   Partial partial{-INFINITY, 0.0F};
   if (id >= 0) {
-    ForPacks<kWidth>(logits, rows.v, [&](const Pack<kWidth>& pack, int64_t /*i*/) { Add<kExact<G>>(pack, partial); });
+    ForPacks<kThreads, kUnroll, kWidth>(
+        logits, rows.v, [&](const Pack<kWidth>& pack, int64_t /*i*/) { Add<kExact<G>>(pack, partial); });
   }
   const Partial all = JoinBlock<kExact<G>, kWarps>(partial, of_warps);
   if (threadIdx.x == 0) {
@@ -104,6 +85,9 @@ __global__ void __launch_bounds__(kThreads, 3) FinishShardKernel(const ShardRows
   if (threadIdx.x == 0) {
     const float loss = logf(all.partial.sum) - (all.target_logit - all.partial.largest);
     rows.losses[row] = id < 0 ? 0.0F : (id < rows.vocabulary ? loss : NAN);
+    if (rows.largest != nullptr) {
+      rows.largest[row] = id < 0 ? -INFINITY : all.partial.largest;
+    }
   }
   if (rows.gradient == nullptr) {
     return;
@@ -118,7 +102,7 @@ __global__ void __launch_bounds__(kThreads, 3) FinishShardKernel(const ShardRows
   }
   const int64_t target = id - rows.first_id;
   const float factor = id < rows.vocabulary ? rows.scale / all.partial.sum : NAN;
-  ForPacks<kWidth>(logits, rows.v, [&](Pack<kWidth>& pack, int64_t i) {
+  ForPacks<kThreads, kUnroll, kWidth>(logits, rows.v, [&](Pack<kWidth>& pack, int64_t i) {
 #pragma unroll
     for (int e = 0; e < kWidth; ++e) {
       const float softmax = Exponential<kExact<G>>(pack.x[e] - all.partial.largest) * factor;
@@ -134,6 +118,7 @@ ShardRows<G> RowsOf(const SoftmaxShardArgs& args) {
           .targets = args.targets,
           .stats = args.stats.As<float>(),
           .losses = args.losses,
+          .largest = args.largest,
           .gradient = args.gradient.As<G>(),
           .n = args.logits.rows(),
           .v = args.logits.cols(),

@@ -28,6 +28,7 @@ struct LongRows {
   const float* logits;
   const int32_t* targets;
   float* losses;
+  float* largest;  // or null
   BFloat16* gradient;
   int64_t n;
   int64_t v;
@@ -203,6 +204,9 @@ __global__ void __launch_bounds__(kThreads, 1) SoftmaxStreamKernel(const LongRow
       const float own = mine.largest == -INFINITY ? 0.0F : device::Exp2((mine.largest - all.largest) * kLog2E);
       held.Write(gradient, count, own * factor, target - begin, rows.scale);
     }
+    if (threadIdx.x == 0 && rank == 0 && rows.largest != nullptr) {
+      rows.largest[row] = target < 0 ? -INFINITY : all.largest;
+    }
     if (threadIdx.x == 0 && (in_slice || (!in_row && rank == 0))) {
       const float loss = logf(all.sum) - (target_logit - all.largest);
       rows.losses[row] = in_row ? loss : (target < 0 ? 0.0F : NAN);
@@ -276,6 +280,7 @@ void StreamSoftmax(const SoftmaxRowsArgs& args, const Stream& stream) {
   const LongRows rows{.logits = args.logits.As<float>(),
                       .targets = args.targets,
                       .losses = args.losses,
+                      .largest = args.largest,
                       .gradient = args.gradient.As<BFloat16>(),
                       .n = n,
                       .v = v,

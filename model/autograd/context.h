@@ -35,6 +35,8 @@ struct ExecContext {
   Allocator* allocator = nullptr;
   const ProcessMesh* mesh = nullptr;
   KeptTensors* kept = nullptr;  // set inside a recomputed block
+  // [1] fp64, raised to the largest log-sum-exp of all rows of attention that run (never again in backward); or empty.
+  TensorView largest_attention{};
 
   [[nodiscard]] Tensor Empty(const Shape& shape, DType dtype) const { return Tensor::Empty(shape, dtype, *allocator); }
 };

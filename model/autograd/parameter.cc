@@ -105,33 +105,43 @@ FlatPlan PlanFlat(std::vector<ParameterSpec> specs, const FlatSharding& sharding
   const int64_t unit = kAlignment * sharding.parts;
   int64_t offset = 0;
   int64_t begin = 0;
-  const auto end_bucket = [&](TensorReduction reduction) {
+  const auto end_bucket = [&](TensorReduction reduction, bool trained) {
     offset = RoundUp(offset, unit);
     if (offset > begin) {
-      plan.buckets.push_back({{begin, offset}, {}, reduction});
+      plan.buckets.push_back({{begin, offset}, {}, reduction, trained});
     }
     begin = offset;
+  };
+  const auto place = [&](Parameter& parameter, TensorReduction reduction) {
+    parameter.offset = offset;
+    offset += RoundUp(parameter.shape.size(), kAlignment);
+    if (offset - begin >= sharding.bucket_elements) {
+      end_bucket(reduction, parameter.spec.trained);
+    }
   };
   for (const bool decays : {true, false}) {
     for (const TensorReduction reduction :
          {TensorReduction::kNone, TensorReduction::kReplicas, TensorReduction::kAll}) {
       for (Parameter& parameter : plan.parameters) {
-        if (parameter.spec.decays != decays || ReductionOf(parameter.spec, sharding.tensor_parts) != reduction) {
-          continue;
-        }
-        parameter.offset = offset;
-        offset += RoundUp(parameter.shape.size(), kAlignment);
-        if (offset - begin >= sharding.bucket_elements) {
-          end_bucket(reduction);
+        if (parameter.spec.trained && parameter.spec.decays == decays &&
+            ReductionOf(parameter.spec, sharding.tensor_parts) == reduction) {
+          place(parameter, reduction);
         }
       }
       if (sharding.tensor_parts > 1) {
-        end_bucket(reduction);
+        end_bucket(reduction, true);
       }
     }
     plan.decay_end = decays ? offset : plan.decay_end;
   }
-  end_bucket(TensorReduction::kNone);
+  end_bucket(TensorReduction::kNone, true);
+  plan.trained_end = offset;
+  for (Parameter& parameter : plan.parameters) {
+    if (!parameter.spec.trained) {
+      place(parameter, TensorReduction::kNone);
+    }
+  }
+  end_bucket(TensorReduction::kNone, false);
   plan.padded_size = offset;
   for (Bucket& bucket : plan.buckets) {
     const int64_t part = bucket.range.size() / sharding.parts;
@@ -150,6 +160,7 @@ ParameterStore::ParameterStore(std::vector<ParameterSpec> specs,
   parameters_ = std::move(plan.parameters);
   buckets_ = std::move(plan.buckets);
   decay_end_ = plan.decay_end;
+  trained_end_ = plan.trained_end;
   padded_size_ = plan.padded_size;
   DivideAmongRanks();
 
@@ -160,15 +171,17 @@ ParameterStore::ParameterStore(std::vector<ParameterSpec> specs,
     return tensor;
   };
   weights_ = zeros(padded_size_, compute_);
-  grads_ = zeros(padded_size_, state_dtype());
-  exp_avg_ = zeros(state_size_, state_dtype());
-  exp_avg_sq_ = zeros(state_size_, state_dtype());
+  grads_ = zeros(trained_end_, state_dtype());
+  exp_avg_ = zeros(moment_size_, state_dtype());
+  exp_avg_sq_ = zeros(moment_size_, state_dtype());
   if (has_separate_master()) {
     master_ = zeros(state_size_, state_dtype());
   }
   for (Parameter& parameter : parameters_) {
     parameter.value = Slice(weights_, parameter.offset, parameter.shape);
-    parameter.grad = Slice(grads_, parameter.offset, parameter.shape);
+    if (parameter.spec.trained) {
+      parameter.grad = Slice(grads_, parameter.offset, parameter.shape);
+    }
   }
 }
 
@@ -184,6 +197,7 @@ void ParameterStore::DivideAmongRanks() {
   for (const FlatRange& shard : shards_) {
     shard_offsets_.push_back(state_size_);
     state_size_ += shard.size();
+    moment_size_ += Intersect(shard, {0, trained_end_}).size();
   }
   // Parameters that another tensor rank counts are cut out; padding goes with the parameter before it.
   std::vector<const Parameter*> in_order;
@@ -286,6 +300,12 @@ int64_t ParameterStore::element_count() const {
   });
 }
 
+int64_t ParameterStore::trained_count() const {
+  return std::accumulate(parameters_.begin(), parameters_.end(), int64_t{0}, [](int64_t sum, const Parameter& p) {
+    return sum + (p.spec.trained ? p.spec.shape.size() : 0);
+  });
+}
+
 void ParameterStore::BeginUpdate() {
   for (Parameter& parameter : parameters_) {
     parameter.grad_written = false;
@@ -300,7 +320,7 @@ void ParameterStore::FinishGradients(const Stream& stream) {
 }
 
 void ParameterStore::FinishGradient(Parameter& parameter, const Stream& stream) {
-  if (!parameter.grad_written) {
+  if (parameter.spec.trained && !parameter.grad_written) {
     Zero(parameter.grad, stream);
     parameter.grad_written = true;
   }

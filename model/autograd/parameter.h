@@ -46,6 +46,7 @@ struct ParameterSpec {
   double init_std = 0.0;                       // of the normal initial values; 0: all ones (norm weights)
   // Initial values of another kind: of element `element` of the whole tensor; `key` is drawn from seed and name.
   double (*initial)(uint64_t key, uint64_t element) = nullptr;
+  bool trained = true;       // false: its values stay as they are, and it has neither gradient nor moments
   int32_t first_layer = -1;  // that uses it; -1: something before the layers does; their number: only what follows them
 };
 
@@ -60,18 +61,35 @@ struct Parameter {
   bool counted = true;        // of the tensor ranks that hold the same elements, this one writes and counts them
   int64_t offset = 0;         // first element in the flat buffers
   TensorView value;           // compute dtype, `shape`
-  TensorView grad;            // accumulation type, `shape`
+  TensorView grad;            // accumulation type, `shape`; none (empty) of one that is not trained
   bool grad_written = false;  // whether this update has put something into grad
   bool grad_final = false;    // nothing may be added any more: grad is being summed over ranks
 
   // Call before writing grad: whether to add to it (true), or to overwrite what an earlier update left (false).
   // Error(kInternal) when it is final.
   [[nodiscard]] bool Accumulate() {
+    KSA_CHECK(spec.trained, "{}: a gradient of a parameter that is not trained", spec.name);
     KSA_CHECK(!grad_final, "{}: a gradient comes after the parameter's gradients were said to be complete", spec.name);
     const bool accumulate = grad_written;
     grad_written = true;
     return accumulate;
   }
+};
+
+// Where a kernel puts the gradient of a parameter: its place in the flat buffer, or, of one that is not trained, memory
+// that is forgotten. For kernels that always compute it, of vectors and other small tensors; a product that nobody
+// wants is left out instead.
+struct GradientTarget {
+  GradientTarget(Parameter& parameter, Allocator& allocator)
+      : forgotten(parameter.spec.trained
+                      ? Tensor()
+                      : Tensor::Empty(parameter.shape, AccumulationType(parameter.value.dtype), allocator)),
+        to(parameter.spec.trained ? parameter.grad : forgotten.view()),
+        accumulate(parameter.spec.trained && parameter.Accumulate()) {}
+
+  Tensor forgotten;
+  TensorView to;
+  bool accumulate;
 };
 
 // A half-open range of elements of the flat buffers.
@@ -117,6 +135,7 @@ struct Bucket {
   FlatRange range;
   FlatRange part;  // this rank's
   TensorReduction reduction = TensorReduction::kNone;
+  bool trained = true;  // false: of parameters that have no gradients
 };
 
 // Parameters at their places in the flat buffers, before any memory exists.
@@ -124,6 +143,7 @@ struct FlatPlan {
   std::vector<Parameter> parameters;  // without views
   std::vector<Bucket> buckets;
   int64_t decay_end = 0;    // elements [0, decay_end) belong to parameters that decay
+  int64_t trained_end = 0;  // and [0, trained_end) to those that are trained
   int64_t padded_size = 0;  // elements of a flat buffer
 };
 
@@ -133,7 +153,8 @@ class ParameterStore {
  public:
   // Memory comes from `allocator`, which must outlive the store; `stream` computes there. Parameters that decay come
   // first in the flat buffers, so that an update is one pass over each of the two kinds; then those of a kind whose
-  // gradients are reduced alike.
+  // gradients are reduced alike. Parameters that are not trained come behind all others: gradients and moments end
+  // before them.
   ParameterStore(std::vector<ParameterSpec> specs,
                  DType compute,
                  Allocator& allocator,
@@ -145,6 +166,9 @@ class ParameterStore {
 
   // The elements of the flat buffers whose parameters decay: [0, decay_end()).
   [[nodiscard]] int64_t decay_end() const { return decay_end_; }
+
+  // The elements of the flat buffers that are trained: [0, trained_end()).
+  [[nodiscard]] int64_t trained_end() const { return trained_end_; }
 
   // Sets what this rank holds of a parameter to `values` [its size], state dtype, in host memory: the weights, and of
   // the master weights what lies in this rank's shards.
@@ -164,6 +188,7 @@ class ParameterStore {
   [[nodiscard]] int64_t padded_size() const { return padded_size_; }  // elements of a flat buffer, with padding
 
   [[nodiscard]] int64_t element_count() const;  // of the whole model, without padding
+  [[nodiscard]] int64_t trained_count() const;  // of these, the trained ones
 
   // The tensor ranks that share key/value shards: the largest `replicas` of all parameters.
   [[nodiscard]] int replicas() const;
@@ -171,7 +196,8 @@ class ParameterStore {
   // In order; they cover the flat buffers without overlap. Neighbours in the order of parameters are neighbours here.
   [[nodiscard]] const std::vector<Bucket>& buckets() const { return buckets_; }
 
-  // The elements this rank updates, whose state it holds: with ZeRO-1 its part of every bucket, else everything.
+  // The elements whose state this rank holds: with ZeRO-1 its part of every bucket, else everything. Of those that are
+  // not trained the state is the master weights alone.
   [[nodiscard]] const std::vector<FlatRange>& shards() const { return shards_; }
 
   // Whether ranks update parts only, so that the weights must be gathered.
@@ -184,10 +210,10 @@ class ParameterStore {
   // Rows of a state buffer (master, exp_avg, exp_avg_sq) that hold the elements `range`, which lie in one of shards().
   [[nodiscard]] TensorView State(const TensorView& buffer, const FlatRange& range) const;
 
-  // Whole flat buffers [padded_size].
-  [[nodiscard]] TensorView weights() const { return weights_; }  // compute dtype
+  // Whole flat buffers.
+  [[nodiscard]] TensorView weights() const { return weights_; }  // [padded_size] compute dtype
 
-  [[nodiscard]] TensorView grads() const { return grads_; }  // state dtype
+  [[nodiscard]] TensorView grads() const { return grads_; }  // [trained_end] state dtype
 
   // The master weights of elements that lie in one of shards(). In fp32 and fp64 they are the weights themselves.
   [[nodiscard]] TensorView Master(const FlatRange& range) const;
@@ -195,13 +221,15 @@ class ParameterStore {
   // All of this rank's master weights, where they are one run of elements.
   [[nodiscard]] TensorView master() const;
 
-  // Of shards(), one after the other, state dtype.
+  // Of what is trained in shards(), one after the other, state dtype.
 
   [[nodiscard]] TensorView exp_avg() const { return exp_avg_; }
 
   [[nodiscard]] TensorView exp_avg_sq() const { return exp_avg_sq_; }
 
   [[nodiscard]] bool has_separate_master() const { return compute_ == DType::kBF16; }
+
+  [[nodiscard]] int64_t master_bytes() const { return has_separate_master() ? master_.view().bytes() : 0; }
 
   // Call before the first micro-batch of an update, and after the last one: gradients that nothing wrote become zero.
   void BeginUpdate();
@@ -219,10 +247,12 @@ class ParameterStore {
   FlatSharding sharding_;
   int64_t padded_size_ = 0;
   int64_t decay_end_ = 0;
+  int64_t trained_end_ = 0;
   std::vector<Bucket> buckets_;
   std::vector<FlatRange> shards_;
   std::vector<int64_t> shard_offsets_;  // of each shard in the state buffers
   int64_t state_size_ = 0;
+  int64_t moment_size_ = 0;  // of these elements, those that are trained: the first ones
   std::vector<FlatRange> owned_;
   Tensor weights_;
   Tensor grads_;

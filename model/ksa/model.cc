@@ -1,6 +1,7 @@
 #include "model/ksa/model.h"
 
 #include <algorithm>
+#include <optional>
 #include <utility>
 
 #include "kernels/gemm/gemm.h"
@@ -87,7 +88,11 @@ KsaModel::KsaModel(
     const LayerParameters parameters(store_, LayerPrefix(i));
     Layer layer;
     layer.norm = parameters.Pair("input_layernorm.weight", "input_layernorm_summary.weight");
-    layer.mixer = config_.layers[static_cast<size_t>(i)]->Bind(config_, parameters, ropes_);
+    const Mixer& mixer = *config_.layers[static_cast<size_t>(i)];
+    layer.mixer = mixer.Bind(config_, parameters, ropes_);
+    if (const std::optional<LayerSpec> teacher = mixer.Teacher()) {
+      layer.teacher = (*teacher)->Bind(config_, parameters, ropes_);
+    }
     layer.summaries_attend = config_.SummariesAttend(i);
     if (config_.intermediate_size > 0) {
       layer.mlp = {parameters.Get("post_attention_layernorm.weight"),
@@ -108,13 +113,73 @@ SummaryRole KsaModel::RoleOf(size_t index, const SummaryLayout& layout) const {
   return here && layers_[index].summaries_attend ? SummaryRole::kAttend : SummaryRole::kBypass;
 }
 
-Residual KsaModel::RunLayer(const ExecContext& cx, const Residual& x, size_t index, const Input& input) {
+// The teacher's residual stream: text rows, nothing of which is recorded.
+class KsaModel::Teacher {
+ public:
+  // `embedded`: the student's first rows, of which the text's are the teacher's too.
+  Teacher(KsaModel& model, ExecContext cx, const Input& input, const Var& embedded)
+      : model_(model), cx_(std::move(cx)), teaching_(*input.teaching), layout_(WithoutSummaries(input.layout)) {
+    cx_.tape = nullptr;
+    cx_.kept = nullptr;
+    cx_.largest_attention = {};
+    if (IsContextParallel(cx_)) {
+      layout_ = MakeLocalLayout(Whole(), cx_.mesh->Size(MeshAxis::kContext), cx_.mesh->Rank(MeshAxis::kContext));
+      KSA_CHECK(layout_.text_rows() == input.layout.text_rows(), "teacher and student hold different text");
+    }
+    x_ = {Rows(cx_, embedded, 0, HeldRows(cx_, {.text = layout_.text_rows()}).text)};
+  }
+
+  // Runs a layer, whose attention output is the student's target where summary rows attend; else null.
+  [[nodiscard]] std::shared_ptr<AttentionTarget> Run(size_t index) {
+    const Layer& layer = model_.layers_[index];
+    KSA_CHECK(layer.teacher != nullptr, "layer {} has no teacher", index);
+    const double eps = model_.config_.rms_norm_eps;
+    const MixerCall call = {.layout = layout_, .whole = Whole(), .role = SummaryRole::kBypass, .mix = 0.0};
+    x_ = MixerBlock(cx_, x_, layer.norm, *layer.teacher, call, eps, PartRecompute::kNone);
+    const Tensor out = x_.delta.value;
+    if (layer.mlp.norm != nullptr) {
+      x_ = MlpBlock(cx_, x_, layer.mlp, call.RowsOut(), eps, PartRecompute::kNone);
+    }
+    if (!layer.summaries_attend) {
+      return nullptr;
+    }
+    if (teaching_.trace != nullptr) {
+      teaching_.trace->push_back(out);
+    }
+    return std::make_shared<AttentionTarget>(AttentionTarget{out, teaching_.scale, teaching_.normalize, teaching_.sum});
+  }
+
+  void Finish() { teaching_.hidden = model_.Final(cx_, x_, layout_).value; }
+
+ private:
+  static SummaryLayout WithoutSummaries(SummaryLayout layout) {
+    layout.summary_tokens = 0;
+    layout.live_chunks = 0;
+    layout.text_positions = TextPositions::kOrigin;
+    return layout;
+  }
+
+  [[nodiscard]] SummaryLayout Whole() const { return WithoutSummaries(WholeLayout(model_.config_, layout_)); }
+
+  KsaModel& model_;
+  ExecContext cx_;
+  Teaching& teaching_;
+  SummaryLayout layout_;
+  Residual x_;
+};
+
+Residual KsaModel::RunLayer(const ExecContext& cx,
+                            const Residual& x,
+                            size_t index,
+                            const Input& input,
+                            const std::shared_ptr<AttentionTarget>& target) {
   const Layer& layer = layers_[index];
   const MixerCall call = {.layout = input.layout,
                           .whole = WholeLayout(config_, input.layout),
                           .context_method = input.context_method,
                           .role = RoleOf(index, input.layout),
                           .mix = input.mix,
+                          .target = target,
                           .cache = input.caches == nullptr ? nullptr : (*input.caches)[index].get(),
                           .slot = input.slot,
                           .step = input.step};
@@ -162,17 +227,32 @@ Var KsaModel::Hidden(const ExecContext& cx, const Input& input) {
     }
   };
   trace();
+  std::optional<Teacher> teacher;
+  if (input.teaching != nullptr) {
+    teacher.emplace(*this, cx, input, x.x);
+  }
   const auto milestone = [&](size_t layer) {
     if (input.on_gradients) {
       Milestone(cx, [told = input.on_gradients, layer = static_cast<int32_t>(layer)] { told(layer); });
     }
   };
   for (size_t i = 0; i < layers_.size(); ++i) {
+    const std::shared_ptr<AttentionTarget> target = teacher ? teacher->Run(i) : nullptr;
     milestone(i);
-    x = RunLayer(cx, x, i, input);
+    x = RunLayer(cx, x, i, input, target);
+    if (target != nullptr) {
+      target->teacher = Tensor();  // a block that runs again holds the target
+    }
     trace();
   }
+  if (teacher) {
+    teacher->Finish();
+  }
   milestone(layers_.size());
+  return Final(cx, x, layout);
+}
+
+Var KsaModel::Final(const ExecContext& cx, const Residual& x, const SummaryLayout& layout) {
   const int64_t text_rows = HeldRows(cx, {.text = layout.text_rows()}).text;
   const WeightPair norm = {&store_.Get("model.norm.weight"), nullptr};
   return NormOfSum(cx, x, text_rows, norm, text_rows, config_.rms_norm_eps).normed;
@@ -180,12 +260,25 @@ Var KsaModel::Hidden(const ExecContext& cx, const Input& input) {
 
 CrossEntropyResult KsaModel::Loss(
     const ExecContext& cx, const Var& hidden, const Targets& targets, double grad_scale, Tensor loss_sum) {
-  Var entered = TensorEnter(cx, hidden, {.text = targets.text_rows});
-  if (!targets.rows.empty()) {
-    entered = SelectRows(cx, entered, targets.rows, targets.first_row);
+  return Loss(cx, hidden, targets, LossOptions{.grad_scale = grad_scale, .loss_sum = std::move(loss_sum)});
+}
+
+CrossEntropyResult KsaModel::Loss(const ExecContext& cx,
+                                  const Var& hidden,
+                                  const Targets& targets,
+                                  LossOptions options) {
+  const auto rows_of = [&](const ExecContext& where, const Var& x) {
+    const Var entered = TensorEnter(where, x, {.text = targets.text_rows});
+    return targets.rows.empty() ? entered : SelectRows(where, entered, targets.rows, targets.first_row);
+  };
+  if (!options.teacher.empty()) {
+    ExecContext alone = cx;
+    alone.tape = nullptr;
+    options.teacher = rows_of(alone, {options.teacher, hidden.placement}).value;
   }
-  return LinearCrossEntropyLoss(
-      cx, entered, *head_, targets.ids, grad_scale, std::move(loss_sum), targets.margins, targets.text_rows);
+  options.margins = targets.margins;
+  options.most_rows = targets.text_rows;
+  return LinearCrossEntropyLoss(cx, rows_of(cx, hidden), *head_, targets.ids, std::move(options));
 }
 
 std::string KsaModel::WhyNoCaches(const ExecContext& cx) const {

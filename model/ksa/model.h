@@ -41,6 +41,16 @@ class KsaModel {
 
   [[nodiscard]] ParameterStore& store() { return store_; }
 
+  // Self-distillation (docs/design/distillation.md). The teacher is the same model without summary rows, every layer
+  // full attention, without gradient. It runs a layer ahead of the student, which is pulled to its attention outputs.
+  struct Teaching {
+    double scale = 0.0;  // of the gradient of the sum over layers and elements
+    bool normalize = false;
+    Tensor sum;                            // [1] fp64, added to: that sum
+    std::vector<Tensor>* trace = nullptr;  // for tests: by layer in which summary rows attend, the teacher's output
+    Tensor hidden{};                       // out: [text rows, d] of the teacher, as Hidden returns the student's
+  };
+
   struct Input {
     Tensor ids;            // [text rows] int32, 0 <= id < vocab_size
     SummaryLayout layout;  // of MakeLayout; over several context ranks this rank's, of MakeLocalLayout
@@ -48,6 +58,7 @@ class KsaModel {
     Recompute recompute = Recompute::kNone;
     ContextMethod context_method = ContextMethod::kAuto;
     std::vector<Var>* trace = nullptr;  // for tests: the embedding, then the residual stream after every layer
+    Teaching* teaching = nullptr;       // null: no teacher runs
     // Decoding: a cache for each layer, of MakeCaches; MixerCall says what these three are. A step's layout is its own.
     const std::vector<std::unique_ptr<LayerCache>>* caches = nullptr;
     int32_t slot = 0;
@@ -79,6 +90,12 @@ class KsaModel {
   [[nodiscard]] CrossEntropyResult Loss(
       const ExecContext& cx, const Var& hidden, const Targets& targets, double grad_scale, Tensor loss_sum = {});
 
+  // The same with further terms; options.teacher is Teaching::hidden.
+  [[nodiscard]] CrossEntropyResult Loss(const ExecContext& cx,
+                                        const Var& hidden,
+                                        const Targets& targets,
+                                        LossOptions options);
+
   // Empty, or which layer cannot be decoded with a cache where `cx` computes.
   [[nodiscard]] std::string WhyNoCaches(const ExecContext& cx) const;
 
@@ -94,12 +111,20 @@ class KsaModel {
   struct Layer {
     WeightPair norm;
     std::unique_ptr<BoundMixer> mixer;
-    MlpWeights mlp;  // without parameters in a block without MLP
+    std::unique_ptr<BoundMixer> teacher;  // null: the kind has none
+    MlpWeights mlp;                       // without parameters in a block without MLP
     bool summaries_attend = false;
   };
 
   [[nodiscard]] SummaryRole RoleOf(size_t index, const SummaryLayout& layout) const;
-  [[nodiscard]] Residual RunLayer(const ExecContext& cx, const Residual& x, size_t index, const Input& input);
+  [[nodiscard]] Residual RunLayer(const ExecContext& cx,
+                                  const Residual& x,
+                                  size_t index,
+                                  const Input& input,
+                                  const std::shared_ptr<AttentionTarget>& target);
+  [[nodiscard]] Var Final(const ExecContext& cx, const Residual& x, const SummaryLayout& layout);
+
+  class Teacher;
 
   ModelConfig config_;
   ParameterStore& store_;

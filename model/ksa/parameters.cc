@@ -26,7 +26,18 @@ void AddBlock(const ModelConfig& config, int32_t layer, ParameterList& list) {
   }
 }
 
+bool IsOfSummaries(const std::string& name) {
+  return name == "summary_embedding.weight" || name.find("_summary.") != std::string::npos ||
+         name.find("compressor.") != std::string::npos;
+}
+
 }  // namespace
+
+void SetTrained(std::vector<ParameterSpec>& specs, Trainable trainable) {
+  for (ParameterSpec& spec : specs) {
+    spec.trained = trainable == Trainable::kAll || IsOfSummaries(spec.name);
+  }
+}
 
 std::vector<ParameterSpec> ParameterSpecs(const ModelConfig& config, int tensor_ranks, bool sequence_parallel) {
   ParameterList list(config, tensor_ranks, sequence_parallel);

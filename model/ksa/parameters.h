@@ -9,6 +9,13 @@
 
 namespace ksa {
 
+// Which parameters learn: all, or those that summaries have for themselves: their embedding, what is named `_summary`,
+// and what pools chunks.
+enum class Trainable : int { kAll, kSummaries };
+
+// Says of each parameter whether it is trained.
+void SetTrained(std::vector<ParameterSpec>& specs, Trainable trainable);
+
 // In the order in which they lie in the flat buffers. Names are those of the released implementation
 // (tests/golden/README.md).
 //

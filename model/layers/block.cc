@@ -61,7 +61,10 @@ Residual MixerBlock(const ExecContext& cx,
     here.unread = IsUnread(inner, recompute);
     return mixer.Forward(inner, x, here);
   };
-  const Var delta = Run(cx, normed.normed, recompute, part);
+  Var delta = Run(cx, normed.normed, recompute, part);
+  if (call.target != nullptr) {
+    delta = PullToTeacher(cx, delta, *call.target);
+  }
   return {call.role == SummaryRole::kKeysOnly ? Rows(cx, normed.sum, 0, held.text) : normed.sum, delta};
 }
 

@@ -25,6 +25,7 @@
 #include "model/mixers/rope_tables.h"
 #include "model/mixers/settings.h"
 #include "model/ops/context_attention.h"
+#include "model/ops/distill.h"
 #include "parallel/tensor/row_counts.h"
 
 namespace ksa {
@@ -49,6 +50,7 @@ struct MixerCall {
   SummaryRole role = SummaryRole::kAttend;
   double mix = 1.0;     // weight of the summaries' own projections against the base ones
   bool unread = false;  // this runs again for its backward alone: nobody reads the last product's value
+  std::shared_ptr<const AttentionTarget> target{};  // what the text's output is pulled to; null: nothing
   // Decoding: the layer's cache, which MakeCache gave. Without `step` the rows are a sequence from its first token on,
   // with summary rows for every whole chunk, and what is to be kept of them goes into `slot`. With it they are its
   // rows, and see what was kept.
@@ -101,6 +103,10 @@ class Mixer {
 
   // Whether summary rows run through this layer, with parameters of their own, or skip its block.
   [[nodiscard]] virtual bool SummariesAttend(const ModelConfig& config) const = 0;
+
+  // The layer as a teacher of self-distillation has it: the same projections of text, full causal attention to text.
+  // None where that is no attention.
+  [[nodiscard]] virtual std::optional<LayerSpec> Teacher() const { return std::nullopt; }
 
   // Softmax attention to all earlier text: what sweeps compare with.
   [[nodiscard]] virtual bool IsFullAttention() const { return false; }

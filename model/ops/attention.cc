@@ -3,6 +3,7 @@
 #include <utility>
 
 #include "kernels/attention/attention.h"
+#include "kernels/copy/elementwise.h"
 #include "model/autograd/checks.h"
 #include "model/ops/heads.h"
 
@@ -55,6 +56,12 @@ class AttentionNode final : public Node {
 
 }  // namespace
 
+void NoteLargest(const ExecContext& cx, const TensorView& lse) {
+  if (!cx.largest_attention.empty()) {
+    RaiseToLargest(lse, cx.largest_attention, cx.stream);
+  }
+}
+
 Var Attention(const ExecContext& cx, const Var& q, const Var& k, const Var& v, const AttentionSpec& spec) {
   KSA_CHECK(cx.mesh == nullptr || cx.mesh->Size(MeshAxis::kContext) == 1,
             "attention: sequences are spread over {} context ranks",
@@ -81,6 +88,7 @@ Var Attention(const ExecContext& cx, const Var& q, const Var& k, const Var& v, c
                       .window = spec.window,
                       .allocator = cx.allocator},
                      cx.stream);
+    NoteLargest(cx, lse);
     if (cx.kept != nullptr) {
       cx.kept->tensors.push_back(out);
       cx.kept->tensors.push_back(lse);

@@ -16,4 +16,7 @@ struct AttentionSpec {
 // recomputed block the output and its log-sum-exp are kept, so that attention never runs forward twice.
 [[nodiscard]] Var Attention(const ExecContext& cx, const Var& q, const Var& k, const Var& v, const AttentionSpec& spec);
 
+// Raises ExecContext::largest_attention, where there is one, to the largest log-sum-exp of some rows.
+void NoteLargest(const ExecContext& cx, const TensorView& lse);
+
 }  // namespace ksa

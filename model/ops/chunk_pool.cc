@@ -34,8 +34,9 @@ class ChunkPoolNode final : public Node {
     }
     Tensor dgate = cx.Empty(gate_.value.shape(), gate_.value.dtype());
     args.dgate = dgate;
-    args.dbias = spec_.bias->grad;
-    args.accumulate = spec_.bias->Accumulate();
+    const GradientTarget target(*spec_.bias, *cx.allocator);
+    args.dbias = target.to;
+    args.accumulate = target.accumulate;
     ChunkPoolBackward(args, cx.stream);
     cx.tape->AddGrad(cx, gate_.slot, std::move(dgate));
     for (size_t i = 0; i < x_.size() && !x_[i].value.empty(); ++i) {

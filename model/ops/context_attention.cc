@@ -4,6 +4,7 @@
 
 #include "kernels/attention/attention.h"
 #include "model/autograd/checks.h"
+#include "model/ops/attention.h"
 #include "model/ops/context_latents.h"
 #include "model/ops/context_text.h"
 #include "model/ops/heads.h"
@@ -186,6 +187,8 @@ Kept Run(const ExecContext& cx, const Var& q, ContextKeys& keys) {
   // Needs nothing that travels.
   result.summary_lse = SummaryForward(cx, q, keys, result.out);
   result.text_lse = keys.text->Forward(cx, q.value.Rows(0, text_rows), result.out.Rows(0, text_rows));
+  NoteLargest(cx, result.summary_lse);
+  NoteLargest(cx, result.text_lse);
   if (cx.kept != nullptr) {
     cx.kept->tensors.push_back(result.out);
     cx.kept->tensors.push_back(result.text_lse);

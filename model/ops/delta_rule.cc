@@ -213,6 +213,8 @@ class GatedDeltaNode final : public Node {
     length(in_.k, dk);
     Tensor da = cx.Empty(in_.a.value.shape(), in_.a.value.dtype());
     Tensor db = cx.Empty(in_.b.value.shape(), in_.b.value.dtype());
+    const GradientTarget a_log(*spec_.a_log, *cx.allocator);
+    const GradientTarget dt_bias(*spec_.dt_bias, *cx.allocator);
     DeltaGatesBackward({.a = in_.a.value,
                         .b = in_.b.value,
                         .a_log = spec_.a_log->value,
@@ -221,11 +223,11 @@ class GatedDeltaNode final : public Node {
                         .dbeta = dbeta,
                         .da = da,
                         .db = db,
-                        .da_log = spec_.a_log->grad,
-                        .ddt_bias = spec_.dt_bias->grad,
+                        .da_log = a_log.to,
+                        .ddt_bias = dt_bias.to,
                         .most = spec_.most_write,
-                        .accumulate_a_log = spec_.a_log->Accumulate(),
-                        .accumulate_dt_bias = spec_.dt_bias->Accumulate(),
+                        .accumulate_a_log = a_log.accumulate,
+                        .accumulate_dt_bias = dt_bias.accumulate,
                         .allocator = cx.allocator},
                        cx.stream);
     cx.tape->AddGrad(cx, in_.q.slot, std::move(dq));
@@ -256,15 +258,16 @@ class GatedNormNode final : public Node {
     const auto e = static_cast<int>(weight_.value.size());
     Tensor dx = cx.Empty(x_.value.shape(), x_.value.dtype());
     Tensor dz = cx.Empty(x_.value.shape(), x_.value.dtype());
+    const GradientTarget target(weight_, *cx.allocator);
     GatedNormBackward({.x = Heads(x_.value, e),
                        .z = Heads(z_.value, e),
                        .weight = weight_.value,
                        .dy = Heads(dy, e),
                        .dx = Heads(dx, e),
                        .dz = Heads(dz, e),
-                       .dweight = weight_.grad,
+                       .dweight = target.to,
                        .eps = eps_,
-                       .accumulate = weight_.Accumulate(),
+                       .accumulate = target.accumulate,
                        .allocator = cx.allocator},
                       cx.stream);
     cx.tape->AddGrad(cx, x_.slot, std::move(dx));

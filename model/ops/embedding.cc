@@ -22,10 +22,15 @@ SummaryStart SummariesOf(const ExecContext& cx, const EmbeddingSpec& spec) {
   return {.contributes = !sharded || cx.mesh == nullptr || cx.mesh->Rank(MeshAxis::kTensor) == 0};
 }
 
-void ZeroUnlessWritten(const ExecContext& cx, Parameter& parameter) {
-  if (!parameter.Accumulate()) {
-    Zero(parameter.grad, cx.stream);
+// The gradient of a table, ready to be added to; none of one that is not there or not trained.
+TensorView AddedTo(const ExecContext& cx, Parameter* table) {
+  if (table == nullptr || !table->spec.trained) {
+    return {};
   }
+  if (!table->Accumulate()) {
+    Zero(table->grad, cx.stream);
+  }
+  return table->grad;
 }
 
 class EmbeddingNode final : public Node {
@@ -39,15 +44,14 @@ class EmbeddingNode final : public Node {
     if (dy.empty()) {
       return;
     }
-    ZeroUnlessWritten(cx, *spec_.table);
-    TensorView own;
-    if (spec_.summary_table != nullptr) {
-      ZeroUnlessWritten(cx, *spec_.summary_table);
-      own = spec_.summary_table->grad;
+    const TensorView table = AddedTo(cx, spec_.table);
+    const TensorView own = AddedTo(cx, spec_.summary_table);
+    if (table.empty() && own.empty()) {
+      return;
     }
     EmbeddingBackward({.ids = ids_,
                        .dy = dy,
-                       .dtable = spec_.table->grad,
+                       .dtable = table,
                        .dsummary_table = own,
                        .layout = spec_.layout,
                        .shard = ShardOf(spec_),

@@ -147,8 +147,10 @@ class LatentExpander final : public KeyExpander {
                          .drope = dsmall.v},
                         cx.stream);
     Gemm({.a = dkv, .b = kv_b_.value, .c = dsmall.k}, cx.stream);
-    const double beta = kv_b_.Accumulate() ? 1.0 : 0.0;
-    Gemm({.a = dkv, .b = small.k, .c = kv_b_.grad, .transpose_a = true, .beta = beta}, cx.stream);
+    if (kv_b_.spec.trained) {
+      const double beta = kv_b_.Accumulate() ? 1.0 : 0.0;
+      Gemm({.a = dkv, .b = small.k, .c = kv_b_.grad, .transpose_a = true, .beta = beta}, cx.stream);
+    }
     return dsmall;
   }
 

@@ -87,6 +87,9 @@ void LinearWeightGradient(const ExecContext& cx,
                           const TensorView& dy,
                           const TensorView& x) {
   for (const LinearSegment& segment : segments) {
+    if (!segment.weight->spec.trained) {
+      continue;
+    }
     const double beta = segment.weight->Accumulate() ? 1.0 : 0.0;
     Gemm({.a = dy.Rows(segment.first, segment.count),
           .b = x.Rows(segment.first, segment.count),

@@ -41,7 +41,7 @@ void LinearInputGradient(const ExecContext& cx,
                          const TensorView& dx,
                          const RowRange& range);
 
-// Adds dy^T x to the gradients of the weights.
+// Adds dy^T x to the gradients of the weights that are trained.
 void LinearWeightGradient(const ExecContext& cx,
                           const std::vector<LinearSegment>& segments,
                           const TensorView& dy,

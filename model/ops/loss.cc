@@ -40,25 +40,20 @@ VocabularyShard ShardOf(const ExecContext& cx, const Parameter& head) {
 
 }  // namespace
 
-CrossEntropyResult LinearCrossEntropyLoss(const ExecContext& cx,
-                                          const Var& x,
-                                          Parameter& head,
-                                          const Tensor& targets,
-                                          double grad_scale,
-                                          Tensor loss_sum,
-                                          bool margins,
-                                          int64_t most_rows) {
+CrossEntropyResult LinearCrossEntropyLoss(
+    const ExecContext& cx, const Var& x, Parameter& head, const Tensor& targets, LossOptions options) {
   const bool sharded = head.spec.tensor == Placement::Sharded(0);
   RequireTensorPlacement(kOp, x, sharded ? Placement::Entered() : Placement::Replicated());
   RequireGradientPartial(kOp, head, false);
+  Tensor& loss_sum = options.loss_sum;
   if (loss_sum.empty()) {
     loss_sum = cx.Empty({1}, DType::kF64);
     Zero(loss_sum, cx.stream);
   }
   CrossEntropyResult result;
-  const int64_t room = std::max(x.rows(), most_rows);
+  const int64_t room = std::max(x.rows(), options.most_rows);
   result.row_loss = cx.Empty({room}, AccumulationType(x.value.dtype())).Rows(0, x.rows());
-  if (margins) {
+  if (options.margins) {
     result.margin = cx.Empty({room}, result.row_loss.dtype()).Rows(0, x.rows());
   }
   LinearCrossEntropyArgs args = {.x = x.value,
@@ -67,16 +62,22 @@ CrossEntropyResult LinearCrossEntropyLoss(const ExecContext& cx,
                                  .row_loss = result.row_loss,
                                  .margin = result.margin,
                                  .loss_sum = loss_sum,
-                                 .grad_scale = grad_scale,
+                                 .weights = options.weights,
+                                 .teacher_x = options.teacher,
+                                 .term_sums = options.term_sums,
+                                 .largest = options.largest,
+                                 .grad_scale = options.grad_scale,
                                  .shard = sharded ? ShardOf(cx, head) : VocabularyShard{},
-                                 .most_rows = most_rows,
+                                 .most_rows = options.most_rows,
                                  .allocator = cx.allocator};
   Tensor dx;
   if (cx.tape != nullptr) {
     dx = cx.Empty(x.value.shape().WithRows(room), x.value.dtype()).Rows(0, x.rows());
     args.dx = dx;
-    args.dweight = head.grad;
-    args.accumulate = head.Accumulate();
+    if (head.spec.trained) {
+      args.dweight = head.grad;
+      args.accumulate = head.Accumulate();
+    }
   }
   LinearCrossEntropy(args, cx.stream);
   Placements placement;

@@ -1,5 +1,6 @@
 #include "model/ops/norm.h"
 
+#include <optional>
 #include <utility>
 
 #include "kernels/norm/rms_norm.h"
@@ -35,20 +36,23 @@ Tensor Backward(const ExecContext& cx,
                 const NormSpec& spec,
                 Tensor residual) {
   Tensor dx = residual.empty() || residual.shared() ? cx.Empty(x.shape(), x.dtype()) : residual;
+  const GradientTarget target(*spec.weight, *cx.allocator);
   RmsNormBackwardArgs args = {.dy = dy,
                               .x = x,
                               .rstd = rstd,
                               .weight = spec.weight->value,
                               .dx_residual = residual,
                               .dx = dx,
-                              .dweight = spec.weight->grad,
+                              .dweight = target.to,
                               .split = spec.split,
-                              .accumulate = spec.weight->Accumulate(),
+                              .accumulate = target.accumulate,
                               .allocator = cx.allocator};
+  std::optional<GradientTarget> summary;
   if (spec.summary != nullptr) {
+    summary.emplace(*spec.summary, *cx.allocator);
     args.weight_summary = spec.summary->value;
-    args.dweight_summary = spec.summary->grad;
-    args.accumulate_summary = spec.summary->Accumulate();
+    args.dweight_summary = summary->to;
+    args.accumulate_summary = summary->accumulate;
   }
   RmsNormBackward(args, cx.stream);
   return dx;

@@ -1,5 +1,6 @@
 #include "model/ops/rope.h"
 
+#include <optional>
 #include <utility>
 
 #include "kernels/rope/qk_norm_rope.h"
@@ -30,16 +31,20 @@ class QkNormRopeNode final : public Node {
                                    .first_row = spec_.first_row,
                                    .split = spec_.split,
                                    .allocator = cx.allocator};
+    std::optional<GradientTarget> weight;
+    std::optional<GradientTarget> summary;
     if (spec_.weight != nullptr) {
+      weight.emplace(*spec_.weight, *cx.allocator);
       args.rstd = rstd_;
       args.weight = spec_.weight->value;
-      args.dweight = spec_.weight->grad;
-      args.accumulate = spec_.weight->Accumulate();
+      args.dweight = weight->to;
+      args.accumulate = weight->accumulate;
     }
     if (spec_.weight_summary != nullptr) {
+      summary.emplace(*spec_.weight_summary, *cx.allocator);
       args.weight_summary = spec_.weight_summary->value;
-      args.dweight_summary = spec_.weight_summary->grad;
-      args.accumulate_summary = spec_.weight_summary->Accumulate();
+      args.dweight_summary = summary->to;
+      args.accumulate_summary = summary->accumulate;
     }
     QkNormRopeBackward(args, cx.stream);
     cx.tape->AddGrad(cx, x_.slot, std::move(dx));

@@ -94,14 +94,15 @@ class ShortConvNode final : public Node {
     }
     Tensor dx = cx.Empty(x_.value.shape(), x_.value.dtype());
     const Tensor dhalo = travels ? cx.Empty(halo_.shape(), halo_.dtype()) : Tensor();
+    const GradientTarget target(*spec_.weight, *cx.allocator);
     ShortConvBackward({.dy = dy,
                        .x = x_.value,
                        .halo = halo_,
                        .weight = spec_.weight->value,
                        .dx = dx,
                        .dhalo = dhalo,
-                       .dweight = spec_.weight->grad,
-                       .accumulate = spec_.weight->Accumulate(),
+                       .dweight = target.to,
+                       .accumulate = target.accumulate,
                        .layout = spec_.layout,
                        .form = spec_.form,
                        .allocator = cx.allocator},

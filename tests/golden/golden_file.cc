@@ -117,9 +117,6 @@ std::string GpuProblemOf(const H5Reader& file, const std::string& format) {
 FileResult Run(const std::string& path, const Place& place) {
   const H5Reader file(path);
   const std::string format = FormatOf(file);
-  if (file.HasAttribute("/", "distill")) {
-    return {Verdict::kSkip, "self-distillation, which the model does not have yet"};
-  }
   static const std::set<std::string> kFormats = {kMlaFormat,
                                                  kDeltaRuleFormat,
                                                  kGdnFormat,

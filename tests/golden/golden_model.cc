@@ -1,8 +1,11 @@
 // Files of format ksa-golden-1: a whole model, forward and backward.
 #include <algorithm>
+#include <cmath>
 
 #include <fmt/core.h>
+#include <nlohmann/json.hpp>
 
+#include "kernels/copy/elementwise.h"
 #include "model/ksa/model.h"
 #include "model/ksa/parameters.h"
 #include "model/mixers/attention/attention_mixer.h"
@@ -167,7 +170,13 @@ class ModelRun {
         text_(file, config, run.place),
         seen_(config.HasSummaryRows() ? SeenSummaries(config, text_.AllLive()) : std::vector<bool>()),
         store_(ParameterSpecs(config), run.dtype, *run.place.memory, {}, run.place.stream),
-        model_(config, store_, *run.place.memory, run.place.stream, text_.ids.size()) {}
+        model_(config, store_, *run.place.memory, run.place.stream, text_.ids.size()),
+        attention_sum_(Tensor::Empty({1}, DType::kF64, *run.place.memory)),
+        term_sums_(Tensor::Empty({3}, DType::kF64, *run.place.memory)) {
+    if (file.HasAttribute("/", "distill")) {
+      distill_ = nlohmann::json::parse(file.TextAttribute("/", "distill"));
+    }
+  }
 
   [[nodiscard]] const Text& text() const { return text_; }
 
@@ -183,16 +192,72 @@ class ModelRun {
     input.layout = text_.layout;
     input.mix = mix;
     input.trace = &trace;
+    KsaModel::Teaching teaching;
+    std::vector<Tensor> outputs;
+    if (distills()) {
+      teaching.normalize = distill_.at("normalize").get<bool>();
+      teaching.sum = attention_sum_;
+      teaching.trace = &outputs;
+      teaching.scale = Factor("f_attn") / AttentionElements();
+      Zero(attention_sum_, cx.stream);
+      input.teaching = &teaching;
+    }
     store_.BeginUpdate();
     const Var hidden = model_.Hidden(cx, input);
     CompareStates(trace, input.layout.text_rows());
     CompareEntries(trace);
     Compare("logits", "", model_.Logits(cx, hidden.value), file_.Values("/output/logits"));
     trace.clear();
-    CompareLossAndGradients(cx, hidden);
+    if (distills()) {
+      CompareTeacher(cx, teaching, outputs);
+    }
+    CompareLossAndGradients(cx, hidden, teaching.hidden);
   }
 
  private:
+  [[nodiscard]] bool distills() const { return !distill_.is_null(); }
+
+  [[nodiscard]] double Factor(const char* name) const { return distill_.at(name).get<double>(); }
+
+  [[nodiscard]] std::vector<int32_t> PulledLayers() const {
+    std::vector<int32_t> layers;
+    for (int32_t i = 0; i < model_.config().num_hidden_layers; ++i) {
+      if (model_.config().SummariesAttend(i)) {
+        layers.push_back(i);
+      }
+    }
+    return layers;
+  }
+
+  [[nodiscard]] double AttentionElements() const {
+    return static_cast<double>(PulledLayers().size()) * static_cast<double>(text_.ids.size()) *
+           model_.config().hidden_size;
+  }
+
+  void CompareTeacher(const ExecContext& cx, const KsaModel::Teaching& teaching, const std::vector<Tensor>& outputs) {
+    Compare("teacher logits", "", model_.Logits(cx, teaching.hidden), file_.Values("/output/teacher_logits"));
+    const std::vector<int32_t> layers = PulledLayers();
+    KSA_CHECK(outputs.size() == layers.size(), "{} layers of {} are pulled", outputs.size(), layers.size());
+    for (size_t i = 0; i < layers.size(); ++i) {
+      std::vector<double> values = ValuesOf(outputs[i], cx.stream);
+      if (teaching.normalize) {
+        DivideByRoot(values, outputs[i].cols());
+      }
+      const std::string path = fmt::format("/output/attn_teacher/{}", layers[i]);
+      Compare("teacher's attention", path, values, file_.Values(path));
+    }
+  }
+
+  // Rows by the root of their mean square, as the file has them.
+  static void DivideByRoot(std::vector<double>& x, int64_t cols) {
+    for (auto row = x.begin(); row != x.end(); row += cols) {
+      double squares = 0.0;
+      std::for_each(row, row + cols, [&](double value) { squares += value * value; });
+      const double divisor = std::sqrt(squares / static_cast<double>(cols)) + 1e-6;
+      std::for_each(row, row + cols, [&](double& value) { value /= divisor; });
+    }
+  }
+
   void CompareStates(const std::vector<Var>& trace, int64_t text_rows) {
     CompareRows("embedding", "/output/embedding", trace[0], text_rows);
     for (size_t layer = 0; layer + 1 < trace.size(); ++layer) {
@@ -264,16 +329,48 @@ class ModelRun {
     Compare(quantity, tensor, ValuesOf(actual, run_.place.stream), expected);
   }
 
-  void CompareLossAndGradients(const ExecContext& cx, const Var& hidden) {
+  // The terms of the loss, of which `rows` holds the weighted sum.
+  void CompareTerms(const ExecContext& cx, double loss_sum, double count) {
+    const std::vector<double> terms = ValuesOf(term_sums_, cx.stream);
+    const double attention = ValuesOf(attention_sum_, cx.stream)[0] / AttentionElements();
+    const auto compare = [&](const char* name, double value) {
+      Compare(name, "", std::vector<double>{value}, file_.Values(std::string("/output/") + name));
+    };
+    compare("loss_lm", terms[0] / count);
+    compare("loss_kl", terms[1] / count);
+    compare("loss_attn", attention);
+    compare("loss_total", loss_sum / count + Factor("f_attn") * attention);
+  }
+
+  void CompareLossAndGradients(const ExecContext& cx, const Var& hidden, const Tensor& teacher) {
     const std::vector<double> labels = file_.Values("/input/labels");
     const auto has_target = [](double label) { return label >= 0.0; };
     const double count = static_cast<double>(std::count_if(labels.begin(), labels.end(), has_target));
     const Tensor targets = ToPlace(Integers(labels, host_), run_.place);
-    const CrossEntropyResult loss = model_.Loss(cx, hidden, targets, 1.0 / count);
+    LossOptions options = {.grad_scale = 1.0 / count, .teacher = teacher};
+    if (distills()) {
+      options.weights = {Factor("f_lm"), Factor("f_kl"), 0.0};
+      options.term_sums = term_sums_;
+      Zero(term_sums_, cx.stream);
+    }
+    const CrossEntropyResult loss = model_.Loss(cx, hidden, targets, options);
+    const double loss_sum = ValuesOf(loss.loss_sum.value, cx.stream)[0];
+    if (distills()) {
+      CompareTerms(cx, loss_sum, count);
+    } else {
+      CompareRowLosses(cx, loss, labels, loss_sum / count);
+    }
+    CompareGradients(cx, loss);
+  }
+
+  void CompareRowLosses(const ExecContext& cx,
+                        const CrossEntropyResult& loss,
+                        const std::vector<double>& labels,
+                        double mean) {
     const std::vector<double> rows = ValuesOf(loss.row_loss, cx.stream);
     std::vector<double> token_loss;
     for (size_t i = 0; i < rows.size(); ++i) {
-      if (has_target(labels[i])) {
+      if (labels[i] >= 0.0) {
         token_loss.push_back(rows[i]);
       }
     }
@@ -282,11 +379,10 @@ class ModelRun {
                     token_loss,
                     file_.Values("/output/token_loss"),
                     run_.Bound("token loss", "", bounds_.forward));
-    report_.Compare("loss",
-                    "",
-                    {ValuesOf(loss.loss_sum.value, cx.stream)[0] / count},
-                    file_.Values("/output/loss"),
-                    run_.Bound("loss", "", bounds_.forward));
+    report_.Compare("loss", "", {mean}, file_.Values("/output/loss"), run_.Bound("loss", "", bounds_.forward));
+  }
+
+  void CompareGradients(const ExecContext& cx, const CrossEntropyResult& loss) {
     cx.tape->Backward(cx, loss.loss_sum, Tensor());
     store_.FinishGradients(cx.stream);
     for (const Parameter& parameter : store_.parameters()) {
@@ -308,6 +404,9 @@ class ModelRun {
   std::vector<bool> seen_;  // by summary row
   ParameterStore store_;
   KsaModel model_;
+  nlohmann::json distill_;  // f_lm, f_kl, f_attn, normalize; null: no teacher
+  Tensor attention_sum_;
+  Tensor term_sums_;
 };
 
 }  // namespace

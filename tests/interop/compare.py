@@ -121,6 +121,8 @@ def golden(folder):
     modeling = importlib.import_module("ksa_python.modeling_ksa")
     defaults = {"chunk_size": 8, "summary_tokens": 1, "window_chunks": 128, "text_positions": "origin",
                 "summary_positions": "chunk_end", "full_layers": "attend"}
+    pooled = {"chunk_size": 8, "window_chunks": 128, "compressed_positions": "chunk_end", "visibility": "disjoint",
+              "independent_kv": True, "gate": "shared", "value_norm": True}
     independent = {"embedding": True, "qkv": True, "norm": False, "qk_norm": False}
     for path in sorted(glob.glob(f"{folder}/*.h5")):
         file = h5py.File(path)
@@ -130,12 +132,16 @@ def golden(folder):
             if key not in file.attrs:
                 continue
             config = json.loads(file.attrs[key])
-            ksa = config.pop("attention")
-            pattern = [entry if isinstance(entry, dict) else {"kind": entry} for entry in ksa["pattern"]]
-            layers = [dict(pattern[i % len(pattern)]) for i in range(config["num_hidden_layers"])]
-            section = {**defaults, **ksa["ksa"], "independent": {**independent, **ksa["ksa"].get("independent", {})}}
+            if "input/document_first_chunk" in file and file["input/document_first_chunk"][()].any():
+                continue  # several documents in a sequence, which the module does not know
+            attention = config.pop("attention")
+            pattern = [entry if isinstance(entry, dict) else {"kind": entry} for entry in attention["pattern"]]
+            attention["pattern"] = [dict(pattern[i % len(pattern)]) for i in range(config["num_hidden_layers"])]
+            ksa = attention.get("ksa", {})
+            attention["ksa"] = {**defaults, **ksa, "independent": {**independent, **ksa.get("independent", {})}}
+            attention["hca"] = {**pooled, **attention.get("hca", {})}
             model = modeling.KsaForCausalLM(configuration.KsaConfig(
-                **config, attention={"pattern": layers, "ksa": section}, summary_mix=float(file.attrs.get("mix", 1.0))
+                **config, attention=attention, summary_mix=float(file.attrs.get("mix", 1.0))
             )).double()
             weights = {}
             file["weights"].visititems(

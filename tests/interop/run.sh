@@ -44,6 +44,10 @@ case_of mixed_kinds own configs/test/mixed_kinds.yaml
 case_of no_qk_norm own configs/test/no_qk_norm.yaml
 case_of no_mlp own configs/test/no_mlp.yaml
 case_of anneal own configs/test/anneal.yaml --set model.attention.ksa.anneal.end_step=$((2 * updates))
+case_of hca own configs/test/hca.yaml
+case_of hca_overlap own configs/test/hca.yaml --set model.attention.hca.visibility=overlap --set model.attention.hca.gate=separate --set model.attention.hca.independent_kv=false --set model.attention.hca.compressed_positions=chunk_start
+case_of mla own configs/test/mla.yaml
+case_of options own configs/test/options.yaml
 case_of full_own own configs/test/full.yaml
 case_of full qwen3 configs/test/full.yaml
 case_of full_tied qwen3 configs/test/full.yaml --set model.tie_word_embeddings=true

@@ -26,7 +26,7 @@ class TensorSource;
 // "step_00001000".
 [[nodiscard]] std::string CheckpointFolderName(int64_t step);
 
-// Bytes of the tensors of a checkpoint of this store, all ranks together: weights and two moments.
+// Bytes of the tensors of a checkpoint of this store, all ranks together: weights, and two moments of what is trained.
 [[nodiscard]] int64_t CheckpointBytes(const ParameterStore& store);
 
 // --- writing

@@ -47,7 +47,7 @@ std::vector<std::string> Differences(const std::vector<ParameterSpec>& specs,
   };
   for (const ParameterSpec& spec : specs) {
     compare(spec, "weights/");
-    if (moments) {
+    if (moments && spec.trained) {
       compare(spec, "exp_avg/");
       compare(spec, "exp_avg_sq/");
     }
@@ -154,7 +154,7 @@ LoadCount LoadInto(ParameterStore& store, const Checkpoint& checkpoint, LoadPart
   Loader loader(store, source, "weights/", stream);
   for (const Parameter& parameter : store.parameters()) {
     loader.LoadWeights(parameter);
-    if (moments) {
+    if (moments && parameter.spec.trained) {
       loader.LoadMoments(parameter);
     }
   }

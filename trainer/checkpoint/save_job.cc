@@ -214,6 +214,9 @@ std::vector<TensorEntry> SaveJob::PlanTensors(std::vector<PieceDataset>& dataset
   std::vector<TensorEntry> tensors;
   for (const auto& [prefix, kind] : kKinds) {
     for (const Parameter& parameter : store_.parameters()) {
+      if (kind != StateKind::kWeights && !parameter.spec.trained) {
+        continue;
+      }
       TensorEntry tensor;
       tensor.name = std::string(prefix) + parameter.spec.name;
       tensor.dtype = store_.state_dtype();

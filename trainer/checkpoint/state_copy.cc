@@ -11,21 +11,31 @@ namespace {
 
 constexpr std::array<StateKind, 3> kKinds = {StateKind::kWeights, StateKind::kExpAvg, StateKind::kExpAvgSq};
 
+// What there is of a kind in a range: moments are of trained elements, which come first.
+FlatRange PartOf(const ParameterStore& store, StateKind kind, const FlatRange& range) {
+  return kind == StateKind::kWeights ? range : Intersect(range, {0, store.trained_end()});
+}
+
 }  // namespace
 
 int64_t StateCopy::BytesOf(const ParameterStore& store) {
   int64_t elements = 0;
-  for (const FlatRange& range : store.owned()) {
-    elements += range.size();
+  for (const StateKind kind : kKinds) {
+    for (const FlatRange& range : store.owned()) {
+      elements += PartOf(store, kind, range).size();
+    }
   }
-  return static_cast<int64_t>(kKinds.size()) * elements * SizeOf(store.state_dtype());
+  return elements * SizeOf(store.state_dtype());
 }
 
 StateCopy::StateCopy(const ParameterStore& store, const Stream& stream)
     : store_(store), memory_(std::max<int64_t>(1, BytesOf(store)), stream), copies_(stream) {
-  for (const FlatRange& range : store.owned()) {
-    begins_.push_back(elements_);
-    elements_ += range.size();
+  int64_t elements = 0;
+  for (const StateKind kind : kKinds) {
+    for (const FlatRange& range : store.owned()) {
+      begins_.push_back(elements);
+      elements += PartOf(store, kind, range).size();
+    }
   }
   // The pages are there before the first save, which would wait for them.
   std::memset(memory_.data(), 0, static_cast<size_t>(memory_.bytes()));
@@ -36,7 +46,9 @@ void StateCopy::Take() {
   copies_.Begin();
   for (const StateKind kind : kKinds) {
     for (const FlatRange& range : store_.owned()) {
-      copies_.Copy(source(kind, range), At(kind, range));
+      if (const FlatRange part = PartOf(store_, kind, range); part.size() > 0) {
+        copies_.Copy(source(kind, part), At(kind, part));
+      }
     }
   }
   copies_.End();
@@ -50,7 +62,7 @@ TensorView StateCopy::At(StateKind kind, const FlatRange& range) const {
   const std::vector<FlatRange>& owned = store_.owned();
   for (size_t i = 0; i < owned.size(); ++i) {
     if (owned[i].begin <= range.begin && range.end <= owned[i].end) {
-      const int64_t first = static_cast<int64_t>(kind) * elements_ + begins_[i] + range.begin - owned[i].begin;
+      const int64_t first = begins_[static_cast<size_t>(kind) * owned.size() + i] + range.begin - owned[i].begin;
       const DType dtype = store_.state_dtype();
       return {static_cast<char*>(memory_.data()) + first * SizeOf(dtype), dtype, {}, {range.size()}};
     }

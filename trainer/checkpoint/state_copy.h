@@ -37,8 +37,7 @@ class StateCopy {
   [[nodiscard]] TensorView At(StateKind kind, const FlatRange& range) const;
 
   const ParameterStore& store_;
-  std::vector<int64_t> begins_;  // of each of store.owned() within a kind, in elements
-  int64_t elements_ = 0;         // of a kind
+  std::vector<int64_t> begins_;  // of each of store.owned(), a kind after the other, in elements
   PinnedMemory memory_;
   SideCopies copies_;
 };

@@ -6,7 +6,7 @@
 namespace ksa {
 
 int64_t CheckpointBytes(const ParameterStore& store) {
-  return 3 * store.element_count() * SizeOf(store.state_dtype());
+  return (store.element_count() + 2 * store.trained_count()) * SizeOf(store.state_dtype());
 }
 
 std::string SaveCheckpoint(const ParameterStore& store,

@@ -10,6 +10,7 @@
 
 #include "data/loader/data_config.h"
 #include "kernels/core/dtype.h"
+#include "model/ksa/parameters.h"
 #include "model/mixers/model_config.h"
 
 namespace ksa {
@@ -45,6 +46,16 @@ struct DataConfig {
   friend bool operator==(const DataConfig&, const DataConfig&) = default;
 };
 
+// Self-distillation: the weights of the loss's terms.
+struct DistillConfig {
+  double f_lm = 1.0;
+  double f_kl = 5.0;
+  double f_attn = 5.0;
+  bool normalize = false;  // attention outputs are compared by direction
+
+  friend bool operator==(const DistillConfig&, const DistillConfig&) = default;
+};
+
 struct TrainingConfig {
   int32_t sequence_length = 0;                  // T, text tokens
   int32_t global_batch_size = 0;                // sequences an update
@@ -56,6 +67,9 @@ struct TrainingConfig {
   OnNonfinite on_nonfinite = OnNonfinite::kAbort;
   double spike_factor = 0.0;  // times the median norm, above which an update is skipped; 0: off
   int64_t max_skips = 10;     // in a row
+  Trainable trainable = Trainable::kAll;
+  std::optional<DistillConfig> distill;
+  double z_loss = 0.0;  // 0: off
 
   friend bool operator==(const TrainingConfig&, const TrainingConfig&) = default;
 };

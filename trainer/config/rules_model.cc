@@ -2,6 +2,7 @@
 
 #include <fmt/core.h>
 
+#include "model/mixers/mixer.h"
 #include "model/mixers/registry.h"
 #include "trainer/config/rules.h"
 
@@ -19,6 +20,9 @@ constexpr const char* kSequence = "training.sequence_length";
 constexpr const char* kIntermediate = "model.intermediate_size";
 constexpr const char* kRecompute = "training.recompute";
 constexpr const char* kPattern = "model.attention.pattern";
+constexpr const char* kTrainable = "training.trainable";
+constexpr const char* kDistill = "training.distill";
+constexpr const char* kOwnEmbedding = "model.attention.ksa.independent.embedding";
 
 void CheckHeads(const RuleCheck& check) {
   const ModelConfig& model = check.draft.config.model;
@@ -101,6 +105,42 @@ void CheckMixers(const RuleCheck& check) {
   }
 }
 
+// What learns, and from whom.
+void CheckLearning(const RuleCheck& check) {
+  const TrainingConfig& training = check.draft.config.training;
+  if (!check.given.Usable({kTrainable, kDistill, kPattern, kLayers, kOwnEmbedding}) ||
+      (training.trainable == Trainable::kAll && !training.distill) || check.draft.pattern.empty()) {
+    return;
+  }
+  const ModelConfig model = ResolveDefaults(check.draft).model;
+  if (training.trainable == Trainable::kSummaries) {
+    const auto pools = [](const LayerSpec& layer) { return layer->kind().name() == "hca"; };
+    if (model.HasSummaryRows() && !model.ksa.independent.embedding) {
+      check.Fail({kTrainable},
+                 "summaries, but with independent.embedding: false their embedding is a part of the vocabulary's, "
+                 "which would learn as a whole; set independent.embedding: true, or train all");
+    } else if (!model.HasSummaryRows() && std::none_of(model.layers.begin(), model.layers.end(), pools)) {
+      check.Fail({kTrainable}, "summaries, but no layer of the pattern has any (ksa, hca); train all");
+    }
+  }
+  if (!training.distill) {
+    return;
+  }
+  const auto unlike = [](const LayerSpec& layer) { return !layer->IsFullAttention(); };
+  for (const LayerSpec& layer : model.layers) {
+    if (!layer->Teacher()) {
+      check.Fail({kDistill},
+                 fmt::format("the teacher is this model under full attention, which {} layers have no place for; "
+                             "remove distill, or those layers",
+                             layer->kind().name()));
+      return;
+    }
+  }
+  if (std::none_of(model.layers.begin(), model.layers.end(), unlike)) {
+    check.Fail({kDistill}, "every layer is full attention already: teacher and student are the same; remove it");
+  }
+}
+
 }  // namespace
 
 void CheckModelRules(const Draft& draft, const Given& given, Problems& problems) {
@@ -109,6 +149,7 @@ void CheckModelRules(const Draft& draft, const Given& given, Problems& problems)
   CheckPositions(check);
   CheckMlp(check);
   CheckMixers(check);
+  CheckLearning(check);
 }
 
 }  // namespace ksa

@@ -131,6 +131,44 @@ Codec<std::optional<DType>> PrecisionCodec() {
                        "auto");
 }
 
+// {f_lm, f_kl, f_attn, normalize}, each with a default; none: off.
+Codec<std::optional<DistillConfig>> DistillCodec() {
+  const Codec<double> weight = NumberCodec(0.0);
+  const Codec<bool> truth = BoolCodec();
+  return {"{f_lm, f_kl, f_attn, normalize} or none",
+          [=](const YamlNode& node, const Reporter& reporter, std::optional<DistillConfig>& out) {
+            if (node.IsWord("none")) {
+              out.reset();
+              return true;
+            }
+            DistillConfig distill;
+            const auto field = [](const auto& codec, auto& to) {
+              return [&codec, &to](const YamlNode& value, const Reporter& at) { return codec.read(value, at, to); };
+            };
+            if (!ReadItem(node,
+                          reporter,
+                          {{"f_lm", field(weight, distill.f_lm)},
+                           {"f_kl", field(weight, distill.f_kl)},
+                           {"f_attn", field(weight, distill.f_attn)},
+                           {"normalize", field(truth, distill.normalize)}})) {
+              return false;
+            }
+            if (distill.f_lm + distill.f_kl + distill.f_attn == 0.0) {
+              return reporter.Fail(node.place, "f_lm, f_kl and f_attn are all 0: nothing is learned");
+            }
+            out = distill;
+            return true;
+          },
+          [=](const std::optional<DistillConfig>& distill) {
+            return distill ? fmt::format("{{f_lm: {}, f_kl: {}, f_attn: {}, normalize: {}}}",
+                                         weight.write(distill->f_lm),
+                                         weight.write(distill->f_kl),
+                                         weight.write(distill->f_attn),
+                                         truth.write(distill->normalize))
+                           : std::string("none");
+          }};
+}
+
 }  // namespace
 
 std::vector<Key> RunKeys() {
@@ -221,6 +259,8 @@ std::vector<Key> TrainingKeys() {
                                                            {"attention", Recompute::kAttention},
                                                            {"mlp", Recompute::kMlp},
                                                            {"block", Recompute::kBlock}});
+  const Codec<Trainable> trainable =
+      EnumCodec<Trainable>({{"all", Trainable::kAll}, {"summaries", Trainable::kSummaries}});
   const Codec<std::optional<int64_t>> updates = OptionalCodec(Updates(), "none");
   return {
       MakeKey<int32_t>("training.sequence_length",
@@ -292,6 +332,25 @@ std::vector<Key> TrainingKeys() {
                        "updates that may be skipped in a row; one more ends the run",
                        kFree,
                        [](Draft& d) -> int64_t& { return d.config.training.max_skips; }),
+      MakeKey<Trainable>("training.trainable",
+                         trainable,
+                         "all",
+                         "which parameters learn; summaries: those that summaries have for themselves",
+                         kRefused,
+                         [](Draft& d) -> Trainable& { return d.config.training.trainable; }),
+      MakeKey<std::optional<DistillConfig>>(
+          "training.distill",
+          DistillCodec(),
+          "none",
+          "self-distillation from the same weights under full attention: {} or weights of the loss's terms",
+          kRefused,
+          [](Draft& d) -> std::optional<DistillConfig>& { return d.config.training.distill; }),
+      MakeKey<double>("training.z_loss",
+                      NumberCodec(0.0),
+                      "0",
+                      "weight of the mean of logsumexp² of the logits; 0: off",
+                      kNeedsAllowChange,
+                      [](Draft& d) -> double& { return d.config.training.z_loss; }),
   };
 }
 

@@ -6,6 +6,7 @@
 
 #include "kernels/core/error.h"
 #include "model/mixers/attention/attention_mixer.h"
+#include "model/mixers/mla/mla.h"
 #include "model/mixers/registry.h"
 #include "trainer/interop/hf_config.h"
 #include "trainer/interop/hf_released.h"
@@ -31,7 +32,21 @@ ordered_json JsonOf(const KeyValue& value) {
       value);
 }
 
-// The section model.attention, whole: what the pattern's kinds have as keys, and an entry a layer.
+bool HasLatents(const ModelConfig& model) {
+  return std::any_of(model.layers.begin(), model.layers.end(), [](const LayerSpec& layer) {
+    return ProjectionOf(*layer) == Projection::kMla;
+  });
+}
+
+// Keys of all layers, which entries of the pattern override.
+std::vector<MixerKey> OptionKeys() {
+  std::vector<MixerKey> keys = AttentionOptionKeys();
+  keys.push_back(ProjectionKey());
+  return keys;
+}
+
+// The section model.attention, whole: options of all layers, what the pattern's kinds have as keys, and an entry a
+// layer.
 ordered_json AttentionJson(const ModelConfig& model) {
   ordered_json attention;
   ordered_json pattern = ordered_json::array();
@@ -45,8 +60,14 @@ ordered_json AttentionJson(const ModelConfig& model) {
     pattern.push_back(std::move(entry));
   }
   attention["pattern"] = std::move(pattern);
+  for (const MixerKey& key : OptionKeys()) {
+    if (const KeyValue value = key.get(model); value != key.get(ModelConfig())) {
+      attention[key.path] = JsonOf(value);
+    }
+  }
   for (const MixerKind* kind : MixerKinds()) {
-    if (std::find(used.begin(), used.end(), kind->name()) == used.end()) {
+    const bool latents = kind == &MlaKind() && HasLatents(model);
+    if (!latents && std::find(used.begin(), used.end(), kind->name()) == used.end()) {
       continue;
     }
     for (const MixerKey& key : kind->Keys()) {
@@ -129,8 +150,20 @@ constexpr std::string_view kKnownKeys[] = {"ksa.chunk_size",
                                            "ksa.anneal.end_step",
                                            "swa.window",
                                            "sca.chunk_size",
-                                           "sca.window_chunks"};
-constexpr std::string_view kKnownValues[] = {"window_chunks", "window"};
+                                           "sca.window_chunks",
+                                           "hca.chunk_size",
+                                           "hca.window_chunks",
+                                           "hca.compressed_positions",
+                                           "hca.visibility",
+                                           "hca.independent_kv",
+                                           "hca.gate",
+                                           "hca.value_norm",
+                                           "mla.q_lora_rank",
+                                           "mla.kv_lora_rank",
+                                           "mla.qk_nope_head_dim",
+                                           "mla.qk_rope_head_dim",
+                                           "mla.v_head_dim"};
+constexpr std::string_view kKnownValues[] = {"window_chunks", "window", "rope", "short_conv", "projection"};
 
 template <typename List>
 bool Holds(const List& list, std::string_view name) {
@@ -167,9 +200,11 @@ std::vector<std::string> UnknownSettings(const ModelConfig& model) {
 std::vector<std::string> OwnProblems(const ModelConfig& model) {
   for (size_t i = 0; i < model.layers.size(); ++i) {
     const std::string kind = KindOf(model.layers[i]);
-    if (kind != "ksa" && kind != "full" && kind != "swa" && kind != "sca") {
-      return {fmt::format(
-          "model.attention.pattern: layer {} is {}; modeling_ksa.py computes ksa, full, swa and sca layers", i, kind)};
+    if (constexpr std::string_view kComputed[] = {"ksa", "full", "swa", "sca", "hca", "mla"}; !Holds(kComputed, kind)) {
+      return {fmt::format("model.attention.pattern: layer {} is {}; modeling_ksa.py computes {} layers",
+                          i,
+                          kind,
+                          fmt::join(kComputed, ", "))};
     }
   }
   return {};
@@ -208,9 +243,9 @@ const char* NameOf(HfLayout layout) {
 
 std::vector<std::string> LayoutProblems(const ModelConfig& model, HfLayout layout) {
   for (size_t i = 0; i < model.layers.size(); ++i) {
-    if (!HasDefaultOptions(*model.layers[i])) {
+    if (layout != HfLayout::kOwn && !HasDefaultOptions(*model.layers[i])) {
       return {fmt::format(
-          "model.attention: layer {} has rope: none, a short_conv or projection: mla, which no exported model computes",
+          "model.attention: layer {} has rope: none, a short_conv or projection: mla, which the layout own alone has",
           i)};
     }
   }

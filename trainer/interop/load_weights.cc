@@ -1,12 +1,15 @@
 #include "trainer/interop/load_weights.h"
 
+#include <algorithm>
 #include <memory>
 #include <utility>
 
 #include <fmt/ranges.h>
 
 #include "kernels/core/error.h"
+#include "model/ksa/model.h"
 #include "trainer/checkpoint/checkpoint_source.h"
+#include "trainer/config/load.h"
 
 namespace ksa {
 namespace {
@@ -23,6 +26,19 @@ void AddLines(std::vector<std::string>& lines, const char* what, const std::vect
   for (const std::string& item : items) {
     lines.push_back(fmt::format("checkpoint.load: {}{}", what, item));
   }
+}
+
+// Whether the summaries' own projections had no part any more when the checkpoint was written.
+bool IsAnnealed(const Checkpoint& checkpoint) {
+  const CheckpointMeta& meta = checkpoint.manifest.meta;
+  const ModelConfig model = ParseConfig(meta.configuration, checkpoint.path).config.model;
+  return model.HasSummaryRows() && AnnealMix(model, meta.step) == 0.0;
+}
+
+// Of summaries: what annealing puts out of use, their projections and the norms behind these.
+bool IsOwnProjection(const std::string& name) {
+  return name.find("_proj_summary.") != std::string::npos || name.find(".q_norm_summary.") != std::string::npos ||
+         name.find(".k_norm_summary.") != std::string::npos;
 }
 
 }  // namespace
@@ -42,8 +58,15 @@ std::vector<std::string> LoadFromCheckpoint(ParameterStore& store,
     }
   }
   Adapted adapted = AdaptTo(SpecsOf(store), std::move(weights), options);
+  const bool annealed =
+      std::any_of(adapted.unused.begin(), adapted.unused.end(), IsOwnProjection) && IsAnnealed(checkpoint);
+  std::vector<std::string> left;
   for (const std::string& name : adapted.unused) {
-    differences.push_back(name + ": not in the model");
+    if (annealed && IsOwnProjection(name)) {
+      left.push_back(name + " (annealed: it has no part any more)");
+    } else {
+      differences.push_back(name + ": not in the model");
+    }
   }
   if (!differences.empty()) {
     Fail(ExitCode::kConfig,
@@ -55,6 +78,7 @@ std::vector<std::string> LoadFromCheckpoint(ParameterStore& store,
   LoadWeights(store, *adapted.source, stream);
   std::vector<std::string> lines;
   AddLines(lines, "made ", adapted.made);
+  AddLines(lines, "unused ", left);
   return lines;
 }
 

@@ -99,7 +99,7 @@ MemoryPlan MemoryOf(Runtime& runtime, const ParameterStore& store, bool on_cpu) 
   MemoryPlan plan = {
       .weights = store.weights().bytes(),
       .gradients = store.grads().bytes(),
-      .master_weights = store.has_separate_master() ? store.exp_avg().bytes() : 0,
+      .master_weights = store.master_bytes(),
       .moments = 2 * store.exp_avg().bytes(),
       .libraries = on_cpu ? kHostProcessBytes
                           : kCodeBytes + GpuStream::kWorkspaceBytes + NcclBytes(runtime.mesh(), store.replicas())};

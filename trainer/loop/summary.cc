@@ -29,7 +29,7 @@ std::string DescribeParameters(const ParameterStore& store) {
 
 std::string DescribeMemory(const ParameterStore& store) {
   const auto bytes = [](const TensorView& x) { return FormatBytes(x.bytes()); };
-  const int64_t master = store.has_separate_master() ? store.exp_avg().bytes() : 0;
+  const int64_t master = store.master_bytes();
   return fmt::format("memory of this rank: weights {}, gradients {}, master weights {}, moments {}",
                      bytes(store.weights()),
                      bytes(store.grads()),

@@ -94,7 +94,10 @@ StepReport UpdateRunner::Next() {
                        .tokens = update * TokensAnUpdate(config_),
                        .loss = outcome.loss,
                        .grad_norm = outcome.grad_norm,
-                       .lr = lr};
+                       .lr = lr,
+                       .loss_terms = outcome.terms,
+                       .max_logit = outcome.largest_logit,
+                       .max_attention_lse = outcome.largest_attention};
   for (size_t s = 0; s < outcome.source_loss.size(); ++s) {
     report.loss_by_source[config_.data.train[s].name] = outcome.source_loss[s];
   }

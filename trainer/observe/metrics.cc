@@ -60,6 +60,13 @@ std::optional<MetricsLine> ParseMetricsLine(const std::string& text) {
     report.loss = NumberOr(object, "loss", nan);
     report.grad_norm = NumberOr(object, "grad_norm", nan);
     report.lr = NumberOr(object, "lr", nan);
+    if (const auto terms = object.find("loss_terms"); terms != object.end()) {
+      for (const auto& [name, value] : terms->items()) {
+        report.loss_terms[name] = value.is_number() ? value.get<double>() : nan;
+      }
+    }
+    report.max_logit = NumberOr(object, "max_logit", nan);
+    report.max_attention_lse = NumberOr(object, "max_attention_lse", nan);
     for (const auto& [name, value] : object.at("validation_loss").items()) {
       report.validation_loss[name] = value.is_number() ? value.get<double>() : nan;
     }
@@ -104,6 +111,11 @@ std::string RenderMetricsLine(const MetricsLine& line) {
   object["loss"] = report.loss;
   object["grad_norm"] = report.grad_norm;
   object["lr"] = report.lr;
+  for (const auto& [name, value] : report.loss_terms) {
+    object["loss_terms"][name] = value;
+  }
+  object["max_logit"] = report.max_logit;
+  object["max_attention_lse"] = report.max_attention_lse;
   object["validation_loss"] = ordered_json::object();
   for (const auto& [name, loss] : report.validation_loss) {
     object["validation_loss"][name] = loss;

@@ -19,6 +19,9 @@ struct StepReport {
   double loss = 0;        // mean over the targets of the global batch
   double grad_norm = 0;   // global, before clipping
   double lr = 0;
+  std::map<std::string, double> loss_terms;       // by name, without their weights; empty: the cross-entropy is all
+  double max_logit = 0;                           // the largest logit of rows with a target
+  double max_attention_lse = 0;                   // the largest log-sum-exp of a row of attention; not finite: none
   std::map<std::string, double> validation_loss;  // by source; empty when this update was not followed by validation
   std::vector<ValidationResult> validation;       // the same in full, in the order of the sources; no file keeps it
 

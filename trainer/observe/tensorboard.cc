@@ -167,6 +167,13 @@ void TensorboardWriter::Write(const StepReport& report) {
   add("train/loss", report.loss);
   add("train/grad_norm", report.grad_norm);
   add("train/lr", report.lr);
+  for (const auto& [name, value] : report.loss_terms) {
+    add("train/loss_" + name, value);
+  }
+  add("train/max_logit", report.max_logit);
+  if (std::isfinite(report.max_attention_lse)) {
+    add("train/max_attention_lse", report.max_attention_lse);
+  }
   for (const auto& [name, loss] : report.validation_loss) {
     add("validation/" + name, loss);
   }

@@ -7,6 +7,9 @@ namespace ksa {
 GradientReducer::GradientReducer(ParameterStore& store, const ProcessMesh& mesh, StallTimer& stalls)
     : store_(store), mesh_(mesh), stalls_(stalls) {
   for (const Bucket& bucket : store.buckets()) {
+    if (!bucket.trained) {
+      continue;
+    }
     Pending pending = {.bucket = &bucket};
     for (Parameter& parameter : store.parameters()) {
       if (bucket.range.begin <= parameter.offset && parameter.offset < bucket.range.end) {

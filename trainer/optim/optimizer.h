@@ -19,10 +19,16 @@ namespace ksa {
 
 // What an update did, the same on every rank.
 struct UpdateResult {
-  double loss_sum = 0.0;   // over the targets of the global batch
-  double grad_norm = 0.0;  // global, before clipping
-  bool applied = true;     // false: loss or norm was not finite, or the norm too large, and nothing changed
-  double comm_ms = 0.0;    // that this update's end waited for sums and weights of other ranks
+  double loss_sum = 0.0;  // over the targets of the global batch
+  double lm_sum = 0.0;    // of the loss's terms, where it has several
+  double kl_sum = 0.0;
+  double z_sum = 0.0;
+  double attention_sum = 0.0;  // over layers and elements
+  double largest_logit = 0.0;
+  double largest_attention = 0.0;  // log-sum-exp of a row of attention; -infinity where there is none
+  double grad_norm = 0.0;          // global, before clipping
+  bool applied = true;             // false: loss or norm was not finite, or the norm too large, and nothing changed
+  double comm_ms = 0.0;            // that this update's end waited for sums and weights of other ranks
 };
 
 class Optimizer {
@@ -39,7 +45,18 @@ class Optimizer {
   void BeginUpdate(const Stream& stream);
 
   // [1] fp64, where the store lies: this rank's loss sum, which micro-batches add to.
-  [[nodiscard]] Tensor loss_sum() const { return stats_.Rows(0, 1); }
+  [[nodiscard]] Tensor loss_sum() const { return stats_.Rows(kLoss, 1); }
+
+  // The same: [1] what attention outputs are off their teacher's, a part of it on every tensor rank; [3] the terms of
+  // the loss.
+  [[nodiscard]] Tensor attention_sum() const { return stats_.Rows(kAttention, 1); }
+
+  [[nodiscard]] Tensor term_sums() const { return stats_.Rows(kTerms, 3); }
+
+  // [1] fp64 each: the largest logit, and log-sum-exp of attention, of this rank.
+  [[nodiscard]] Tensor largest_logit() const { return extremes_.Rows(own_extremes_, 1); }
+
+  [[nodiscard]] Tensor largest_attention() const { return extremes_.Rows(own_extremes_ + 1, 1); }
 
   // Whether sums over ranks can start before backward is done: then OnGradients should be told of the last
   // micro-batch's progress (KsaModel::Input::on_gradients). It need not be; the results have the same bits.
@@ -60,7 +77,15 @@ class Optimizer {
                     double most_norm = std::numeric_limits<double>::infinity());
 
  private:
+  // Places in stats_.
+  static constexpr int64_t kLoss = 0;
+  static constexpr int64_t kSquares = 1;
+  static constexpr int64_t kAttention = 2;
+  static constexpr int64_t kTerms = 3;
+  static constexpr int64_t kStats = 6;
+
   void SumNorm(const Stream& stream);
+  void ReadBack(UpdateResult& result, const Stream& stream);
   void ApplyAdamW(double lr, int64_t update, const Stream& stream);
   void UpdateShard(const FlatRange& shard, double lr, int64_t update, const Stream& stream);
   void UpdateRange(const FlatRange& range, double weight_decay, double lr, int64_t update, const Stream& stream);
@@ -69,8 +94,12 @@ class Optimizer {
   ParameterStore& store_;
   const ProcessMesh& mesh_;
   Allocator& allocator_;
-  Tensor stats_;  // [2] fp64: loss sum, sum of squares of the gradients
-  Tensor scale_;  // [1] fp64: the clipping factor, NaN when the update must not be applied
+  Tensor results_;   // both that follow, for one read-back
+  Tensor stats_;     // [kStats] fp64: loss sum, sum of squares of the gradients, and terms of the loss
+  Tensor extremes_;  // [2 a rank of data x context x tensor] fp64: largest logit, largest log-sum-exp of attention
+  int64_t own_extremes_ = 0;
+  Tensor lowest_;  // [2] fp64: -infinity
+  Tensor scale_;   // [1] fp64: the clipping factor, NaN when the update must not be applied
   PinnedMemory read_back_;
   StallTimer stalls_;
   GradientReducer reducer_;

@@ -37,26 +37,30 @@ struct Sharing {
 
 std::vector<Held> TensorsHeld(const ParameterStore& store) {
   std::vector<Held> held;
-  const auto add = [&](const char* kind, const auto& values_of) {
+  const auto add = [&](const char* kind, bool trained_only, const auto& values_of) {
     for (const Parameter& parameter : store.parameters()) {
       const int64_t size = parameter.shape.size();
-      if (size > 0) {
+      if (size > 0 && (parameter.spec.trained || !trained_only)) {
         held.push_back({kind, &parameter, values_of(parameter, FlatRange{parameter.offset, parameter.offset + size})});
       }
     }
   };
-  add("weights",
-      [](const Parameter& parameter, const FlatRange& range) { return parameter.value.Reshape({range.size()}); });
+  add("weights", false, [](const Parameter& parameter, const FlatRange& range) {
+    return parameter.value.Reshape({range.size()});
+  });
   // With ZeRO each element of the state has one owner, and tensor ranks may cut theirs at other places.
   if (!store.is_sharded()) {
     if (store.has_separate_master()) {
-      add("master weights",
-          [&](const Parameter& /*parameter*/, const FlatRange& range) { return store.Master(range); });
+      add("master weights", false, [&](const Parameter& /*parameter*/, const FlatRange& range) {
+        return store.Master(range);
+      });
     }
-    add("exp_avg",
-        [&](const Parameter& /*parameter*/, const FlatRange& range) { return store.State(store.exp_avg(), range); });
-    add("exp_avg_sq",
-        [&](const Parameter& /*parameter*/, const FlatRange& range) { return store.State(store.exp_avg_sq(), range); });
+    add("exp_avg", true, [&](const Parameter& /*parameter*/, const FlatRange& range) {
+      return store.State(store.exp_avg(), range);
+    });
+    add("exp_avg_sq", true, [&](const Parameter& /*parameter*/, const FlatRange& range) {
+      return store.State(store.exp_avg_sq(), range);
+    });
   }
   return held;
 }

@@ -12,6 +12,15 @@ namespace {
 // backward.
 constexpr int64_t kBucketElements = int64_t{64} << 20;
 
+std::vector<ParameterSpec> TrainedSpecs(const ModelConfig& config,
+                                        Trainable trainable,
+                                        const FlatSharding& sharding,
+                                        bool sequence_parallel) {
+  std::vector<ParameterSpec> specs = ParameterSpecs(config, sharding.tensor_parts, sequence_parallel);
+  SetTrained(specs, trainable);
+  return specs;
+}
+
 }  // namespace
 
 TrainingState::TrainingState(const ModelConfig& model_config,
@@ -19,14 +28,19 @@ TrainingState::TrainingState(const ModelConfig& model_config,
                              const OptimizerConfig& optimizer_config,
                              const FlatSharding& sharding,
                              Runtime& runtime)
-    : store(ParameterSpecs(model_config, sharding.tensor_parts, runtime.mesh().sequence_parallel()),
+    : store(TrainedSpecs(model_config, training.trainable, sharding, runtime.mesh().sequence_parallel()),
             *training.precision,
             runtime.allocator(),
             sharding,
             runtime.stream()),
       model(model_config, store, runtime.allocator(), runtime.stream(), training.sequence_length),
       optimizer(optimizer_config, store, runtime.mesh(), runtime.allocator(), runtime.stream()),
-      updater(runtime, model, optimizer, training.micro_batch_size.value(), training.recompute) {}
+      updater(runtime,
+              model,
+              optimizer,
+              training.micro_batch_size.value(),
+              training.recompute,
+              {training.distill, training.z_loss}) {}
 
 MeshShape MeshOf(const ParallelConfig& parallel, int ranks) {
   return {.data = ranks / (parallel.context * parallel.tensor), .context = parallel.context, .tensor = parallel.tensor};

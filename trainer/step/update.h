@@ -3,11 +3,15 @@
 
 #include <cstdint>
 #include <limits>
+#include <map>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "data/loader/batch.h"
 #include "model/autograd/tape.h"
 #include "model/ksa/model.h"
+#include "trainer/config/config.h"
 #include "trainer/optim/optimizer.h"
 #include "trainer/step/micro_batch.h"
 #include "trainer/step/runtime.h"
@@ -16,18 +20,38 @@ namespace ksa {
 
 // The same on every rank.
 struct UpdateOutcome {
-  double loss = 0.0;       // mean over the targets of the global batch; 0 without targets
-  double grad_norm = 0.0;  // global, before clipping
-  bool finite = true;      // false: loss or norm was not, and nothing was applied
-  bool applied = true;     // false: not finite, or the norm was above most_norm; weights and moments are as before
+  double loss = 0.0;  // what is minimised, mean over the targets of the global batch; 0 without targets
+  std::map<std::string, double> terms;  // of it, without their weights, where there are several: lm, kl, attention, z
+  double largest_logit = 0.0;
+  double largest_attention = 0.0;  // log-sum-exp of a row of attention; -infinity where there is none
+  double grad_norm = 0.0;          // global, before clipping
+  bool finite = true;              // false: loss or norm was not, and nothing was applied
+  bool applied = true;  // false: not finite, or the norm was above most_norm; weights and moments are as before
   double comm_ms = 0.0;
   std::vector<double> source_loss;  // by training source, mean over its targets; NaN without; see CountSources
+};
+
+// What is minimised beside the cross-entropy.
+struct Objective {
+  std::optional<DistillConfig> distill;
+  double z_loss = 0.0;
+
+  [[nodiscard]] bool has_terms() const { return distill.has_value() || z_loss != 0.0; }
+
+  [[nodiscard]] LossWeights weights() const {
+    return {distill ? distill->f_lm : 1.0, distill ? distill->f_kl : 0.0, z_loss};
+  }
 };
 
 class Updater {
  public:
   // All must outlive it. `micro_batch_size`: samples a forward pass.
-  Updater(Runtime& runtime, KsaModel& model, Optimizer& optimizer, int32_t micro_batch_size, Recompute recompute);
+  Updater(Runtime& runtime,
+          KsaModel& model,
+          Optimizer& optimizer,
+          int32_t micro_batch_size,
+          Recompute recompute,
+          const Objective& objective = {});
 
   // From now on outcomes tell the loss of each of `sources` training sources. One source: they tell nothing, the
   // default.
@@ -44,8 +68,19 @@ class Updater {
   void RunGradients(const Batch& batch);
 
  private:
+  // What sums are divided by.
+  struct Scales {
+    double targets = 0.0;    // 1 / targets of the global batch; 0 without any
+    double attention = 0.0;  // 1 / elements of attention outputs that are pulled to a teacher's
+  };
+
+  [[nodiscard]] Scales ScalesOf(int64_t targets, int64_t text_rows) const;
+  [[nodiscard]] UpdateOutcome OutcomeOf(const UpdateResult& result, const Scales& scales) const;
   // `report`: the optimizer is told of the last micro-batch's progress.
-  void AccumulateGradients(const Batch& batch, double mix, double grad_scale, bool report);
+  void AccumulateGradients(const Batch& batch, double mix, const Scales& scales, bool report);
+  // `micro` has `count` samples.
+  void RunMicroBatch(
+      const ExecContext& cx, const MicroBatch& micro, int32_t count, KsaModel::Input& input, const Scales& scales);
 
   [[nodiscard]] std::vector<double> LossBySource(const Batch& batch);
 
@@ -62,6 +97,7 @@ class Updater {
   std::vector<RowLosses> row_losses_;
   int32_t micro_batch_size_;
   Recompute recompute_;
+  Objective objective_;
   BatchUpload upload_;
   Tape tape_;
 };

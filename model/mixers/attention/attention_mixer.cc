@@ -7,6 +7,7 @@
 
 #include "kernels/core/error.h"
 #include "model/mixers/decode.h"
+#include "model/mixers/full/full.h"
 #include "model/mixers/mla/mla.h"
 
 namespace ksa {
@@ -53,6 +54,12 @@ std::optional<int32_t> AttentionMixer::SummaryWindow() const {
 
 bool AttentionMixer::SummariesAttend(const ModelConfig& config) const {
   return window_.summaries || config.ksa.full_layers == FullLayers::kAttend;
+}
+
+std::optional<LayerSpec> AttentionMixer::Teacher() const {
+  const AttentionWindow all = AttentionWindow::Full();
+  return ProjectionOf(*this) == Projection::kMla ? WithMla(FullKind(), all, options_)
+                                                 : MakeAttentionLayer(FullKind(), all, options_);
 }
 
 bool AttentionMixer::IsFullAttention() const {

@@ -104,6 +104,7 @@ class AttentionMixer : public Mixer {
   [[nodiscard]] bool Equals(const Mixer& other) const override;
   [[nodiscard]] std::optional<int32_t> SummaryWindow() const override;
   [[nodiscard]] bool SummariesAttend(const ModelConfig& config) const override;
+  [[nodiscard]] std::optional<LayerSpec> Teacher() const override;
   [[nodiscard]] bool IsFullAttention() const override;
   void AddParameters(const ModelConfig& config, bool own, ParameterList& list) const override;
   [[nodiscard]] std::unique_ptr<BoundMixer> Bind(const ModelConfig& config,

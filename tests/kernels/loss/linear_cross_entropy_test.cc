@@ -136,7 +136,7 @@ TEST(LinearCrossEntropy, RefusesWrongArguments) {
     EXPECT_STREQ(error.what(), "LinearCrossEntropy: target 5 at row 3, but the vocabulary has 5 entries");
   }
   Problem q(4, 3, 5, DType::kF32, memory);
-  q.dweight = Tensor();
+  q.dweight = Tensor::Empty({4, 3}, DType::kF32, memory);
   EXPECT_THROW(q.Run(true, false), Error);
   EXPECT_THROW(LinearCrossEntropy({.x = q.x, .weight = q.weight, .targets = q.targets, .loss_sum = q.loss_sum}, {}),
                Error);

@@ -1,5 +1,6 @@
 #include "model/autograd/parameter.h"
 
+#include <algorithm>
 #include <cmath>
 #include <limits>
 #include <map>
@@ -141,6 +142,52 @@ TEST(ParameterStoreTest, PaddingIsZero) {
         if (!real[static_cast<size_t>(i)]) {
           ASSERT_EQ(ElementAt(flat, i), 0.0) << i;
         }
+      }
+    }
+  }
+}
+
+// What is not trained has weights alone, behind everything that is.
+TEST(ParameterStoreTest, FrozenParametersHaveNeitherGradientsNorMoments) {
+  std::vector<ParameterSpec> specs = Specs();
+  specs[0].trained = false;
+  specs[3].trained = false;
+  for (const DType dtype : testing::kFloatingTypes) {
+    for (const int parts : {1, 2, 3}) {
+      for (const bool sharded : {false, true}) {
+        std::vector<int> writers;
+        for (int rank = 0; rank < parts; ++rank) {
+          testing::GuardAllocator allocator;
+          ParameterStore store(specs,
+                               dtype,
+                               allocator,
+                               {.parts = parts, .rank = rank, .shard_optimizer = sharded, .bucket_elements = 1});
+          EXPECT_EQ(store.trained_count(), 155);
+          EXPECT_EQ(store.element_count(), 191);
+          EXPECT_EQ(store.grads().size(), store.trained_end());
+          for (const Parameter& parameter : store.parameters()) {
+            const bool trained = parameter.spec.trained;
+            EXPECT_EQ(parameter.offset < store.trained_end(), trained) << parameter.spec.name;
+            EXPECT_EQ(parameter.grad.empty(), !trained) << parameter.spec.name;
+          }
+          EXPECT_THROW((void)store.Get("embedding").Accumulate(), Error);
+          EXPECT_NO_THROW(store.FinishGradients({}));
+          int64_t moments = 0;
+          for (const FlatRange& shard : store.shards()) {
+            moments += Intersect(shard, {0, store.trained_end()}).size();
+            EXPECT_EQ(store.Master(shard).size(), shard.size()) << "masters of everything";
+          }
+          EXPECT_EQ(store.exp_avg().size(), moments);
+          EXPECT_EQ(store.exp_avg_sq().size(), moments);
+          writers.resize(static_cast<size_t>(store.padded_size()), 0);
+          for (const FlatRange& owned : store.owned()) {
+            for (int64_t i = owned.begin; i < owned.end; ++i) {
+              ++writers[static_cast<size_t>(i)];
+            }
+          }
+        }
+        EXPECT_EQ(std::count(writers.begin(), writers.end(), 1), static_cast<int64_t>(writers.size()))
+            << "every element is written into a checkpoint once";
       }
     }
   }

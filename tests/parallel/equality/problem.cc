@@ -48,6 +48,8 @@ std::vector<LayerSpec> LayersOf(ModelKind kind, HcaVisibility seen) {
               WithMla(KsaKind(), AttentionWindow::Ksa(1), {.short_conv = 3})};
     case ModelKind::kGdn:
       return {GdnLayer(), KsaLayer(2), GdnLayer(), SwaLayer(9), KsaLayer(1)};
+    case ModelKind::kDistilled:
+      return {KsaLayer(1), full, WithMla(KsaKind(), AttentionWindow::Ksa(2)), SwaLayer(9), KsaLayer(0)};
   }
   return {};
 }
@@ -156,7 +158,7 @@ std::string RunLayout::ToString() const {
 
 const char* NameOf(ModelKind kind) {
   constexpr std::array<const char*, kModelKinds.size()> kNames = {
-      "ksa", "attend", "bypass", "sca", "swa", "full", "options", "hca", "mla", "gdn"};
+      "ksa", "attend", "bypass", "sca", "swa", "full", "options", "hca", "mla", "gdn", "distilled"};
   return kNames.at(static_cast<size_t>(kind));
 }
 
@@ -188,6 +190,11 @@ Problem MakeProblem(ModelKind kind, int bundle, int64_t tensor_ranks) {
   ApplyBundle(config, bundle);
   config.layers = LayersOf(kind, config.mixers.Of<HcaConfig>().visibility);
   config.num_hidden_layers = static_cast<int32_t>(config.layers.size());
+  if (kind == ModelKind::kDistilled) {
+    problem.distill = DistillConfig{.f_lm = 0.5, .f_kl = 2.0, .f_attn = 3.0, .normalize = bundle > 1};
+    problem.trainable = config.ksa.independent.embedding && bundle < 2 ? Trainable::kSummaries : Trainable::kAll;
+    problem.z_loss = bundle % 2 == 0 ? 0.0 : 1e-3;
+  }
   return problem;
 }
 

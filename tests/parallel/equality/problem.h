@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -11,6 +12,7 @@
 #include "kernels/core/dtype.h"
 #include "model/mixers/model_config.h"
 #include "parallel/mesh/process_mesh.h"
+#include "trainer/config/config.h"
 
 namespace ksa::testing {
 
@@ -22,6 +24,9 @@ struct Problem {
   int32_t samples = 8;     // of an update, all ranks together
   bool documents = false;  // several in a sequence
   DType precision = DType::kF64;
+  Trainable trainable = Trainable::kAll;
+  std::optional<DistillConfig> distill;
+  double z_loss = 0.0;
 };
 
 // How it is trained.
@@ -41,8 +46,10 @@ struct RunLayout {
 [[nodiscard]] std::string NameOf(const MeshShape& mesh);
 
 // kOptions: layers of several kinds with options of their own (model/mixers/attention/options.h).
-enum class ModelKind : int { kKsa, kAttend, kBypass, kSca, kSwa, kFull, kOptions, kHca, kMla, kGdn };
-inline constexpr std::array<ModelKind, 10> kModelKinds = {ModelKind::kKsa,
+// kDistilled: ksa, latents, full and sliding attention, pulled to their teacher; in half of the bundles the summaries
+// alone learn.
+enum class ModelKind : int { kKsa, kAttend, kBypass, kSca, kSwa, kFull, kOptions, kHca, kMla, kGdn, kDistilled };
+inline constexpr std::array<ModelKind, 11> kModelKinds = {ModelKind::kKsa,
                                                           ModelKind::kAttend,
                                                           ModelKind::kBypass,
                                                           ModelKind::kSca,
@@ -51,7 +58,8 @@ inline constexpr std::array<ModelKind, 10> kModelKinds = {ModelKind::kKsa,
                                                           ModelKind::kOptions,
                                                           ModelKind::kHca,
                                                           ModelKind::kMla,
-                                                          ModelKind::kGdn};
+                                                          ModelKind::kGdn,
+                                                          ModelKind::kDistilled};
 
 [[nodiscard]] const char* NameOf(ModelKind kind);
 

@@ -21,6 +21,9 @@ Config ConfigOf(const Problem& problem, const RunLayout& layout) {
   config.training.micro_batch_size = layout.micro_batch;
   config.training.precision = problem.precision;
   config.training.recompute = layout.recompute;
+  config.training.trainable = problem.trainable;
+  config.training.distill = problem.distill;
+  config.training.z_loss = problem.z_loss;
   config.optimizer.lr = kLearningRate;
   config.optimizer.clip_grad_norm = kClip;
   config.parallel.zero = layout.zero;
@@ -46,6 +49,9 @@ HeldTensor Empty(const Parameter& parameter) {
 std::vector<HeldTensor> GradientsOf(const ParameterStore& store) {
   std::vector<HeldTensor> tensors;
   for (const Parameter& parameter : store.parameters()) {
+    if (!parameter.spec.trained) {
+      continue;
+    }
     tensors.push_back(Empty(parameter));
     const FlatRange all = {parameter.offset, parameter.offset + parameter.shape.size()};
     for (const FlatRange& shard : store.shards()) {

@@ -34,6 +34,24 @@ TEST(BadConfig, Model) {
   });
 }
 
+TEST(BadConfig, Learning) {
+  testing::ExpectReports({
+      {"training: {trainable: some}\n", "t.yaml:2:23: training.trainable: expected one of all, summaries, got 'some'"},
+      {"training: {trainable: summaries}\nmodel: {attention: {ksa: {independent: {embedding: false}}}}\n",
+       "t.yaml:2:23: training.trainable: summaries, but with independent.embedding: false their embedding is a part of "
+       "the vocabulary's, which would learn as a whole; set independent.embedding: true, or train all"},
+      {"training: {trainable: summaries}\nmodel: {attention: {pattern: [full]}}\n",
+       "t.yaml:2:23: training.trainable: summaries, but no layer of the pattern has any (ksa, hca); train all"},
+      {"training: {distill: {}}\nmodel: {attention: {pattern: [full]}}\n",
+       "t.yaml:2:21: training.distill: every layer is full attention already: teacher and student are the same; remove "
+       "it"},
+      {"training: {distill: {f_lm: 0, f_kl: 0, f_attn: 0}}\n",
+       "t.yaml:2:21: training.distill: f_lm, f_kl and f_attn are all 0: nothing is learned"},
+      {"training: {distill: {f_kl: -1}}\n", "t.yaml:2:28: training.distill.f_kl: must be at least 0, got -1"},
+      {"training: {z_loss: -1}\n", "t.yaml:2:20: training.z_loss: must be at least 0, got -1"},
+  });
+}
+
 TEST(BadConfig, Mla) {
   testing::ExpectReports({
       {"model: {attention: {projection: mqa}}\n",

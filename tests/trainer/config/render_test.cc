@@ -39,7 +39,8 @@ constexpr const char* kEverything =
     "  validation: [{path: v/w}, {path: -u, name: 'null'}]\n"
     "  document_mask: true\n  on_corrupt: skip\n"
     "training: {sequence_length: 61, global_batch_size: 12, micro_batch_size: 3, max_tokens: 100000, hard_stop: 77,\n"
-    "  precision: fp64, recompute: mlp, on_nonfinite: skip, spike_factor: 2.5, max_skips: 3}\n"
+    "  precision: fp64, recompute: mlp, on_nonfinite: skip, spike_factor: 2.5, max_skips: 3,\n"
+    "  distill: {f_lm: 0.25, f_attn: 0, normalize: true}, z_loss: 1e-4}\n"
     "optimizer: {lr: 0.0033333333333333335, min_lr: 1e-5, betas: [0.87, 0.999], eps: 1e-12, weight_decay: 0.01,\n"
     "  clip_grad_norm: 0.3}\n"
     "schedule: {kind: cosine, warmup_steps: 11, decay_steps: 13, decay: sqrt}\n"
@@ -55,6 +56,7 @@ const std::vector<std::string> kFixed = {"parallel.tensor",
                                          "parallel.context",
                                          "parallel.sequence_parallel",
                                          "training.max_tokens",
+                                         "training.trainable",
                                          "model.attention.ksa.independent.qkv"};
 
 TEST(RenderConfig, EverythingSurvives) {
@@ -96,6 +98,16 @@ TEST(RenderConfig, SharedProjectionsSurvive) {
   const Config config = ParseConfig(testing::kBase, "t.yaml", {"model.attention.ksa.independent.qkv=false"}).config;
   EXPECT_FALSE(config.model.ksa.independent.qkv);
   EXPECT_EQ(ParseConfig(RenderConfig(config), "t.yaml").config, config);
+}
+
+TEST(RenderConfig, WhatLearnsSurvives) {
+  const Config config =
+      ParseConfig(testing::kBase, "t.yaml", {"training.trainable=summaries", "training.distill={}"}).config;
+  EXPECT_EQ(config.training.trainable, Trainable::kSummaries);
+  EXPECT_EQ(config.training.distill, DistillConfig());
+  EXPECT_EQ(ParseConfig(RenderConfig(config), "t.yaml").config, config);
+  const Config none = ParseConfig(RenderConfig(config), "t.yaml", {"training.distill=none"}).config;
+  EXPECT_FALSE(none.training.distill.has_value());
 }
 
 TEST(RenderConfig, ShortestPattern) {

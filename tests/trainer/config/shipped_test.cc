@@ -37,7 +37,7 @@ int64_t Parameters(const ModelConfig& model) {
 }
 
 TEST(ShippedConfigs, NothingElseLiesThere) {
-  const std::set<std::string> folders = {"model", "data", "train", "test", "ablate", "recall"};
+  const std::set<std::string> folders = {"model", "data", "train", "continual", "test", "ablate", "recall"};
   for (const std::string& file : FilesUnder("configs")) {
     const std::filesystem::path path(file);
     EXPECT_EQ(path.extension(), ".yaml") << file;
@@ -47,7 +47,7 @@ TEST(ShippedConfigs, NothingElseLiesThere) {
 
 TEST(ShippedConfigs, RunsLoadWithoutWarnings) {
   int count = 0;
-  for (const char* folder : {"configs/train", "configs/test"}) {
+  for (const char* folder : {"configs/train", "configs/continual", "configs/test"}) {
     for (const std::string& file : FilesUnder(folder)) {
       const LoadedConfig loaded = LoadConfig(file);
       EXPECT_TRUE(loaded.warnings.empty()) << file << ": " << loaded.warnings[0];

@@ -43,6 +43,11 @@ TEST(HfConfig, EveryModelComesBackFromTheOwnLayout) {
       "inner_chunk, summary_positions: zero, full_layers: bypass, independent: {embedding: false, qkv: true, norm: "
       "true, qk_norm: true}, anneal: {start_step: 3, end_step: 9}}",
       "pattern: [swa, sca, {kind: swa, window: 3}], swa: {window: 9}, sca: {chunk_size: 4, window_chunks: 3}",
+      "pattern: [hca, {kind: hca, window_chunks: 3, short_conv: 2}, {kind: full, rope: none}], short_conv: 4, hca: "
+      "{chunk_size: 4, compressed_positions: zero, visibility: overlap, independent_kv: false, gate: separate, "
+      "value_norm: false}",
+      "pattern: [{kind: ksa, projection: gqa}, mla, swa], projection: mla, rope: none, swa: {window: 9}, mla: "
+      "{q_lora_rank: 20, kv_lora_rank: 16, qk_nope_head_dim: 6, qk_rope_head_dim: 4, v_head_dim: 8}",
       "pattern: [full]"};
   for (const char* attention : attentions) {
     for (const char* more : {"", "tie_word_embeddings: true, qk_norm: false, initializer_range: fan_in,"}) {
@@ -94,12 +99,12 @@ TEST(HfConfig, LayoutsRefuseWhatTheyCannotSayByKey) {
        "tie_word_embeddings: true,",
        "independent.embedding"},
       {HfLayout::kReleased, "pattern: [ksa]", "qk_norm: false,", "model.qk_norm"},
-      {HfLayout::kOwn, "pattern: [hca]", "", "layer 0 is hca"},
       {HfLayout::kOwn, "pattern: [full, gdn]", "", "layer 1 is gdn"},
       {HfLayout::kQwen3, "pattern: [full, gdn]", "", "layer 1 is gdn"},
       {HfLayout::kReleased, "pattern: [ksa, gdn], ksa: {full_layers: bypass}", "", "pattern"},
-      {HfLayout::kOwn, "pattern: [ksa, {kind: ksa, projection: mla}]", "", "layer 1 has"},
-      {HfLayout::kOwn, "pattern: [full, {kind: ksa, rope: none}]", "", "layer 1 has rope: none"},
+      {HfLayout::kQwen3, "pattern: [hca]", "", "layer 0 is hca"},
+      {HfLayout::kReleased, "pattern: [ksa, {kind: ksa, projection: mla}]", "", "layer 1 has"},
+      {HfLayout::kReleased, "pattern: [full, {kind: ksa, rope: none}]", "", "layer 1 has rope: none"},
       {HfLayout::kQwen3, "pattern: [full], short_conv: 4", "", "layer 0 has rope: none, a short_conv"},
       {HfLayout::kReleased, "pattern: [ksa], rope: none", "", "layer 0 has rope: none"}};
   for (const auto& [layout, attention, more, says] : cases) {

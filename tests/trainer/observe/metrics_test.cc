@@ -25,10 +25,11 @@ TEST(Metrics, LineHasExactlyTheKeysOfTheContract) {
   report.validation_loss["books"] = 2.5;
   report.memory = 123;
   const std::string line = RenderMetricsLine({"00112233445566aa", 2, report});
-  EXPECT_EQ(line,
-            R"({"run_id":"00112233445566aa","attempt":2,"step":7,"tokens":700,"loss":0.1,"grad_norm":0.0,"lr":0.0,)"
-            R"("validation_loss":{"books":2.5},"tokens_per_second":0.0,"mfu":null,"memory":123,"data_wait_ms":0.0,)"
-            R"("comm_wait_ms":0.0,"seconds":0.0})");
+  EXPECT_EQ(
+      line,
+      R"({"run_id":"00112233445566aa","attempt":2,"step":7,"tokens":700,"loss":0.1,"grad_norm":0.0,"lr":0.0,)"
+      R"("max_logit":0.0,"max_attention_lse":0.0,"validation_loss":{"books":2.5},"tokens_per_second":0.0,"mfu":null,"memory":123,"data_wait_ms":0.0,)"
+      R"("comm_wait_ms":0.0,"seconds":0.0})");
 }
 
 TEST(Metrics, TasksAndSourcesHaveKeysWhereThereAreSome) {
@@ -61,6 +62,9 @@ TEST(Metrics, NumbersRoundTripInBits) {
       report.lr = 3e-4 / static_cast<double>(step);
       report.validation_loss = {{"a", 1.0 / static_cast<double>(step)}, {"b", std::nextafter(2.0, 3.0)}};
       report.mfu = 0.1 * static_cast<double>(step);
+      report.loss_terms = {{"kl", 1.0 / 3.0}, {"lm", 0.1 * static_cast<double>(step)}};
+      report.max_logit = report.grad_norm / 3.0;
+      report.max_attention_lse = -report.grad_norm / 7.0;
       writer.Write(report);
       reports.push_back(report);
     }
@@ -76,6 +80,9 @@ TEST(Metrics, NumbersRoundTripInBits) {
     EXPECT_EQ(got.lr, reports[i].lr);
     EXPECT_EQ(got.validation_loss, reports[i].validation_loss);
     EXPECT_EQ(got.mfu, reports[i].mfu);
+    EXPECT_EQ(got.loss_terms, reports[i].loss_terms);
+    EXPECT_EQ(got.max_logit, reports[i].max_logit);
+    EXPECT_EQ(got.max_attention_lse, reports[i].max_attention_lse);
   }
 }
 

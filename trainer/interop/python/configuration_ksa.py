@@ -9,9 +9,10 @@ except ImportError:  # before version 5
 class KsaConfig(PreTrainedConfig):
     """Names are those of Hugging Face where there is one; `attention` is the trainer's section `model.attention`.
 
-    `attention.pattern` has an entry a layer, {"kind": "ksa" | "full" | "swa" | "sca", ...}, whose other fields override
-    those of the kind's own section (`attention.ksa`, `attention.swa`, `attention.sca`). `summary_mix` is the weight of
-    the summaries' own projections; the base projections have the rest.
+    `attention.pattern` has an entry a layer, {"kind": "ksa" | "full" | "swa" | "sca" | "hca" | "mla", ...}, whose other
+    fields override those of the kind's own section (`attention.ksa`, `attention.swa` ...) and what `attention` says of
+    all layers: `rope`, `short_conv`, `projection`. `summary_mix` is the weight of the summaries' own projections; the
+    base projections have the rest.
     """
 
     model_type = "ksa"
@@ -54,10 +55,16 @@ class KsaConfig(PreTrainedConfig):
         super().__init__(tie_word_embeddings=tie_word_embeddings, **kwargs)
 
     def layer(self, index):
-        """The kind of a layer, and its values: those of its entry, else those of its kind."""
+        """The kind of a layer, and its values: those of its entry, else those of its kind, else those of all layers."""
         entry = dict(self.attention["pattern"][index])
         kind = entry.pop("kind")
-        return kind, {**self.attention.get(kind, {}), **entry}
+        options = {"rope": "default", "short_conv": 0, "projection": "gqa"}
+        options.update({name: self.attention[name] for name in options if name in self.attention})
+        if kind == "mla":
+            return "full", {**options, **entry, "projection": "mla"}
+        if kind == "hca":
+            options["projection"] = "gqa"
+        return kind, {**options, **self.attention.get(kind, {}), **entry}
 
     @property
     def summaries(self):
@@ -69,7 +76,7 @@ class KsaConfig(PreTrainedConfig):
     def chunk_size(self):
         """Tokens a chunk: what the kinds of the pattern agree on, 1 where none of them has chunks."""
         for entry in self.attention["pattern"]:
-            if entry["kind"] in ("ksa", "sca"):
+            if entry["kind"] in ("ksa", "sca", "hca"):
                 return self.attention[entry["kind"]]["chunk_size"]
         return 1
 

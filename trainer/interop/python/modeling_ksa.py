@@ -4,7 +4,8 @@ Made to be read and to agree with the trainer, on a CPU or a GPU: batches, texts
 right no attention_mask is needed), logits of every position, a loss with labels, generate(). generate() computes the
 whole text for every new token; nothing is cached, so memory grows with the square of the length.
 
-Rows of a sequence of T tokens: T text rows, then m summary rows for each of its C = ceil(T / k) chunks of k tokens.
+Rows of a sequence of T tokens: T text rows, then m summary rows for each of its C = ceil(T / k) chunks of k tokens. In
+hca layers a whole chunk leaves an entry instead, a key and a value that are pooled from its rows.
 """
 
 import torch
@@ -56,19 +57,30 @@ class Layout:
         row = torch.arange(chunks * m, device=device)
         self.summary_chunk = row // m
         self.summary_index = row
-        begin = self.summary_chunk * k
-        count = torch.clamp(tokens - begin, max=k)
-        share = row % m + (1 if summaries["summary_positions"] == "chunk_end" else 0)
-        place = begin + torch.clamp(share * count // m - 1, min=0)
-        if summaries["summary_positions"] == "zero":
-            place = torch.zeros_like(place)
+        place = self.places(summaries["summary_positions"], row, m)
         inner = summaries["text_positions"] == "inner_chunk"
         self.positions = torch.cat([text % k if inner else text, place])
+
+    def places(self, where, row, m):
+        """Positions of what stands for chunks: number `row` of m a chunk."""
+        k = self.config.chunk_size
+        begin = row // m * k
+        count = torch.clamp(self.tokens - begin, max=k)
+        share = row % m + (1 if where == "chunk_end" else 0)
+        return torch.zeros_like(begin) if where == "zero" else begin + torch.clamp(share * count // m - 1, min=0)
+
+    def sees_entries(self, values):
+        """[tokens, whole chunks]: which entries the text of an hca layer sees."""
+        k = self.config.chunk_size
+        chunk = torch.arange(self.tokens // k, device=self.text_at.device)[None, :]
+        if values["visibility"] == "overlap":
+            return (chunk + 1) * k <= self.text_at[:, None] + 1
+        return chunk < self.text_chunk[:, None] - values["window_chunks"]
 
     def text_sees_text(self, kind, values):
         query, key = self.text_at[:, None], self.text_at[None, :]
         visible = key <= query
-        if kind in ("ksa", "sca"):
+        if kind in ("ksa", "sca", "hca"):
             visible = visible & (self.text_chunk[None, :] >= self.text_chunk[:, None] - values["window_chunks"])
         if kind == "swa":
             visible = visible & (query - key < values["window"])
@@ -88,24 +100,40 @@ class Layout:
         own_summaries = (chunk[:, None] == chunk[None, :]) & earlier
         return torch.cat([torch.cat([text, sees_summary], 1), torch.cat([own_text, own_summaries], 1)], 0)
 
-    def rotation(self, rows, head_dim, base, dtype):
-        """cos and sin [rows, head_dim / 2] of the first `rows` rows."""
-        inverse = base ** (-torch.arange(0, head_dim, 2, device=self.positions.device, dtype=torch.float64) / head_dim)
-        angle = self.positions[:rows, None].to(torch.float64) * inverse[None, :]
+    def rotation(self, positions, head_dim, dtype):
+        """cos and sin [rows, head_dim / 2] of rows at these positions."""
+        halves = torch.arange(0, head_dim, 2, device=positions.device, dtype=torch.float64)
+        angle = positions[:, None].to(torch.float64) * (self.config.rope_theta ** (-halves / head_dim))[None, :]
         return angle.cos().to(dtype), angle.sin().to(dtype)
 
 
 def rotate(x, rotation):
-    """x [b, heads, rows, e], in halves."""
+    """x [b, heads, rows, e], in halves; None: as it is."""
+    if rotation is None:
+        return x
     cos, sin = rotation
     h = x.to(cos.dtype)
     first, second = h.chunk(2, -1)
     return torch.cat([first * cos - second * sin, second * cos + first * sin], -1).to(x.dtype)
 
 
+class KsaShortConv(nn.Conv1d):
+    """Each channel beside itself: a causal convolution along the text; rows behind it stay as they are."""
+
+    def __init__(self, channels, taps):
+        super().__init__(channels, channels, taps, groups=channels, bias=False)
+
+    def forward(self, x, tokens):
+        """x [b, rows, channels]"""
+        text = x[:, :tokens].transpose(1, 2)
+        taps = super().forward(F.pad(text, (self.kernel_size[0] - 1, 0)))
+        return torch.cat([x[:, :tokens] + taps.transpose(1, 2), x[:, tokens:]], 1)
+
+
 class KsaAttention(nn.Module):
-    def __init__(self, config, own):
+    def __init__(self, config, own, values):
         super().__init__()
+        self.rotates = values["rope"] == "default"
         self.heads, self.kv_heads, self.head_dim = (
             config.num_attention_heads,
             config.num_key_value_heads,
@@ -124,9 +152,18 @@ class KsaAttention(nn.Module):
                 setattr(self, f"{part}_norm", KsaRMSNorm(self.head_dim, eps))
                 if own["qk_norm"]:
                     setattr(self, f"{part}_norm_summary", KsaRMSNorm(self.head_dim, eps))
+        if values["short_conv"] > 0:
+            for part, out in outs.items():
+                setattr(self, f"{part}_conv1d", KsaShortConv(out, values["short_conv"]))
 
-    def apply_part(self, part, x, own):
-        y = getattr(self, f"{part}_proj_summary" if own else f"{part}_proj")(x)
+    def product(self, part, x, tokens):
+        """Of the text's projection, convolved: the first `tokens` rows are text."""
+        y = getattr(self, f"{part}_proj")(x)
+        convolution = getattr(self, f"{part}_conv1d", None)
+        return y if convolution is None else convolution(y, tokens)
+
+    def apply_part(self, part, x, own, tokens):
+        y = getattr(self, f"{part}_proj_summary")(x) if own else self.product(part, x, tokens)
         y = y.view(*x.shape[:-1], -1, self.head_dim)
         norm = getattr(self, f"{part}_norm", None)
         if own:
@@ -136,23 +173,170 @@ class KsaAttention(nn.Module):
     def project(self, part, x, tokens):
         """x [b, rows, d] -> [b, heads, rows, e]: the first `tokens` rows are text."""
         if not hasattr(self, f"{part}_proj_summary") or self.mix == 0:
-            return self.apply_part(part, x, False).transpose(1, 2)
-        summary = self.apply_part(part, x[:, tokens:], True)
+            return self.apply_part(part, x, False, tokens).transpose(1, 2)
+        summary = self.apply_part(part, x[:, tokens:], True, 0)
         if self.mix == 1:
-            text = self.apply_part(part, x[:, :tokens], False)
+            text = self.apply_part(part, x[:, :tokens], False, tokens)
         else:
-            both = self.apply_part(part, x, False)
+            both = self.apply_part(part, x, False, tokens)
             text = both[:, :tokens]
             summary = self.mix * summary + (1 - self.mix) * both[:, tokens:]
         return torch.cat([text, summary], 1).transpose(1, 2)
 
-    def forward(self, x, tokens, visible, rotation):
+    def more_keys(self, x, layout):
+        """Keys and values behind those of the rows, or none."""
+        return None
+
+    def forward(self, x, layout, visible):
+        tokens = layout.tokens
+        at = layout.positions[: x.shape[1]]
+        rotation = layout.rotation(at, self.head_dim, wide(x.dtype)) if self.rotates else None
         q = rotate(self.project("q", x, tokens), rotation)
         k = rotate(self.project("k", x, tokens), rotation)
         v = self.project("v", x, tokens)
+        more = self.more_keys(x, layout)
+        if more is not None:
+            k, v = torch.cat([k, more[0]], 2), torch.cat([v, more[1]], 2)
         group = self.heads // self.kv_heads
         k, v = k.repeat_interleave(group, 1), v.repeat_interleave(group, 1)
         y = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, scale=self.head_dim**-0.5)
+        return self.o_proj(y.transpose(1, 2).flatten(2))
+
+
+class KsaCompressor(nn.Module):
+    """Pools the rows of each whole chunk, channel by channel, by a softmax over its rows."""
+
+    def __init__(self, config, values, columns, head_dim):
+        super().__init__()
+        size, eps, k = config.hidden_size, config.rms_norm_eps, config.chunk_size
+        if values["independent_kv"]:
+            self.k_proj = nn.Linear(size, columns, bias=False)
+            self.v_proj = nn.Linear(size, columns, bias=False)
+        self.gate_proj = nn.Linear(size, columns, bias=False)
+        self.position_bias = nn.Parameter(torch.zeros(k, columns))
+        if values["gate"] == "separate":
+            self.gate_proj_value = nn.Linear(size, columns, bias=False)
+            self.position_bias_value = nn.Parameter(torch.zeros(k, columns))
+        self.k_norm = KsaRMSNorm(head_dim, eps) if config.qk_norm else None
+        self.v_norm = KsaRMSNorm(head_dim, eps) if values["value_norm"] else None
+        self.head_dim = head_dim
+
+    def pool(self, x, gate, bias, norm):
+        """x, gate [b, whole chunks, k, columns] -> [b, heads, whole chunks, e]."""
+        weights = (gate.to(wide(x.dtype)) + bias.to(wide(x.dtype))).softmax(2)
+        pooled = (weights * x.to(weights.dtype)).sum(2).to(x.dtype).unflatten(-1, (-1, self.head_dim))
+        return (pooled if norm is None else norm(pooled)).transpose(1, 2)
+
+
+class KsaPooledAttention(KsaAttention):
+    """hca: what is older than the window is seen as entries."""
+
+    def __init__(self, config, own, values):
+        super().__init__(config, own, values)
+        self.values = values
+        self.compressor = KsaCompressor(config, values, self.kv_heads * self.head_dim, self.head_dim)
+
+    def more_keys(self, x, layout):
+        c, k = self.compressor, layout.config.chunk_size
+        whole = layout.tokens // k
+        x = x[:, : whole * k]
+        by_chunk = lambda y: y.unflatten(1, (whole, k))
+        own = self.values["independent_kv"]
+        keys = by_chunk(c.k_proj(x) if own else self.product("k", x, x.shape[1]))
+        values = by_chunk(c.v_proj(x) if own else self.product("v", x, x.shape[1]))
+        gate, bias = by_chunk(c.gate_proj(x)), c.position_bias
+        keys = c.pool(keys, gate, bias, c.k_norm)
+        if self.values["gate"] == "separate":
+            gate, bias = by_chunk(c.gate_proj_value(x)), c.position_bias_value
+        values = c.pool(values, gate, bias, c.v_norm)
+        if self.rotates:
+            row = torch.arange(whole, device=x.device)
+            at = layout.places(self.values["compressed_positions"], row, 1)
+            keys = rotate(keys, layout.rotation(at, self.head_dim, wide(x.dtype)))
+        return keys, values
+
+
+class KsaLatentAttention(nn.Module):
+    """`projection: mla`: keys and values are expanded from a latent, and a part of the key that heads share."""
+
+    EPS = 1e-6
+
+    def __init__(self, config, own, values):
+        super().__init__()
+        mla = config.attention["mla"]
+        size, rank = config.hidden_size, mla["kv_lora_rank"]
+        self.heads, self.mix, self.rank = config.num_attention_heads, config.summary_mix, rank
+        self.nope, self.rope, self.value = mla["qk_nope_head_dim"], mla["qk_rope_head_dim"], mla["v_head_dim"]
+        self.rotates = values["rope"] == "default"
+        columns = self.heads * (self.nope + self.rope)
+        self.q_rank = mla.get("q_lora_rank")
+        name, out = ("q_a_proj", self.q_rank) if self.q_rank else ("q_proj", columns)
+        parts = {name: out, "kv_a_proj_with_mqa": rank + self.rope}
+        self.query = name
+        for part, width in parts.items():
+            setattr(self, part, nn.Linear(size, width, bias=False))
+            if own["qkv"]:
+                setattr(self, part + "_summary", nn.Linear(size, width, bias=False))
+        norms = {"kv_a_layernorm": rank, **({"q_a_layernorm": self.q_rank} if self.q_rank else {})}
+        for part, width in norms.items():
+            setattr(self, part, KsaRMSNorm(width, self.EPS))
+            if own["qk_norm"]:
+                setattr(self, part + "_summary", KsaRMSNorm(width, self.EPS))
+        if self.q_rank:
+            self.q_b_proj = nn.Linear(self.q_rank, columns, bias=False)
+        self.kv_b_proj = nn.Linear(rank, self.heads * (self.nope + self.value), bias=False)
+        self.o_proj = nn.Linear(self.heads * self.value, size, bias=False)
+        if values["short_conv"] > 0:
+            self.q_conv1d = KsaShortConv(columns, values["short_conv"])
+            self.kv_a_conv1d = KsaShortConv(rank + self.rope, values["short_conv"])
+
+    def rows(self, part, x, tokens, finish):
+        """finish(product, whether of the summaries' own), of all rows, mixed where both have a part."""
+        base = getattr(self, part)
+        own = getattr(self, part + "_summary", None)
+        if own is None or self.mix == 0 or x.shape[1] == tokens:
+            return finish(base(x), False)
+        summary = finish(own(x[:, tokens:]), True)
+        if self.mix != 1:
+            summary = self.mix * summary + (1 - self.mix) * finish(base(x[:, tokens:]), False)
+        return torch.cat([finish(base(x[:, :tokens]), False), summary], 1)
+
+    def norm(self, part, x, own):
+        return (getattr(self, part + "_summary", getattr(self, part)) if own else getattr(self, part))(x)
+
+    def queries(self, x, tokens):
+        normed = lambda y, own: self.norm("q_a_layernorm", y, own) if self.q_rank else y
+        q = self.rows(self.query, x, tokens, normed)
+        q = self.q_b_proj(q) if self.q_rank else q
+        q = self.q_conv1d(q, tokens) if hasattr(self, "q_conv1d") else q
+        return q.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def latents(self, x, tokens):
+        def finish(rows, own):
+            # Of summaries no row is convolved.
+            if hasattr(self, "kv_a_conv1d") and rows.shape[1] >= tokens and not own:
+                rows = self.kv_a_conv1d(rows, tokens)
+            latent, rope = rows.split([self.rank, self.rope], -1)
+            return torch.cat([self.norm("kv_a_layernorm", latent, own), rope], -1)
+
+        text = self.rows("kv_a_proj_with_mqa", x[:, :tokens], tokens, finish)
+        if x.shape[1] == tokens:
+            return text
+        plain = lambda rows, own: torch.cat(
+            [self.norm("kv_a_layernorm", rows[..., : self.rank], own), rows[..., self.rank :]], -1)
+        return torch.cat([text, self.rows("kv_a_proj_with_mqa", x[:, tokens:], 0, plain)], 1)
+
+    def forward(self, x, layout, visible):
+        tokens = layout.tokens
+        at = layout.positions[: x.shape[1]]
+        rotation = layout.rotation(at, self.rope, wide(x.dtype)) if self.rotates else None
+        q = self.queries(x, tokens)
+        q = torch.cat([q[..., : self.nope], rotate(q[..., self.nope :], rotation)], -1)
+        latent, rope = self.latents(x, tokens).split([self.rank, self.rope], -1)
+        rope = rotate(rope[:, None], rotation).expand(-1, self.heads, -1, -1)
+        kv = self.kv_b_proj(latent).unflatten(-1, (self.heads, -1)).transpose(1, 2)
+        k, v = torch.cat([kv[..., : self.nope], rope], -1), kv[..., self.nope :]
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=visible, scale=(self.nope + self.rope) ** -0.5)
         return self.o_proj(y.transpose(1, 2).flatten(2))
 
 
@@ -178,7 +362,10 @@ class KsaDecoderLayer(nn.Module):
         size, eps = config.hidden_size, config.rms_norm_eps
         self.input_layernorm = KsaRMSNorm(size, eps)
         self.input_layernorm_summary = KsaRMSNorm(size, eps) if own["norm"] else None
-        self.self_attn = KsaAttention(config, {**own, "qk_norm": own["qk_norm"] and config.qk_norm})
+        latent = self.values["projection"] == "mla"
+        kind = KsaLatentAttention if latent else KsaPooledAttention if self.kind == "hca" else KsaAttention
+        norms = own["qk_norm"] and (latent or config.qk_norm)
+        self.self_attn = kind(config, {**own, "qk_norm": norms}, self.values)
         self.mlp = KsaMLP(config) if config.intermediate_size > 0 else None
         self.post_attention_layernorm = KsaRMSNorm(size, eps) if self.mlp is not None else None
 
@@ -187,13 +374,15 @@ class KsaDecoderLayer(nn.Module):
             return self.input_layernorm(x)
         return torch.cat([self.input_layernorm(x[:, :tokens]), self.input_layernorm_summary(x[:, tokens:])], 1)
 
-    def forward(self, x, layout, rotations):
+    def forward(self, x, layout):
         """x [b, rows, d]. Summary rows that do not attend skip the block."""
         tokens = layout.tokens
         rows = x.shape[1] if self.attends else tokens
         here, skipping = x[:, :rows], x[:, rows:]
         visible = layout.visible(self.kind, self.values, self.attends)
-        here = here + self.self_attn(self.normed(here, tokens), tokens, visible, [part[:rows] for part in rotations])
+        if self.kind == "hca":
+            visible = torch.cat([visible, layout.sees_entries(self.values)], 1)
+        here = here + self.self_attn(self.normed(here, tokens), layout, visible)
         if self.mlp is not None:
             here = here + self.mlp(self.post_attention_layernorm(here))
         return torch.cat([here, skipping], 1)
@@ -211,6 +400,11 @@ class KsaPreTrainedModel(PreTrainedModel):
             nn.init.normal_(module.weight, std=std)
         elif isinstance(module, KsaRMSNorm):
             nn.init.ones_(module.weight)
+        elif isinstance(module, KsaShortConv):
+            nn.init.zeros_(module.weight)
+        elif isinstance(module, KsaCompressor):
+            for name, parameter in module.named_parameters(recurse=False):
+                nn.init.zeros_(parameter)
 
 
 class KsaModel(KsaPreTrainedModel):
@@ -230,9 +424,8 @@ class KsaModel(KsaPreTrainedModel):
             chunks = -(-tokens // self.config.chunk_size)
             start = summary_rows.to(x.dtype).repeat(chunks, 1)[None].expand(batch, -1, -1)
             x = torch.cat([x, start], 1)
-        rotations = layout.rotation(x.shape[1], self.config.head_dim, self.config.rope_theta, wide(x.dtype))
         for layer in self.layers:
-            x = layer(x, layout, rotations)
+            x = layer(x, layout)
         return self.norm(x[:, :tokens])
 
 
