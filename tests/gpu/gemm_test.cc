@@ -32,6 +32,10 @@ constexpr GemmSize kSizes[] = {{1, 1, 1},
                                {128, 256, 64},
                                {200, 136, 72},
                                {64, 64, 8192},
+                               {1, 2048, 6144},  // up to four rows in bf16: a kernel of its own
+                               {2, 5, 8},
+                               {3, 130, 2056},
+                               {4, 67, 4104},
                                {3, 5, 0}};
 
 // Tensor cores add 16 products at a time to the sum and cut off what does not fit into fp32, always towards zero: the

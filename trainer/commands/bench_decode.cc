@@ -47,6 +47,7 @@ struct DecodeOptions {
   std::optional<DType> precision;
   DeviceOption device;
   bool with_full = false;
+  bool one_by_one = false;
   std::optional<std::string> json;
 };
 
@@ -102,10 +103,12 @@ int64_t WeightBytes(const ModelConfig& model, DType dtype) {
 }
 
 // Prefill of every sequence, then steps of all of them. `steps` of the length are decoded.
-void TimeDecoding(Runtime& runtime, KsaModel& model, int32_t steps, DType dtype, DecodeRun& run) {
+void TimeDecoding(Runtime& runtime, KsaModel& model, const DecodeOptions& options, DType dtype, DecodeRun& run) {
+  const int32_t steps = options.steps;
   const ExecContext cx = runtime.Context();
   CheckFits(PlanCaches(model.config(), run.batch, run.length, run.length, dtype), runtime);
-  Decoder decoder(cx, model, {.sequences = run.batch, .tokens = run.length}, 1.0);
+  const StepRecording recording = options.one_by_one ? StepRecording::kNever : StepRecording::kOnGpus;
+  Decoder decoder(cx, model, {.sequences = run.batch, .tokens = run.length, .recording = recording}, 1.0);
   run.cache_bytes = decoder.CacheBytes();
   const int32_t begin = run.length - steps;
   std::vector<std::vector<int32_t>> ids;
@@ -114,7 +117,7 @@ void TimeDecoding(Runtime& runtime, KsaModel& model, int32_t steps, DType dtype,
   }
   const auto prefill = [&](int32_t s) {
     const Tensor hidden = decoder.Prefill(s, std::span(ids[static_cast<size_t>(s)]).first(static_cast<size_t>(begin)));
-    static_cast<void>(HostCopy(model.Logits(cx, hidden), cx.stream));
+    static_cast<void>(decoder.Logits(hidden));
   };
   prefill(0);  // takes memory from the system, and is not timed
   auto start = std::chrono::steady_clock::now();
@@ -127,7 +130,7 @@ void TimeDecoding(Runtime& runtime, KsaModel& model, int32_t steps, DType dtype,
     for (int32_t s = 0; s < run.batch; ++s) {
       next.push_back({s, ids[static_cast<size_t>(s)][static_cast<size_t>(i)]});
     }
-    static_cast<void>(HostCopy(model.Logits(cx, decoder.Step(next)), cx.stream));
+    static_cast<void>(decoder.Logits(decoder.Step(next)));
   };
   const int32_t warm_up = std::max(1, steps / 8);
   for (int32_t i = begin; i < run.length; ++i) {
@@ -195,7 +198,7 @@ void BenchLength(const DecodeOptions& options,
                      .batch = batch,
                      .weight_bytes = WeightBytes(config, dtype),
                      .copied_bytes_a_second = copied};
-    TimeDecoding(runtime, model, options.steps, dtype, run);
+    TimeDecoding(runtime, model, options, dtype, run);
     AddRow(run, options.steps, report.table);
   }
 }
@@ -240,6 +243,9 @@ void AddBenchDecodeCommand(CLI::App& bench) {
       ->default_str("fp32 on the CPU, bf16 on a GPU");
   AddDeviceOption(*command, options->device);
   command->add_flag("--with-full", options->with_full, "also the same model with full attention in every layer");
+  command->add_flag("--one-by-one",
+                    options->one_by_one,
+                    "on a GPU: queue each operation of a step by itself, in the place of one graph a step");
   command->add_option("--json", options->json, "also write the results to this file")->type_name("FILE");
   command->footer(kExamples);
   command->callback([options] { BenchDecode(*options); });

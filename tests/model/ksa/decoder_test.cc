@@ -33,8 +33,8 @@ class Decoding {
 
   [[nodiscard]] const ModelConfig& config() const { return case_.config; }
 
-  [[nodiscard]] Decoder Make(int32_t sequences, int32_t tokens) {
-    return {cx_, harness_.model(), {.sequences = sequences, .tokens = tokens}, case_.mix};
+  [[nodiscard]] Decoder Make(int32_t sequences, int32_t tokens, StepRecording recording = StepRecording::kOnGpus) {
+    return {cx_, harness_.model(), {.sequences = sequences, .tokens = tokens, .recording = recording}, case_.mix};
   }
 
   [[nodiscard]] std::span<const int32_t> Ids(int32_t begin, int32_t count) const {
@@ -177,6 +177,61 @@ TEST(Decoder, SequencesOfABatchDoNotSeeEachOther) {
   }
 }
 
+// Hidden rows of steps of three sequences that begin at different lengths, the second of which pauses now and then.
+std::vector<double> StepsOfABatch(Decoding& decoding, int32_t tokens, StepRecording recording) {
+  Decoder decoder = decoding.Make(3, tokens, recording);
+  const std::vector<int32_t> begins = {7, 1, 12};
+  for (int32_t s = 0; s < 3; ++s) {
+    static_cast<void>(decoder.Prefill(s, decoding.Ids(s, begins[static_cast<size_t>(s)])));
+  }
+  std::vector<double> rows;
+  for (int32_t round = 0; decoder.Length(2) < tokens - 3; ++round) {
+    std::vector<Decoder::Next> next;
+    for (const int32_t s : {2, 0, 1}) {
+      if (s != 1 || round % 5 < 3) {
+        next.push_back({s, decoding.Id(s + decoder.Length(s))});
+      }
+    }
+    const std::vector<double> hidden = ToDouble(decoder.Step(next));
+    rows.insert(rows.end(), hidden.begin(), hidden.end());
+  }
+  return rows;
+}
+
+// A recorded step runs again as what it was: it knows the tokens of the step that it was recorded of, and nothing but
+// numbers in memory can tell it of others.
+TEST(Decoder, RecordedStepsAreEqualInBits) {
+  for (const ModelCase& c : DecodeCases()) {
+    SCOPED_TRACE("case: " + c.name);
+    Decoding decoding(c, DType::kF32, kTokens + 15);
+    const std::vector<double> expected = StepsOfABatch(decoding, kTokens + 15, StepRecording::kNever);
+    EXPECT_EQ(StepsOfABatch(decoding, kTokens + 15, StepRecording::kAlways), expected);
+  }
+}
+
+// Over lengths that steps are recorded for, and back to a short text in the same slots.
+TEST(Decoder, RecordedStepsOfLongTexts) {
+  for (const char* name : {"hybrid, swa and sca, attend", "hca"}) {
+    SCOPED_TRACE(name);
+    constexpr int32_t kLong = 800;
+    Decoding decoding(FindCase(name), DType::kF32, kLong);
+    std::vector<std::vector<double>> rows;
+    for (const StepRecording recording : {StepRecording::kNever, StepRecording::kAlways}) {
+      Decoder decoder = decoding.Make(1, kLong, recording);
+      std::vector<double>& of = rows.emplace_back();
+      for (const int32_t begin : {kLong - 560, 20}) {
+        static_cast<void>(decoder.Prefill(0, decoding.Ids(0, begin)));
+        for (int32_t i = begin; i < std::min(kLong, begin + 559); ++i) {
+          const Decoder::Next next = {0, decoding.Id(i)};
+          const std::vector<double> hidden = ToDouble(decoder.Step({&next, 1}));
+          of.insert(of.end(), hidden.begin(), hidden.end());
+        }
+      }
+    }
+    EXPECT_EQ(rows[1], rows[0]);
+  }
+}
+
 // Each rank keeps its own heads' keys, or its own states.
 TEST(Decoder, TensorRanksDecodeTogether) {
   constexpr int kRanks = 2;
@@ -196,7 +251,7 @@ TEST(Decoder, TensorRanksDecodeTogether) {
       const ProcessMesh mesh(world, {.data = 1, .context = 1, .tensor = kRanks}, false);
       testing::GuardAllocator memory;
       ModelHarness harness(decoding.model_case(), DType::kF64, {}, &mesh);
-      Decoder decoder({.allocator = &memory, .mesh = &mesh}, harness.model(), {1, kTokens}, c.mix);
+      Decoder decoder({.allocator = &memory, .mesh = &mesh}, harness.model(), {.tokens = kTokens}, c.mix);
       constexpr int32_t kBegin = 5;
       std::vector<double> hidden = ToDouble(decoder.Prefill(0, decoding.Ids(0, kBegin)));
       for (int32_t i = kBegin; i < kTokens; ++i) {
