@@ -33,7 +33,7 @@ struct Args {
 
 // A row of a head, from the block's first row on.
 template <typename T>
-__device__ const __forceinline__ T* RowOf(const Args<T>& p, int row) {
+const __device__ __forceinline__ T* RowOf(const Args<T>& p, int row) {
   return p.x + (int64_t{row} * p.heads + blockIdx.y) * p.columns;
 }
 

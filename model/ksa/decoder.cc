@@ -13,6 +13,14 @@ bool CanRecord(const ExecContext& cx) {
   return alone && !cx.stream.dry && !cx.stream.synchronous && cx.stream.tracer == nullptr;
 }
 
+int64_t BytesOf(const std::vector<std::unique_ptr<LayerCache>>& caches) {
+  int64_t bytes = 0;
+  for (const std::unique_ptr<LayerCache>& cache : caches) {
+    bytes += cache == nullptr ? 0 : cache->bytes();
+  }
+  return bytes;
+}
+
 }  // namespace
 
 Decoder::Decoder(const ExecContext& cx, KsaModel& model, const Size& size, double mix)
@@ -30,12 +38,18 @@ Decoder::Decoder(const ExecContext& cx, KsaModel& model, const Size& size, doubl
   }
 }
 
+// The same buffers, at addresses that do not exist.
+int64_t Decoder::BytesOfSequence(const ExecContext& cx, const KsaModel& model, int32_t tokens) {
+  ImaginarySlabs slabs(cx.stream.device);
+  ArenaAllocator imaginary(slabs);
+  ExecContext dry = cx;
+  dry.stream.dry = true;
+  dry.allocator = &imaginary;
+  return BytesOf(model.MakeCaches(dry, 1, std::max(tokens, kLeastCacheTokens)));
+}
+
 int64_t Decoder::CacheBytes() const {
-  int64_t bytes = 0;
-  for (const std::unique_ptr<LayerCache>& cache : caches_) {
-    bytes += cache->bytes();
-  }
-  return bytes;
+  return BytesOf(caches_);
 }
 
 // A summary is kept as soon as its chunk has ended, though no text sees it yet: so all whole chunks have rows.

@@ -37,6 +37,9 @@ class Decoder {
   // Tokens that a slot has room for.
   [[nodiscard]] int32_t capacity() const { return tokens_; }
 
+  // What the caches of a sequence of so many tokens take on this rank, before there are any.
+  [[nodiscard]] static int64_t BytesOfSequence(const ExecContext& cx, const KsaModel& model, int32_t tokens);
+
   // Of all buffers, counted from them.
   [[nodiscard]] int64_t CacheBytes() const;
 

@@ -2,6 +2,7 @@
 #include "model/ksa/decoder.h"
 
 #include <algorithm>
+#include <array>
 #include <vector>
 
 #include "model/ksa/cost.h"
@@ -55,17 +56,6 @@ class Decoding {
       logits.push_back(LogitsOf(hidden.value.Rows(i, 1)));
     }
     return logits;
-  }
-
-  // Of all its tokens, before the head.
-  [[nodiscard]] std::vector<double> WholeHidden() {
-    const auto tokens = static_cast<int32_t>(ids_.size());
-    return ToDouble(harness_.model()
-                        .Hidden(cx_,
-                                {.ids = UploadNumbers(cx_, ids_, {tokens}),
-                                 .layout = MakeLayout(case_.config, 1, tokens),
-                                 .mix = case_.mix})
-                        .value);
   }
 
   [[nodiscard]] const ModelCase& model_case() const { return case_; }
@@ -236,6 +226,7 @@ TEST(Decoder, RecordedStepsOfLongTexts) {
 TEST(Decoder, TensorRanksDecodeTogether) {
   constexpr int kRanks = 2;
   int cases = 0;
+  int halves = 0;
   for (ModelCase c : DecodeCases()) {
     const std::vector<LayerSpec>& layers = c.config.layers;
     if (std::any_of(layers.begin(), layers.end(), [&](const LayerSpec& layer) {
@@ -246,23 +237,37 @@ TEST(Decoder, TensorRanksDecodeTogether) {
     SCOPED_TRACE("case: " + c.name);
     ++cases;
     Decoding decoding(c, DType::kF64, kTokens);
-    const std::vector<double> expected = decoding.WholeHidden();
+    constexpr int32_t kBegin = 5;
+    std::vector<double> expected;
+    const auto whole = decoding.Recomputed(decoding.Ids(0, kTokens));
+    for (size_t i = kBegin - 1; i < kTokens; ++i) {
+      expected.insert(expected.end(), whole[i].begin(), whole[i].end());
+    }
+    std::array<int64_t, kRanks> bytes{};
     RunRanks(kRanks, [&](Communicator& world) {
       const ProcessMesh mesh(world, {.data = 1, .context = 1, .tensor = kRanks}, false);
       testing::GuardAllocator memory;
       ModelHarness harness(decoding.model_case(), DType::kF64, {}, &mesh);
-      Decoder decoder({.allocator = &memory, .mesh = &mesh}, harness.model(), {.tokens = kTokens}, c.mix);
-      constexpr int32_t kBegin = 5;
-      std::vector<double> hidden = ToDouble(decoder.Prefill(0, decoding.Ids(0, kBegin)));
+      const ExecContext cx = {.allocator = &memory, .mesh = &mesh};
+      Decoder decoder(cx, harness.model(), {.tokens = kTokens}, c.mix);
+      bytes[static_cast<size_t>(world.rank())] = decoder.CacheBytes();
+      EXPECT_EQ(decoder.CacheBytes(), Decoder::BytesOfSequence(cx, harness.model(), kTokens));
+      std::vector<double> logits = ToDouble(decoder.Logits(decoder.Prefill(0, decoding.Ids(0, kBegin))));
       for (int32_t i = kBegin; i < kTokens; ++i) {
         const Decoder::Next next = {0, decoding.Id(i)};
-        const std::vector<double> row = ToDouble(decoder.Step({&next, 1}));
-        hidden.insert(hidden.end(), row.begin(), row.end());
+        const std::vector<double> row = ToDouble(decoder.Logits(decoder.Step({&next, 1})));
+        logits.insert(logits.end(), row.begin(), row.end());
       }
-      const auto first = expected.end() - static_cast<std::ptrdiff_t>(hidden.size());
-      EXPECT_LT(RelativeDifference(hidden, {first, expected.end()}), Bound(DType::kF64)) << "rank " << world.rank();
+      EXPECT_LT(RelativeDifference(logits, expected), Bound(DType::kF64)) << "rank " << world.rank();
     });
+    // All have a latent; heads and states are one rank's, or those of ranks that share a head.
+    const int64_t alone = CountKvCache(c.config, kTokens, DType::kF64).bytes;
+    EXPECT_EQ(bytes[0], bytes[1]);
+    EXPECT_GE(bytes[0] + bytes[1], alone);
+    EXPECT_LE(bytes[0], alone);
+    halves += 2 * bytes[0] == alone ? 1 : 0;
   }
+  EXPECT_GT(halves, 20);
   EXPECT_GT(cases, 30);
 }
 
