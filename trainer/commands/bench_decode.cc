@@ -25,6 +25,7 @@
 #include "trainer/commands/set_option.h"
 #include "trainer/config/load.h"
 #include "trainer/evaluate/cache_memory.h"
+#include "trainer/observe/trace.h"
 #include "trainer/step/runtime.h"
 
 namespace ksa {
@@ -48,6 +49,7 @@ struct DecodeOptions {
   DeviceOption device;
   bool with_full = false;
   bool one_by_one = false;
+  std::optional<std::string> trace;
   std::optional<std::string> json;
 };
 
@@ -63,6 +65,42 @@ struct DecodeRun {
 
   [[nodiscard]] double BytesRead() const { return static_cast<double>(weight_bytes + cache_bytes); }
 };
+
+// Hears of operations while it is told to.
+class SometimesTracer final : public Tracer {
+ public:
+  void Begin(const char* op, const Stream& stream) override {
+    if (on_) {
+      trace_.Begin(op, stream);
+    }
+  }
+
+  void End(const Stream& stream) noexcept override {
+    if (on_) {
+      trace_.End(stream);
+    }
+  }
+
+  void Turn(bool on) { on_ = on; }
+
+  void Write(const std::string& path) const { trace_.Write(path); }
+
+ private:
+  ChromeTrace trace_;
+  bool on_ = false;
+};
+
+// So much work that the host has queued a step before its first operation begins: then the device's times of operations
+// have no waiting for the host in them.
+void QueueAhead(const ExecContext& cx) {
+  if (cx.stream.device.IsCpu()) {
+    return;
+  }
+  const Tensor memory = cx.Empty({int64_t{1} << 28}, DType::kF32);
+  for (int i = 0; i < 64; ++i) {
+    Zero(memory, cx.stream);
+  }
+}
 
 double SecondsSince(std::chrono::steady_clock::time_point start) {
   return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -105,8 +143,12 @@ int64_t WeightBytes(const ModelConfig& model, DType dtype) {
 // Prefill of every sequence, then steps of all of them. `steps` of the length are decoded.
 void TimeDecoding(Runtime& runtime, KsaModel& model, const DecodeOptions& options, DType dtype, DecodeRun& run) {
   const int32_t steps = options.steps;
-  const ExecContext cx = runtime.Context();
+  ExecContext cx = runtime.Context();
   CheckFits(PlanCaches(model.config(), run.batch, run.length, run.length, dtype), runtime);
+  SometimesTracer tracer;
+  if (options.trace) {
+    cx.stream.tracer = &tracer;
+  }
   const StepRecording recording = options.one_by_one ? StepRecording::kNever : StepRecording::kOnGpus;
   Decoder decoder(cx, model, {.sequences = run.batch, .tokens = run.length, .recording = recording}, 1.0);
   run.cache_bytes = decoder.CacheBytes();
@@ -133,13 +175,21 @@ void TimeDecoding(Runtime& runtime, KsaModel& model, const DecodeOptions& option
     static_cast<void>(decoder.Logits(decoder.Step(next)));
   };
   const int32_t warm_up = std::max(1, steps / 8);
-  for (int32_t i = begin; i < run.length; ++i) {
+  const int32_t timed = run.length - (options.trace ? 1 : 0);
+  for (int32_t i = begin; i < timed; ++i) {
     if (i == begin + warm_up) {
       start = std::chrono::steady_clock::now();
     }
     step(i);
   }
-  run.step_seconds = SecondsSince(start) / (steps - warm_up);
+  run.step_seconds = SecondsSince(start) / (timed - begin - warm_up);
+  if (options.trace) {
+    QueueAhead(cx);
+    tracer.Turn(true);
+    step(timed);
+    tracer.Turn(false);
+    tracer.Write(*options.trace);
+  }
 }
 
 Table MakeTable() {
@@ -237,7 +287,7 @@ void AddBenchDecodeCommand(CLI::App& bench) {
       ->check(WholeNumber(1, 1 << 16));
   command->add_option("--steps", options->steps, "tokens to decode; the first eighth of them is not timed")
       ->capture_default_str()
-      ->check(WholeNumber(2, 1 << 20));
+      ->check(WholeNumber(4, 1 << 20));
   command->add_option("--precision", options->precision, "what to compute in")
       ->transform(Choice<DType>({{"fp32", DType::kF32}, {"bf16", DType::kBF16}, {"fp64", DType::kF64}}))
       ->default_str("fp32 on the CPU, bf16 on a GPU");
@@ -246,6 +296,12 @@ void AddBenchDecodeCommand(CLI::App& bench) {
   command->add_flag("--one-by-one",
                     options->one_by_one,
                     "on a GPU: queue each operation of a step by itself, in the place of one graph a step");
+  command
+      ->add_option("--trace",
+                   options->trace,
+                   "write the operations of the last step of the last sizes, with their times, for chrome://tracing; "
+                   "implies --one-by-one")
+      ->type_name("FILE");
   command->add_option("--json", options->json, "also write the results to this file")->type_name("FILE");
   command->footer(kExamples);
   command->callback([options] { BenchDecode(*options); });
