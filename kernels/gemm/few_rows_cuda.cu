@@ -2,12 +2,13 @@
 // to it. A warp takes one row of the weight, with so many loads under way at once that memory is busy; the rows of `a`
 // come from the caches.
 #include <cstdint>
+#include <span>
 
 #include "kernels/core/cuda.h"
 #include "kernels/device/launch.cuh"
 #include "kernels/device/reduce.cuh"
 #include "kernels/device/vector.cuh"
-#include "kernels/gemm/few_rows.h"
+#include "kernels/gemm/gemm_backends.h"
 
 namespace ksa::cuda {
 namespace {
@@ -20,6 +21,7 @@ constexpr int kWide = device::kVectorElements<BFloat16>;
 constexpr int kUnroll = 8;
 constexpr int kStep = 32 * kWide * kUnroll;  // elements of a row that a warp loads at once
 constexpr int kLine = 64;                    // elements of 128 bytes
+constexpr int kMostTogether = 8;             // products of a launch
 
 // Asks for the first elements of a row of the weight. This reads nothing, so it may come before the wait for the kernel
 // before: what that kernel writes is in the same cache.
@@ -30,13 +32,31 @@ __device__ __forceinline__ void Prefetch(const BFloat16* row, int k) {
   }
 }
 
+// Products that do not depend on each other, of as many rows and an inner extent alike.
+struct Products {
+  const BFloat16* a[kMostTogether];
+  const BFloat16* weight[kMostTogether];
+  BFloat16* y[kMostTogether];
+  int n[kMostTogether];
+  int first_block[kMostTogether];
+  int count = 0;
+  int blocks = 0;
+};
+
 // y[m][n] = a[m] · weight[n] of M rows.
 template <int M>
-__global__ void __launch_bounds__(kThreads)
-    FewRowsKernel(const BFloat16* a, const BFloat16* weight, BFloat16* y, int n, int k) {
-  const int column = static_cast<int>(blockIdx.x) * kWarps + static_cast<int>(threadIdx.x) / 32;
+__global__ void __launch_bounds__(kThreads) FewRowsKernel(const __grid_constant__ Products products, int k) {
+  int of = 0;
+#pragma unroll
+  for (int i = 1; i < kMostTogether; ++i) {
+    of = i < products.count && static_cast<int>(blockIdx.x) >= products.first_block[i] ? i : of;
+  }
+  const int n = products.n[of];
+  const int column =
+      (static_cast<int>(blockIdx.x) - products.first_block[of]) * kWarps + static_cast<int>(threadIdx.x) / 32;
   const int lane = static_cast<int>(threadIdx.x) % 32;
-  const BFloat16* row = weight + int64_t{column} * k;
+  const BFloat16* a = products.a[of];
+  const BFloat16* row = products.weight[of] + int64_t{column} * k;
   if (column < n) {
     Prefetch(row, k);
   }
@@ -74,43 +94,65 @@ __global__ void __launch_bounds__(kThreads)
     if (lane == 0) {
       Vector<BFloat16, 1> result;
       result.Set(total);
-      result.Store(y + int64_t{m} * n + column);
+      result.Store(products.y[of] + int64_t{m} * n + column);
     }
   }
 }
 
 template <int M>
-void Run(const GemmArgs& args, const GemmSize& size, const Stream& stream) {
-  const auto blocks = static_cast<unsigned>((size.n + kWarps - 1) / kWarps);
+void Run(const Products& products, int64_t k, const Stream& stream) {
   Launch("Gemm",
          stream,
-         {.grid = dim3(blocks), .block = dim3(kThreads), .early = true},
+         {.grid = dim3(static_cast<unsigned>(products.blocks)), .block = dim3(kThreads), .early = true},
          FewRowsKernel<M>,
-         args.a.As<BFloat16>(),
-         args.b.As<BFloat16>(),
-         args.c.As<BFloat16>(),
-         static_cast<int>(size.n),
-         static_cast<int>(size.k));
+         products,
+         static_cast<int>(k));
+}
+
+void Run(const Products& products, int64_t m, int64_t k, const Stream& stream) {
+  switch (m) {
+    case 1:
+      return Run<1>(products, k, stream);
+    case 2:
+      return Run<2>(products, k, stream);
+    case 3:
+      return Run<3>(products, k, stream);
+    default:
+      return Run<4>(products, k, stream);
+  }
 }
 
 }  // namespace
 
-bool TakesFewRows(const GemmArgs& args, const GemmSize& size) {
-  return size.m <= kMostFewRows && size.k % kWide == 0 && args.transpose_b && (!args.transpose_a || size.m == 1) &&
-         args.a.dtype == DType::kBF16 && args.c.dtype == DType::kBF16 && args.alpha == 1.0 && args.beta == 0.0 &&
-         device::IsAligned16(args.a.data) && device::IsAligned16(args.b.data);
+bool CanTakeFewRows(std::span<const GemmArgs> args, std::span<const GemmSize> sizes) {
+  for (size_t i = 0; i < args.size(); ++i) {
+    const GemmArgs& one = args[i];
+    const GemmSize& size = sizes[i];
+    const bool few = size.m > 0 && size.m <= kMostFewRows && size.n > 0 && size.k > 0 && size.k % kWide == 0;
+    const bool plain = one.transpose_b && (!one.transpose_a || size.m == 1) && one.alpha == 1.0 && one.beta == 0.0;
+    const bool in_bf16 = one.a.dtype == DType::kBF16 && one.c.dtype == DType::kBF16;
+    if (!few || !plain || !in_bf16 || !device::IsAligned16(one.a.data) || !device::IsAligned16(one.b.data)) {
+      return false;
+    }
+  }
+  return true;
 }
 
-void FewRows(const GemmArgs& args, const GemmSize& size, const Stream& stream) {
-  switch (size.m) {
-    case 1:
-      return Run<1>(args, size, stream);
-    case 2:
-      return Run<2>(args, size, stream);
-    case 3:
-      return Run<3>(args, size, stream);
-    default:
-      return Run<4>(args, size, stream);
+void FewRows(std::span<const GemmArgs> args, std::span<const GemmSize> sizes, const Stream& stream) {
+  Products products{};
+  for (size_t i = 0; i < args.size(); ++i) {
+    const int at = products.count++;
+    products.a[at] = args[i].a.As<BFloat16>();
+    products.weight[at] = args[i].b.As<BFloat16>();
+    products.y[at] = args[i].c.As<BFloat16>();
+    products.n[at] = static_cast<int>(sizes[i].n);
+    products.first_block[at] = products.blocks;
+    products.blocks += static_cast<int>((sizes[i].n + kWarps - 1) / kWarps);
+    const bool last = i + 1 == args.size();
+    if (last || products.count == kMostTogether || sizes[i + 1].m != sizes[i].m || sizes[i + 1].k != sizes[i].k) {
+      Run(products, sizes[i].m, sizes[i].k, stream);
+      products = {};
+    }
   }
 }
 

@@ -1,6 +1,8 @@
 // Internal to the family: what its front file switches between. Arguments are checked already.
 #pragma once
 
+#include <span>
+
 #include "kernels/core/device.h"
 #include "kernels/gemm/gemm.h"
 
@@ -20,5 +22,15 @@ void Gemm(const GemmArgs& args, const GemmSize& size, const Stream& stream);
 namespace ksa::cuda {
 
 void Gemm(const GemmArgs& args, const GemmSize& size, const Stream& stream);
+
+// With more rows the arithmetic of ordinary cores begins to count.
+inline constexpr int64_t kMostFewRows = 4;
+
+// Whether FewRows computes all of these products: c = a b^T in bf16, of aligned rows. Addresses that are not aligned
+// change the kernel, as they change cuBLASLt's.
+[[nodiscard]] bool CanTakeFewRows(std::span<const GemmArgs> args, std::span<const GemmSize> sizes);
+
+// Products that do not depend on each other, at once. Sums in fp32, rounded once, in an order that depends on k alone.
+void FewRows(std::span<const GemmArgs> args, std::span<const GemmSize> sizes, const Stream& stream);
 
 }  // namespace ksa::cuda

@@ -10,7 +10,6 @@
 #include "kernels/core/gpu.h"
 #include "kernels/core/lru_cache.h"
 #include "kernels/core/stream_resources.h"
-#include "kernels/gemm/few_rows.h"
 #include "kernels/gemm/gemm_backends.h"
 
 namespace ksa::cuda {
@@ -267,8 +266,8 @@ void Gemm(const GemmArgs& args, const GemmSize& size, const Stream& stream) {
     args.c.dtype == DType::kBF16 ? Scale<BFloat16>(args.c, args.beta, stream) : Scale<float>(args.c, args.beta, stream);
     return;
   }
-  if (TakesFewRows(args, size)) {
-    FewRows(args, size, stream);
+  if (CanTakeFewRows({&args, 1}, {&size, 1})) {
+    FewRows({&args, 1}, {&size, 1}, stream);
     return;
   }
   KSA_CHECK(stream.resources != nullptr, "Gemm: a device stream needs its resources; make it by GpuStream");
