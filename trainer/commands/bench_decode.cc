@@ -36,8 +36,9 @@ constexpr const char* kExamples = R"(Examples:
   ksa bench decode --model configs/model/ksa_4m.yaml --length 256 1024 --batch 1 8 --with-full --json decode.json
 
 A step takes one token of every sequence, from its embedding to its logits on the host. The last --steps tokens of each
-length are timed. Bytes are those that a step must read: the weights once (the summaries' own once in a chunk of steps),
-and the caches. The bound is the time in which this machine copies as many bytes.)";
+length are timed. "prefill" is what comes before them, in one pass a sequence; "forward" such a pass that keeps nothing,
+as in training. Bytes are those that a step must read: the weights once (the summaries' own once in a chunk of steps), and
+the caches. The bound is the time in which this machine copies as many bytes.)";
 
 struct DecodeOptions {
   std::string model;
@@ -60,6 +61,7 @@ struct DecodeRun {
   int64_t weight_bytes = 0;
   int64_t cache_bytes = 0;  // of all sequences, counted from the buffers
   double prefill_seconds = 0.0;
+  double forward_seconds = 0.0;  // of one pass over one beginning that keeps nothing
   double step_seconds = 0.0;
   double copied_bytes_a_second = 0.0;
 
@@ -140,6 +142,18 @@ int64_t WeightBytes(const ModelConfig& model, DType dtype) {
   return static_cast<int64_t>(elements) * SizeOf(dtype);
 }
 
+// A pass over a beginning that keeps nothing, and logits of its last token.
+double TimeForward(const ExecContext& cx, KsaModel& model, Decoder& decoder, std::span<const int32_t> ids) {
+  const auto start = std::chrono::steady_clock::now();
+  const auto tokens = static_cast<int32_t>(ids.size());
+  const Var hidden = model.Hidden(cx,
+                                  {.ids = UploadNumbers(cx, {ids.begin(), ids.end()}, {tokens}),
+                                   .layout = MakeLayout(model.config(), 1, tokens),
+                                   .mix = 1.0});
+  static_cast<void>(decoder.Logits(hidden.value.Rows(tokens - 1, 1)));
+  return SecondsSince(start);
+}
+
 // Prefill of every sequence, then steps of all of them. `steps` of the length are decoded.
 void TimeDecoding(Runtime& runtime, KsaModel& model, const DecodeOptions& options, DType dtype, DecodeRun& run) {
   const int32_t steps = options.steps;
@@ -167,6 +181,7 @@ void TimeDecoding(Runtime& runtime, KsaModel& model, const DecodeOptions& option
     prefill(s);
   }
   run.prefill_seconds = SecondsSince(start);
+  run.forward_seconds = TimeForward(cx, model, decoder, std::span(ids[0]).first(static_cast<size_t>(begin)));
   const auto step = [&](int32_t i) {
     std::vector<Decoder::Next> next;
     for (int32_t s = 0; s < run.batch; ++s) {
@@ -197,6 +212,7 @@ Table MakeTable() {
                 {"text_tokens", "T", 0},
                 {"batch", "batch", 0},
                 {"prefill_tokens_per_second", "prefill tokens/s", 1},
+                {"forward_tokens_per_second", "forward tokens/s", 1},
                 {"tokens_per_second", "tokens/s", 1},
                 {"milliseconds", "step ms", 3},
                 {"weight_bytes", "weight bytes", 0},
@@ -212,6 +228,7 @@ void AddRow(const DecodeRun& run, int32_t steps, Table& table) {
                 int64_t{run.length},
                 int64_t{run.batch},
                 prefilled / run.prefill_seconds,
+                (run.length - steps) / run.forward_seconds,
                 run.batch / run.step_seconds,
                 1e3 * run.step_seconds,
                 run.weight_bytes,
