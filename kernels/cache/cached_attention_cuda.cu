@@ -208,6 +208,7 @@ __device__ void AddValues(const Args<T>& p,
 template <typename T, int N, int L>
 __global__ void __launch_bounds__(kThreads) PartKernel(const Args<T> p) {
   device::WaitForKernelBefore();
+  device::LetNextKernelBegin();
   extern __shared__ float shared[];
   float* q = shared;                                  // [group, e]
   float* scores = q + p.group * p.e;                  // [group, kKeys]

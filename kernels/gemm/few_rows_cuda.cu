@@ -23,11 +23,10 @@ constexpr int kStep = 32 * kWide * kUnroll;  // elements of a row that a warp lo
 constexpr int kLine = 64;                    // elements of 128 bytes
 constexpr int kMostTogether = 8;             // products of a launch
 
-// Asks for the first elements of a row of the weight. This reads nothing, so it may come before the wait for the kernel
-// before: what that kernel writes is in the same cache.
+// Asks for a row of the weight. This reads nothing, so it may come before the wait for the kernel before: what that
+// kernel writes is in the same cache.
 __device__ __forceinline__ void Prefetch(const BFloat16* row, int k) {
-  const int at = static_cast<int>(threadIdx.x % 32) * kLine;
-  if (at < k) {
+  for (int at = static_cast<int>(threadIdx.x % 32) * kLine; at < k; at += 32 * kLine) {
     asm volatile("prefetch.global.L2 [%0];" ::"l"(row + at));
   }
 }
@@ -61,6 +60,7 @@ __global__ void __launch_bounds__(kThreads) FewRowsKernel(const __grid_constant_
     Prefetch(row, k);
   }
   device::WaitForKernelBefore();
+  device::LetNextKernelBegin();
   if (column >= n) {
     return;
   }

@@ -160,15 +160,19 @@ ParameterStore::ParameterStore(std::vector<ParameterSpec> specs,
     return tensor;
   };
   weights_ = zeros(padded_size_, compute_);
-  grads_ = zeros(padded_size_, state_dtype());
-  exp_avg_ = zeros(state_size_, state_dtype());
-  exp_avg_sq_ = zeros(state_size_, state_dtype());
+  if (!sharding_.weights_alone) {
+    grads_ = zeros(padded_size_, state_dtype());
+    exp_avg_ = zeros(state_size_, state_dtype());
+    exp_avg_sq_ = zeros(state_size_, state_dtype());
+  }
   if (has_separate_master()) {
     master_ = zeros(state_size_, state_dtype());
   }
   for (Parameter& parameter : parameters_) {
     parameter.value = Slice(weights_, parameter.offset, parameter.shape);
-    parameter.grad = Slice(grads_, parameter.offset, parameter.shape);
+    if (!sharding_.weights_alone) {
+      parameter.grad = Slice(grads_, parameter.offset, parameter.shape);
+    }
   }
 }
 

@@ -58,6 +58,7 @@ struct DecodeRun {
   std::string pattern;
   int32_t length = 0;
   int32_t batch = 1;
+  int32_t prefilled = 0;  // tokens of a sequence
   int64_t weight_bytes = 0;
   int64_t cache_bytes = 0;  // of all sequences, counted from the buffers
   double prefill_seconds = 0.0;
@@ -142,6 +143,11 @@ int64_t WeightBytes(const ModelConfig& model, DType dtype) {
   return static_cast<int64_t>(elements) * SizeOf(dtype);
 }
 
+// Steps that are not timed: on a GPU those of each kind are different until the third.
+int32_t WarmUp(const ModelConfig& model, const DecodeOptions& options) {
+  return std::max(options.steps / 8, 2 * model.ChunkSize() + 1);
+}
+
 // A pass over a beginning that keeps nothing, and logits of its last token.
 double TimeForward(const ExecContext& cx, KsaModel& model, Decoder& decoder, std::span<const int32_t> ids) {
   const auto start = std::chrono::steady_clock::now();
@@ -166,7 +172,9 @@ void TimeDecoding(Runtime& runtime, KsaModel& model, const DecodeOptions& option
   const StepRecording recording = options.one_by_one ? StepRecording::kNever : StepRecording::kOnGpus;
   Decoder decoder(cx, model, {.sequences = run.batch, .tokens = run.length, .recording = recording}, 1.0);
   run.cache_bytes = decoder.CacheBytes();
-  const int32_t begin = run.length - steps;
+  const int32_t timed = run.length - steps;
+  const int32_t begin = timed - WarmUp(model.config(), options);
+  run.prefilled = begin;
   std::vector<std::vector<int32_t>> ids;
   for (int32_t s = 0; s < run.batch; ++s) {
     ids.push_back(RandomIds(model.config(), run.length, s));
@@ -189,19 +197,18 @@ void TimeDecoding(Runtime& runtime, KsaModel& model, const DecodeOptions& option
     }
     static_cast<void>(decoder.Logits(decoder.Step(next)));
   };
-  const int32_t warm_up = std::max(1, steps / 8);
-  const int32_t timed = run.length - (options.trace ? 1 : 0);
-  for (int32_t i = begin; i < timed; ++i) {
-    if (i == begin + warm_up) {
+  const int32_t end = run.length - (options.trace ? 1 : 0);
+  for (int32_t i = begin; i < end; ++i) {
+    if (i == timed) {
       start = std::chrono::steady_clock::now();
     }
     step(i);
   }
-  run.step_seconds = SecondsSince(start) / (timed - begin - warm_up);
+  run.step_seconds = SecondsSince(start) / (end - timed);
   if (options.trace) {
     QueueAhead(cx);
     tracer.Turn(true);
-    step(timed);
+    step(end);
     tracer.Turn(false);
     tracer.Write(*options.trace);
   }
@@ -222,13 +229,12 @@ Table MakeTable() {
                 {"bandwidth_share", "share of bound %", 1}});
 }
 
-void AddRow(const DecodeRun& run, int32_t steps, Table& table) {
-  const double prefilled = static_cast<double>(run.batch) * (run.length - steps);
+void AddRow(const DecodeRun& run, Table& table) {
   table.AddRow({run.pattern,
                 int64_t{run.length},
                 int64_t{run.batch},
-                prefilled / run.prefill_seconds,
-                (run.length - steps) / run.forward_seconds,
+                static_cast<double>(run.batch) * run.prefilled / run.prefill_seconds,
+                run.prefilled / run.forward_seconds,
                 run.batch / run.step_seconds,
                 1e3 * run.step_seconds,
                 run.weight_bytes,
@@ -248,12 +254,20 @@ void BenchLength(const DecodeOptions& options,
   sets.insert(sets.end(), more.begin(), more.end());
   sets.push_back(fmt::format("model.max_position_embeddings={}", length));
   const ModelConfig config = LoadModelConfig(options.model, length, sets);
+  if (const int32_t warm_up = WarmUp(config, options); length <= options.steps + warm_up) {
+    Fail(ExitCode::kUsage,
+         "--length {}: its last {} tokens are timed (--steps), {} before them are not, and a beginning must be left",
+         length,
+         options.steps,
+         warm_up);
+  }
   const RuntimeOptions runtime_options = options.device.Options(options.precision.value_or(DType::kF32));
   const bool gpu = runtime_options.device == DeviceKind::kCuda;
   const DType dtype = options.precision.value_or(gpu ? DType::kBF16 : DType::kF32);
   const std::unique_ptr<Communicator> world = MakeSelfCommunicator();
   Runtime runtime(*world, runtime_options);
-  ParameterStore store(ParameterSpecs(config), dtype, runtime.allocator(), FlatSharding{}, runtime.stream());
+  ParameterStore store(
+      ParameterSpecs(config), dtype, runtime.allocator(), FlatSharding{.weights_alone = true}, runtime.stream());
   store.Initialize(1234, runtime.stream());
   KsaModel model(config, store, runtime.allocator(), runtime.stream(), length);
   report.device = DeviceName(runtime);
@@ -266,19 +280,11 @@ void BenchLength(const DecodeOptions& options,
                      .weight_bytes = WeightBytes(config, dtype),
                      .copied_bytes_a_second = copied};
     TimeDecoding(runtime, model, options, dtype, run);
-    AddRow(run, options.steps, report.table);
+    AddRow(run, report.table);
   }
 }
 
 void BenchDecode(const DecodeOptions& options) {
-  for (const int32_t length : options.lengths) {
-    if (length <= options.steps) {
-      Fail(ExitCode::kUsage,
-           "--length {}: its last {} tokens are timed (--steps), and a beginning must be left",
-           length,
-           options.steps);
-    }
-  }
   BenchReport report = {"decode", {}, 1, MakeTable(), {}};
   for (const int32_t length : options.lengths) {
     BenchLength(options, {}, "as given", length, report);
@@ -302,9 +308,9 @@ void AddBenchDecodeCommand(CLI::App& bench) {
   command->add_option("--batch", options->batches, "sequences at a time, one or several")
       ->capture_default_str()
       ->check(WholeNumber(1, 1 << 16));
-  command->add_option("--steps", options->steps, "tokens to decode; the first eighth of them is not timed")
+  command->add_option("--steps", options->steps, "tokens of a sequence that are timed")
       ->capture_default_str()
-      ->check(WholeNumber(4, 1 << 20));
+      ->check(WholeNumber(2, 1 << 20));
   command->add_option("--precision", options->precision, "what to compute in")
       ->transform(Choice<DType>({{"fp32", DType::kF32}, {"bf16", DType::kBF16}, {"fp64", DType::kF64}}))
       ->default_str("fp32 on the CPU, bf16 on a GPU");

@@ -96,7 +96,10 @@ class GpuDecoderTest : public GpuTest {
                                      const std::vector<int32_t>& ids,
                                      StepRecording recording) {
     const auto tokens = static_cast<int32_t>(ids.size()) - 3;
-    const ExecContext cx = {.stream = stream(), .allocator = &device()};
+    // As in a run: guarded memory is taken from the driver tensor by tensor, too slowly for hundreds of steps.
+    GpuSlabs slabs(stream().device.ordinal);
+    ArenaAllocator arena(slabs);
+    const ExecContext cx = {.stream = stream(), .allocator = &arena};
     Decoder decoder(cx, harness.model(), {.sequences = 3, .tokens = tokens, .recording = recording}, c.mix);
     const std::vector<int32_t> begins = {7, 1, 12};
     for (int32_t s = 0; s < 3; ++s) {

@@ -42,6 +42,23 @@ TEST(ParameterStoreTest, ParametersLieInTheFlatBuffers) {
   EXPECT_LE(end, store.padded_size());
 }
 
+TEST(ParameterStoreTest, WeightsAloneTakeNoOtherMemory) {
+  for (const DType dtype : testing::kFloatingTypes) {
+    testing::GuardAllocator allocator;
+    ParameterStore whole(Specs(), dtype, allocator);
+    whole.Initialize(99, {});
+    const int64_t before = allocator.use().current;
+    ParameterStore alone(Specs(), dtype, allocator, {.weights_alone = true});
+    EXPECT_EQ(allocator.use().current - before, alone.weights().bytes());
+    alone.Initialize(99, {});
+    EXPECT_FALSE(alone.has_separate_master());
+    for (size_t i = 0; i < whole.parameters().size(); ++i) {
+      EXPECT_EQ(ToDouble(alone.parameters()[i].value), ToDouble(whole.parameters()[i].value));
+      EXPECT_TRUE(alone.parameters()[i].grad.empty());
+    }
+  }
+}
+
 TEST(ParameterStoreTest, FindsByName) {
   testing::GuardAllocator allocator;
   ParameterStore store(Specs(), DType::kF32, allocator);
