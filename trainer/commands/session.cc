@@ -47,9 +47,8 @@ LoadedModel::LoadedModel(const std::string& path, const DeviceOption& device, co
     runtime_.SetWatchdog(&rank->watchdog);
   }
   const ProcessMesh& mesh = runtime_.mesh();
-  const FlatSharding sharding = {.tensor_parts = mesh.Size(MeshAxis::kTensor),
-                                 .tensor_rank = mesh.Rank(MeshAxis::kTensor),
-                                 .weights_alone = true};
+  const FlatSharding sharding = {
+      .tensor_parts = mesh.Size(MeshAxis::kTensor), .tensor_rank = mesh.Rank(MeshAxis::kTensor), .weights_alone = true};
   CheckSameModel(
       ParameterSpecs(config_.model), AccumulationType(*config_.training.precision), checkpoint_, LoadParts::kWeights);
   store_ = std::make_unique<ParameterStore>(ParameterSpecs(config_.model, sharding.tensor_parts),
