@@ -28,7 +28,13 @@ bool ComesOfDamage(int error) {
 
 }  // namespace
 
+std::unique_lock<std::recursive_mutex> LockHdf5() {
+  static std::recursive_mutex mutex;
+  return std::unique_lock(mutex);
+}
+
 void PrepareHdf5() {
+  const auto lock = LockHdf5();
   static_cast<void>(H5dont_atexit());
   static_cast<void>(H5open());
   static_cast<void>(H5PLset_loading_state(0));

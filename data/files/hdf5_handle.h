@@ -1,6 +1,7 @@
 // Owners of HDF5 identifiers that check every return. Only .cc files include this.
 #pragma once
 
+#include <mutex>
 #include <string>
 #include <utility>
 
@@ -20,10 +21,15 @@ void PrepareHdf5();
 // The errno of the system call that HDF5 failed at; 0 when it was none.
 [[nodiscard]] int LastHdf5Errno();
 
-// Where errors of a file are reported.
+// HDF5 as it is built by default may be called by one thread at a time; a thread that saves a checkpoint runs beside
+// one that reads shards. Held by every Hdf5Context; a thread may hold it several times.
+[[nodiscard]] std::unique_lock<std::recursive_mutex> LockHdf5();
+
+// Where errors of a file are reported. HDF5 belongs to the thread that has one, so it lives no longer than its calls.
 struct Hdf5Context {
   const std::string& path;
   ExitCode code;  // of what HDF5 finds wrong; where the file system failed, errno decides
+  std::unique_lock<std::recursive_mutex> lock = LockHdf5();
 
   [[noreturn]] void FailWith(const std::string& what) const { Fail(code, "{}: {}", path, what); }
 

@@ -118,6 +118,14 @@ void WaitForEvent(void* event) {
   KSA_CUDA_CHECK(cudaEventSynchronize(static_cast<cudaEvent_t>(event)));
 }
 
+void UseGpu(int ordinal) {
+  KSA_CUDA_CHECK(cudaSetDevice(ordinal));
+}
+
+void HoldBack(void* event, const Stream& stream) {
+  KSA_CUDA_CHECK(cudaStreamWaitEvent(Handle(stream), static_cast<cudaEvent_t>(event), 0));
+}
+
 double MillisecondsBetween(void* start, void* end) {
   float milliseconds = 0.0F;
   KSA_CUDA_CHECK(cudaEventElapsedTime(&milliseconds, static_cast<cudaEvent_t>(start), static_cast<cudaEvent_t>(end)));

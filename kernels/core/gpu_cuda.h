@@ -18,6 +18,8 @@ void DestroyStream(void* handle) noexcept;
 void DestroyEvent(void* handle) noexcept;
 void RecordEvent(void* event, const Stream& stream);
 void WaitForEvent(void* event);
+void HoldBack(void* event, const Stream& stream);  // the stream waits, the host does not
+void UseGpu(int ordinal);                          // by this thread, from now on
 [[nodiscard]] double MillisecondsBetween(void* start, void* end);
 [[nodiscard]] void* TakePinned(int ordinal, int64_t bytes);
 void GivePinned(void* data) noexcept;

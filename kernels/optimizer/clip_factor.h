@@ -7,9 +7,9 @@
 
 namespace ksa {
 
-[[nodiscard]] KSA_HOST_DEVICE inline double ClipFactor(double loss, double squares, double clip) {
+[[nodiscard]] KSA_HOST_DEVICE inline double ClipFactor(double loss, double squares, double clip, double most_norm) {
   const double norm = sqrt(squares);
-  if (!(fabs(loss) <= 1.7976931348623157e308 && norm <= 1.7976931348623157e308)) {  // false for NaN as well
+  if (!(fabs(loss) <= 1.7976931348623157e308 && norm <= 1.7976931348623157e308) || norm > most_norm) {  // NaN as well
     return nan("");
   }
   const double scale = clip / (norm + 1e-6);

@@ -15,6 +15,9 @@ void ClipScale(const ClipScaleArgs& args, const Stream& stream) {
   if (!(args.clip >= 0.0)) {
     Fail(ExitCode::kInternal, "ClipScale: clip is {}, it should be at least 0", args.clip);
   }
+  if (!(args.most_norm >= 0.0)) {
+    Fail(ExitCode::kInternal, "ClipScale: most_norm is {}, it should be at least 0", args.most_norm);
+  }
   const auto work = [&] { return MovedBy(WorkKind::kRows, {args.stats, args.scale}); };
   RunOp("ClipScale", stream, {args.stats.shape}, work, [&] {
     if (!stream.device.IsCpu()) {
@@ -22,7 +25,7 @@ void ClipScale(const ClipScaleArgs& args, const Stream& stream) {
       return;
     }
     const double* stats = args.stats.As<double>();
-    *args.scale.As<double>() = ClipFactor(stats[0], stats[1], args.clip);
+    *args.scale.As<double>() = ClipFactor(stats[0], stats[1], args.clip, args.most_norm);
   });
 }
 

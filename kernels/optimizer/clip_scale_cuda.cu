@@ -5,8 +5,8 @@
 namespace ksa::cuda {
 namespace {
 
-__global__ void ClipScaleKernel(const double* stats, double* scale, double clip) {
-  *scale = ClipFactor(stats[0], stats[1], clip);
+__global__ void ClipScaleKernel(const double* stats, double* scale, double clip, double most_norm) {
+  *scale = ClipFactor(stats[0], stats[1], clip, most_norm);
 }
 
 }  // namespace
@@ -18,7 +18,8 @@ void ClipScale(const ClipScaleArgs& args, const Stream& stream) {
          ClipScaleKernel,
          args.stats.As<double>(),
          args.scale.As<double>(),
-         args.clip);
+         args.clip,
+         args.most_norm);
 }
 
 }  // namespace ksa::cuda

@@ -41,7 +41,7 @@ SMALL_RUN = [
 
 # The same for commands that take a model alone.
 SMALL_MODEL = [assignment for assignment in SMALL_RUN if assignment.startswith("model.")]
-TAKES_MODEL = [("bench", "step"), ("bench", "decode")]
+TAKES_MODEL = [("bench", "step"), ("bench", "decode"), ("bench", "checkpoint")]
 
 # What replaces a value that a command gives itself, where it is long.
 SMALL_VALUES = {
@@ -55,6 +55,7 @@ SMALL_VALUES = {
 SMALL_OPTIONS = {
     ("bench", "attention"): {"--repeat": "1", "--text-tokens": "512", "--full-causal": "512"},
     ("bench", "context"): {"--repeat": "1", "--text-tokens": "512"},
+    ("bench", "checkpoint"): {"--steps": "1"},
     ("bench", "comm"): {"--repeat": "1", "--mib": "1"},
     ("bench", "data"): {"--seconds": "0.1"},
 }
@@ -65,7 +66,9 @@ SMALL_SWEEP = [(r"run\.seed: \[(\d+)(, *\d+)+\]", r"run.seed: [\1]")]
 # What replaces the value of an option, where it is long.
 SMALL_OPTION_VALUES = {
     ("data", "train-tokenizer"): {"--vocab-size": "400"},
+    ("eval",): {"--replace-far": "32"},
     ("bench", "step"): {"--sequence-length": "128"},
+    ("bench", "checkpoint"): {"--sequence-length": "128"},
     ("bench", "attention"): {"--text-tokens": "512", "--full-causal": "512"},
     ("bench", "context"): {"--text-tokens": "512"},
     ("bench", "comm"): {"--mib": "1"},

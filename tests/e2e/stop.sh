@@ -63,9 +63,10 @@ code=0
 wait "$pid" || code=$?
 [ "$code" -eq 130 ] || { cat "$work/stopped.log" >&2; fail "two interrupts: exit code $code instead of 130"; }
 
-# Asked as soon as the program catches the signal, long before its first update: there is nothing to save.
+# Asked as soon as the program catches the signal, long before its first update: there is nothing to save. The shell that
+# becomes the program catches it as well, until it does.
 begin early
-until caught=$(sed -n 's/^SigCgt:[[:space:]]*//p' "/proc/$pid/status") && (((0x$caught >> 9) & 1)); do :; done
+until [ "$(cat "/proc/$pid/comm")" = "$(basename "$KSA")" ] && caught=$(sed -n 's/^SigCgt:[[:space:]]*//p' "/proc/$pid/status") && (((0x$caught >> 9) & 1)); do :; done
 kill -USR1 "$pid"
 ends 85 "stopped before update 1 by SIGUSR1"
 [ ! -d "$work/early/checkpoints" ] || fail "an early request: updates were made"

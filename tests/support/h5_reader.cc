@@ -13,7 +13,8 @@ struct H5Reader::File {
   [[nodiscard]] hid_t id() const { return handle.id(); }
 
   std::string path;
-  Hdf5Context context = {path, ExitCode::kBadData};
+  // Lives as long as the reader, which one thread uses: it must not keep HDF5 from the others.
+  Hdf5Context context = {path, ExitCode::kBadData, {}};
   Hdf5Handle handle;
 };
 

@@ -262,6 +262,9 @@ CheckpointMeta ReadMeta(Object& object, const std::string& path) {
   if (object.Has("recent_grad_norms")) {
     meta.recent_grad_norms = object.Numbers("recent_grad_norms");
   }
+  if (object.Has("skips_in_a_row")) {
+    meta.skips_in_a_row = object.Count("skips_in_a_row");
+  }
   return meta;
 }
 
@@ -327,6 +330,9 @@ std::string RenderManifest(const Manifest& manifest) {
   }
   if (!meta.recent_grad_norms.empty()) {
     root["recent_grad_norms"] = meta.recent_grad_norms;
+  }
+  if (meta.skips_in_a_row > 0) {
+    root["skips_in_a_row"] = meta.skips_in_a_row;
   }
   root["header_xxh3"] = HeaderHash(root);
   json tensors = json::array();

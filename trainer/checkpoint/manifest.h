@@ -44,6 +44,7 @@ struct CheckpointMeta {
   std::optional<TokenizerCopy> tokenizer;
   std::optional<CheckpointOrigin> resumed_from;  // of a run that began from a checkpoint of another folder
   std::vector<double> recent_grad_norms;         // of the updates that count, oldest first; finite
+  int64_t skips_in_a_row = 0;                    // updates that were skipped since the last one that counts
 
   friend bool operator==(const CheckpointMeta&, const CheckpointMeta&) = default;
 };

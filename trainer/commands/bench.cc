@@ -10,6 +10,7 @@ void AddBenchCommand(CLI::App& app) {
   AddBenchDataCommand(*bench);
   AddBenchCommCommand(*bench);
   AddBenchContextCommand(*bench);
+  AddBenchCheckpointCommand(*bench);
   AddBenchDecodeCommand(*bench);
   bench->footer(
       "Examples:\n"
@@ -18,7 +19,8 @@ void AddBenchCommand(CLI::App& app) {
       "  ksa bench data --input corpus.txt --tokenizer byte bpe.model\n"
       "  ksa bench decode --model configs/model/ksa_4m.yaml --length 256 1024 --batch 1 8\n"
       "  mpirun -np 2 ksa bench comm\n"
-      "  mpirun -np 2 ksa bench context");
+      "  mpirun -np 2 ksa bench context\n"
+      "  ksa bench checkpoint --model configs/model/ksa_4m.yaml --sequence-length 256");
 }
 
 }  // namespace ksa

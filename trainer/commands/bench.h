@@ -13,6 +13,7 @@ void AddBenchStepCommand(CLI::App& bench);
 void AddBenchDataCommand(CLI::App& bench);
 void AddBenchCommCommand(CLI::App& bench);
 void AddBenchContextCommand(CLI::App& bench);
+void AddBenchCheckpointCommand(CLI::App& bench);
 void AddBenchDecodeCommand(CLI::App& bench);
 
 }  // namespace ksa

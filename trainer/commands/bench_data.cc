@@ -3,9 +3,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstdio>
-#include <cstdlib>
 #include <ctime>
-#include <filesystem>
 #include <fstream>
 #include <memory>
 #include <optional>
@@ -13,7 +11,6 @@
 #include <vector>
 
 #include <fmt/core.h>
-#include <stdlib.h>
 
 #include "data/files/file_error.h"
 #include "data/files/paths.h"
@@ -26,6 +23,7 @@
 #include "trainer/commands/bench.h"
 #include "trainer/commands/bench_report.h"
 #include "trainer/commands/number_option.h"
+#include "trainer/commands/scratch_folder.h"
 
 namespace ksa {
 namespace {
@@ -45,34 +43,6 @@ struct DataOptions {
   int64_t batch_size = 8;
   double seconds = 1.0;
   std::optional<std::string> json;
-};
-
-std::string TemporaryFolder() {
-  const char* folder = std::getenv("TMPDIR");
-  return folder == nullptr || *folder == '\0' ? "/tmp" : folder;
-}
-
-// A folder for temporary files, removed with everything in it.
-class ScratchFolder {
- public:
-  ScratchFolder() : path_(TemporaryFolder() + "/ksa-bench-XXXXXX") {
-    if (mkdtemp(path_.data()) == nullptr) {
-      FailFile(FileUse::kCreate, errno, path_, "a temporary folder cannot be made (set TMPDIR)");
-    }
-  }
-
-  ScratchFolder(const ScratchFolder&) = delete;
-  ScratchFolder& operator=(const ScratchFolder&) = delete;
-
-  ~ScratchFolder() {
-    std::error_code ignored;
-    std::filesystem::remove_all(path_, ignored);
-  }
-
-  [[nodiscard]] const std::string& path() const { return path_; }
-
- private:
-  std::string path_;
 };
 
 double WallSeconds() {

@@ -10,10 +10,10 @@
 #include <fmt/core.h>
 #include <fmt/ranges.h>
 
-#include "kernels/core/philox.h"
 #include "model/ksa/cost.h"
 #include "parallel/comm/mpi.h"
 #include "trainer/commands/bench.h"
+#include "trainer/commands/bench_inputs.h"
 #include "trainer/commands/bench_report.h"
 #include "trainer/commands/device_option.h"
 #include "trainer/commands/number_option.h"
@@ -81,28 +81,6 @@ struct StepRun {
 
   [[nodiscard]] double TokensPerSecond() const { return tokens / (time.median * 1e-3); }
 };
-
-// Samples [first, first + samples) of the benchmark's text.
-Batch RandomBatch(const ModelConfig& model, int64_t first, int32_t samples, int32_t length) {
-  Batch batch;
-  batch.samples = samples;
-  batch.sequence_length = length;
-  batch.chunks = (length + model.ChunkSize() - 1) / model.ChunkSize();
-  batch.target_count = int64_t{1} * samples * length;
-  const uint64_t key = NamedKey(1234, "bench.tokens");
-  const auto token = [&](int64_t i) {
-    const uint32_t bits = Philox4x32(key, static_cast<uint64_t>(i))[0];
-    return static_cast<int32_t>(bits % static_cast<uint32_t>(model.vocab_size));
-  };
-  for (int32_t sample = 0; sample < samples; ++sample) {
-    for (int64_t i = 0; i < length; ++i) {
-      const int64_t at = (first + sample) * (int64_t{1} + length) + i;
-      batch.inputs.push_back(token(at));
-      batch.targets.push_back(token(at + 1));
-    }
-  }
-  return batch;
-}
 
 // What `ksa train` would say about the mesh of a run of this length on these ranks, one problem an entry.
 std::vector<std::string> ProblemsOfMesh(const StepOptions& options, int32_t length, int ranks) {

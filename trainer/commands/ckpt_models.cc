@@ -118,6 +118,7 @@ void Average(const ModelOptions& options) {
   CheckpointMeta meta = last.manifest.meta;
   meta.mesh = {1, 1, 1};
   meta.recent_grad_norms.clear();
+  meta.skips_in_a_row = 0;
   // Another model than any of them, and the same for the same ones: never counted as a checkpoint of a run.
   const std::string name = fmt::format("average of {}", fmt::join(options.paths, ", "));
   meta.run_id = fmt::format("{:016x}", XXH3_64bits(name.data(), name.size()));

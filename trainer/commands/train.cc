@@ -76,6 +76,15 @@ void SayEnd(const RunEnd& end, Communicator& world, const std::string& host, Log
   EndWithin(kMostTakeDown, end.code);
 }
 
+// What is left of this rank's part of the host's memory when a run on the CPU has taken what is planned for it.
+int64_t HostRoom(const Config& config, const Communicator& world, const RankPlace& place) {
+  if (!config.checkpoint.async) {
+    return 0;
+  }
+  const int64_t free = FreeBytes(DeviceChoice::kCpu, place.local_rank, place.local_size);
+  return config.run.device == DeviceChoice::kCpu ? free - PlanMemory(config, world.size(), world.rank()).Total() : free;
+}
+
 // On a GPU memory is planned first, so that a run that does not fit ends here and not in the middle of a step.
 ExitCode TrainOnDevice(Config& config,
                        const TrainOptions& options,
@@ -106,6 +115,7 @@ ExitCode TrainOnDevice(Config& config,
     runtime_options.device_bytes = plan.ArenaBytes();
     trainer_options.memory_table = plan.Table();
   }
+  trainer_options.host_room = HostRoom(config, world, place);
   Runtime runtime(world, runtime_options);
   runtime.SetWatchdog(&watchdog);
   Trainer trainer(config, runtime, logger, std::move(trainer_options));

@@ -21,6 +21,9 @@ enum class DecayShape : int { kLinear, kSqrt };
 // How checkpoint.load makes parameters that its source lacks: from others of the source, or with initial values.
 enum class NewParameters : int { kCopy, kInit };
 
+// What becomes of an update whose loss or gradient norm is not finite: the run ends, or goes on without it.
+enum class OnNonfinite : int { kAbort, kSkip };
+
 struct RunConfig {
   std::string name;
   std::string dir;  // run folder, relative to the working directory
@@ -50,6 +53,9 @@ struct TrainingConfig {
   std::optional<int64_t> hard_stop;             // update after which the run ends, schedule unchanged
   std::optional<DType> precision;               // none until ResolveDevice: fp32 on CPU, bf16 on CUDA
   Recompute recompute = Recompute::kNone;
+  OnNonfinite on_nonfinite = OnNonfinite::kAbort;
+  double spike_factor = 0.0;  // times the median norm, above which an update is skipped; 0: off
+  int64_t max_skips = 10;     // in a row
 
   friend bool operator==(const TrainingConfig&, const TrainingConfig&) = default;
 };

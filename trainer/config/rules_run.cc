@@ -151,9 +151,6 @@ void CheckSchedule(const RuleCheck& check) {
 
 void CheckCheckpoint(const RuleCheck& check) {
   const CheckpointConfig& checkpoint = check.draft.config.checkpoint;
-  if (check.given.Usable({"checkpoint.async"}) && checkpoint.async) {
-    check.Fail({"checkpoint.async"}, "true is not supported yet; use false");
-  }
   if (!check.given.Usable({"checkpoint.allow_change"})) {
     return;
   }

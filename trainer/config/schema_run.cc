@@ -112,6 +112,20 @@ Codec<std::vector<T>> NotEmpty(Codec<std::vector<T>> codec, const std::string& m
   return codec;
 }
 
+Codec<double> SpikeFactorCodec() {
+  Codec<double> codec = NumberCodec(0.0);
+  codec.type = "number greater than 1, or 0";
+  const auto any = codec.read;
+  codec.read = [any](const YamlNode& node, const Reporter& reporter, double& out) {
+    if (!any(node, reporter, out)) {
+      return false;
+    }
+    return out == 0.0 || out > 1.0 ||
+           reporter.Fail(node.place, fmt::format("must be greater than 1, or 0 for none, got {}", out));
+  };
+  return codec;
+}
+
 Codec<std::optional<DType>> PrecisionCodec() {
   return OptionalCodec(EnumCodec<DType>({{"fp32", DType::kF32}, {"bf16", DType::kBF16}, {"fp64", DType::kF64}}),
                        "auto");
@@ -259,6 +273,25 @@ std::vector<Key> TrainingKeys() {
                          "what the backward pass computes again instead of keeping it",
                          kFree,
                          [](Draft& d) -> Recompute& { return d.config.training.recompute; }),
+      MakeKey<OnNonfinite>("training.on_nonfinite",
+                           EnumCodec<OnNonfinite>({{"abort", OnNonfinite::kAbort}, {"skip", OnNonfinite::kSkip}}),
+                           "abort",
+                           "an update whose loss or gradient norm is not finite ends the run, or is skipped",
+                           kFree,
+                           [](Draft& d) -> OnNonfinite& { return d.config.training.on_nonfinite; }),
+      MakeKey<double>(
+          "training.spike_factor",
+          SpikeFactorCodec(),
+          "0",
+          "an update is skipped whose gradient norm exceeds so many times the median of the last 64; 0: off",
+          kFree,
+          [](Draft& d) -> double& { return d.config.training.spike_factor; }),
+      MakeKey<int64_t>("training.max_skips",
+                       Updates(),
+                       "10",
+                       "updates that may be skipped in a row; one more ends the run",
+                       kFree,
+                       [](Draft& d) -> int64_t& { return d.config.training.max_skips; }),
   };
 }
 

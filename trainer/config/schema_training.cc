@@ -163,7 +163,7 @@ std::vector<Key> CheckpointKeys() {
       MakeKey<bool>("checkpoint.async",
                     BoolCodec(),
                     "false",
-                    "write in the background; not supported yet",
+                    "training waits for a copy of the state alone, files are written beside it",
                     kFree,
                     [](Draft& d) -> bool& { return d.config.checkpoint.async; }),
       MakeKey<std::string>("checkpoint.resume",

@@ -43,20 +43,35 @@ class CheckpointSaver {
     std::function<void(const std::string&)> info;
     std::function<void(const std::string&)> warn;
     std::function<void(int64_t seconds)> sleep;
+    // Of saves that go on while training does; both empty: there are none. `begin` begins one. `advance` takes the one
+    // that is pending a stage further, or waits for its end; it returns the checkpoint's path when it is saved, and
+    // throws as `save` does.
+    std::function<void(int64_t update)> begin = {};
+    std::function<std::optional<std::string>(bool wait)> advance = {};
   };
 
   CheckpointSaver(int32_t retries, Hooks hooks) : retries_(retries), hooks_(std::move(hooks)) {}
 
   // After `update` is done. `wanted`: a checkpoint is due. `ending`: no update follows, so a checkpoint is made here or
-  // the call throws. Errors of writing (kIo, kCannotCreate) are retried, others are not. Returns whether a checkpoint
-  // of this update is on disk.
-  bool After(int64_t update, bool wanted, bool ending);
+  // the call throws. `over`: a stage of the pending save is over on all ranks. Errors of writing (kIo, kCannotCreate)
+  // are retried, others are not. Returns whether a checkpoint was completed in this call: of this update, or the one
+  // that was pending. One that is due while another is pending waits for it.
+  bool After(int64_t update, bool wanted, bool ending, bool over = false);
+
+  // Waits for the pending save, if there is one, where nothing follows but an error of the run. What goes wrong with it
+  // is a warning.
+  void Settle();
+
+  [[nodiscard]] bool pending() const { return pending_.has_value(); }
 
  private:
-  bool Try(int64_t update, bool ending);
+  // Whether a checkpoint of update `step` was completed by `save`, which returns its path, if so.
+  bool Try(int64_t step, int64_t update, bool ending, const std::function<std::optional<std::string>()>& save);
+  bool Advance(int64_t update, bool ending, bool wait);
 
   SaveRetries retries_;
   Hooks hooks_;
+  std::optional<int64_t> pending_;  // update whose checkpoint is being written
 };
 
 }  // namespace ksa

@@ -2,15 +2,15 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <filesystem>
+#include <limits>
 #include <numeric>
-#include <thread>
 #include <utility>
 
 #include <fmt/core.h>
 
 #include "trainer/checkpoint/agree.h"
-#include "trainer/config/load.h"
 #include "trainer/step/replicas.h"
 
 namespace ksa {
@@ -43,36 +43,15 @@ TrainLoop::TrainLoop(const CommittedRun& run, const WallLimit& wall)
     : run_(run),
       requests_(run.runtime.world(), &run.folder, wall),
       evaluator_(run.runtime, run.state.model, run.dataset, *run.config.training.micro_batch_size),
-      saver_(run.config.checkpoint.retries,
-             {.save = [this](int64_t update) { return Save(update); },
-              .info = [this](const std::string& line) { run_.logger.Info(line); },
-              .warn =
-                  [this](const std::string& line) {
-                    if (leads()) {
-                      run_.logger.Warn(line);
-                    }
-                  },
-              .sleep = [this](int64_t seconds) { SleepBetweenSaves(seconds); }}),
+      evaluated_(OpenEvaluationTasks(
+          run.config, run.runtime, run.dataset, run.state.model, std::numeric_limits<int64_t>::max())),
+      saves_(run, requests_.wall(), [this] { return updates_ != nullptr ? updates_->Skips() : run_.span.skips; }),
       done_(run.span.done) {
-  OpenTasks();
+  FindSolvedTasks();
 }
 
-// Also finds what earlier starts have solved.
-void TrainLoop::OpenTasks() {
-  for (const EvaluationTask& task : run_.config.evaluation.tasks) {
-    if (FindTaskKind(task.task.kind)->is_text && tokenizer_ == nullptr && run_.dataset.HasTokenizer()) {
-      tokenizer_ = OpenTokenizer(run_.dataset.TokenizerPath());
-    }
-    tasks_.push_back(std::make_unique<TaskEvaluator>(run_.runtime,
-                                                     run_.state.model,
-                                                     TaskToEvaluate{.task = task.task,
-                                                                    .name = task.name,
-                                                                    .samples = task.samples,
-                                                                    .data = run_.dataset.config(),
-                                                                    .tokenizer = tokenizer_.get()},
-                                                     *run_.config.training.micro_batch_size));
-  }
-  if (tasks_.empty() || !leads()) {
+void TrainLoop::FindSolvedTasks() {
+  if (evaluated_.tasks.empty() || !leads()) {
     return;
   }
   ForMetricsRows(run_.folder.paths().Metrics(), [&](const std::string& row) {
@@ -96,12 +75,24 @@ RunEnd TrainLoop::Run() {
     updates_ = std::make_unique<UpdateRunner>(
         run_.config, run_.runtime, run_.dataset, run_.state, run_.logger, run_.span, run_.host);
   }
-  while (done_ < run_.span.last && wish.stop == StopCause::kNone) {
-    skipped = RunOneUpdate(wish);
-  }
+  RunUpdates(wish, skipped);
   RunEnd end = EndOf(wish, skipped);
   ConsumeRequests();
   return end;
+}
+
+// Ranks see together that a run has diverged, and what was being saved then is good.
+void TrainLoop::RunUpdates(Wish& wish, bool& skipped) {
+  try {
+    while (done_ < run_.span.last && wish.stop == StopCause::kNone) {
+      skipped = RunOneUpdate(wish);
+    }
+  } catch (const Error& error) {
+    if (error.code() == ExitCode::kDiverged) {
+      saves_.Settle();
+    }
+    throw;
+  }
 }
 
 RunFigures TrainLoop::Figures() const {
@@ -111,12 +102,12 @@ RunFigures TrainLoop::Figures() const {
           .averaged = count,
           .tokens_per_second = updates_ == nullptr ? 0.0 : updates_->TokensPerSecond(),
           .validations = validations_,
-          .checkpoint = checkpoint_};
+          .checkpoint = saves_.checkpoint()};
 }
 
 bool TrainLoop::ValidationIsDue() const {
   const int64_t interval = run_.config.evaluation.interval;
-  const bool something = !run_.config.data.validation.empty() || !tasks_.empty();
+  const bool something = !run_.config.data.validation.empty() || !evaluated_.tasks.empty();
   return interval > 0 && done_ > 0 && something && (done_ % interval == 0 || done_ == LastUpdateOf(run_.config));
 }
 
@@ -167,7 +158,7 @@ bool TrainLoop::Validate(Wish& wish, StepReport& report) {
 }
 
 bool TrainLoop::MeasureTasks(const Evaluator::Interrupted& interrupted, StepReport& report) {
-  for (const std::unique_ptr<TaskEvaluator>& task : tasks_) {
+  for (const std::unique_ptr<TaskEvaluator>& task : evaluated_.tasks) {
     const std::optional<TaskScores> scores = task->Run(AnnealMix(run_.config.model, done_), interrupted);
     if (!scores) {
       return false;
@@ -194,12 +185,14 @@ bool TrainLoop::RunOneUpdate(Wish& wish) {
   const Clock::time_point begin = Clock::now();
   StepReport report = updates_->Next();
   done_ = report.step;
-  losses_.push_back(report.loss);
+  if (std::isfinite(report.loss)) {  // else the update was skipped
+    losses_.push_back(report.loss);
+  }
   if (losses_.size() > kAveraged) {
     losses_.pop_front();
   }
   requests_.wall().TookUpdate(SecondsSince(begin));
-  wish = requests_.Agree();
+  wish = requests_.Agree(saves_.StageIsOver());
   updates_->Pause();
   const bool due = ValidationIsDue();
   const bool skipped = due && (wish.stop != StopCause::kNone || !Validate(wish, report));
@@ -211,60 +204,14 @@ bool TrainLoop::RunOneUpdate(Wish& wish) {
   } else {
     run_.logger.Tick(report);
   }
-  const bool wanted = ending || wish.save || done_ % run_.config.checkpoint.interval == 0;
   if (done_ % kCompareInterval == 0) {
     CompareReplicas(run_.state.store, run_.runtime.mesh(), run_.runtime.stream());
   }
-  if (saver_.After(done_, wanted, ending) && wish.save && leads()) {
+  if (saves_.After(done_, wish, ending) && leads()) {
     run_.folder.ConsumeSave();
   }
   updates_->Continue();
   return skipped;
-}
-
-CheckpointMeta TrainLoop::MetaOf(int64_t update) const {
-  const int64_t samples = update * run_.config.training.global_batch_size;
-  return {.run_id = run_.folder.run_id(),
-          .step = update,
-          .tokens = samples * run_.config.training.sequence_length,
-          .samples = samples,
-          .mesh = run_.runtime.mesh().shape(),
-          .configuration = RenderConfig(run_.config),
-          .data_fingerprint = run_.dataset.Fingerprint(),
-          .tokenizer = {},
-          .resumed_from = run_.resumed_from,
-          .recent_grad_norms = {}};
-}
-
-std::string TrainLoop::Save(int64_t update) {
-  const Clock::time_point begin = Clock::now();
-  run_.runtime.Enter(Phase::kCheckpoint);
-  CompareReplicas(run_.state.store, run_.runtime.mesh(), run_.runtime.stream());  // no difference becomes a checkpoint
-  SaveOptions options;
-  options.folder = run_.folder.paths().Checkpoints();
-  options.keep_last = run_.config.checkpoint.keep_last;
-  options.keep_every = run_.config.checkpoint.keep_every;
-  options.tokenizer_file = run_.folder.paths().TokenizerCopy(run_.dataset.TokenizerPath());
-  options.before_commit = [this] { run_.records->Sync(); };
-  options.warn = [this](const std::string& line) { run_.logger.Warn(line); };
-  options.checked = &run_.checked;
-  std::string path =
-      SaveCheckpoint(run_.state.store, run_.runtime.world(), MetaOf(update), options, run_.runtime.stream());
-  OnRankZero(run_.runtime.world(), [&] {
-    run_.folder.RecordFirstCheckpoint(update);
-    return std::string();
-  });
-  requests_.wall().TookSave(SecondsSince(begin));
-  checkpoint_ = path;
-  return path;
-}
-
-// In steps, as the watchdog takes a long silence for a hang.
-void TrainLoop::SleepBetweenSaves(int64_t seconds) {
-  for (int64_t i = 0; i < seconds; ++i) {
-    run_.runtime.Enter(Phase::kCheckpoint);
-    std::this_thread::sleep_for(std::chrono::seconds(1));
-  }
 }
 
 RunEnd TrainLoop::EndOf(const Wish& wish, bool skipped) const {

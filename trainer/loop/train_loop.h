@@ -9,22 +9,15 @@
 #include <string>
 #include <vector>
 
-#include "data/loader/dataset.h"
 #include "kernels/core/error.h"
-#include "trainer/checkpoint/checked.h"
-#include "trainer/checkpoint/checkpoint.h"
 #include "trainer/config/config.h"
-#include "trainer/evaluate/task_evaluator.h"
 #include "trainer/evaluate/validation.h"
-#include "trainer/loop/records.h"
-#include "trainer/loop/saver.h"
+#include "trainer/loop/committed_run.h"
+#include "trainer/loop/open_tasks.h"
+#include "trainer/loop/run_saves.h"
 #include "trainer/loop/update_runner.h"
-#include "trainer/observe/logger.h"
 #include "trainer/observe/step_report.h"
 #include "trainer/run/requests.h"
-#include "trainer/run/run_folder.h"
-#include "trainer/step/runtime.h"
-#include "trainer/step/training_state.h"
 
 namespace ksa {
 
@@ -50,21 +43,6 @@ struct RunFigures {
 // Samples that a validation reads of a source that has so many; none: all of them (evaluation.batches: all).
 [[nodiscard]] std::optional<int64_t> ValidationSamples(const Config& config);
 
-// What a start has opened and decided. All of it outlives the loop.
-struct CommittedRun {
-  const Config& config;
-  Runtime& runtime;
-  const Dataset& dataset;
-  TrainingState& state;
-  const RunFolder& folder;
-  Logger& logger;
-  RunRecords* records;  // rank 0
-  CheckedCheckpoints& checked;
-  std::optional<CheckpointOrigin> resumed_from;  // for manifests
-  UpdateSpan span;
-  std::string host;  // that this rank runs on
-};
-
 class TrainLoop {
  public:
   TrainLoop(const CommittedRun& run, const WallLimit& wall);
@@ -78,6 +56,8 @@ class TrainLoop {
   [[nodiscard]] int64_t done() const { return done_; }
 
  private:
+  void RunUpdates(Wish& wish, bool& skipped);
+
   [[nodiscard]] bool leads() const { return run_.runtime.world().rank() == 0; }
 
   // Each returns whether a validation that is due was left out, because of a request that `wish` then holds.
@@ -87,25 +67,21 @@ class TrainLoop {
   [[nodiscard]] bool ValidationIsDue() const;
   [[nodiscard]] bool Validate(Wish& wish, StepReport& report);
   [[nodiscard]] bool MeasureTasks(const Evaluator::Interrupted& interrupted, StepReport& report);
-  void OpenTasks();
-  [[nodiscard]] std::string Save(int64_t update);
-  void SleepBetweenSaves(int64_t seconds);
-  [[nodiscard]] CheckpointMeta MetaOf(int64_t update) const;
+  // Tasks that earlier starts have solved.
+  void FindSolvedTasks();
   [[nodiscard]] RunEnd EndOf(const Wish& wish, bool skipped) const;
   void ConsumeRequests();
 
   CommittedRun run_;
   Requests requests_;
   Evaluator evaluator_;
-  std::unique_ptr<Tokenizer> tokenizer_;  // of text tasks
-  std::vector<std::unique_ptr<TaskEvaluator>> tasks_;
+  OpenTasks evaluated_;
   std::map<std::string, int64_t> solved_at_;
-  CheckpointSaver saver_;
+  RunSaves saves_;
   std::unique_ptr<UpdateRunner> updates_;
   int64_t done_;
   std::deque<double> losses_;  // of the last updates
   std::map<int64_t, std::vector<ValidationResult>> validations_;
-  std::string checkpoint_;  // that was saved last
 };
 
 }  // namespace ksa

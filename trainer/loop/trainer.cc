@@ -73,6 +73,10 @@ RunEnd Trainer::RunAll() {
     Announce(start);
     done_ = start.step();
     resumed_from_ = start.resumed_from;
+    if (start.checkpoint) {
+      const CheckpointMeta& meta = start.checkpoint->manifest.meta;
+      skips_ = {meta.recent_grad_norms, meta.skips_in_a_row};
+    }
     checkpoint_ = start.checkpoint ? start.checkpoint->path : "";
   }
   RunEnd end = RunUpdates();
@@ -257,7 +261,7 @@ void Trainer::LogRanks() {
 }
 
 RunEnd Trainer::RunUpdates() {
-  UpdateSpan span = {.done = done_, .last = LastUpdateOf(config_), .traced = 0, .trace = ""};
+  UpdateSpan span = {.done = done_, .last = LastUpdateOf(config_), .traced = 0, .trace = "", .skips = skips_};
   if (options_.trace.has_value()) {
     // The third, as the first ones choose algorithms and load code; a dry run has timed that one.
     span.traced = std::min(done_ + (options_.dry_run ? kDryUpdates + 1 : 3), span.last);
@@ -276,7 +280,8 @@ RunEnd Trainer::RunUpdates() {
                             .checked = checked_,
                             .resumed_from = resumed_from_,
                             .span = span,
-                            .host = options_.host};
+                            .host = options_.host,
+                            .host_room = options_.host_room};
   const double first_save = static_cast<double>(CheckpointBytes(state_->store)) / kFirstSaveBytesASecond;
   loop_ = std::make_unique<TrainLoop>(run, WallLimit(config_.run.max_wall_minutes, options_.begin, first_save));
   RunEnd end = loop_->Run();

@@ -33,8 +33,9 @@ struct TrainerOptions {
       trace;                 // write a trace of one update to this file: the third, or the last if there are fewer
   std::string memory_table;  // of the plan for a GPU; logged with the summary
   std::string micro_batch;   // what training.micro_batch_size: auto took; likewise
-  std::string host = "localhost";                                                  // that this rank runs on
-  Invocation invocation;                                                           // for the log's header
+  std::string host = "localhost";  // that this rank runs on
+  int64_t host_room = 0;           // bytes of host memory that this rank may take for asynchronous checkpoints
+  Invocation invocation;           // for the log's header
   std::chrono::steady_clock::time_point begin = std::chrono::steady_clock::now();  // of the program
 };
 
@@ -77,6 +78,7 @@ class Trainer {
   std::unique_ptr<TrainLoop> loop_;
   std::vector<std::string> load_notes_;           // what checkpoint.load made and left unused
   std::optional<CheckpointOrigin> resumed_from_;  // for manifests
+  SkipState skips_;                               // of the updates that were done before
   int64_t done_ = 0;                              // updates that were done before this attempt
   std::string checkpoint_;                        // that it began from; empty: none
 };

@@ -44,6 +44,7 @@ UpdateRunner::UpdateRunner(const Config& config,
       flops_(config.model),
       progress_(TokensAnUpdate(config), span.last, peak_flops_),
       batches_(dataset, ShareOf(config, runtime.mesh()), span.done + 1, span.last),
+      skips_(config.training, span.skips),
       done_(span.done) {}
 
 // Ranks that share sequences read them each for itself. Where samples that touch a damaged block lose their targets, a
@@ -78,8 +79,10 @@ StepReport UpdateRunner::Next() {
   CheckSameTargets(batch, update);
   const double lr = LearningRate(config_.optimizer, config_.schedule, config_.training.max_steps, update);
   const UpdateOutcome outcome = RunTraced(batch, update, lr);
-  if (!outcome.finite) {
-    FailDiverged(update, outcome);
+  if (outcome.applied) {
+    skips_.Applied(outcome.grad_norm);
+  } else {
+    Skip(update, outcome);
   }
   done_ = update;
   // The batch is that of all ranks that share its sequences.
@@ -101,11 +104,11 @@ StepReport UpdateRunner::Next() {
 // One update; a trace of it is written when it is the one that was asked for.
 UpdateOutcome UpdateRunner::RunTraced(const Batch& batch, int64_t update, double lr) {
   if (update != span_.traced) {
-    return state_.updater.Run(batch, update, lr);
+    return state_.updater.Run(batch, update, lr, skips_.most_norm());
   }
   ChromeTrace trace;
   runtime_.SetTracer(&trace);
-  const UpdateOutcome outcome = state_.updater.Run(batch, update, lr);
+  const UpdateOutcome outcome = state_.updater.Run(batch, update, lr, skips_.most_norm());
   runtime_.SetTracer(nullptr);
   if (runtime_.world().rank() == 0) {
     trace.Write(span_.trace);
@@ -121,8 +124,44 @@ void UpdateRunner::FillTiming(StepReport& report) {
   report.memory_total = memory.total;
 }
 
+// It counts as done: its samples, its learning rate. Weights and moments are as before.
+void UpdateRunner::Skip(int64_t update, const UpdateOutcome& outcome) {
+  const double most = skips_.most_norm();
+  if (!skips_.Skipped(outcome.finite)) {
+    FailDiverged(update, outcome);
+  }
+  if (runtime_.world().rank() == 0) {
+    const int64_t batch = config_.training.global_batch_size;
+    const std::string why =
+        outcome.finite
+            ? fmt::format(
+                  "gradient norm {:.4g} is above {:.4g}, training.spike_factor x the median", outcome.grad_norm, most)
+            : fmt::format("loss {}, gradient norm {}", outcome.loss, outcome.grad_norm);
+    logger_.Warn(fmt::format("update {} was skipped: {}; on samples {} to {} of the run; {} of at most {} in a row",
+                             update,
+                             why,
+                             (update - 1) * batch,
+                             update * batch - 1,
+                             skips_.in_a_row(),
+                             config_.training.max_skips));
+  }
+}
+
 void UpdateRunner::FailDiverged(int64_t update, const UpdateOutcome& outcome) const {
   const int64_t batch = config_.training.global_batch_size;
+  if (skips_.in_a_row() > config_.training.max_skips) {
+    Fail(ExitCode::kDiverged,
+         "training diverged at update {}: loss {}, gradient norm {}, on samples {} to {} of the run; it would be the "
+         "{}th update in a row that is skipped, training.max_skips allows {}; lower optimizer.lr or look at these "
+         "samples, then start again from the last checkpoint",
+         update,
+         outcome.loss,
+         outcome.grad_norm,
+         (update - 1) * batch,
+         update * batch - 1,
+         skips_.in_a_row(),
+         config_.training.max_skips);
+  }
   Fail(ExitCode::kDiverged,
        "training diverged at update {}: loss {}, gradient norm {}, on samples {} to {} of the run; the update was not "
        "applied; lower optimizer.lr or look at these samples, then start again from the last checkpoint",

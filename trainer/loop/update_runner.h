@@ -11,6 +11,7 @@
 #include "trainer/loop/progress.h"
 #include "trainer/observe/logger.h"
 #include "trainer/observe/step_report.h"
+#include "trainer/optim/skip_rule.h"
 #include "trainer/step/batch_flops.h"
 #include "trainer/step/runtime.h"
 #include "trainer/step/training_state.h"
@@ -22,6 +23,7 @@ struct UpdateSpan {
   int64_t last = 0;    // update after which the attempt ends
   int64_t traced = 0;  // update of which a trace is written; 0: none
   std::string trace;   // the trace's file
+  SkipState skips;     // of the updates that were done before
 };
 
 class UpdateRunner {
@@ -35,7 +37,8 @@ class UpdateRunner {
                const UpdateSpan& span,
                std::string host);
 
-  // Runs the next update. The report lacks timing. Error(kDiverged) when loss or gradient norm are not finite;
+  // Runs the next update, which may be skipped (SkipRule). The report lacks timing. Error(kDiverged) when loss or
+  // gradient norm are not finite and updates are not skipped, or too many were;
   // kBadData for a damaged block.
   [[nodiscard]] StepReport Next();
 
@@ -47,12 +50,16 @@ class UpdateRunner {
   // Timing, memory and utilisation of a report about the updates since the last one.
   void FillTiming(StepReport& report);
 
+  // For a checkpoint: what is known of the updates that are done.
+  [[nodiscard]] SkipState Skips() const { return skips_.state(); }
+
   // Over all updates whose timing was filled.
   [[nodiscard]] double TokensPerSecond() const { return progress_.TokensPerSecond(); }
 
  private:
   void CheckSameTargets(const Batch& batch, int64_t update);
   [[nodiscard]] UpdateOutcome RunTraced(const Batch& batch, int64_t update, double lr);
+  void Skip(int64_t update, const UpdateOutcome& outcome);
   [[noreturn]] void FailDiverged(int64_t update, const UpdateOutcome& outcome) const;
 
   const Config& config_;
@@ -65,6 +72,7 @@ class UpdateRunner {
   BatchFlops flops_;
   Progress progress_;
   BatchStream batches_;
+  SkipRule skips_;
   int64_t done_;
 };
 

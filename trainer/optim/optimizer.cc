@@ -41,10 +41,13 @@ void Optimizer::BeginUpdate(const Stream& stream) {
   Zero(stats_, stream);
 }
 
-UpdateResult Optimizer::Step(double lr, int64_t update, const Stream& stream) {
+UpdateResult Optimizer::Step(double lr, int64_t update, const Stream& stream, double most_norm) {
   reducer_.Finish(stream);
   SumNorm(stream);
-  ClipScale({.stats = stats_, .scale = scale_, .clip = config_.clip_grad_norm}, stream);
+  ClipScale({.stats = stats_, .scale = scale_, .clip = config_.clip_grad_norm, .most_norm = most_norm}, stream);
+  if (before_change_) {
+    before_change_();
+  }
   ApplyAdamW(lr, update, stream);
 
   const TensorView stats{read_back_.data(), DType::kF64, {}, {2}};
@@ -52,7 +55,7 @@ UpdateResult Optimizer::Step(double lr, int64_t update, const Stream& stream) {
   UpdateResult result;
   result.loss_sum = stats.As<double>()[0];
   result.grad_norm = std::sqrt(stats.As<double>()[1]);
-  result.applied = std::isfinite(result.loss_sum) && std::isfinite(result.grad_norm);
+  result.applied = std::isfinite(result.loss_sum) && std::isfinite(result.grad_norm) && result.grad_norm <= most_norm;
   result.comm_ms = stalls_.Take();
   return result;
 }

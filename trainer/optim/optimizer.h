@@ -2,6 +2,9 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
+#include <limits>
+#include <utility>
 
 #include "kernels/core/allocator.h"
 #include "kernels/core/device.h"
@@ -18,7 +21,7 @@ namespace ksa {
 struct UpdateResult {
   double loss_sum = 0.0;   // over the targets of the global batch
   double grad_norm = 0.0;  // global, before clipping
-  bool applied = true;     // false: loss or norm was not finite, and nothing changed
+  bool applied = true;     // false: loss or norm was not finite, or the norm too large, and nothing changed
   double comm_ms = 0.0;    // that this update's end waited for sums and weights of other ranks
 };
 
@@ -44,10 +47,17 @@ class Optimizer {
 
   void OnGradients(int32_t layer, const Stream& stream) { reducer_.OnGradients(layer, stream); }
 
+  // Called in every Step when what follows on the stream changes weights and moments; empty: nobody is told.
+  void SetBeforeChange(std::function<void()> before_change) { before_change_ = std::move(before_change); }
+
   // Call after the last micro-batch's backward. store.grads() hold this rank's part of the gradient sum. `update`
   // counts from 1. Everything is queued on the stream, clipping and the decision to apply included; the read-back of
-  // loss and norm at the end is the one time in an update that the host waits for the device.
-  UpdateResult Step(double lr, int64_t update, const Stream& stream);
+  // loss and norm at the end is the one time in an update that the host waits for the device. An update whose norm is
+  // above `most_norm` is not applied (SkipRule).
+  UpdateResult Step(double lr,
+                    int64_t update,
+                    const Stream& stream,
+                    double most_norm = std::numeric_limits<double>::infinity());
 
  private:
   void SumNorm(const Stream& stream);
@@ -64,6 +74,7 @@ class Optimizer {
   PinnedMemory read_back_;
   StallTimer stalls_;
   GradientReducer reducer_;
+  std::function<void()> before_change_;
 };
 
 }  // namespace ksa

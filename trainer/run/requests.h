@@ -11,11 +11,12 @@
 
 namespace ksa {
 
-// The same on every rank, but for the reason's words.
+// The same on every rank.
 struct Wish {
   StopCause stop = StopCause::kNone;
-  bool save = false;   // a checkpoint now, and on
-  std::string reason;  // of the stop
+  bool save = false;      // a checkpoint now, and on
+  std::string reason;     // of the stop
+  bool all_over = false;  // every rank has done its part of what it was asked about
 };
 
 class Requests {
@@ -24,8 +25,9 @@ class Requests {
   Requests(Communicator& world, const RunFolder* folder, const WallLimit& wall);
 
   // Ranks see a signal at different times, and rank 0 alone looks at files and the clock: all act together or not at
-  // all. Every rank calls it.
-  [[nodiscard]] Wish Agree() const;
+  // all. Every rank calls it. `over`: whether this rank has done its part of something, a stage of a save; one exchange
+  // serves both.
+  [[nodiscard]] Wish Agree(bool over = false) const;
 
   [[nodiscard]] WallLimit& wall() { return wall_; }
 
@@ -33,6 +35,8 @@ class Requests {
   void Consume() const { stop_.Consume(); }
 
  private:
+  [[nodiscard]] std::string ReasonOf(const std::string& own) const;
+
   Communicator& world_;
   const RunFolder* folder_;
   StopSignal stop_;

@@ -31,7 +31,9 @@ bool WallLimit::Reached(Clock::time_point now) const {
   }
   const double limit = *minutes_ * kSecondsAMinute;
   const double reserve = std::min(kReserveShare * limit, kMostReserve);
-  return std::chrono::duration<double>(now - start_).count() + update_seconds_ + save_seconds_ + reserve >= limit;
+  return std::chrono::duration<double>(now - start_).count() + update_seconds_ +
+             (pending_ ? 2.0 : 1.0) * save_seconds_ + reserve >=
+         limit;
 }
 
 std::string WallLimit::Reason() const {

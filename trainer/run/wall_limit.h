@@ -19,6 +19,9 @@ class WallLimit {
   void TookUpdate(double seconds);
   void TookSave(double seconds);
 
+  // Whether one save is under way now, which the end would wait for before its own.
+  void SavePending(bool pending) { pending_ = pending; }
+
   // Whether one more update and a save might not end in time.
   [[nodiscard]] bool Reached() const { return Reached(Clock::now()); }
 
@@ -33,6 +36,7 @@ class WallLimit {
   double update_seconds_ = 0.0;
   double save_seconds_;
   bool saved_ = false;
+  bool pending_ = false;
 };
 
 }  // namespace ksa

@@ -50,6 +50,17 @@ int64_t ResidentBytes() {
   return StatusBytes("VmRSS:");
 }
 
+int64_t PeakResidentBytes() {
+  return StatusBytes("VmHWM:");
+}
+
+bool ResetPeakResident() {
+  std::ofstream file("/proc/self/clear_refs");
+  file << "5";
+  file.flush();
+  return file.good();
+}
+
 int64_t AnonymousBytes() {
   return StatusBytes("RssAnon:");
 }

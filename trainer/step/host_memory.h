@@ -7,8 +7,12 @@
 namespace ksa {
 
 // Of this process; 0 when unknown.
-[[nodiscard]] int64_t ResidentBytes();   // /proc/self/status VmRSS
-[[nodiscard]] int64_t AnonymousBytes();  // RssAnon: without the pages of mapped files
+[[nodiscard]] int64_t ResidentBytes();      // /proc/self/status VmRSS
+[[nodiscard]] int64_t PeakResidentBytes();  // VmHWM: the most since the start, or since ResetPeakResident
+[[nodiscard]] int64_t AnonymousBytes();     // RssAnon: without the pages of mapped files
+
+// Whether the system could; else PeakResidentBytes stays the most since the start.
+[[nodiscard]] bool ResetPeakResident();
 
 [[nodiscard]] int64_t HostMemoryBytes();
 

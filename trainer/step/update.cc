@@ -1,6 +1,7 @@
 #include "trainer/step/update.h"
 
 #include <algorithm>
+#include <cmath>
 #include <utility>
 
 #include "kernels/core/dispatch.h"
@@ -16,17 +17,18 @@ Updater::Updater(Runtime& runtime, KsaModel& model, Optimizer& optimizer, int32_
       micro_batch_size_(micro_batch_size),
       recompute_(recompute) {}
 
-UpdateOutcome Updater::Run(const Batch& batch, int64_t update, double lr) {
+UpdateOutcome Updater::Run(const Batch& batch, int64_t update, double lr, double most_norm) {
   const int64_t targets = runtime_.mesh().group(MeshAxis::kData).Sum(batch.target_count);
   const double grad_scale = targets > 0 ? 1.0 / static_cast<double>(targets) : 0.0;
   optimizer_.BeginUpdate(runtime_.stream());
   AccumulateGradients(batch, AnnealMix(model_.config(), update), grad_scale, optimizer_.takes_progress());
   runtime_.Enter(Phase::kUpdate);
   MarkStep(runtime_.stream(), StepMark::kUpdate);
-  const UpdateResult result = optimizer_.Step(lr, update, runtime_.stream());
+  const UpdateResult result = optimizer_.Step(lr, update, runtime_.stream(), most_norm);
   return {.loss = result.loss_sum * grad_scale,
           .grad_norm = result.grad_norm,
-          .finite = result.applied,
+          .finite = std::isfinite(result.loss_sum) && std::isfinite(result.grad_norm),
+          .applied = result.applied,
           .comm_ms = result.comm_ms,
           .source_loss = sources_ > 1 ? LossBySource(batch) : std::vector<double>()};
 }

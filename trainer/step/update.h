@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <limits>
 #include <vector>
 
 #include "data/loader/batch.h"
@@ -18,6 +19,7 @@ struct UpdateOutcome {
   double loss = 0.0;       // mean over the targets of the global batch; 0 without targets
   double grad_norm = 0.0;  // global, before clipping
   bool finite = true;      // false: loss or norm was not, and nothing was applied
+  bool applied = true;     // false: not finite, or the norm was above most_norm; weights and moments are as before
   double comm_ms = 0.0;
   std::vector<double> source_loss;  // by training source, mean over its targets; NaN without; see CountSources
 };
@@ -32,8 +34,11 @@ class Updater {
   void CountSources(int64_t sources) { sources_ = sources; }
 
   // `batch`: this rank's samples of update `update` (from 1). Loss and gradients are sums over targets divided by the
-  // number of targets of the whole global batch.
-  UpdateOutcome Run(const Batch& batch, int64_t update, double lr);
+  // number of targets of the whole global batch. An update whose gradient norm is above `most_norm` is not applied.
+  UpdateOutcome Run(const Batch& batch,
+                    int64_t update,
+                    double lr,
+                    double most_norm = std::numeric_limits<double>::infinity());
 
   // Forward, loss and backward alone, for benchmarks. Gradients are those of the mean over the batch's targets.
   void RunGradients(const Batch& batch);

@@ -12,6 +12,8 @@
 
 #include "parallel/comm/communicator.h"
 #include "tests/support/place.h"
+#include "tests/trainer/checkpoint/support.h"
+#include "trainer/checkpoint/async_saver.h"
 #include "trainer/config/load.h"
 #include "trainer/loop/memory_plan.h"
 #include "trainer/step/runtime.h"
@@ -132,8 +134,8 @@ class TrainingRun {
     state_.store.Initialize(5, runtime_.stream());
   }
 
-  UpdateOutcome Update(int64_t update) {
-    const UpdateOutcome outcome = state_.updater.Run(BatchOf(config_, update), update, config_.optimizer.lr);
+  UpdateOutcome Update(int64_t update, double most_norm = std::numeric_limits<double>::infinity()) {
+    const UpdateOutcome outcome = state_.updater.Run(BatchOf(config_, update), update, config_.optimizer.lr, most_norm);
     losses_.push_back(outcome.loss);
     losses_.push_back(outcome.grad_norm);
     return outcome;
@@ -159,6 +161,8 @@ class TrainingRun {
   [[nodiscard]] Runtime& runtime() { return runtime_; }
 
   [[nodiscard]] ParameterStore& store() { return state_.store; }
+
+  [[nodiscard]] Optimizer& optimizer() { return state_.optimizer; }
 
  private:
   Config config_;
@@ -247,6 +251,43 @@ TEST_F(GpuTrainingTest, WhatIsNotFiniteIsNotApplied) {
     EXPECT_TRUE(run.Update(2).finite);
     EXPECT_FALSE(run.Bits() == good);
   }
+}
+
+TEST_F(GpuTrainingTest, ATooLargeNormIsNotApplied) {
+  TrainingRun run(ConfigOf(Cases()[1]));
+  EXPECT_TRUE(run.Update(1).applied);
+  const auto before = run.Bits();
+  const UpdateOutcome none = run.Update(2, 0.0);
+  EXPECT_TRUE(none.finite);
+  EXPECT_FALSE(none.applied);
+  EXPECT_TRUE(run.Bits() == before) << "the update was applied";
+  EXPECT_FALSE(run.Update(2, std::nextafter(none.grad_norm, 0.0)).applied);
+  EXPECT_TRUE(run.Bits() == before) << "the update was applied";
+  EXPECT_TRUE(run.Update(2, none.grad_norm).applied) << "not above it";
+  EXPECT_FALSE(run.Bits() == before);
+}
+
+// A save beside training holds the state of its beginning, while updates that follow change it.
+TEST_F(GpuTrainingTest, ASaveBesideTrainingHoldsTheStateOfItsBeginning) {
+  TrainingRun run(ConfigOf(Cases()[1]));
+  EXPECT_TRUE(run.Update(1).applied);
+  const ScratchFolder scratch;
+  const auto self = MakeSelfCommunicator();
+  CheckpointMeta meta;
+  meta.run_id = "00112233445566aa";
+  meta.step = 1;
+  const std::string expected =
+      SaveCheckpoint(run.store(), *self, meta, {.folder = scratch / "sync"}, run.runtime().stream());
+  AsyncSaver saver(run.store(), *self, run.runtime().stream());
+  run.optimizer().SetBeforeChange([&] { saver.HoldBack(); });
+  saver.Begin(meta, {.folder = scratch / "async"});
+  for (int64_t update = 2; update <= 6; ++update) {
+    EXPECT_TRUE(run.Update(update).applied);
+  }
+  const std::string path = saver.Finish();
+  run.optimizer().SetBeforeChange({});
+  EXPECT_EQ(RenderTensors(OpenCheckpoint(path).manifest.tensors),
+            RenderTensors(OpenCheckpoint(expected).manifest.tensors));
 }
 
 }  // namespace

@@ -11,13 +11,13 @@ namespace {
 
 using testing::GuardAllocator;
 
-double Factor(double loss, double squares, double clip) {
+double Factor(double loss, double squares, double clip, double most_norm = HUGE_VAL) {
   GuardAllocator memory;
   const Tensor stats = Tensor::Empty({2}, DType::kF64, memory);
   const Tensor scale = Tensor::Empty({1}, DType::kF64, memory);
   stats.As<double>()[0] = loss;
   stats.As<double>()[1] = squares;
-  ClipScale({.stats = stats, .scale = scale, .clip = clip}, {});
+  ClipScale({.stats = stats, .scale = scale, .clip = clip, .most_norm = most_norm}, {});
   return *scale.As<double>();
 }
 
@@ -41,7 +41,16 @@ TEST(ClipScale, NanWhereLossOrNormIsNotFinite) {
   EXPECT_TRUE(std::isnan(Factor(1.0, -1.0, 1.0)));
 }
 
+TEST(ClipScale, NanWhereTheNormIsTooLarge) {
+  EXPECT_TRUE(std::isnan(Factor(2.0, 16.0, 1.0, 3.9999)));
+  EXPECT_TRUE(std::isnan(Factor(2.0, 16.0, 0.0, 3.9999)));
+  EXPECT_EQ(Factor(2.0, 16.0, 0.0, 4.0), 1.0) << "not above it";
+  EXPECT_EQ(Factor(2.0, 0.0, 1.0, 0.0), 1.0);
+}
+
 TEST(ClipScale, RefusesWrongArguments) {
+  EXPECT_THROW((void)Factor(1.0, 1.0, 1.0, std::nan("")), Error);
+  EXPECT_THROW((void)Factor(1.0, 1.0, 1.0, -1.0), Error);
   EXPECT_THROW((void)Factor(1.0, 1.0, -1.0), Error);
   EXPECT_THROW((void)Factor(1.0, 1.0, std::nan("")), Error);
   GuardAllocator memory;

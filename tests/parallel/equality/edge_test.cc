@@ -106,5 +106,26 @@ TEST(EqualityEdgeTest, AnUpdateThatIsNotFiniteOnOneRankIsAppliedByNone) {
   });
 }
 
+// A gradient norm above what is allowed: no rank applies the update, and the next one is as if it had not been. One
+// that is just allowed is applied.
+TEST(EqualityEdgeTest, AnUpdateWithTooLargeANormIsAppliedByNone) {
+  OnEveryMesh([](Rank& rank) {
+    const std::vector<std::vector<double>> before = WeightsOf(rank);
+    const double norm = rank.state.updater.Run(rank.Samples(1), 1, kLearningRate, 0.0).grad_norm;
+    EXPECT_EQ(WeightsOf(rank), before);
+    const UpdateOutcome spike = rank.state.updater.Run(rank.Samples(1), 1, kLearningRate, std::nextafter(norm, 0.0));
+    EXPECT_TRUE(spike.finite);
+    EXPECT_FALSE(spike.applied);
+    EXPECT_EQ(spike.grad_norm, norm);
+    EXPECT_EQ(WeightsOf(rank), before);
+    const UpdateOutcome good = rank.state.updater.Run(rank.Samples(1), 1, kLearningRate, norm);
+    EXPECT_TRUE(good.applied);
+    const std::vector<std::vector<double>> after = WeightsOf(rank);
+    Rank fresh(rank.runtime.world(), rank.problem, LayoutOn(rank.runtime.mesh().shape(), rank.config.parallel.zero));
+    EXPECT_TRUE(fresh.state.updater.Run(rank.Samples(1), 1, kLearningRate).applied);
+    EXPECT_EQ(WeightsOf(fresh), after);
+  });
+}
+
 }  // namespace
 }  // namespace ksa::testing

@@ -214,6 +214,7 @@ TEST_F(ManifestText, KeepsWhatARunMayAdd) {
   manifest.meta.tokenizer = {"tokenizer.tiktoken", 0x0123456789abcdefU};
   manifest.meta.resumed_from = {"ffffffffffffffff", 12};
   manifest.meta.recent_grad_norms = {0.0, 0.1, 1.0 / 3.0, 1e-310, 1.7976931348623157e308};
+  manifest.meta.skips_in_a_row = 3;
   const std::string text = RenderManifest(manifest);
   EXPECT_EQ(ParseManifest(text, "m.json").meta, manifest.meta);
   const json root = json::parse(text);
@@ -244,6 +245,8 @@ TEST_F(ManifestText, IsRefusedWithForeignAdditions) {
   for (const json& value : {json("x"), json::array({1, "x"}), json::array({-1.0}), json::array({nullptr})}) {
     refused("recent_grad_norms", value);
   }
+  refused("skips_in_a_row", -1);
+  refused("skips_in_a_row", 1.5);
   const std::string text = root_.dump();
   const std::string huge = text.substr(0, text.size() - 1) + R"(,"recent_grad_norms":[1e999]})";
   EXPECT_EQ(ErrorOf([&] { static_cast<void>(ParseManifest(huge, "m.json")); }).code(), ExitCode::kBadData);

@@ -54,6 +54,9 @@ TEST(LoadConfig, Defaults) {
   EXPECT_FALSE(config.training.hard_stop.has_value());
   EXPECT_FALSE(config.training.precision.has_value());
   EXPECT_EQ(config.training.recompute, Recompute::kNone);
+  EXPECT_EQ(config.training.on_nonfinite, OnNonfinite::kAbort);
+  EXPECT_EQ(config.training.spike_factor, 0.0);
+  EXPECT_EQ(config.training.max_skips, 10);
   EXPECT_EQ(config.optimizer.lr, 1e-3);
   EXPECT_EQ(config.optimizer.min_lr, 1e-4);
   EXPECT_EQ(config.optimizer.beta1, 0.9);
@@ -89,6 +92,8 @@ TEST(LoadConfig, Boundaries) {
            "training: {global_batch_size: 8, micro_batch_size: 8, hard_stop: 1}\n",
            "training: {global_batch_size: 1048576, sequence_length: 1048576, max_steps: 1048576}\n",
            "training: {max_steps: 1}\n",
+           "training: {spike_factor: 1.0000001, max_skips: 1, on_nonfinite: abort}\n",
+           "training: {spike_factor: 0}\n",
            "schedule: {warmup_steps: 90}\n",
            "schedule: {warmup_steps: 50, decay_steps: 50}\n",
            "schedule: {kind: cosine, warmup_steps: 100, decay_steps: 50}\n",

@@ -39,12 +39,12 @@ constexpr const char* kEverything =
     "  validation: [{path: v/w}, {path: -u, name: 'null'}]\n"
     "  document_mask: true\n  on_corrupt: skip\n"
     "training: {sequence_length: 61, global_batch_size: 12, micro_batch_size: 3, max_tokens: 100000, hard_stop: 77,\n"
-    "  precision: fp64, recompute: mlp}\n"
+    "  precision: fp64, recompute: mlp, on_nonfinite: skip, spike_factor: 2.5, max_skips: 3}\n"
     "optimizer: {lr: 0.0033333333333333335, min_lr: 1e-5, betas: [0.87, 0.999], eps: 1e-12, weight_decay: 0.01,\n"
     "  clip_grad_norm: 0.3}\n"
     "schedule: {kind: cosine, warmup_steps: 11, decay_steps: 13, decay: sqrt}\n"
     "parallel: {data: 4, zero: 0, sequence_parallel: false}\n"
-    "checkpoint: {interval: 5, keep_last: 9, keep_every: 10, resume: never, load: 'none', retries: 0, "
+    "checkpoint: {interval: 5, keep_last: 9, keep_every: 10, async: true, resume: never, load: 'none', retries: 0, "
     "new_parameters: init, export_hf: true, allow_change: "
     "[optimizer.lr]}\n"
     "evaluation: {interval: 6, batches: all, tasks: [{task: needle, name: far, samples: 32, depth: [0.25, 0.5]}]}\n"
@@ -54,7 +54,6 @@ constexpr const char* kEverything =
 const std::vector<std::string> kFixed = {"parallel.tensor",
                                          "parallel.context",
                                          "parallel.sequence_parallel",
-                                         "checkpoint.async",
                                          "training.max_tokens",
                                          "model.attention.ksa.independent.qkv"};
 

@@ -85,5 +85,100 @@ TEST(CheckpointSaver, OtherErrorsAreNotTriedAgain) {
   EXPECT_EQ(result.code, ExitCode::kDiverged);
 }
 
+// A run with saves that go on while it trains: each is over `duration` updates after it was begun.
+struct AsyncResult {
+  std::vector<int64_t> begun;
+  std::vector<int64_t> completed;  // in which update After said so
+  std::vector<int64_t> waited;     // in which it waited for the end
+  std::vector<int64_t> at_once;    // saves that training waited for
+  int warnings = 0;
+  ExitCode code = ExitCode::kDone;
+};
+
+AsyncResult RunAsyncSaves(
+    int64_t updates,
+    int64_t interval,
+    int64_t duration,
+    const std::function<void(int64_t step)>& end = [](int64_t) {},
+    int32_t retries = 5) {
+  AsyncResult result;
+  int64_t now = 0;
+  const auto advance = [&](bool wait) -> std::optional<std::string> {
+    if (wait) {
+      result.waited.push_back(now);
+    }
+    end(result.begun.back());
+    return "there";
+  };
+  CheckpointSaver saver(retries,
+                        {.save =
+                             [&](int64_t update) {
+                               result.at_once.push_back(update);
+                               return std::string("there");
+                             },
+                         .info = [](const std::string&) {},
+                         .warn = [&](const std::string&) { ++result.warnings; },
+                         .sleep = [](int64_t) {},
+                         .begin = [&](int64_t update) { result.begun.push_back(update); },
+                         .advance = advance});
+  try {
+    for (now = 1; now <= updates; ++now) {
+      const bool over = saver.pending() && now >= result.begun.back() + duration;
+      if (saver.After(now, now % interval == 0, now == updates, over)) {
+        result.completed.push_back(now);
+      }
+    }
+  } catch (const Error& error) {
+    result.code = error.code();
+  }
+  EXPECT_FALSE(saver.pending());
+  return result;
+}
+
+TEST(AsyncSaves, GoOnBesideTrainingAndTheLastOneIsWaitedFor) {
+  const AsyncResult result = RunAsyncSaves(25, 10, 3);
+  EXPECT_EQ(result.begun, (Updates{10, 20}));
+  EXPECT_EQ(result.completed, (Updates{13, 23, 25}));
+  EXPECT_EQ(result.waited, (Updates{}));
+  EXPECT_EQ(result.at_once, (Updates{25}));
+}
+
+TEST(AsyncSaves, OneThatIsDueWaitsForTheOneBefore) {
+  const AsyncResult result = RunAsyncSaves(25, 10, 100);
+  EXPECT_EQ(result.begun, (Updates{10, 20}));
+  EXPECT_EQ(result.waited, (Updates{20, 25}));
+  EXPECT_EQ(result.at_once, (Updates{25}));
+}
+
+TEST(AsyncSaves, OneThatFailsIsTriedAgainWithTheStateOfThen) {
+  const AsyncResult result = RunAsyncSaves(60, 50, 2, [](int64_t step) {
+    if (step < 53) {
+      Fail(ExitCode::kIo, "the disk is full");
+    }
+  });
+  // Begun at 50, known at 52; again one update later, known at 55, by then there is room.
+  EXPECT_EQ(result.begun, (Updates{50, 53}));
+  EXPECT_EQ(result.completed, (Updates{55, 60}));
+  EXPECT_EQ(result.warnings, 1);
+  EXPECT_EQ(result.code, ExitCode::kDone);
+}
+
+TEST(AsyncSaves, GiveUpAfterSoManyTriesAndAtOnceWhereWritingIsNotTheCause) {
+  const auto broken = [](int64_t) { Fail(ExitCode::kIo, "the disk is full"); };
+  const AsyncResult result = RunAsyncSaves(1000, 10, 1, broken, 2);
+  EXPECT_EQ(result.begun, (Updates{10, 12, 15}));
+  EXPECT_EQ(result.code, ExitCode::kIo);
+  const auto spoilt = [](int64_t) { Fail(ExitCode::kDiverged, "not finite"); };
+  EXPECT_EQ(RunAsyncSaves(1000, 10, 1, spoilt).begun, (Updates{10}));
+  EXPECT_EQ(RunAsyncSaves(1000, 10, 1, spoilt).code, ExitCode::kDiverged);
+}
+
+TEST(AsyncSaves, AFailureAtTheEndIsMadeGoodAtOnce) {
+  const AsyncResult result = RunAsyncSaves(12, 10, 100, [](int64_t) { Fail(ExitCode::kIo, "the disk is full"); });
+  EXPECT_EQ(result.at_once, (Updates{12}));
+  EXPECT_EQ(result.warnings, 1);
+  EXPECT_EQ(result.code, ExitCode::kDone);
+}
+
 }  // namespace
 }  // namespace ksa

@@ -160,6 +160,10 @@ TEST(WallLimit, LeavesRoomForAnUpdateAndASave) {
   EXPECT_FALSE(limit.Reached(after(539)));
   EXPECT_TRUE(limit.Reached(after(541)));
   limit.TookSave(2);
+  limit.SavePending(true);  // the end waits for that one, too
+  EXPECT_FALSE(limit.Reached(after(529)));
+  EXPECT_TRUE(limit.Reached(after(531)));
+  limit.SavePending(false);
   EXPECT_TRUE(limit.Reached(after(541)));
   EXPECT_FALSE(WallLimit(std::nullopt, start, 1e9).Reached(after(1e6)));
   EXPECT_EQ(limit.Reason(), "run.max_wall_minutes, 10");
@@ -189,7 +193,7 @@ TEST(Requests, RanksActTogether) {
     world.Barrier();
     wish = requests.Agree();
     EXPECT_EQ(wish.stop, StopCause::kPerson);
-    EXPECT_EQ(wish.reason, world.rank() == 0 ? "the file " + (scratch / "run/STOP") : "a request to another rank");
+    EXPECT_EQ(wish.reason, "the file " + (scratch / "run/STOP"));
     world.Barrier();
   });
   RunRanks(2, [&](Communicator& world) {
@@ -197,7 +201,20 @@ TEST(Requests, RanksActTogether) {
     const Requests requests(world, nullptr, world.rank() == 0 ? over : none);
     const Wish wish = requests.Agree();
     EXPECT_EQ(wish.stop, StopCause::kScheduler);
-    EXPECT_EQ(wish.reason, world.rank() == 0 ? "run.max_wall_minutes, 0.001" : "a request to another rank");
+    EXPECT_EQ(wish.reason, "run.max_wall_minutes, 0.001");
+  });
+}
+
+TEST(Requests, CountThoseThatAreOver) {
+  const WallLimit none(std::nullopt, WallLimit::Clock::now(), 0.0);
+  RunRanks(3, [&](Communicator& world) {
+    const Requests requests(world, nullptr, none);
+    EXPECT_FALSE(requests.Agree().all_over);
+    EXPECT_FALSE(requests.Agree(world.rank() != 1).all_over);
+    const Wish wish = requests.Agree(true);
+    EXPECT_TRUE(wish.all_over);
+    EXPECT_EQ(wish.stop, StopCause::kNone);
+    EXPECT_FALSE(wish.save);
   });
 }
 
