@@ -1,6 +1,8 @@
-// A block takes kKeysOfPart keys of one query and one head of keys, for all heads of queries that read it, and leaves
-// the largest score, the sum of exponentials and the weighted sum of values. A second kernel adds the parts of a query
-// in their order. One query a head gives tensor cores nothing to do: what counts is that many loads are under way.
+// A block takes kKeysOfPart keys of one query and one head of keys, for as many heads of queries that read it as there
+// is shared memory for, and leaves the largest score, the sum of exponentials and the weighted sum of values. A second
+// kernel adds the parts of a query in their order. One query a head gives tensor cores nothing to do: what counts is
+// that many loads are under way.
+#include <algorithm>
 #include <cfloat>
 #include <cmath>
 #include <cstdint>
@@ -9,6 +11,7 @@
 #include "kernels/core/cuda.h"
 #include "kernels/core/dispatch.h"
 #include "kernels/core/tensor.h"
+#include "kernels/device/launch.cuh"
 #include "kernels/device/reduce.cuh"
 #include "kernels/device/vector.cuh"
 
@@ -17,11 +20,15 @@ namespace {
 
 using device::Vector;
 
-constexpr int kThreads = 128;
+constexpr int kThreads = 256;
 constexpr int kWarps = kThreads / 32;
 constexpr int kKeys = static_cast<int>(kKeysOfPart);
-constexpr int kLanesOfKey = 8;  // that multiply one key with the query
-constexpr int kUnroll = 4;
+constexpr int kUnroll = 8;  // rows that a thread has under way at a time
+
+// The second kernel: so many parts of a query are added at a time, a column a thread.
+constexpr int kMergeColumns = 128;
+constexpr int kMergeGroups = 4;
+constexpr int kMergeThreads = kMergeColumns * kMergeGroups;
 
 template <typename T>
 struct Args {
@@ -37,6 +44,8 @@ struct Args {
   float* weighted;  // [n, h, parts, c]
   int heads;
   int key_heads;
+  int group;   // heads of queries that a block takes
+  int blocks;  // that a head of keys is taken by
   int e;
   int c;
   int parts;
@@ -69,15 +78,14 @@ const __device__ __forceinline__ T* RowOf(const T* kept, const T* fresh, int row
   return row < 0 ? fresh + ~row * pitch + offset : kept + row * pitch + offset;
 }
 
-// scores[head][j] of all keys: kLanesOfKey lanes a key, kUnroll keys of a group of lanes under way at a time.
-template <typename T, int N>
+// scores[head][j] of all keys: L lanes multiply one key with the query.
+template <typename T, int N, int L>
 __device__ void Score(
     const Args<T>& p, int key_head, int group, int count, const int* rows, const float* q, float* scores) {
-  const int lane = threadIdx.x % kLanesOfKey;
-  constexpr int kAtOnce = kThreads / kLanesOfKey;
+  const int lane = threadIdx.x % L;
+  constexpr int kAtOnce = kThreads / L;
   const int64_t pitch = int64_t{p.key_heads} * p.e;
-  for (int first = threadIdx.x / kLanesOfKey; first < (count + kAtOnce - 1) / kAtOnce * kAtOnce;
-       first += kAtOnce * kUnroll) {
+  for (int first = threadIdx.x / L; first < (count + kAtOnce - 1) / kAtOnce * kAtOnce; first += kAtOnce * kUnroll) {
     const T* key[kUnroll];
 #pragma unroll
     for (int u = 0; u < kUnroll; ++u) {
@@ -86,7 +94,7 @@ __device__ void Score(
     }
     for (int head = 0; head < group; ++head) {
       float dot[kUnroll] = {};
-      for (int i = lane * N; i < p.e; i += kLanesOfKey * N) {
+      for (int i = lane * N; i < p.e; i += L * N) {
         Vector<T, N> x[kUnroll];
 #pragma unroll
         for (int u = 0; u < kUnroll; ++u) {
@@ -103,7 +111,7 @@ __device__ void Score(
       }
 #pragma unroll
       for (int u = 0; u < kUnroll; ++u) {
-        const float score = device::GroupSum(dot[u], kLanesOfKey);
+        const float score = device::GroupSum(dot[u], L);
         const int j = first + u * kAtOnce;
         if (lane == 0 && j < count) {
           scores[head * kKeys + j] = score;
@@ -196,21 +204,25 @@ __device__ void AddValues(const Args<T>& p,
   }
 }
 
-// Grid: [parts, heads of keys, queries].
-template <typename T, int N>
+// Grid: [parts, heads of keys · blocks, queries].
+template <typename T, int N, int L>
 __global__ void __launch_bounds__(kThreads) PartKernel(const Args<T> p) {
+  device::WaitForKernelBefore();
+  device::LetNextKernelBegin();
   extern __shared__ float shared[];
-  const int group = p.heads / p.key_heads;
-  float* q = shared;                                // [group, e]
-  float* scores = q + group * p.e;                  // [group, kKeys]
-  float* partial = scores + group * kKeys;          // [kThreads, N]
-  float* largest = partial + kThreads * N;          // [group]
-  float* sum = largest + group;                     // [group]
-  int* rows = reinterpret_cast<int*>(sum + group);  // [kKeys]
+  float* q = shared;                                  // [group, e]
+  float* scores = q + p.group * p.e;                  // [group, kKeys]
+  float* partial = scores + p.group * kKeys;          // [kThreads, N]
+  float* largest = partial + kThreads * N;            // [group]
+  float* sum = largest + p.group;                     // [group]
+  int* rows = reinterpret_cast<int*>(sum + p.group);  // [kKeys]
   const int part = blockIdx.x;
-  const int key_head = blockIdx.y;
+  const int key_head = blockIdx.y / p.blocks;
+  const int first = blockIdx.y % p.blocks * p.group;  // of the heads that read key_head
   const int query = blockIdx.z;
-  const int64_t first_head = int64_t{query} * p.heads + key_head * group;
+  const int readers = p.heads / p.key_heads;
+  const int group = readers - first < p.group ? readers - first : p.group;
+  const int64_t first_head = int64_t{query} * p.heads + key_head * readers + first;
   for (int i = threadIdx.x; i < group * p.e; i += kThreads) {
     Vector<T, 1> x;
     x.Load(p.q + first_head * p.e + i);
@@ -226,7 +238,7 @@ __global__ void __launch_bounds__(kThreads) PartKernel(const Args<T> p) {
     }
     return;  // nobody reads the weighted sum
   }
-  Score<T, N>(p, key_head, group, count, rows, q, scores);
+  Score<T, N, L>(p, key_head, group, count, rows, q, scores);
   __syncthreads();
   Weigh(group, count, scores, largest, sum);
   __syncthreads();
@@ -242,30 +254,88 @@ __global__ void __launch_bounds__(kThreads) PartKernel(const Args<T> p) {
   }
 }
 
-// Grid: [heads, queries].
+// The largest score of all parts of a query's head that have keys, and how many these are: they come first.
+__device__ int FindUsed(const float* largest, const float* sum, int parts, float& all) {
+  __shared__ float most[kMergeThreads / 32];
+  __shared__ int counts[kMergeThreads / 32];
+  float mine = -FLT_MAX;
+  int used = 0;
+  for (int part = threadIdx.x; part < parts; part += kMergeThreads) {
+    if (sum[part] != 0.0F) {  // NaN has keys as well
+      mine = fmaxf(mine, largest[part]);
+      ++used;
+    }
+  }
+#pragma unroll
+  for (int offset = 16; offset > 0; offset /= 2) {
+    mine = fmaxf(mine, __shfl_xor_sync(0xffffffffU, mine, offset));
+    used += __shfl_xor_sync(0xffffffffU, used, offset);
+  }
+  if (threadIdx.x % 32 == 0) {
+    most[threadIdx.x / 32] = mine;
+    counts[threadIdx.x / 32] = used;
+  }
+  __syncthreads();
+  all = most[0];
+  used = counts[0];
+#pragma unroll
+  for (int warp = 1; warp < kMergeThreads / 32; ++warp) {
+    all = fmaxf(all, most[warp]);
+    used += counts[warp];
+  }
+  return used;
+}
+
+// Grid: [heads, queries]. Shared memory: [parts].
 template <typename T>
-__global__ void __launch_bounds__(kThreads) MergeKernel(const Args<T> p) {
+__global__ void __launch_bounds__(kMergeThreads) MergeKernel(const Args<T> p) {
+  device::WaitForKernelBefore();
+  extern __shared__ float factors[];
+  __shared__ float partial[kMergeThreads];
+  __shared__ float total;
   const int64_t i = int64_t{blockIdx.y} * p.heads + blockIdx.x;
   const float* largest = p.largest + i * p.parts;
   const float* sum = p.sum + i * p.parts;
-  float all = -FLT_MAX;
-  for (int part = 0; part < p.parts; ++part) {
-    all = fmaxf(all, largest[part]);
+  const float* weighted = p.weighted + i * p.parts * p.c;
+  float all = 0.0F;
+  const int used = FindUsed(largest, sum, p.parts, all);
+  for (int part = threadIdx.x; part < used; part += kMergeThreads) {
+    factors[part] = expf(largest[part] - all);
   }
-  for (int column = threadIdx.x; column < p.c; column += kThreads) {
-    float total = 0.0F;
+  __syncthreads();
+  if (threadIdx.x < 32) {
+    float mine = 0.0F;
+    for (int part = threadIdx.x; part < used; part += 32) {
+      mine = fmaf(factors[part], sum[part], mine);
+    }
+    mine = device::WarpSum(mine);
+    if (threadIdx.x == 0) {
+      total = mine;
+    }
+  }
+  const int column = static_cast<int>(threadIdx.x) % kMergeColumns;
+  const int group = static_cast<int>(threadIdx.x) / kMergeColumns;
+  for (int base = 0; base < p.c; base += kMergeColumns) {
     float value = 0.0F;
-    for (int part = 0; part < p.parts; ++part) {
-      if (sum[part] > 0.0F) {
-        const float factor = expf(largest[part] - all);
-        total = fmaf(factor, sum[part], total);
-        value = fmaf(factor, p.weighted[(i * p.parts + part) * p.c + column], value);
+    if (base + column < p.c) {
+#pragma unroll 8
+      for (int part = group; part < used; part += kMergeGroups) {
+        value = fmaf(factors[part], weighted[int64_t{part} * p.c + base + column], value);
       }
     }
-    const float result[1] = {total > 0.0F ? value / total : 0.0F};
-    Vector<T, 1> x;
-    x.Set(result);
-    x.Store(p.out + i * p.c + column);
+    partial[threadIdx.x] = value;
+    __syncthreads();
+    if (group == 0 && base + column < p.c) {
+#pragma unroll
+      for (int g = 1; g < kMergeGroups; ++g) {
+        value += partial[g * kMergeColumns + column];
+      }
+      const float result[1] = {total != 0.0F ? value / total : 0.0F};
+      Vector<T, 1> x;
+      x.Set(result);
+      x.Store(p.out + i * p.c + base + column);
+    }
+    __syncthreads();
   }
 }
 
@@ -280,6 +350,12 @@ void Run(const CachedAttentionArgs& args, Allocator& scratch, const Stream& stre
   const Tensor largest = Tensor::Empty({n, h, parts}, DType::kF32, scratch);
   const Tensor sum = Tensor::Empty({n, h, parts}, DType::kF32, scratch);
   const Tensor weighted = Tensor::Empty({n * h, parts, c}, DType::kF32, scratch);
+  // Heads that share keys read them once, where a block has room for all.
+  constexpr int64_t kMostShared = 96 * 1024 / static_cast<int64_t>(sizeof(float));
+  const int64_t a_head = e + kKeys + 2;
+  const int64_t fixed = kThreads * N + kKeys;
+  const int64_t group = std::clamp<int64_t>((kMostShared - fixed) / a_head, 1, h / g);
+  const int64_t blocks = (h / g + group - 1) / group;
   const double scale = args.scale > 0.0 ? args.scale : 1.0 / std::sqrt(static_cast<double>(e));
   const Args<T> p = {.q = args.q.As<T>(),
                      .k = args.k.As<T>(),
@@ -293,19 +369,27 @@ void Run(const CachedAttentionArgs& args, Allocator& scratch, const Stream& stre
                      .weighted = weighted.As<float>(),
                      .heads = static_cast<int>(h),
                      .key_heads = static_cast<int>(g),
+                     .group = static_cast<int>(group),
+                     .blocks = static_cast<int>(blocks),
                      .e = static_cast<int>(e),
                      .c = static_cast<int>(c),
                      .parts = static_cast<int>(parts),
                      .scale = static_cast<float>(scale)};
-  const int64_t group = h / g;
-  const int64_t floats = group * (e + kKeys + 2) + kThreads * N + kKeys;
   const auto count = [](int64_t x) { return static_cast<unsigned>(x); };
+  const auto bytes = [](int64_t numbers) { return static_cast<size_t>(numbers) * sizeof(float); };
   Launch("CachedAttention",
          stream,
-         {dim3(count(parts), count(g), count(n)), dim3(kThreads), static_cast<size_t>(floats) * sizeof(float)},
-         PartKernel<T, N>,
+         {.grid = dim3(count(parts), count(g * blocks), count(n)),
+          .block = dim3(kThreads),
+          .shared_bytes = bytes(group * a_head + fixed),
+          .early = true},
+         e > 8 * N ? PartKernel<T, N, 16> : PartKernel<T, N, 8>,
          p);
-  Launch("CachedAttention", stream, {dim3(count(h), count(n)), dim3(kThreads)}, MergeKernel<T>, p);
+  Launch("CachedAttention",
+         stream,
+         {.grid = dim3(count(h), count(n)), .block = dim3(kMergeThreads), .shared_bytes = bytes(parts), .early = true},
+         MergeKernel<T>,
+         p);
 }
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include "kernels/cache/cache_backends.h"
 #include "kernels/core/cuda.h"
+#include "kernels/device/launch.cuh"
 #include "kernels/device/vector.cuh"
 
 namespace ksa::cuda {
@@ -13,6 +14,7 @@ constexpr int kThreads = 256;
 template <typename Word>
 __global__ void __launch_bounds__(kThreads) MoveRowsKernel(
     const Word* from, const int32_t* from_rows, Word* to, const int32_t* to_rows, int64_t rows, int64_t words) {
+  device::WaitForKernelBefore();
   const int64_t stride = int64_t{gridDim.x} * kThreads;
   for (int64_t i = int64_t{blockIdx.x} * kThreads + threadIdx.x; i < rows * words; i += stride) {
     const int64_t row = i / words;
@@ -29,7 +31,7 @@ void Move(const MoveRowsArgs& args, int64_t rows, int64_t row_bytes, const Strea
   const int64_t blocks = (rows * words + kThreads - 1) / kThreads;
   Launch("MoveRows",
          stream,
-         {dim3(static_cast<unsigned>(blocks < 4096 ? blocks : 4096)), dim3(kThreads)},
+         {.grid = dim3(static_cast<unsigned>(blocks < 4096 ? blocks : 4096)), .block = dim3(kThreads), .early = true},
          MoveRowsKernel<Word>,
          static_cast<const Word*>(args.from.data),
          args.from_rows.As<int32_t>(),

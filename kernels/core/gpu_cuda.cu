@@ -1,7 +1,10 @@
 #include <array>
 #include <atomic>
+#include <functional>
+#include <memory>
 #include <optional>
 #include <string>
+#include <type_traits>
 
 #include "kernels/core/cuda.h"
 #include "kernels/core/gpu_cuda.h"
@@ -158,6 +161,44 @@ void GiveDevice(void* data) noexcept {
 
 void QueueCopy(const void* from, void* to, int64_t bytes, const Stream& stream) {
   KSA_CUDA_CHECK(cudaMemcpyAsync(to, from, static_cast<size_t>(bytes), cudaMemcpyDefault, Handle(stream)));
+}
+
+namespace {
+
+struct DestroyRecorded {
+  void operator()(cudaGraph_t graph) const { (void)cudaGraphDestroy(graph); }
+};
+
+}  // namespace
+
+// Relaxed: operations may take memory from the driver and load kernels while they are recorded.
+void* RecordGraph(const Stream& stream, const std::function<void()>& work) {
+  KSA_CUDA_CHECK(cudaSetDevice(stream.device.ordinal));
+  KSA_CUDA_CHECK(cudaStreamBeginCapture(Handle(stream), cudaStreamCaptureModeRelaxed));
+  cudaGraph_t recorded = nullptr;
+  try {
+    work();
+  } catch (...) {
+    (void)cudaStreamEndCapture(Handle(stream), &recorded);
+    if (recorded != nullptr) {
+      (void)cudaGraphDestroy(recorded);
+    }
+    (void)cudaGetLastError();
+    throw;
+  }
+  KSA_CUDA_CHECK(cudaStreamEndCapture(Handle(stream), &recorded));
+  const std::unique_ptr<std::remove_pointer_t<cudaGraph_t>, DestroyRecorded> owner(recorded);
+  cudaGraphExec_t graph = nullptr;
+  KSA_CUDA_CHECK(cudaGraphInstantiate(&graph, recorded, 0));
+  return graph;
+}
+
+void LaunchGraph(void* graph, const Stream& stream) {
+  KSA_CUDA_CHECK(cudaGraphLaunch(static_cast<cudaGraphExec_t>(graph), Handle(stream)));
+}
+
+void DestroyGraph(void* graph) noexcept {
+  (void)cudaGraphExecDestroy(static_cast<cudaGraphExec_t>(graph));
 }
 
 }  // namespace ksa::cuda

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 
 #include "kernels/core/device.h"
 #include "kernels/core/gpu.h"
@@ -26,5 +27,9 @@ void GivePinned(void* data) noexcept;
 void GiveDevice(void* data) noexcept;
 // Queues a copy in the direction that the addresses say.
 void QueueCopy(const void* from, void* to, int64_t bytes, const Stream& stream);
+// What `work` queues on the stream, as a graph that can be launched; nothing of it has run.
+[[nodiscard]] void* RecordGraph(const Stream& stream, const std::function<void()>& work);
+void LaunchGraph(void* graph, const Stream& stream);
+void DestroyGraph(void* graph) noexcept;
 
 }  // namespace ksa::cuda

@@ -1,6 +1,7 @@
 #include "kernels/gemm/gemm.h"
 
 #include <limits>
+#include <vector>
 
 #include "kernels/core/checks.h"
 #include "kernels/core/dispatch.h"
@@ -31,30 +32,58 @@ GemmSize Check(const GemmArgs& args, const Stream& stream) {
   return size;
 }
 
+OpWork WorkOf(const GemmArgs& args, const GemmSize& size) {
+  OpWork product = MovedBy(WorkKind::kProduct, {args.a, args.b, args.c, args.beta == 0.0 ? TensorView() : args.c});
+  product.done = 2 * size.m * size.n * size.k;
+  product.useful = product.done;
+  return product;
+}
+
+void Run(const GemmArgs& args, const GemmSize& size, const Stream& stream) {
+  if (!stream.device.IsCpu()) {
+    KSA_CUDA_OR_FAIL("Gemm", stream, cuda::Gemm(args, size, stream));
+    return;
+  }
+  DispatchFloating(args.a.dtype, [&](auto element) {
+    using T = decltype(element);
+    if (args.c.dtype == args.a.dtype) {
+      cpu::Gemm<T, T>(args, size, stream);
+    } else {
+      cpu::Gemm<T, Accumulator<T>>(args, size, stream);
+    }
+  });
+}
+
 }  // namespace
 
 void Gemm(const GemmArgs& args, const Stream& stream) {
   const GemmSize size = Check(args, stream);
-  const auto work = [&] {
-    OpWork product = MovedBy(WorkKind::kProduct, {args.a, args.b, args.c, args.beta == 0.0 ? TensorView() : args.c});
-    product.done = 2 * size.m * size.n * size.k;
-    product.useful = product.done;
-    return product;
-  };
-  RunOp("Gemm", stream, {args.a.shape, args.b.shape, args.c.shape}, work, [&] {
-    if (!stream.device.IsCpu()) {
-      KSA_CUDA_OR_FAIL("Gemm", stream, cuda::Gemm(args, size, stream));
-      return;
+  const auto work = [&] { return WorkOf(args, size); };
+  RunOp("Gemm", stream, {args.a.shape, args.b.shape, args.c.shape}, work, [&] { Run(args, size, stream); });
+}
+
+void Gemms(std::span<const GemmArgs> products, const Stream& stream) {
+  bool together = false;
+  if (!stream.device.IsCpu() && !products.empty()) {
+    std::vector<GemmSize> sizes;
+    OpWork all = {.kind = WorkKind::kProduct};
+    for (const GemmArgs& args : products) {
+      sizes.push_back(Check(args, stream));
+      const OpWork work = WorkOf(args, sizes.back());
+      all.useful += work.useful;
+      all.done += work.done;
+      all.bytes += work.bytes;
     }
-    DispatchFloating(args.a.dtype, [&](auto element) {
-      using T = decltype(element);
-      if (args.c.dtype == args.a.dtype) {
-        cpu::Gemm<T, T>(args, size, stream);
-      } else {
-        cpu::Gemm<T, Accumulator<T>>(args, size, stream);
-      }
-    });
-  });
+    KSA_CUDA_OR_FAIL("Gemms", stream, together = cuda::CanTakeFewRows(products, sizes));
+    if (together) {
+      const auto run = [&] { KSA_CUDA_OR_FAIL("Gemms", stream, cuda::FewRows(products, sizes, stream)); };
+      RunOp(
+          "Gemms", stream, {products[0].a.shape, products[0].b.shape}, [&] { return all; }, run);
+    }
+  }
+  for (size_t i = 0; i < products.size() && !together; ++i) {
+    Gemm(products[i], stream);
+  }
 }
 
 }  // namespace ksa

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 
 #include "kernels/core/device.h"
 #include "kernels/core/tensor.h"
@@ -23,6 +24,10 @@ struct GemmArgs {
 };
 
 void Gemm(const GemmArgs& args, const Stream& stream);
+
+// Products of which none reads what another writes: the same bits as one after the other. A GPU takes those of a few
+// rows together, so that it has enough to read at a time.
+void Gemms(std::span<const GemmArgs> products, const Stream& stream);
 
 // m, n, k of a product, taken from its checked arguments.
 struct GemmSize {

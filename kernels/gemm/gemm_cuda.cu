@@ -266,6 +266,10 @@ void Gemm(const GemmArgs& args, const GemmSize& size, const Stream& stream) {
     args.c.dtype == DType::kBF16 ? Scale<BFloat16>(args.c, args.beta, stream) : Scale<float>(args.c, args.beta, stream);
     return;
   }
+  if (CanTakeFewRows({&args, 1}, {&size, 1})) {
+    FewRows({&args, 1}, {&size, 1}, stream);
+    return;
+  }
   KSA_CHECK(stream.resources != nullptr, "Gemm: a device stream needs its resources; make it by GpuStream");
   stream.resources->Get<Plans>(stream).Run(args, size, stream);
 }

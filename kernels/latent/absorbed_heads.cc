@@ -44,7 +44,7 @@ void AbsorbQueries(const AbsorbQueriesArgs& args, const Stream& stream) {
       [&] { return WorkOf(args.q, args.y, args.weight, nope); },
       [&] {
         if (!stream.device.IsCpu()) {
-          KSA_CUDA_OR_FAIL(kOp, stream, FailDevice(kOp, stream.device));
+          KSA_CUDA_OR_FAIL(kOp, stream, cuda::AbsorbQueries(args, stream));
           return;
         }
         DispatchFloating(args.q.dtype, [&](auto element) { cpu::AbsorbQueries<decltype(element)>(args, stream); });
@@ -67,7 +67,7 @@ void ExpandValues(const ExpandValuesArgs& args, const Stream& stream) {
       [&] { return WorkOf(args.x, args.y, args.weight, values); },
       [&] {
         if (!stream.device.IsCpu()) {
-          KSA_CUDA_OR_FAIL(kOp, stream, FailDevice(kOp, stream.device));
+          KSA_CUDA_OR_FAIL(kOp, stream, cuda::ExpandValues(args, stream));
           return;
         }
         DispatchFloating(args.x.dtype, [&](auto element) { cpu::ExpandValues<decltype(element)>(args, stream); });

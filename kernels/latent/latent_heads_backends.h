@@ -29,5 +29,7 @@ namespace ksa::cuda {
 void RotateTails(const RotateTailsArgs& args, const Stream& stream);
 void LatentHeadsForward(const LatentHeadsForwardArgs& args, const Stream& stream);
 void LatentHeadsBackward(const LatentHeadsBackwardArgs& args, const Stream& stream);
+void AbsorbQueries(const AbsorbQueriesArgs& args, const Stream& stream);
+void ExpandValues(const ExpandValuesArgs& args, const Stream& stream);
 
 }  // namespace ksa::cuda

@@ -171,15 +171,17 @@ ParameterStore::ParameterStore(std::vector<ParameterSpec> specs,
     return tensor;
   };
   weights_ = zeros(padded_size_, compute_);
-  grads_ = zeros(trained_end_, state_dtype());
-  exp_avg_ = zeros(moment_size_, state_dtype());
-  exp_avg_sq_ = zeros(moment_size_, state_dtype());
+  if (!sharding_.weights_alone) {
+    grads_ = zeros(trained_end_, state_dtype());
+    exp_avg_ = zeros(moment_size_, state_dtype());
+    exp_avg_sq_ = zeros(moment_size_, state_dtype());
+  }
   if (has_separate_master()) {
     master_ = zeros(state_size_, state_dtype());
   }
   for (Parameter& parameter : parameters_) {
     parameter.value = Slice(weights_, parameter.offset, parameter.shape);
-    if (parameter.spec.trained) {
+    if (parameter.spec.trained && !sharding_.weights_alone) {
       parameter.grad = Slice(grads_, parameter.offset, parameter.shape);
     }
   }

@@ -129,6 +129,9 @@ struct FlatSharding {
   int tensor_parts = 1;
   int tensor_rank = 0;
   int64_t bucket_elements = INT64_MAX;  // a bucket ends with the parameter that reaches this size
+  // A model that is not trained has weights alone, in the type that it computes in: in bf16 a ninth of what training
+  // holds.
+  bool weights_alone = false;
 };
 
 struct Bucket {
@@ -210,7 +213,7 @@ class ParameterStore {
   // Rows of a state buffer (master, exp_avg, exp_avg_sq) that hold the elements `range`, which lie in one of shards().
   [[nodiscard]] TensorView State(const TensorView& buffer, const FlatRange& range) const;
 
-  // Whole flat buffers.
+  // Whole flat buffers. With weights alone there are no others, and gradients of parameters are empty.
   [[nodiscard]] TensorView weights() const { return weights_; }  // [padded_size] compute dtype
 
   [[nodiscard]] TensorView grads() const { return grads_; }  // [trained_end] state dtype
@@ -227,7 +230,7 @@ class ParameterStore {
 
   [[nodiscard]] TensorView exp_avg_sq() const { return exp_avg_sq_; }
 
-  [[nodiscard]] bool has_separate_master() const { return compute_ == DType::kBF16; }
+  [[nodiscard]] bool has_separate_master() const { return compute_ == DType::kBF16 && !sharding_.weights_alone; }
 
   [[nodiscard]] int64_t master_bytes() const { return has_separate_master() ? master_.view().bytes() : 0; }
 

@@ -4,6 +4,24 @@
 #include <utility>
 
 namespace ksa {
+namespace {
+
+// What waits for each operation, or watches it, is told of none that is in a recorded step. Ranks that sum over each
+// other queue their own.
+bool CanRecord(const ExecContext& cx) {
+  const bool alone = cx.mesh == nullptr || cx.mesh->Size(MeshAxis::kTensor) == 1;
+  return alone && !cx.stream.dry && !cx.stream.synchronous && cx.stream.tracer == nullptr;
+}
+
+int64_t BytesOf(const std::vector<std::unique_ptr<LayerCache>>& caches) {
+  int64_t bytes = 0;
+  for (const std::unique_ptr<LayerCache>& cache : caches) {
+    bytes += cache == nullptr ? 0 : cache->bytes();
+  }
+  return bytes;
+}
+
+}  // namespace
 
 Decoder::Decoder(const ExecContext& cx, KsaModel& model, const Size& size, double mix)
     : cx_(cx), model_(model), mix_(mix), tokens_(std::max(size.tokens, kLeastCacheTokens)) {
@@ -13,14 +31,25 @@ Decoder::Decoder(const ExecContext& cx, KsaModel& model, const Size& size, doubl
   }
   caches_ = model.MakeCaches(cx, size.sequences, tokens_);
   lengths_.resize(static_cast<size_t>(size.sequences));
+  const bool wanted = size.recording == StepRecording::kAlways ||
+                      (size.recording == StepRecording::kOnGpus && !cx.stream.device.IsCpu());
+  if (wanted && CanRecord(cx)) {
+    records_ = std::make_unique<StepRecords>(cx_);
+  }
+}
+
+// The same buffers, at addresses that do not exist.
+int64_t Decoder::BytesOfSequence(const ExecContext& cx, const KsaModel& model, int32_t tokens) {
+  ImaginarySlabs slabs(cx.stream.device);
+  ArenaAllocator imaginary(slabs);
+  ExecContext dry = cx;
+  dry.stream.dry = true;
+  dry.allocator = &imaginary;
+  return BytesOf(model.MakeCaches(dry, 1, std::max(tokens, kLeastCacheTokens)));
 }
 
 int64_t Decoder::CacheBytes() const {
-  int64_t bytes = 0;
-  for (const std::unique_ptr<LayerCache>& cache : caches_) {
-    bytes += cache->bytes();
-  }
-  return bytes;
+  return BytesOf(caches_);
 }
 
 // A summary is kept as soon as its chunk has ended, though no text sees it yet: so all whole chunks have rows.
@@ -43,17 +72,36 @@ Tensor Decoder::Prefill(int32_t slot, std::span<const int32_t> ids) {
 
 Tensor Decoder::Step(std::span<const Next> next) {
   std::vector<DecodeToken> tokens;
-  std::vector<int32_t> ids;
   for (const Next& token : next) {
     int32_t& length = lengths_.at(static_cast<size_t>(token.slot));
     KSA_CHECK(length > 0 && length < tokens_, "slot {} has {} tokens of {}", token.slot, length, tokens_);
-    tokens.push_back({token.slot, length++});
-    ids.push_back(token.id);
+    tokens.push_back({token.slot, length++, token.id});
   }
-  const Tensor uploaded = UploadNumbers(cx_, ids, {static_cast<int64_t>(ids.size())});
-  DecodeStep step(cx_, std::move(tokens), MakeLayout(model_.config(), 1, 1));
-  return model_.Hidden(cx_, {.ids = uploaded, .layout = step.Layout(), .mix = mix_, .caches = &caches_, .step = &step})
-      .value;
+  StepTokens step_tokens(std::move(tokens), MakeLayout(model_.config(), 1, 1));
+  const auto pass = [this](const ExecContext& cx, DecodeStep& step) {
+    const Tensor ids = step.Ids();
+    return model_.Hidden(cx, {.ids = ids, .layout = step.Layout(), .mix = mix_, .caches = &caches_, .step = &step})
+        .value;
+  };
+  if (records_ != nullptr) {
+    return records_->Run(std::move(step_tokens), pass);
+  }
+  DecodeStep step(cx_, std::move(step_tokens));
+  return pass(cx_, step);
+}
+
+TensorView Decoder::Logits(const Tensor& hidden) {
+  logits_ = model_.Logits(cx_, hidden);
+  if (cx_.stream.device.IsCpu()) {
+    return logits_;
+  }
+  const int64_t bytes = logits_.view().bytes();
+  if (on_host_ == nullptr || on_host_->bytes() < bytes) {
+    on_host_ = std::make_unique<PinnedMemory>(bytes, cx_.stream);
+  }
+  const TensorView host = {on_host_->data(), logits_.dtype(), {}, logits_.shape()};
+  CopyToHost(logits_, host, cx_.stream);
+  return host;
 }
 
 }  // namespace ksa

@@ -4,6 +4,7 @@
 #include <optional>
 #include <utility>
 
+#include "kernels/copy/column_block.h"
 #include "kernels/gemm/gemm.h"
 #include "model/autograd/milestone.h"
 #include "model/autograd/recompute.h"
@@ -312,8 +313,30 @@ std::vector<std::unique_ptr<LayerCache>> KsaModel::MakeCaches(const ExecContext&
 }
 
 Tensor KsaModel::Logits(const ExecContext& cx, const Tensor& hidden) {
-  Tensor logits = cx.Empty({hidden.rows(), head_->value.rows()}, hidden.dtype());
-  Gemm({.a = hidden, .b = head_->value, .c = logits, .transpose_b = true}, cx.stream);
+  const int64_t n = hidden.rows();
+  const int64_t vocabulary = head_->spec.shape[0];
+  const int64_t own = head_->value.rows();
+  if (own == vocabulary) {
+    Tensor logits = cx.Empty({n, own}, hidden.dtype());
+    Gemm({.a = hidden, .b = head_->value, .c = logits, .transpose_b = true}, cx.stream);
+    return logits;
+  }
+  // Each tensor rank has its part of the columns. Parts are gathered one behind the other.
+  Communicator& group = cx.mesh->group(MeshAxis::kTensor);
+  std::vector<int64_t> sizes;
+  for (int rank = 0; rank < group.size(); ++rank) {
+    sizes.push_back(n * EvenPart(vocabulary, group.size(), rank).size());
+  }
+  const Tensor parts = cx.Empty({n * vocabulary}, hidden.dtype());
+  const Tensor mine = parts.Rows(n * head_->shard_begin, n * own).Reshape({n, own});
+  Gemm({.a = hidden, .b = head_->value, .c = mine, .transpose_b = true}, cx.stream);
+  group.AllGatherV("Logits", parts, sizes, cx.stream);
+  Tensor logits = cx.Empty({n, vocabulary}, hidden.dtype());
+  for (int rank = 0; rank < group.size(); ++rank) {
+    const EvenPart part(vocabulary, group.size(), rank);
+    const TensorView of_rank = parts.view().Rows(n * part.begin, n * part.size()).Reshape({n, part.size()});
+    CopyBlock({of_rank, 0, part.size()}, {logits, part.begin, part.size()}, cx.stream);
+  }
   return logits;
 }
 

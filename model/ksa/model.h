@@ -104,7 +104,7 @@ class KsaModel {
                                                                     int32_t slots,
                                                                     int32_t tokens) const;
 
-  // hidden [n, d] -> [n, EmbeddingRows()]. For a few rows: it holds them all. On one tensor rank.
+  // hidden [n, d] -> [n, EmbeddingRows()]. For a few rows: every tensor rank has them all.
   [[nodiscard]] Tensor Logits(const ExecContext& cx, const Tensor& hidden);
 
  private:

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <utility>
 #include <vector>
@@ -70,32 +71,96 @@ struct KeptRows {
 struct DecodeToken {
   int32_t slot = 0;
   int32_t position = 0;  // token i of its sequence, from 0
+  int32_t id = 0;
 };
 
 // int32 numbers where `cx` computes.
 [[nodiscard]] Tensor UploadNumbers(const ExecContext& cx, const std::vector<int32_t>& numbers, const Shape& shape);
 
+// The next tokens of n sequences, and what follows from them on the host.
+struct StepTokens {
+  // `rule`: positions, chunk size and summary tokens of the model's layouts.
+  StepTokens(std::vector<DecodeToken> next, const SummaryLayout& rule);
+
+  std::vector<DecodeToken> tokens;
+  std::vector<int32_t> ended;  // those of the tokens, by number, with which a chunk ends
+  SummaryLayout rule;          // of one sequence, whose length is that of whichever token is asked about
+  // No sequence is longer. A step of as many tokens and ended chunks and of this length runs the same operations on
+  // tensors of the same shapes; only numbers of DecodeStep::Numbers differ.
+  int32_t most_tokens = 0;
+
+  [[nodiscard]] int32_t ChunkOf(int32_t token) const {
+    return tokens[static_cast<size_t>(token)].position / rule.chunk_size;
+  }
+
+  // The layout of the sequence of a token that ends with it.
+  [[nodiscard]] SummaryLayout UpTo(int32_t token) const;
+
+  // Of the text rows and the summary rows behind them.
+  [[nodiscard]] std::vector<int32_t> Positions() const;
+
+  // [rows, kKeySpans, 2] of CachedAttention, and at least as many keys as any of them has.
+  [[nodiscard]] std::vector<int32_t> SpansIn(const KeptRows& kept) const;
+  [[nodiscard]] int64_t MostKeys(const KeptRows& kept) const;
+};
+
+// Numbers that operations of a step read where the model computes; they depend on the step's tokens, their count on
+// that of tokens and ended chunks alone.
+using MakeNumbers = std::function<std::vector<int32_t>(const StepTokens&)>;
+
+// All numbers of a step, remembered by how they are made, so that a later step of the same operations finds its own at
+// the same addresses.
+class StepNumbers {
+ public:
+  // The next list: what it holds for `tokens`, or once they are fixed, its place.
+  [[nodiscard]] Tensor Next(const ExecContext& cx, const StepTokens& tokens, const MakeNumbers& make);
+
+  // Takes memory of `cx` for as many as were asked for so far. From now on the same are asked for, in the same order.
+  void Fix(const ExecContext& cx);
+
+  // The next one is the first again.
+  void Restart() { next_ = 0; }
+
+  [[nodiscard]] int64_t total() const { return total_; }
+
+  // All lists for `tokens`, as they lie in memory; to [total()].
+  void Make(const StepTokens& tokens, int32_t* to) const;
+
+  [[nodiscard]] const Tensor& memory() const { return memory_; }
+
+ private:
+  struct List {
+    MakeNumbers make;
+    int64_t begin = 0;
+    int64_t count = 0;
+  };
+
+  std::vector<List> lists_;
+  size_t next_ = 0;
+  int64_t total_ = 0;
+  Tensor memory_;  // empty: not fixed
+};
+
 // The rows of one step: n text rows, the next token of n sequences, and behind them m summary rows for each chunk that
 // ends with one of these tokens. What layers ask of it is made once.
 class DecodeStep {
  public:
-  // `rule`: positions, chunk size and summary tokens of the model's layouts.
-  DecodeStep(const ExecContext& cx, std::vector<DecodeToken> tokens, const SummaryLayout& rule);
+  // `numbers`: where its numbers come from; null: each list is uploaded when it is asked for.
+  DecodeStep(const ExecContext& cx, StepTokens tokens, StepNumbers* numbers = nullptr);
 
-  [[nodiscard]] const std::vector<DecodeToken>& tokens() const { return tokens_; }
+  [[nodiscard]] int64_t ended() const { return static_cast<int64_t>(tokens_.ended.size()); }
 
-  // Those of the tokens, by number, with which a chunk ends.
-  [[nodiscard]] const std::vector<int32_t>& ended() const { return ended_; }
+  [[nodiscard]] int64_t text_rows() const { return static_cast<int64_t>(tokens_.tokens.size()); }
 
-  [[nodiscard]] int64_t text_rows() const { return static_cast<int64_t>(tokens_.size()); }
+  [[nodiscard]] int64_t rows() const { return text_rows() + ended() * tokens_.rule.summary_tokens; }
 
-  [[nodiscard]] int64_t rows() const { return static_cast<int64_t>(positions_.size()); }
+  [[nodiscard]] int32_t chunk_size() const { return tokens_.rule.chunk_size; }
 
-  [[nodiscard]] int32_t chunk_size() const { return rule_.chunk_size; }
+  // A list of numbers of this step.
+  [[nodiscard]] Tensor Numbers(const MakeNumbers& make);
 
-  [[nodiscard]] int32_t ChunkOf(int32_t token) const {
-    return tokens_[static_cast<size_t>(token)].position / rule_.chunk_size;
-  }
+  // The tokens' ids [n].
+  [[nodiscard]] Tensor Ids();
 
   // The rows as a layout: which are text and which of a chunk's summaries the others are. Positions are not its.
   [[nodiscard]] SummaryLayout Layout() const;
@@ -117,10 +182,10 @@ class DecodeStep {
 
   // Where a layer's rows go, and what its queries see.
   struct Places {
-    Tensor text;     // [n]: rows that the text's keys are kept in
-    Tensor entries;  // [ended · entries] likewise; empty: nothing is kept
-    Tensor spans;    // [rows, kKeySpans, 2] of CachedAttention, where rows of the step are its new rows
-    int64_t most_keys = 0;
+    Tensor text;            // [n]: rows that the text's keys are kept in
+    Tensor entries;         // [ended · entries] likewise; empty: nothing is kept
+    Tensor spans;           // [rows, kKeySpans, 2] of CachedAttention, where rows of the step are its new rows
+    int64_t most_keys = 0;  // of any step of this kind
   };
 
   [[nodiscard]] const Places& PlacesIn(const KeptRows& kept);
@@ -135,14 +200,10 @@ class DecodeStep {
   [[nodiscard]] const TapRows& TapRowsOf(int32_t reach);
 
  private:
-  [[nodiscard]] std::vector<int32_t> SpansIn(const KeptRows& kept, int64_t& most_keys) const;
-
   ExecContext cx_;
-  std::vector<DecodeToken> tokens_;
-  std::vector<int32_t> ended_;
-  SummaryLayout rule_;
-  std::vector<int32_t> positions_;  // of all rows
-  Tensor position_rows_;            // the same, where the model computes
+  StepTokens tokens_;
+  StepNumbers* numbers_;
+  Tensor position_rows_;
   Tensor slots_;
   std::map<const void*, Tensor> ropes_;
   std::deque<std::pair<KeptRows, Places>> places_;  // whose elements stay where they are

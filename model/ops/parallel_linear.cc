@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "kernels/gemm/gemm.h"
 #include "model/autograd/checks.h"
 #include "model/ops/collectives.h"
 #include "model/ops/linear.h"
@@ -130,6 +131,32 @@ void ReduceProduct(const ExecContext& cx,
   travelling.Finish(cx.stream);
 }
 
+// Without a tape nothing is recorded, and the products can be computed at once.
+EnteredProducts EnterAndMultiply(const ExecContext& cx,
+                                 const Var& x,
+                                 const RowCounts& rows,
+                                 std::span<const ProductSpec> products) {
+  EnteredProducts result = {TensorEnter(cx, x, rows), {}};
+  const Tensor& entered = result.entered.value;
+  std::vector<GemmArgs> gemms;
+  for (const ProductSpec& product : products) {
+    const Placements placement = LinearPlacement(result.entered, *product.weight);
+    Tensor y = cx.Empty({product.rows, product.weight->value.rows()}, entered.dtype());
+    for (const LinearSegment& segment :
+         LinearSegments(product.rows, rows.text, *product.weight, product.weight_summary)) {
+      if (segment.count > 0) {
+        gemms.push_back({.a = entered.view().Rows(segment.first, segment.count),
+                         .b = segment.weight->value,
+                         .c = y.view().Rows(segment.first, segment.count),
+                         .transpose_b = true});
+      }
+    }
+    result.products.push_back(Result(cx, std::move(y), placement));
+  }
+  Gemms(gemms, cx.stream);
+  return result;
+}
+
 // One after the other.
 EnteredProducts EnterThenLinear(const ExecContext& cx,
                                 const Var& x,
@@ -152,7 +179,7 @@ EnteredProducts EnterLinear(const ExecContext& cx,
   KSA_CHECK(
       !products.empty() && products.back().rows == rows.total(), "{}: the last product is not of all rows", kEnter);
   if (!RowsTravel(cx)) {
-    return EnterThenLinear(cx, x, rows, products);
+    return cx.tape == nullptr ? EnterAndMultiply(cx, x, rows, products) : EnterThenLinear(cx, x, rows, products);
   }
   RequireTensorPlacement(kEnter, x, Placement::Sharded(0));
   Communicator& group = cx.mesh->group(MeshAxis::kTensor);

@@ -48,6 +48,17 @@ import sys
 first, second = open('$work/batch', 'rb').read().split(b'==> text 2 of 2 <==\n')
 sys.exit(first.split(b'<==\n')[1].strip() == second.strip())" || fail "equal prompts have equal samples"
 
+# Tensor ranks: the same texts and one rank that prints them, the caches' bytes together and on each.
+texts "$work/alone" "$run" --prompt "The run" --prompt "Documents" --max-tokens 20 --temperature 0
+mpirun --oversubscribe --bind-to none -np 2 "$KSA" generate "$run" --prompt "The run" --prompt "Documents" \
+  --max-tokens 20 --temperature 0 --recompute --threads 1 >"$work/two" 2>"$work/said" || fail "$(cat "$work/said")"
+cmp "$work/two" "$work/alone" || fail "two ranks print other texts than one"
+grep -q 'differ from those of whole passes by at most' "$work/said" || fail "no check"
+grep -Eq '^ksa: cache for 2 x 29 tokens in fp32: .* on 2 ranks, .* on each; full' "$work/said" ||
+  fail "no cache: $(cat "$work/said")"
+expect_exit 78 mpirun --oversubscribe --bind-to none -np 3 "$KSA" generate "$run" --prompt "The run" --threads 1
+expect_output "num_attention_heads"
+
 # Tokens in place of text.
 texts "$work/ids" "$run" --prompt-ids 84,104,101 --max-tokens 4 --temperature 0
 grep -Eqx '84,104,101(,[0-9]+){0,4}' "$work/ids" || fail "$(cat "$work/ids"): no ids"

@@ -100,6 +100,7 @@ TEST_F(GpuCachedAttention, IsAsAccurateAsOnTheCpu) {
                                 Shape3{4, 4, 20, 12, true},
                                 Shape3{3, 1, 17, 13, false},
                                 Shape3{6, 1, 192, 160, false},
+                                Shape3{70, 2, 576, 512, false},  // more heads than a block takes
                                 Shape3{2, 2, 8, 1100, true}}) {
       ExpectAsOnTheCpu(shape, dtype);
     }

@@ -110,6 +110,53 @@ TEST_F(GpuGemmTest, AgreesWithTheCpu) {
   }
 }
 
+// Up to four rows with a weight in bf16 have a kernel of their own.
+TEST_F(GpuGemmTest, OfAFewRows) {
+  for (const GemmSize& size : {GemmSize{1, 2048, 6144},
+                               GemmSize{1, 1, 8},
+                               GemmSize{2, 5, 8},
+                               GemmSize{3, 130, 2056},
+                               GemmSize{4, 67, 4104},
+                               GemmSize{4, 1030, 256}}) {
+    Compare(size, {DType::kBF16, DType::kBF16}, {.transpose_b = true});
+  }
+}
+
+// Together the bits of each by itself: as in a step of decoding, where rows of two weights lie behind each other, more
+// than one launch takes, and with a product that the kernel of few rows does not compute.
+TEST_F(GpuGemmTest, TogetherAsOneByOne) {
+  struct Product {
+    int64_t m, n, k;
+  };
+
+  const std::vector<std::vector<Product>> calls = {
+      {{1, 2048, 2048}, {1, 512, 2048}, {1, 7, 2048}},
+      {{3, 64, 256}, {2, 64, 256}, {3, 5, 256}, {2, 5, 256}, {2, 5, 512}},
+      {{1, 9, 8}, {1, 9, 8}, {1, 9, 8}, {1, 9, 8}, {1, 1, 8}, {1, 3, 8}, {1, 4, 8}, {1, 5, 8}, {1, 6, 8}, {1, 7, 8}},
+      {{1, 64, 64}, {5, 64, 64}, {1, 64, 63}}};
+  for (const DType dtype : {DType::kBF16, DType::kF32}) {
+    for (const std::vector<Product>& call : calls) {
+      std::vector<Tensor> a;
+      std::vector<Tensor> b;
+      std::vector<Tensor> c;
+      std::vector<GemmArgs> products;
+      for (const Product& p : call) {
+        a.push_back(ToGpu(Normal(fmt::format("a {}", a.size()), {p.m, p.k}, dtype, host())));
+        b.push_back(ToGpu(Normal(fmt::format("b {}", b.size()), {p.n, p.k}, dtype, host())));
+        c.push_back(Tensor::Empty({p.m, p.n}, dtype, device()));
+        products.push_back({.a = a.back(), .b = b.back(), .c = c.back(), .transpose_b = true});
+      }
+      Gemms(products, stream());
+      for (size_t i = 0; i < products.size(); ++i) {
+        const Tensor alone = Tensor::Empty(c[i].shape(), dtype, device());
+        products[i].c = alone;
+        Gemm(products[i], stream());
+        testing::ExpectSameBits(ToCpu(c[i]), ToCpu(alone), fmt::format("product {}", i));
+      }
+    }
+  }
+}
+
 TEST_F(GpuGemmTest, ScalesAndAccumulates) {
   for (const Types& types : kTypes) {
     Compare({113, 67, 129}, types, {.alpha = -0.5, .beta = 1.0});

@@ -3,6 +3,7 @@
 
 #include <fmt/core.h>
 
+#include "kernels/latent/absorbed_heads.h"
 #include "kernels/latent/latent_heads.h"
 #include "kernels/rope/qk_norm_rope.h"
 #include "tests/gpu/layout_on_gpu.h"
@@ -51,6 +52,45 @@ TEST_F(GpuLatentHeads, TheBitsOfTheCpu) {
         const std::vector<Tensor> gpu_gradients = backward(gpu_heads[0], gpu_heads[1], device(), stream());
         ExpectSameBits(ToCpu(gpu_gradients[0]), gradients[0], "dkv");
         ExpectSameBits(ToCpu(gpu_gradients[1]), gradients[1], "drope");
+      }
+    }
+  }
+}
+
+// Heads that are not expanded. Latents of 512 columns and of odd numbers; more rows than one block takes.
+TEST_F(GpuLatentHeads, AbsorbedHeadsAgreeWithTheCpu) {
+  for (const Heads& c : kHeads) {
+    for (const int64_t latent : {512, 24, 7}) {
+      for (const DType dtype : {DType::kF32, DType::kBF16}) {
+        for (const int64_t n : {0, 1, 4, 9}) {
+          SCOPED_TRACE(fmt::format("{} rows, {} heads of {} | {}, {}, latents of {}, {}",
+                                   n,
+                                   c.h,
+                                   c.nope,
+                                   c.rope,
+                                   c.values,
+                                   latent,
+                                   NameOf(dtype)));
+          const Tensor q = Normal("q", {n, c.h, c.nope + c.rope}, dtype, host());
+          const Tensor x = Normal("x", {n, c.h, latent}, dtype, host());
+          const Tensor weight = Normal("weight", {c.h, c.nope + c.values, latent}, dtype, host());
+          const auto run =
+              [&](const Tensor& queries, const Tensor& sums, const Tensor& by, Allocator& memory, const Stream& on) {
+                std::vector<Tensor> out = {Tensor::Empty({n, c.h, latent + c.rope}, by.dtype(), memory),
+                                           Tensor::Empty({n, c.h, c.values}, by.dtype(), memory)};
+                AbsorbQueries({.q = queries, .weight = by, .y = out[0]}, on);
+                ExpandValues({.x = sums, .weight = by, .y = out[1]}, on);
+                return out;
+              };
+          const auto on_cpu = [&](DType type) {
+            return run(Cast(q, type), Cast(x, type), Cast(weight, type), host(), {});
+          };
+          const std::vector<Tensor> exact = on_cpu(DType::kF64);
+          const std::vector<Tensor> plain = on_cpu(dtype);
+          const std::vector<Tensor> actual = run(ToGpu(q), ToGpu(x), ToGpu(weight), device(), stream());
+          ExpectAsAccurate(ToCpu(actual[0]), plain[0], exact[0], "queries");
+          ExpectAsAccurate(ToCpu(actual[1]), plain[1], exact[1], "values");
+        }
       }
     }
   }

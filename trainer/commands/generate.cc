@@ -14,8 +14,10 @@
 #include "data/tools/utf8.h"
 #include "model/ksa/cost.h"
 #include "model/mixers/full/full.h"
+#include "parallel/comm/launcher.h"
 #include "trainer/commands/number_option.h"
 #include "trainer/commands/prompts.h"
+#include "trainer/commands/ranks_of_command.h"
 #include "trainer/commands/session.h"
 #include "trainer/commands/text_writer.h"
 #include "trainer/evaluate/cache_memory.h"
@@ -41,15 +43,20 @@ double MostDifference(DType precision) {
   return precision == DType::kF64 ? 1e-10 : precision == DType::kF32 ? 1e-4 : 0.1;
 }
 
-void CheckMemory(LoadedModel& loaded, const std::vector<std::vector<int32_t>>& contexts, const GenerationOptions& how) {
+void CheckMemory(LoadedModel& loaded,
+                 const std::vector<std::vector<int32_t>>& contexts,
+                 const GenerationOptions& how,
+                 int ranks_of_host) {
   const ModelConfig& model = loaded.config().model;
   const int64_t tokens = Generation::CacheTokens(contexts, how);
-  const CacheMemory memory = PlanCaches(model,
-                                        static_cast<int64_t>(contexts.size()),
-                                        tokens,
-                                        std::min(tokens, how.positions),
-                                        *loaded.config().training.precision);
-  CheckFits(memory, loaded.runtime());
+  CacheMemory memory = PlanCaches(model,
+                                  static_cast<int64_t>(contexts.size()),
+                                  tokens,
+                                  std::min(tokens, how.positions),
+                                  *loaded.config().training.precision);
+  memory.a_sequence =
+      Decoder::BytesOfSequence(loaded.runtime().Context(), loaded.model(), static_cast<int32_t>(tokens));
+  CheckFits(memory, loaded.runtime(), ranks_of_host);
 }
 
 // What is said beside the texts, so that these can be piped on.
@@ -69,7 +76,8 @@ void SayCuts(const std::vector<Prompt>& prompts, int64_t positions) {
   }
 }
 
-void SayResult(const Generation::Result& result, const LoadedModel& loaded, size_t texts) {
+// `bytes`: of the caches on all ranks together.
+void SayResult(const Generation::Result& result, LoadedModel& loaded, size_t texts, int64_t bytes) {
   const double seconds = result.prompt_seconds + result.seconds;
   Say(fmt::format("{} tokens behind {} of prompts, {:.1f} tokens/s ({:.2f} s, the prompts {:.2f} s of it)",
                   result.new_tokens,
@@ -83,12 +91,14 @@ void SayResult(const Generation::Result& result, const LoadedModel& loaded, size
     ModelConfig full = model;
     full.layers.assign(model.layers.size(), FullLayer());
     const int64_t most = static_cast<int64_t>(texts) * CountKvCache(full, result.cache_tokens, precision).bytes;
+    const int ranks = loaded.runtime().world().size();
     Say(fmt::format(
-        "cache for {} x {} tokens in {}: {}{}",
+        "cache for {} x {} tokens in {}: {}{}{}",
         texts,
         result.cache_tokens,
         NameOf(precision),
-        FormatBytes(result.cache_bytes),
+        FormatBytes(bytes),
+        ranks == 1 ? "" : fmt::format(" on {} ranks, {} on each", ranks, FormatBytes(result.cache_bytes)),
         full.layers == model.layers ? "" : fmt::format("; full attention in every layer: {}", FormatBytes(most))));
   }
   if (result.forgotten > 0) {
@@ -101,7 +111,7 @@ void SayResult(const Generation::Result& result, const LoadedModel& loaded, size
 }
 
 // --recompute: Error(kInternal) where decoding gave something else.
-void SayCheck(const Generation::Result& result, DType precision) {
+void SayCheck(const Generation::Result& result, DType precision, bool speaks) {
   const std::string found =
       fmt::format("the logits of {} tokens differ from those of whole passes by at most {:.2g} of the largest",
                   result.checked,
@@ -113,7 +123,9 @@ void SayCheck(const Generation::Result& result, DType precision) {
          MostDifference(precision),
          NameOf(precision));
   }
-  Say(found);
+  if (speaks) {
+    Say(found);
+  }
 }
 
 std::vector<GrowingText> TextsOf(const std::vector<Prompt>& prompts,
@@ -127,13 +139,61 @@ std::vector<GrowingText> TextsOf(const std::vector<Prompt>& prompts,
   return texts;
 }
 
-void Generate(const GenerateOptions& options) {
+// The texts as they are printed: by one of the ranks, which all have the same.
+class Printer {
+ public:
+  Printer(const std::vector<Prompt>& prompts, const Tokenizer& tokenizer, bool spells, bool prints)
+      : spells_(spells), prints_(prints), writer_(prompts.size(), isatty(STDOUT_FILENO) != 0, stdout) {
+    for (size_t i = 0; i < prompts.size(); ++i) {
+      const bool is_text = prompts[i].text.size() + prompts[i].lead > 0;
+      const std::string of_ids =
+          spells && !is_text ? tokenizer.Decode(prompts[i].context) : JoinIds(prompts[i].context);
+      Write(i, is_text ? prompts[i].text : of_ids);
+    }
+  }
+
+  void Add(size_t text, int32_t id, const std::string& piece) { Write(text, spells_ ? piece : fmt::format(",{}", id)); }
+
+  void End(size_t text, const std::string& piece) {
+    Write(text, spells_ ? piece : "");
+    if (prints_) {
+      writer_.End(text);
+    }
+  }
+
+ private:
+  void Write(size_t text, const std::string& piece) {
+    if (prints_) {
+      writer_.Add(text, piece);
+    }
+  }
+
+  bool spells_;
+  bool prints_;
+  TextWriter writer_;
+};
+
+GenerationOptions HowOf(const GenerateOptions& options, const LoadedModel& loaded, const Tokenizer& tokenizer) {
+  return {.sampling = options.sampling,
+          .max_tokens = options.max_tokens,
+          .vocabulary = tokenizer.vocab_size(),
+          .last = static_cast<int32_t>(tokenizer.eos_id()),
+          .positions = loaded.config().model.max_position_embeddings,
+          .check = options.recompute};
+}
+
+void CheckStops(const GenerateOptions& options) {
   for (const std::string& stop : options.stops) {
     if (stop.empty() || ValidUtf8Prefix(stop) != stop.size()) {
       Fail(ExitCode::kUsage, "--stop: expected a text in UTF-8 of at least one character");
     }
   }
-  LoadedModel loaded(options.checkpoint, options.device);
+}
+
+// Null `rank`: in this process alone. Every rank goes through all of it, and the first one speaks.
+void Generate(const GenerateOptions& options, const RankOfCommand* rank) {
+  CheckStops(options);
+  LoadedModel loaded(options.checkpoint, options.device, rank);
   const bool ids_alone = options.prompts.texts.empty() && options.prompts.file.empty();
   const std::unique_ptr<Tokenizer> tokenizer = ids_alone ? loaded.OpenRunTokenizerOrIds() : loaded.OpenRunTokenizer();
   const std::vector<Prompt> prompts =
@@ -141,46 +201,39 @@ void Generate(const GenerateOptions& options) {
   if (!options.stops.empty() && !tokenizer->SpellsText()) {
     Fail(ExitCode::kUsage, "--stop: the tokens of {} have no text", options.checkpoint);
   }
-  const GenerationOptions how = {.sampling = options.sampling,
-                                 .max_tokens = options.max_tokens,
-                                 .vocabulary = tokenizer->vocab_size(),
-                                 .last = static_cast<int32_t>(tokenizer->eos_id()),
-                                 .positions = loaded.config().model.max_position_embeddings,
-                                 .check = options.recompute};
+  const bool speaks = rank == nullptr || rank->world.rank() == 0;
+  const GenerationOptions how = HowOf(options, loaded, *tokenizer);
   std::vector<std::vector<int32_t>> contexts;
   for (const Prompt& prompt : prompts) {
     contexts.push_back(prompt.context);
   }
-  CheckMemory(loaded, contexts, how);
-  SayCuts(prompts, how.positions);
+  CheckMemory(loaded, contexts, how, rank == nullptr ? 1 : rank->mpi.local_size());
+  if (speaks) {
+    SayCuts(prompts, how.positions);
+  }
   Generation generation(loaded.runtime().Context(), loaded.model(), loaded.mix(), std::move(contexts), how);
-  if (!generation.why_recomputed().empty()) {
+  if (speaks && !generation.why_recomputed().empty()) {
     Say(fmt::format("{}: every token computes its whole context again", generation.why_recomputed()));
   }
-  const bool spells = tokenizer->SpellsText() && !ids_alone;
   std::vector<GrowingText> texts = TextsOf(prompts, *tokenizer, options);
-  TextWriter writer(prompts.size(), isatty(STDOUT_FILENO) != 0, stdout);
-  for (size_t i = 0; i < prompts.size(); ++i) {
-    const bool is_text = prompts[i].text.size() + prompts[i].lead > 0;
-    const std::string of_ids = spells && !is_text ? tokenizer->Decode(prompts[i].context) : JoinIds(prompts[i].context);
-    writer.Add(i, is_text ? prompts[i].text : of_ids);
-  }
+  Printer printer(prompts, *tokenizer, tokenizer->SpellsText() && !ids_alone, speaks);
   std::vector<int64_t> left(prompts.size(), options.max_tokens);
   const Generation::Result result = generation.Run([&](size_t text, int32_t id) {
-    const std::string piece = texts[text].Add(id);
-    writer.Add(text, spells ? piece : fmt::format(",{}", id));
+    printer.Add(text, id, texts[text].Add(id));
     return !texts[text].stopped() && --left[text] > 0;
   });
   for (size_t i = 0; i < prompts.size(); ++i) {
-    writer.Add(i, spells ? texts[i].End() : "");
-    writer.End(i);
-    if (!options.stops.empty() && !texts[i].stopped()) {
+    printer.End(i, texts[i].End());
+    if (speaks && !options.stops.empty() && !texts[i].stopped()) {
       Say(fmt::format("text {}: no --stop text came", i + 1));
     }
   }
-  SayResult(result, loaded, prompts.size());
+  const int64_t bytes = loaded.runtime().world().Sum(result.cache_bytes);
+  if (speaks) {
+    SayResult(result, loaded, prompts.size(), bytes);
+  }
   if (options.recompute && generation.why_recomputed().empty()) {
-    SayCheck(result, *loaded.config().training.precision);
+    SayCheck(result, *loaded.config().training.precision, speaks);
   }
 }
 
@@ -237,11 +290,19 @@ void AddGenerateCommand(CLI::App& app) {
       "  ksa generate runs/quickstart/checkpoints/step_00001000 --prompt 'A ' --temperature 0\n"
       "  ksa generate runs/quickstart --prompt 'The ' --prompt 'A ' --top-p 0.9 --stop '. '\n"
       "  ksa generate runs/quickstart --prompt 'The ' --max-tokens 50 --recompute\n"
+      "  mpirun -np 2 ksa generate runs/quickstart --prompt 'The ' --threads 1\n"
       "Texts go to standard output, what there is to say about them to standard error. A context that grows longer "
       "than "
-      "the model has positions is cut to half of them. The tokenizer is the one in the checkpoint or in its run's "
+      "the model has positions is cut to half of them. Ranks that mpirun starts share the model's heads. The tokenizer "
+      "is the one in the checkpoint or in its run's "
       "folder.");
-  command->callback([options] { Generate(*options); });
+  command->callback([options] {
+    if (StartedByMpirun() || TasksOfLauncher().has_value()) {
+      RunOnRanks([&](const RankOfCommand& rank) { Generate(*options, &rank); });
+    } else {
+      Generate(*options, nullptr);
+    }
+  });
 }
 
 }  // namespace ksa

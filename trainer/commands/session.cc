@@ -7,20 +7,54 @@
 #include "model/ksa/parameters.h"
 #include "trainer/checkpoint/run_tokenizer.h"
 #include "trainer/config/load.h"
+#include "trainer/config/rules.h"
 
 namespace ksa {
 
-LoadedModel::LoadedModel(const std::string& path, const DeviceOption& device)
+namespace {
+
+// The configuration in a checkpoint; over several ranks all of them are tensor ranks.
+Config ConfigOf(const Checkpoint& checkpoint, const RankOfCommand* rank) {
+  Config config = ParseConfig(checkpoint.manifest.meta.configuration, checkpoint.path + "/manifest.json").config;
+  if (rank != nullptr) {
+    const int ranks = rank->world.size();
+    if (const std::string problem = TensorRanksProblem(config.model, ranks); !problem.empty()) {
+      Fail(ExitCode::kConfig, "{} ranks: {}", ranks, problem);
+    }
+    config.parallel = {.tensor = ranks, .data = 1};
+  }
+  return config;
+}
+
+RuntimeOptions OptionsOf(const DeviceOption& device, DType precision, const RankOfCommand* rank) {
+  RuntimeOptions options = device.Options(precision);
+  if (rank != nullptr) {
+    options.mesh = MeshShape{.tensor = rank->world.size()};
+    options.ordinal = rank->mpi.local_rank();
+    options.local_size = rank->mpi.local_size();
+  }
+  return options;
+}
+
+}  // namespace
+
+LoadedModel::LoadedModel(const std::string& path, const DeviceOption& device, const RankOfCommand* rank)
     : checkpoint_(OpenCheckpoint(path)),
-      config_(ParseConfig(checkpoint_.manifest.meta.configuration, checkpoint_.path + "/manifest.json").config),
-      world_(MakeSelfCommunicator()),
-      runtime_(*world_, device.Options(*config_.training.precision)) {
+      config_(ConfigOf(checkpoint_, rank)),
+      self_(rank == nullptr ? MakeSelfCommunicator() : nullptr),
+      runtime_(rank == nullptr ? *self_ : rank->world, OptionsOf(device, *config_.training.precision, rank)) {
+  if (rank != nullptr) {
+    runtime_.SetWatchdog(&rank->watchdog);
+  }
+  const ProcessMesh& mesh = runtime_.mesh();
+  const FlatSharding sharding = {
+      .tensor_parts = mesh.Size(MeshAxis::kTensor), .tensor_rank = mesh.Rank(MeshAxis::kTensor), .weights_alone = true};
   CheckSameModel(
       ParameterSpecs(config_.model), AccumulationType(*config_.training.precision), checkpoint_, LoadParts::kWeights);
-  store_ = std::make_unique<ParameterStore>(ParameterSpecs(config_.model),
+  store_ = std::make_unique<ParameterStore>(ParameterSpecs(config_.model, sharding.tensor_parts),
                                             *config_.training.precision,
                                             runtime_.allocator(),
-                                            FlatSharding{},
+                                            sharding,
                                             runtime_.stream());
   const int64_t positions = std::max(config_.training.sequence_length, config_.model.max_position_embeddings);
   model_ = std::make_unique<KsaModel>(config_.model, *store_, runtime_.allocator(), runtime_.stream(), positions);

@@ -8,17 +8,19 @@
 #include "model/ksa/model.h"
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/commands/device_option.h"
+#include "trainer/commands/ranks_of_command.h"
 #include "trainer/config/config.h"
 #include "trainer/step/runtime.h"
 
 namespace ksa {
 
-// The model of a checkpoint with its weights, in this process alone.
+// The model of a checkpoint with its weights: in this process alone, or each tensor rank with its part of them.
 class LoadedModel {
  public:
   // `path`: a checkpoint, a run folder or its checkpoints folder. Errors as OpenCheckpoint, and kBadData when the
   // configuration in it cannot be read, and kConfig when it cannot run on the device that is asked for.
-  LoadedModel(const std::string& path, const DeviceOption& device);
+  // With `rank`, which outlives the model, all ranks make theirs together; kConfig as well where they cannot share it.
+  LoadedModel(const std::string& path, const DeviceOption& device, const RankOfCommand* rank = nullptr);
 
   [[nodiscard]] const Checkpoint& checkpoint() const { return checkpoint_; }
 
@@ -40,7 +42,7 @@ class LoadedModel {
  private:
   Checkpoint checkpoint_;
   Config config_;
-  std::unique_ptr<Communicator> world_;
+  std::unique_ptr<Communicator> self_;  // without ranks
   Runtime runtime_;
   std::unique_ptr<ParameterStore> store_;
   std::unique_ptr<KsaModel> model_;

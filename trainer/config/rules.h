@@ -50,6 +50,9 @@ void CheckNumbers(const RuleCheck& check);
 // Tasks: what does not fit the sequence length or their own keys, and what all of a task would be.
 void CheckTaskRules(const RuleCheck& check);
 
+// Why so many tensor ranks cannot share the model, and how many can; empty where they can.
+[[nodiscard]] std::string TensorRanksProblem(const ModelConfig& model, int32_t ranks);
+
 // What is wrong when `ranks` ranks run a complete configuration, one problem an entry.
 [[nodiscard]] std::vector<std::string> MeshProblems(const Config& config, int ranks);
 

@@ -87,6 +87,11 @@ std::string OtherMeshes(const Config& config, int ranks) {
 
 }  // namespace
 
+std::string TensorRanksProblem(const ModelConfig& model, int32_t ranks) {
+  const std::string problem = TensorProblem(model, ranks);
+  return problem.empty() ? problem : fmt::format("{}; this model takes {}", problem, TensorSizes(model));
+}
+
 void CheckMeshRules(const RuleCheck& check) {
   const ParallelConfig& parallel = check.draft.config.parallel;
   const Config config = ResolveDefaults(check.draft);
@@ -97,8 +102,8 @@ void CheckMeshRules(const RuleCheck& check) {
                           "model.vocab_size",
                           "model.num_hidden_layers",
                           "model.attention.pattern"})) {
-    if (const std::string problem = TensorProblem(config.model, parallel.tensor); !problem.empty()) {
-      check.Fail({kTensor}, fmt::format("{}; this model takes {}", problem, TensorSizes(config.model)));
+    if (const std::string problem = TensorRanksProblem(config.model, parallel.tensor); !problem.empty()) {
+      check.Fail({kTensor}, problem);
     }
   }
   std::vector<std::string> chunks = {

@@ -24,11 +24,12 @@ CacheMemory PlanCaches(
           .logits = std::max(longest_prompt * row * element, sequences * model.EmbeddingRows() * (element + 16))};
 }
 
-void CheckFits(CacheMemory memory, Runtime& runtime) {
+void CheckFits(CacheMemory memory, Runtime& runtime, int ranks_of_host) {
   const Allocator& held = runtime.allocator();
   memory.where = runtime.gpu() ? runtime.gpu()->name : "this host";
-  memory.free = (runtime.gpu() ? QueryGpu(runtime.stream().device.ordinal).free_bytes : FreeHostBytes()) +
-                held.reserved_bytes() - held.use().current;
+  memory.free =
+      (runtime.gpu() ? QueryGpu(runtime.stream().device.ordinal).free_bytes : FreeHostBytes() / ranks_of_host) +
+      held.reserved_bytes() - held.use().current;
   if (memory.Total() <= memory.free) {
     return;
   }

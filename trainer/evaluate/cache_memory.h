@@ -25,7 +25,8 @@ struct CacheMemory {
 [[nodiscard]] CacheMemory PlanCaches(
     const ModelConfig& model, int64_t sequences, int64_t tokens, int64_t longest_prompt, DType dtype);
 
-// Error(kOutOfMemory) with the table and what to change. What earlier tensors left to the runtime's memory is free.
-void CheckFits(CacheMemory memory, Runtime& runtime);
+// Error(kOutOfMemory) with the table and what to change. What earlier tensors left to the runtime's memory is free. As
+// many ranks as `ranks_of_host` take as much of a host's memory; each has a GPU of its own.
+void CheckFits(CacheMemory memory, Runtime& runtime, int ranks_of_host = 1);
 
 }  // namespace ksa

@@ -17,11 +17,10 @@ double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-// Rows of logits as double, on the host.
-std::vector<std::vector<double>> RowsOf(const Tensor& logits, int64_t vocabulary, const Stream& stream) {
-  const HostCopy host(logits, stream);
+// Rows of logits on the host, as double.
+std::vector<std::vector<double>> RowsOf(const TensorView& logits, int64_t vocabulary) {
   std::vector<double> wide(static_cast<size_t>(logits.size()));
-  Copy(host.view(), {wide.data(), DType::kF64, {}, {logits.size()}}, {});
+  Copy(logits, {wide.data(), DType::kF64, {}, {logits.size()}}, {});
   std::vector<std::vector<double>> rows;
   for (int64_t r = 0; r < logits.rows(); ++r) {
     const auto first = wide.begin() + r * logits.cols();
@@ -72,7 +71,7 @@ Tensor Generation::WholePass(const std::vector<int32_t>& ids) {
 
 void Generation::Compare(const std::vector<int32_t>& context, const std::vector<double>& logits) {
   const Tensor whole = model_.Logits(cx_, WholePass(context));
-  const std::vector<double> expected = RowsOf(whole, options_.vocabulary, cx_.stream)[0];
+  const std::vector<double> expected = RowsOf(HostCopy(whole, cx_.stream).view(), options_.vocabulary)[0];
   double largest = 0.0;
   double difference = 0.0;
   for (size_t i = 0; i < expected.size(); ++i) {
@@ -87,7 +86,9 @@ void Generation::Compare(const std::vector<int32_t>& context, const std::vector<
 
 // `hidden`: a row of each of these texts.
 void Generation::TakeLogits(const Tensor& hidden, const std::vector<size_t>& texts) {
-  std::vector<std::vector<double>> rows = RowsOf(model_.Logits(cx_, hidden), options_.vocabulary, cx_.stream);
+  std::vector<std::vector<double>> rows =
+      decoder_ == nullptr ? RowsOf(HostCopy(model_.Logits(cx_, hidden), cx_.stream).view(), options_.vocabulary)
+                          : RowsOf(decoder_->Logits(hidden), options_.vocabulary);
   for (size_t i = 0; i < texts.size(); ++i) {
     Text& text = texts_[texts[i]];
     text.logits = std::move(rows[i]);

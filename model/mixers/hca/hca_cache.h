@@ -32,6 +32,8 @@ class HcaCache final : public AttentionCache {
  private:
   static constexpr size_t kValues = 3;
 
+  void MoveOpen(const Open& rows, const Tensor& from, const Tensor& to, const Stream& stream);
+
   int32_t open_ = 0;  // rows of a slot
   std::array<Tensor, 4> rows_;
 };

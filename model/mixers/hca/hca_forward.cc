@@ -119,9 +119,9 @@ BoundHca::Rows BoundHca::StepRows(const ExecContext& cx, const Var& normed, cons
   Projected text = Project(cx, normed, call, Products(step.text_rows()));
   const Pooled from = PooledOf(text);
   Rows rows = {std::move(text.q), text.k, text.v};
-  if (!step.ended().empty()) {
+  if (step.ended() > 0) {
     const HcaCache::Open chunks = cache.WholeChunks(cx, {from.gate[0], from.gate[1], from.x[0], from.x[1]}, call);
-    const auto ended = static_cast<int32_t>(step.ended().size());
+    const auto ended = static_cast<int32_t>(step.ended());
     const SummaryLayout layout = {.sequences = ended,
                                   .text_tokens = step.chunk_size(),
                                   .chunk_size = step.chunk_size(),

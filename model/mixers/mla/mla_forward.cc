@@ -98,9 +98,6 @@ Var BoundMla::MakeQueries(const ExecContext& cx, const Var& entered, const Mixer
 }
 
 std::unique_ptr<LayerCache> BoundMla::MakeCache(const ExecContext& cx, const CacheSpec& spec) const {
-  if (!cx.stream.device.IsCpu()) {
-    return nullptr;
-  }
   auto cache = std::make_unique<MlaCache>(cx, spec, window_, config_.kv_lora_rank, config_.qk_rope_head_dim);
   cache->q_taps = KeptTaps(cx, spec, weights_.q_conv);
   cache->kv_taps = KeptTaps(cx, spec, weights_.kv_conv);

@@ -88,7 +88,71 @@ class GpuDecoderTest : public GpuTest {
     }
     return true;
   }
+
+  // Hidden rows of steps of three sequences that begin at different lengths, the second of which pauses now and then.
+  // The last third of the steps is of the first one alone.
+  [[nodiscard]] Logits StepsOfABatch(ModelHarness& harness,
+                                     const ModelCase& c,
+                                     const std::vector<int32_t>& ids,
+                                     StepRecording recording) {
+    const auto tokens = static_cast<int32_t>(ids.size()) - 3;
+    // As in a run: guarded memory is taken from the driver tensor by tensor, too slowly for hundreds of steps.
+    GpuSlabs slabs(stream().device.ordinal);
+    ArenaAllocator arena(slabs);
+    const ExecContext cx = {.stream = stream(), .allocator = &arena};
+    Decoder decoder(cx, harness.model(), {.sequences = 3, .tokens = tokens, .recording = recording}, c.mix);
+    const std::vector<int32_t> begins = {7, 1, 12};
+    for (int32_t s = 0; s < 3; ++s) {
+      const auto begin = static_cast<size_t>(begins[static_cast<size_t>(s)]);
+      static_cast<void>(decoder.Prefill(s, std::span(ids).subspan(static_cast<size_t>(s), begin)));
+    }
+    Logits rows;
+    for (int32_t round = 0; decoder.Length(0) < tokens; ++round) {
+      std::vector<Decoder::Next> next;
+      for (const int32_t s : {2, 0, 1}) {
+        if (s == 0 || (decoder.Length(0) < 2 * tokens / 3 && (s != 1 || round % 5 < 3))) {
+          next.push_back({s, ids[static_cast<size_t>(s + decoder.Length(s))]});
+        }
+      }
+      rows.push_back(ValuesOf(decoder.Step(next), cx.stream));
+    }
+    return rows;
+  }
+
+  // Each step recorded once a kind and launched again, beside each of its operations queued by itself.
+  void ExpectRecordsAreEqual(ModelCase c, DType dtype, int32_t tokens) {
+    SCOPED_TRACE(fmt::format("{}, {}, {} tokens", c.name, NameOf(dtype), tokens));
+    c.sequences = 1;
+    c.documents.clear();
+    c.tokens = tokens;
+    ModelHarness harness(c, dtype, {stream(), &device()});
+    if (!harness.model().WhyNoCaches({.stream = stream(), .allocator = &device()}).empty()) {
+      return;
+    }
+    const std::vector<int32_t> ids(harness.ids().As<int32_t>(), harness.ids().As<int32_t>() + tokens);
+    const Logits expected = StepsOfABatch(harness, c, ids, StepRecording::kNever);
+    const Logits actual = StepsOfABatch(harness, c, ids, StepRecording::kOnGpus);
+    ASSERT_EQ(actual.size(), expected.size());
+    for (size_t i = 0; i < expected.size(); ++i) {
+      ASSERT_EQ(actual[i], expected[i]) << "step " << i;
+    }
+  }
 };
+
+TEST_F(GpuDecoderTest, RecordedStepsAreEqualInBits) {
+  for (const ModelCase& c : ModelCases()) {
+    if (c.config.GpuProblem().empty()) {
+      ExpectRecordsAreEqual(c, DType::kBF16, 44);
+    }
+  }
+}
+
+// Over lengths that steps are recorded for.
+TEST_F(GpuDecoderTest, RecordedStepsOfLongTexts) {
+  for (const char* name : {"hybrid, swa and sca, attend", "hca"}) {
+    ExpectRecordsAreEqual(FindCase(name), DType::kF32, 560);
+  }
+}
 
 TEST_F(GpuDecoderTest, IsAsAccurateAsTheWholePass) {
   int decoded = 0;

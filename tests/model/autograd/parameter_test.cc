@@ -5,6 +5,7 @@
 #include <limits>
 #include <map>
 
+#include "kernels/core/host_allocator.h"
 #include "tests/support/kernel_test.h"
 
 namespace ksa {
@@ -41,6 +42,24 @@ TEST(ParameterStoreTest, ParametersLieInTheFlatBuffers) {
     end = last;
   }
   EXPECT_LE(end, store.padded_size());
+}
+
+TEST(ParameterStoreTest, WeightsAloneTakeNoOtherMemory) {
+  for (const DType dtype : testing::kFloatingTypes) {
+    HostAllocator allocator;
+    ParameterStore whole(Specs(), dtype, allocator);
+    whole.Initialize(99, {});
+    const int64_t before = allocator.use().current;
+    ParameterStore alone(Specs(), dtype, allocator, {.weights_alone = true});
+    EXPECT_GE(allocator.use().current - before, alone.weights().bytes());
+    EXPECT_LE(allocator.use().current - before, RoundUpAllocation(alone.weights().bytes()));
+    alone.Initialize(99, {});
+    EXPECT_FALSE(alone.has_separate_master());
+    for (size_t i = 0; i < whole.parameters().size(); ++i) {
+      EXPECT_EQ(ToDouble(alone.parameters()[i].value), ToDouble(whole.parameters()[i].value));
+      EXPECT_TRUE(alone.parameters()[i].grad.empty());
+    }
+  }
 }
 
 TEST(ParameterStoreTest, FindsByName) {

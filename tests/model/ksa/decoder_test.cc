@@ -2,6 +2,7 @@
 #include "model/ksa/decoder.h"
 
 #include <algorithm>
+#include <array>
 #include <vector>
 
 #include "model/ksa/cost.h"
@@ -33,8 +34,8 @@ class Decoding {
 
   [[nodiscard]] const ModelConfig& config() const { return case_.config; }
 
-  [[nodiscard]] Decoder Make(int32_t sequences, int32_t tokens) {
-    return {cx_, harness_.model(), {.sequences = sequences, .tokens = tokens}, case_.mix};
+  [[nodiscard]] Decoder Make(int32_t sequences, int32_t tokens, StepRecording recording = StepRecording::kOnGpus) {
+    return {cx_, harness_.model(), {.sequences = sequences, .tokens = tokens, .recording = recording}, case_.mix};
   }
 
   [[nodiscard]] std::span<const int32_t> Ids(int32_t begin, int32_t count) const {
@@ -55,17 +56,6 @@ class Decoding {
       logits.push_back(LogitsOf(hidden.value.Rows(i, 1)));
     }
     return logits;
-  }
-
-  // Of all its tokens, before the head.
-  [[nodiscard]] std::vector<double> WholeHidden() {
-    const auto tokens = static_cast<int32_t>(ids_.size());
-    return ToDouble(harness_.model()
-                        .Hidden(cx_,
-                                {.ids = UploadNumbers(cx_, ids_, {tokens}),
-                                 .layout = MakeLayout(case_.config, 1, tokens),
-                                 .mix = case_.mix})
-                        .value);
   }
 
   [[nodiscard]] const ModelCase& model_case() const { return case_; }
@@ -177,10 +167,66 @@ TEST(Decoder, SequencesOfABatchDoNotSeeEachOther) {
   }
 }
 
+// Hidden rows of steps of three sequences that begin at different lengths, the second of which pauses now and then.
+std::vector<double> StepsOfABatch(Decoding& decoding, int32_t tokens, StepRecording recording) {
+  Decoder decoder = decoding.Make(3, tokens, recording);
+  const std::vector<int32_t> begins = {7, 1, 12};
+  for (int32_t s = 0; s < 3; ++s) {
+    static_cast<void>(decoder.Prefill(s, decoding.Ids(s, begins[static_cast<size_t>(s)])));
+  }
+  std::vector<double> rows;
+  for (int32_t round = 0; decoder.Length(2) < tokens - 3; ++round) {
+    std::vector<Decoder::Next> next;
+    for (const int32_t s : {2, 0, 1}) {
+      if (s != 1 || round % 5 < 3) {
+        next.push_back({s, decoding.Id(s + decoder.Length(s))});
+      }
+    }
+    const std::vector<double> hidden = ToDouble(decoder.Step(next));
+    rows.insert(rows.end(), hidden.begin(), hidden.end());
+  }
+  return rows;
+}
+
+// A recorded step runs again as what it was: it knows the tokens of the step that it was recorded of, and nothing but
+// numbers in memory can tell it of others.
+TEST(Decoder, RecordedStepsAreEqualInBits) {
+  for (const ModelCase& c : DecodeCases()) {
+    SCOPED_TRACE("case: " + c.name);
+    Decoding decoding(c, DType::kF32, kTokens + 15);
+    const std::vector<double> expected = StepsOfABatch(decoding, kTokens + 15, StepRecording::kNever);
+    EXPECT_EQ(StepsOfABatch(decoding, kTokens + 15, StepRecording::kAlways), expected);
+  }
+}
+
+// Over lengths that steps are recorded for, and back to a short text in the same slots.
+TEST(Decoder, RecordedStepsOfLongTexts) {
+  for (const char* name : {"hybrid, swa and sca, attend", "hca"}) {
+    SCOPED_TRACE(name);
+    constexpr int32_t kLong = 800;
+    Decoding decoding(FindCase(name), DType::kF32, kLong);
+    std::vector<std::vector<double>> rows;
+    for (const StepRecording recording : {StepRecording::kNever, StepRecording::kAlways}) {
+      Decoder decoder = decoding.Make(1, kLong, recording);
+      std::vector<double>& of = rows.emplace_back();
+      for (const int32_t begin : {kLong - 560, 20}) {
+        static_cast<void>(decoder.Prefill(0, decoding.Ids(0, begin)));
+        for (int32_t i = begin; i < std::min(kLong, begin + 559); ++i) {
+          const Decoder::Next next = {0, decoding.Id(i)};
+          const std::vector<double> hidden = ToDouble(decoder.Step({&next, 1}));
+          of.insert(of.end(), hidden.begin(), hidden.end());
+        }
+      }
+    }
+    EXPECT_EQ(rows[1], rows[0]);
+  }
+}
+
 // Each rank keeps its own heads' keys, or its own states.
 TEST(Decoder, TensorRanksDecodeTogether) {
   constexpr int kRanks = 2;
   int cases = 0;
+  int halves = 0;
   for (ModelCase c : DecodeCases()) {
     const std::vector<LayerSpec>& layers = c.config.layers;
     if (std::any_of(layers.begin(), layers.end(), [&](const LayerSpec& layer) {
@@ -191,23 +237,37 @@ TEST(Decoder, TensorRanksDecodeTogether) {
     SCOPED_TRACE("case: " + c.name);
     ++cases;
     Decoding decoding(c, DType::kF64, kTokens);
-    const std::vector<double> expected = decoding.WholeHidden();
+    constexpr int32_t kBegin = 5;
+    std::vector<double> expected;
+    const auto whole = decoding.Recomputed(decoding.Ids(0, kTokens));
+    for (size_t i = kBegin - 1; i < kTokens; ++i) {
+      expected.insert(expected.end(), whole[i].begin(), whole[i].end());
+    }
+    std::array<int64_t, kRanks> bytes{};
     RunRanks(kRanks, [&](Communicator& world) {
       const ProcessMesh mesh(world, {.data = 1, .context = 1, .tensor = kRanks}, false);
       testing::GuardAllocator memory;
       ModelHarness harness(decoding.model_case(), DType::kF64, {}, &mesh);
-      Decoder decoder({.allocator = &memory, .mesh = &mesh}, harness.model(), {1, kTokens}, c.mix);
-      constexpr int32_t kBegin = 5;
-      std::vector<double> hidden = ToDouble(decoder.Prefill(0, decoding.Ids(0, kBegin)));
+      const ExecContext cx = {.allocator = &memory, .mesh = &mesh};
+      Decoder decoder(cx, harness.model(), {.tokens = kTokens}, c.mix);
+      bytes[static_cast<size_t>(world.rank())] = decoder.CacheBytes();
+      EXPECT_EQ(decoder.CacheBytes(), Decoder::BytesOfSequence(cx, harness.model(), kTokens));
+      std::vector<double> logits = ToDouble(decoder.Logits(decoder.Prefill(0, decoding.Ids(0, kBegin))));
       for (int32_t i = kBegin; i < kTokens; ++i) {
         const Decoder::Next next = {0, decoding.Id(i)};
-        const std::vector<double> row = ToDouble(decoder.Step({&next, 1}));
-        hidden.insert(hidden.end(), row.begin(), row.end());
+        const std::vector<double> row = ToDouble(decoder.Logits(decoder.Step({&next, 1})));
+        logits.insert(logits.end(), row.begin(), row.end());
       }
-      const auto first = expected.end() - static_cast<std::ptrdiff_t>(hidden.size());
-      EXPECT_LT(RelativeDifference(hidden, {first, expected.end()}), Bound(DType::kF64)) << "rank " << world.rank();
+      EXPECT_LT(RelativeDifference(logits, expected), Bound(DType::kF64)) << "rank " << world.rank();
     });
+    // All have a latent; heads and states are one rank's, or those of ranks that share a head.
+    const int64_t alone = CountKvCache(c.config, kTokens, DType::kF64).bytes;
+    EXPECT_EQ(bytes[0], bytes[1]);
+    EXPECT_GE(bytes[0] + bytes[1], alone);
+    EXPECT_LE(bytes[0], alone);
+    halves += 2 * bytes[0] == alone ? 1 : 0;
   }
+  EXPECT_GT(halves, 20);
   EXPECT_GT(cases, 30);
 }
 
