@@ -22,7 +22,9 @@ double SecondsSince(std::chrono::steady_clock::time_point begin) {
 
 RunSaves::RunSaves(const CommittedRun& run, WallLimit& wall, std::function<SkipState()> skips)
     : run_(run), wall_(wall), skips_(std::move(skips)), saver_(run.config.checkpoint.retries, {}) {
-  if (run.config.checkpoint.async && run.span.done < run.span.last) {
+  // The last one is always waited for: no memory is taken where none comes before.
+  const int64_t interval = run.config.checkpoint.interval;
+  if (run.config.checkpoint.async && (run.span.done / interval + 1) * interval < run.span.last) {
     OpenAsync();
   }
   saver_ = CheckpointSaver(run.config.checkpoint.retries, HooksOf());
