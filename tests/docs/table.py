@@ -66,6 +66,7 @@ SMALL_SWEEP = [(r"run\.seed: \[(\d+)(, *\d+)+\]", r"run.seed: [\1]")]
 # What replaces the value of an option, where it is long.
 SMALL_OPTION_VALUES = {
     ("data", "train-tokenizer"): {"--vocab-size": "400"},
+    ("eval",): {"--replace-far": "32"},
     ("bench", "step"): {"--sequence-length": "128"},
     ("bench", "checkpoint"): {"--sequence-length": "128"},
     ("bench", "attention"): {"--text-tokens": "512", "--full-causal": "512"},

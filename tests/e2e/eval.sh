@@ -17,6 +17,12 @@ cp "$work/output" "$work/own.txt"
 expect_exit 0 "$KSA" eval "$work/run" --data "$work/second" --json "$work/one.json"
 expect_exit 0 "$KSA" eval "$work/run" --data "$work/second" --samples 3 --json "$work/few.json"
 expect_output "3 of "
+expect_exit 0 "$KSA" eval "$work/run" --data "$work/second" --replace-far 16 --json "$work/far.json"
+expect_output "far context: all but the last 16 tokens of each sample replaced by another's"
+expect_exit 64 "$KSA" eval "$work/run" --data "$work/second" --replace-far 100000
+expect_output "keep fewer of them"
+expect_exit 64 "$KSA" eval "$work/run" --data "$work/second" --samples 1 --replace-far 16
+expect_output "takes another's beginning"
 python3 - "$work" <<'PYTHON'
 import json
 import math
@@ -34,6 +40,13 @@ for source in own["sources"]:
     # The trainer adds its losses in other groups.
     assert abs(source["loss"] - last["validation_loss"][source["name"]]) < 1e-6 * source["loss"], source["loss"]
     assert source["loss"] == one["loss"]
+far = json.load(open(f"{work}/far.json"))
+assert {key: far[key] for key in keys} == one
+far = far["far_context"]
+assert far["kept"] == 16 and far["standard_error"] > 0 and far["loss"] != far["loss_replaced"], far
+# Of the last 8 positions, where every sample is whole.
+ends = one["by_position"][-8:]
+assert abs(far["loss"] - sum(ends) / 8) < 1e-5, (far, ends)
 # The same n samples twice: the same mean, and n/(n - 1) becomes 2n/(2n - 1) over four times the square of the targets.
 assert abs(own["loss"] - one["loss"]) < 1e-12
 n = int(re.search(r": (\d+) of \1 samples", open(f"{work}/own.txt").read()).group(1))

@@ -32,6 +32,15 @@ expect_output "| recall_stream "
 [ "$(last straight 'sorted(it["validation_loss"])')" = '["copy"]' ] || fail "the validation is missing"
 [ ! -e "$work/straight/tokenizer.json" ] || fail "a tokenizer came from nowhere"
 
+# What tasks take is in the estimate, also where there is nothing else to validate on.
+expect_exit 0 run dry --dry-run --set "data.validation=[]" --set evaluation.tasks="[{task: recall_stream, samples: 4000, keys: 16, values: 16}]"
+expect_output ", 2 validations of "
+python3 - "$work/output" <<'END'
+import re, sys
+seconds = float(re.search(r"2 validations of ([0-9.]+) s", open(sys.argv[1]).read()).group(1))
+assert seconds > 0.1, seconds  # 4000 samples of 48 tokens
+END
+
 # Stopped half way, and gone on: the same bits, the same accuracies.
 expect_exit 0 run resumed --set training.hard_stop=10
 expect_exit 0 run resumed

@@ -19,6 +19,7 @@
 #include "trainer/commands/number_option.h"
 #include "trainer/commands/session.h"
 #include "trainer/evaluate/cache_line.h"
+#include "trainer/evaluate/far_context.h"
 #include "trainer/evaluate/position_bands.h"
 #include "trainer/evaluate/target_bytes.h"
 #include "trainer/evaluate/validation.h"
@@ -31,6 +32,7 @@ struct EvalOptions {
   std::string checkpoint;
   EvalInput input;
   int64_t samples = 0;  // of each source; 0: all
+  std::optional<int64_t> replace_far;
   std::optional<int32_t> micro_batch_size;
   DeviceOption device;
   std::string json;
@@ -42,7 +44,8 @@ constexpr int32_t kMicroBatch = 4;
 // What was found on one source, or on several together.
 struct Measured {
   EvaluationSums sums;
-  std::optional<int64_t> bytes;  // of the targets' text; none: the tokenizer does not spell it
+  std::optional<int64_t> bytes;                 // of the targets' text; none: the tokenizer does not spell it
+  std::optional<FarContextLoss> far_context{};  // with --replace-far
 
   [[nodiscard]] std::optional<double> BitsPerByte() const {
     return bytes.value_or(0) > 0 ? std::optional(ksa::BitsPerByte(sums.loss, *bytes)) : std::nullopt;
@@ -69,9 +72,35 @@ Measured Measure(LoadedModel& loaded,
   return measured;
 }
 
+FarContextLoss MeasureFar(LoadedModel& loaded,
+                          const EvalSources& opened,
+                          const EvalSource& source,
+                          const EvenSamples& samples,
+                          int64_t kept,
+                          int32_t micro_batch_size) {
+  if (samples.taken < 2) {
+    Fail(ExitCode::kUsage,
+         "--replace-far: {} has one sample, and takes another's beginning: give it more text",
+         source.path);
+  }
+  BatchEvaluator evaluator(loaded.runtime(), loaded.model());
+  return MeasureFarContext(
+      samples.taken,
+      opened.sequence_length,
+      kept,
+      micro_batch_size,
+      [&](int64_t first, int64_t count, Batch& batch) { source.make_batch(samples, first, count, batch); },
+      [&](const Batch& batch, int64_t first, EvaluationSums& sums) {
+        evaluator.Add(batch, first, loaded.mix(), sums);
+      });
+}
+
 // Of all targets of all sources.
 Measured Together(const std::vector<Measured>& parts) {
   Measured all = parts.front();
+  if (parts.size() > 1) {
+    all.far_context.reset();  // each source's own alone
+  }
   for (size_t i = 1; i < parts.size(); ++i) {
     all.sums.Append(parts[i].sums);
     if (all.bytes && parts[i].bytes) {
@@ -107,6 +136,18 @@ void PrintBands(const ModelConfig& model, const EvaluationSums& sums) {
              RenderBands(sums, window));
 }
 
+void Print(const FarContextLoss& far) {
+  fmt::print(
+      "\nfar context: all but the last {} tokens of each sample replaced by another's\n"
+      "loss of the last {}: {:.4f} as they are, {:.4f} replaced: {:+.4f}{} nats a token\n",
+      far.kept,
+      far.kept / 2,
+      far.loss,
+      far.loss_replaced,
+      far.loss_replaced - far.loss,
+      far.error ? fmt::format(" +- {:.4f}", *far.error) : "");
+}
+
 nlohmann::ordered_json JsonOf(const Measured& measured) {
   const EvaluationSums& sums = measured.sums;
   const auto known = [](const std::optional<double>& value) {
@@ -119,6 +160,13 @@ nlohmann::ordered_json JsonOf(const Measured& measured) {
   for (size_t i = 0; i < sums.position_loss.size(); ++i) {
     const double targets = sums.position_targets[i];
     json["by_position"].push_back(known(targets > 0 ? std::optional(sums.position_loss[i] / targets) : std::nullopt));
+  }
+  if (const std::optional<FarContextLoss>& far = measured.far_context) {
+    json["far_context"] = {{"kept", far->kept},
+                           {"targets", far->targets},
+                           {"loss", far->loss},
+                           {"loss_replaced", far->loss_replaced},
+                           {"standard_error", known(far->error)}};
   }
   return json;
 }
@@ -135,6 +183,22 @@ void WriteJson(File& file, const EvalSources& opened, const std::vector<Measured
   file.Close();
 }
 
+void CheckFar(const EvalOptions& options, const LoadedModel& loaded, int32_t sequence_length) {
+  if (!options.replace_far) {
+    return;
+  }
+  if (*options.replace_far >= sequence_length) {
+    Fail(ExitCode::kUsage,
+         "--replace-far {}: a sample has {} tokens; keep fewer of them",
+         *options.replace_far,
+         sequence_length);
+  }
+  if (loaded.config().data.document_mask) {
+    Fail(ExitCode::kUsage,
+         "--replace-far: the run has data.document_mask, so that no token sees another document's anyway");
+  }
+}
+
 void Eval(const EvalOptions& options) {
   std::optional<File> json;
   if (!options.json.empty()) {
@@ -149,6 +213,7 @@ void Eval(const EvalOptions& options) {
     return;
   }
   const EvalSources opened = OpenEvalSources(loaded, options.input);
+  CheckFar(options, loaded, opened.sequence_length);
   for (const std::string& warning : opened.warnings) {
     fmt::print(stderr, "ksa: warning: {}\n", warning);
   }
@@ -159,6 +224,11 @@ void Eval(const EvalOptions& options) {
     measured.push_back(Measure(loaded, opened, source, samples, options.micro_batch_size.value_or(kMicroBatch)));
     Print(source, samples, opened, measured.back());
     PrintBands(loaded.config().model, measured.back().sums);
+    if (options.replace_far) {
+      measured.back().far_context = MeasureFar(
+          loaded, opened, source, samples, *options.replace_far, options.micro_batch_size.value_or(kMicroBatch));
+      Print(*measured.back().far_context);
+    }
   }
   fmt::print("\n{}\n", RenderKvCache(loaded.config().model, opened.sequence_length));
   const std::optional<int64_t> kv_bytes =
@@ -231,8 +301,16 @@ void AddEvalCommand(CLI::App& app) {
                    options->micro_batch_size,
                    "samples a forward pass; default: 4, of a task as many as have 16384 tokens")
       ->check(WholeNumber(1));
-  AddTaskOptions(*command, options->task)->excludes(data)->excludes(text)->excludes(length);
+  CLI::Option* task = AddTaskOptions(*command, options->task);
+  task->excludes(data)->excludes(text)->excludes(length);
   AddDeviceOption(*command, options->device);
+  command
+      ->add_option("--replace-far",
+                   options->replace_far,
+                   "also: the loss of the last N/2 tokens of a sample when all but its last N are another sample's")
+      ->type_name("N")
+      ->check(WholeNumber(2))
+      ->excludes(task);
   command
       ->add_option(
           "--json",
@@ -243,6 +321,7 @@ void AddEvalCommand(CLI::App& app) {
       "Examples:\n"
       "  ksa eval runs/quickstart\n"
       "  ksa eval runs/quickstart --text README.md\n"
+      "  ksa eval runs/quickstart --replace-far 256\n"
       "  ksa eval runs/quickstart/checkpoints/step_00001000 --data runs/corpus/quickstart/validation --samples 100 \\\n"
       "    --json loss.json\n"
       "  ksa eval runs/recall --task recall_stream:keys=32,values=32 --json recall.json\n"

@@ -46,11 +46,20 @@ bool IsKept(const Sweep& sweep, const Table& cells, size_t row) {
   return !decided || is_best(row);
 }
 
-// What is known of a column in the rows of a group.
+bool IsDone(const Table& table, size_t row) {
+  const auto* status = std::get_if<std::string>(&table.rows()[row][table.ColumnOf("status")]);
+  return status != nullptr && *status == "done";
+}
+
+// What is known of a column in the rows of a group. What was measured counts of finished cells alone: one that was
+// stopped has learnt less than its like.
 std::vector<double> Known(const Table& table, const std::vector<size_t>& rows, const std::string& key) {
   const size_t column = table.ColumnOf(key);
   std::vector<double> values;
   for (const size_t row : rows) {
+    if (key != "kv_bytes_a_token" && !IsDone(table, row)) {
+      continue;
+    }
     const TableCell& cell = table.rows()[row][column];
     if (const auto* value = std::get_if<double>(&cell); value != nullptr && std::isfinite(*value)) {
       values.push_back(*value);

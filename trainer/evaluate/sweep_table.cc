@@ -207,9 +207,10 @@ std::vector<TableCell> RowOf(const std::string& label,
   if (full == nullptr) {
     row.resize(row.size() + 5);
   } else {
+    const bool comparable = facts.steps == full->steps;  // one that was stopped has seen less
     row.insert(row.end(),
-               {Difference(facts.final_loss, full->final_loss),
-                Difference(facts.validation_loss, full->validation_loss),
+               {comparable ? Difference(facts.final_loss, full->final_loss) : TableCell(),
+                comparable ? Difference(facts.validation_loss, full->validation_loss) : TableCell(),
                 Ratio(facts.tokens_per_second, full->tokens_per_second),
                 facts.keys_a_query / full->keys_a_query,
                 facts.kv_bytes / full->kv_bytes});

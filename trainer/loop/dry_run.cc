@@ -9,6 +9,7 @@
 
 #include "trainer/checkpoint/checkpoint.h"
 #include "trainer/evaluate/validation.h"
+#include "trainer/loop/open_tasks.h"
 #include "trainer/loop/train_loop.h"
 #include "trainer/observe/log_line.h"
 
@@ -40,6 +41,22 @@ double TimeValidation(const Config& config, Runtime& runtime, const Dataset& dat
     const auto begin = std::chrono::steady_clock::now();
     static_cast<void>(evaluator.Run(i, source.Take(timed), mix));
     seconds += SecondsSince(begin) * static_cast<double>(wanted) / static_cast<double>(timed);
+  }
+  return seconds;
+}
+
+// Seconds of one measurement of all tasks, from some samples of each.
+double TimeTasks(const Config& config, Runtime& runtime, const Dataset& dataset, KsaModel& model, double mix) {
+  const int64_t timed = int64_t{*config.training.micro_batch_size} * runtime.mesh().shape().data * (kTimedPasses - 1);
+  const OpenTasks opened = OpenEvaluationTasks(config, runtime, dataset, model, timed);
+  double seconds = 0;
+  for (size_t i = 0; i < opened.tasks.size(); ++i) {
+    TaskEvaluator& task = *opened.tasks[i];
+    static_cast<void>(task.Run(mix));  // loads code
+    const auto begin = std::chrono::steady_clock::now();
+    static_cast<void>(task.Run(mix));
+    seconds += SecondsSince(begin) * static_cast<double>(config.evaluation.tasks[i].samples) /
+               static_cast<double>(task.samples());
   }
   return seconds;
 }
@@ -112,10 +129,11 @@ void DryRun(const Config& config,
     }
     logger.Info(FormatLogLine(report));
   }
-  if (config.evaluation.interval > 0 && !config.data.validation.empty()) {
+  if (config.evaluation.interval > 0 && !(config.data.validation.empty() && config.evaluation.tasks.empty())) {
+    const double mix = AnnealMix(config.model, span.done + 1);
     figures.validations = TimesDue(span.done, span.last, config.evaluation.interval);
-    figures.validation_seconds =
-        TimeValidation(config, runtime, dataset, state.model, AnnealMix(config.model, span.done + 1));
+    figures.validation_seconds = TimeValidation(config, runtime, dataset, state.model, mix) +
+                                 TimeTasks(config, runtime, dataset, state.model, mix);
   }
   const MemoryStatus memory = runtime.Memory();
   figures.memory = runtime.world().Max(memory.used);

@@ -24,7 +24,7 @@ struct DryRunFigures {
   int64_t tokens_an_update = 0;
   int64_t updates = 0;                       // that the run still has to make
   int64_t validations = 0;                   // among them
-  std::optional<double> validation_seconds;  // of one, over all sources
+  std::optional<double> validation_seconds;  // of one, over all sources and tasks
   int64_t checkpoints = 0;
   int64_t checkpoint_bytes = 0;  // of one
   int64_t memory = 0;            // bytes, of the rank that took the most
@@ -34,8 +34,8 @@ struct DryRunFigures {
 // The estimate for a person. The first update is left out where there are others.
 [[nodiscard]] std::vector<std::string> RenderDryRun(const DryRunFigures& figures);
 
-// Makes the updates after span.done, traces the one that is asked for, times a part of a validation, and logs the
-// estimate. Every rank calls it. Errors as UpdateRunner::Next.
+// Makes the updates after span.done, traces the one that is asked for, times a part of a validation and of tasks, and
+// logs the estimate. Every rank calls it. Errors as UpdateRunner::Next.
 void DryRun(const Config& config,
             Runtime& runtime,
             const Dataset& dataset,

@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <filesystem>
+#include <limits>
 #include <numeric>
 #include <utility>
 
@@ -42,27 +43,15 @@ TrainLoop::TrainLoop(const CommittedRun& run, const WallLimit& wall)
     : run_(run),
       requests_(run.runtime.world(), &run.folder, wall),
       evaluator_(run.runtime, run.state.model, run.dataset, *run.config.training.micro_batch_size),
+      evaluated_(OpenEvaluationTasks(
+          run.config, run.runtime, run.dataset, run.state.model, std::numeric_limits<int64_t>::max())),
       saves_(run, requests_.wall(), [this] { return updates_ != nullptr ? updates_->Skips() : run_.span.skips; }),
       done_(run.span.done) {
-  OpenTasks();
+  FindSolvedTasks();
 }
 
-// Also finds what earlier starts have solved.
-void TrainLoop::OpenTasks() {
-  for (const EvaluationTask& task : run_.config.evaluation.tasks) {
-    if (FindTaskKind(task.task.kind)->is_text && tokenizer_ == nullptr && run_.dataset.HasTokenizer()) {
-      tokenizer_ = OpenTokenizer(run_.dataset.TokenizerPath());
-    }
-    tasks_.push_back(std::make_unique<TaskEvaluator>(run_.runtime,
-                                                     run_.state.model,
-                                                     TaskToEvaluate{.task = task.task,
-                                                                    .name = task.name,
-                                                                    .samples = task.samples,
-                                                                    .data = run_.dataset.config(),
-                                                                    .tokenizer = tokenizer_.get()},
-                                                     *run_.config.training.micro_batch_size));
-  }
-  if (tasks_.empty() || !leads()) {
+void TrainLoop::FindSolvedTasks() {
+  if (evaluated_.tasks.empty() || !leads()) {
     return;
   }
   ForMetricsRows(run_.folder.paths().Metrics(), [&](const std::string& row) {
@@ -118,7 +107,7 @@ RunFigures TrainLoop::Figures() const {
 
 bool TrainLoop::ValidationIsDue() const {
   const int64_t interval = run_.config.evaluation.interval;
-  const bool something = !run_.config.data.validation.empty() || !tasks_.empty();
+  const bool something = !run_.config.data.validation.empty() || !evaluated_.tasks.empty();
   return interval > 0 && done_ > 0 && something && (done_ % interval == 0 || done_ == LastUpdateOf(run_.config));
 }
 
@@ -169,7 +158,7 @@ bool TrainLoop::Validate(Wish& wish, StepReport& report) {
 }
 
 bool TrainLoop::MeasureTasks(const Evaluator::Interrupted& interrupted, StepReport& report) {
-  for (const std::unique_ptr<TaskEvaluator>& task : tasks_) {
+  for (const std::unique_ptr<TaskEvaluator>& task : evaluated_.tasks) {
     const std::optional<TaskScores> scores = task->Run(AnnealMix(run_.config.model, done_), interrupted);
     if (!scores) {
       return false;

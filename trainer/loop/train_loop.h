@@ -11,9 +11,9 @@
 
 #include "kernels/core/error.h"
 #include "trainer/config/config.h"
-#include "trainer/evaluate/task_evaluator.h"
 #include "trainer/evaluate/validation.h"
 #include "trainer/loop/committed_run.h"
+#include "trainer/loop/open_tasks.h"
 #include "trainer/loop/run_saves.h"
 #include "trainer/loop/update_runner.h"
 #include "trainer/observe/step_report.h"
@@ -67,15 +67,15 @@ class TrainLoop {
   [[nodiscard]] bool ValidationIsDue() const;
   [[nodiscard]] bool Validate(Wish& wish, StepReport& report);
   [[nodiscard]] bool MeasureTasks(const Evaluator::Interrupted& interrupted, StepReport& report);
-  void OpenTasks();
+  // Tasks that earlier starts have solved.
+  void FindSolvedTasks();
   [[nodiscard]] RunEnd EndOf(const Wish& wish, bool skipped) const;
   void ConsumeRequests();
 
   CommittedRun run_;
   Requests requests_;
   Evaluator evaluator_;
-  std::unique_ptr<Tokenizer> tokenizer_;  // of text tasks
-  std::vector<std::unique_ptr<TaskEvaluator>> tasks_;
+  OpenTasks evaluated_;
   std::map<std::string, int64_t> solved_at_;
   RunSaves saves_;
   std::unique_ptr<UpdateRunner> updates_;

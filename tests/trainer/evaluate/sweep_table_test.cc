@@ -181,6 +181,16 @@ TEST_F(SweepTableTest, MeansOverSeedsPairWithTheirOwnFullCell) {
   EXPECT_EQ(means[1]["validation_loss_minus_full_sd"], 0.0);
   WriteSweepTable(sweep_, table);
   EXPECT_EQ(nlohmann::json::parse(std::ifstream(folder_ / "table.json"))["means"], means);
+
+  // A cell that was stopped on its way stands in the table, and neither in a mean nor beside one that has seen more.
+  Metrics("seed=2,k=4", Line(1, 20, 9.0, 100, R"("text":4.5)"));
+  const Table stopped = SummarizeSweep(sweep_, {0, 0, static_cast<int>(ExitCode::kStopped), 0});
+  EXPECT_EQ(nlohmann::json::parse(stopped.Json())[2]["validation_loss"], 4.5);
+  EXPECT_TRUE(nlohmann::json::parse(stopped.Json())[2]["validation_loss_minus_full"].is_null());
+  const nlohmann::json rest = nlohmann::json::parse(SweepMeans(sweep_, stopped).Json());
+  EXPECT_EQ(rest[0]["runs"], 1);
+  EXPECT_EQ(rest[0]["validation_loss_mean"], 3.5);
+  EXPECT_EQ(rest[0]["validation_loss_minus_full_mean"], 0.5);
 }
 
 // Of two rates the better one stands in the means, and is what others are compared with.
