@@ -32,6 +32,18 @@ wait "$pid" || code=$?
 [ "$code" -eq 0 ] || { cat "$work/output" >&2; fail "no threads: exit code $code"; }
 equal threads
 
+# The memory is free and yet not given (a limit of the process): the one block whose size is that of the state,
+# which is padded a little.
+bytes=$(python3 - "$work/straight/checkpoints/step_00000040/manifest.json" <<'PY'
+import json, math, sys
+print(sum(4 * math.prod(tensor["shape"]) for tensor in json.load(open(sys.argv[1]))["tensors"]))
+PY
+)
+mapfile -t arguments < <(options limited)
+expect_exit 0 env LD_PRELOAD="$NO_MEMORY" NO_BLOCK_OF="$bytes" "$KSA" train "$config" "${arguments[@]}" "${common[@]}"
+says limited "the memory for a copy of the state cannot be taken (the host gives no [0-9]* bytes of memory"
+equal limited
+
 # No room for the copy: said, and training waits for the files. A file in the place of what the system says of its memory.
 if ! unshare --mount --propagation private true 2>/dev/null; then
   echo "not tested here: mounts of one's own (unshare --mount)"

@@ -45,6 +45,7 @@ class RunSaves {
 
   [[nodiscard]] CheckpointSaver::Hooks HooksOf();
   void OpenAsync();
+  [[nodiscard]] bool TakeCopy();
   [[nodiscard]] CheckpointMeta MetaOf(int64_t update) const;
   [[nodiscard]] SaveOptions Options() const;
   [[nodiscard]] std::string Save(int64_t update);
