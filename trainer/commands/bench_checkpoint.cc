@@ -30,7 +30,7 @@ namespace {
 
 constexpr const char* kExamples = R"(Examples:
   ksa bench checkpoint --model configs/model/ksa_4m.yaml --sequence-length 256
-  ksa bench checkpoint --model configs/model/ksa_36m.yaml --sequence-length 1024 --folder runs --json checkpoint.json
+  ksa bench checkpoint --model configs/model/ksa_36m.yaml --sequence-length 1024 --folder . --json checkpoint.json
   mpirun -np 2 --bind-to none ksa bench checkpoint --model configs/model/ksa_4m.yaml --sequence-length 256
 
 `blocked` is what training waits for one checkpoint in all, `save` passes until it is on the disk, `slowdown` is that of
