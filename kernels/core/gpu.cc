@@ -121,10 +121,15 @@ double Event::MillisecondsSince(const Event& start) const {
 PinnedMemory::PinnedMemory(int64_t bytes, const Stream& stream) : bytes_(bytes), pinned_(!Idle(stream)) {
   if (pinned_) {
     KSA_CUDA_OR_FAIL("PinnedMemory", stream, data_ = cuda::TakePinned(stream.device.ordinal, bytes));
-    return;
+  } else {
+    data_ = std::malloc(static_cast<size_t>(bytes));  // NOLINT(cppcoreguidelines-no-malloc)
   }
-  data_ = std::malloc(static_cast<size_t>(bytes));  // NOLINT(cppcoreguidelines-no-malloc)
-  KSA_CHECK(data_ != nullptr, "no {} bytes of host memory", bytes);
+  if (data_ == nullptr) {
+    Fail(ExitCode::kOutOfMemory,
+         "the host gives no {} bytes of {}memory; look at the limits of its memory (`ulimit -a`, control groups)",
+         bytes,
+         pinned_ ? "pinned " : "");
+  }
 }
 
 PinnedMemory::~PinnedMemory() {

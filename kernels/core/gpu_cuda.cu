@@ -135,7 +135,12 @@ double MillisecondsBetween(void* start, void* end) {
 void* TakePinned(int ordinal, int64_t bytes) {
   void* data = nullptr;
   KSA_CUDA_CHECK(cudaSetDevice(ordinal));
-  KSA_CUDA_CHECK(cudaMallocHost(&data, static_cast<size_t>(bytes)));
+  const cudaError_t error = cudaMallocHost(&data, static_cast<size_t>(bytes));
+  if (error == cudaErrorMemoryAllocation) {
+    (void)cudaGetLastError();
+    return nullptr;
+  }
+  KSA_CUDA_CHECK(error);
   return data;
 }
 

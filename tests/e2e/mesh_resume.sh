@@ -5,7 +5,7 @@ source "$(dirname "$0")/lib.sh"
 make_corpus
 config=configs/train/quickstart.yaml
 small=(--set training.max_steps=40 --set training.micro_batch_size=1 --set schedule.warmup_steps=10
-       --set schedule.decay_steps=15 --set optimizer.lr=1e-3 --set logging.interval=1 --set checkpoint.interval=10
+       --set schedule.decay_steps=15 --set optimizer.lr=1e-3 --set logging.interval=1 --set checkpoint.interval=5
        --set evaluation.interval=20 --set evaluation.batches=4 --set model.num_hidden_layers=4 --set run.threads=1)
 
 # on_mesh RANKS ARGUMENTS...: the run `mesh` on so many ranks.

@@ -88,14 +88,14 @@ TEST_F(GpuLossTermsTest, AgreesWithTheCpu) {
         const LossResults plain = OnCpu(in, dtype);
         const LossResults actual = OnGpu(in);
         // Logarithms of sums that are rounded to fp32, of logits of some ten units.
-        ExpectAsAccurate(ToCpu(actual.row_loss), plain.row_loss, exact.row_loss, "row_loss", 8.0);
+        testing::ExpectAsAccurate(ToCpu(actual.row_loss), plain.row_loss, exact.row_loss, "row_loss", 8.0);
         const Tensor sums = ToCpu(actual.sums);
         for (int64_t i = 0; i < 5; ++i) {
           const double want = exact.sums.As<double>()[i];
           EXPECT_NEAR(sums.As<double>()[i], want, 2e-5 * (1.0 + std::abs(want))) << "sum " << i;
         }
-        ExpectAsAccurate(ToCpu(actual.dx), plain.dx, exact.dx, "dx", 4.0);
-        ExpectAsAccurate(ToCpu(actual.dweight), plain.dweight, exact.dweight, "dweight", 4.0);
+        testing::ExpectAsAccurate(ToCpu(actual.dx), plain.dx, exact.dx, "dx", 4.0);
+        testing::ExpectAsAccurate(ToCpu(actual.dweight), plain.dweight, exact.dweight, "dweight", 4.0);
         ExpectRepeats([&]() -> std::vector<Tensor> {
           const LossResults again = OnGpu(in);
           return {again.row_loss, again.sums, again.dx, again.dweight};
@@ -130,7 +130,7 @@ TEST_F(GpuLossTermsTest, AttentionTermAgreesWithTheCpu) {
         const Tensor plain = run(student, teacher, host(), plain_sum, {});
         const Tensor sum = ToGpu(Tensor::Zeros({1}, DType::kF64, host()));
         const Tensor actual = run(ToGpu(student), ToGpu(teacher), device(), sum, stream());
-        ExpectAsAccurate(ToCpu(actual), plain, exact, "gradient", 4.0);
+        testing::ExpectAsAccurate(ToCpu(actual), plain, exact, "gradient", 4.0);
         const double want = exact_sum.As<double>()[0];
         EXPECT_NEAR(ToCpu(sum).As<double>()[0], want, 1e-5 * (1.0 + want));
       }

@@ -1,6 +1,8 @@
 #include "trainer/checkpoint/async_saver.h"
 
 #include <chrono>
+#include <functional>
+#include <system_error>
 #include <utility>
 
 #include <fmt/core.h>
@@ -9,6 +11,20 @@
 #include "trainer/checkpoint/agree.h"
 
 namespace ksa {
+namespace {
+
+// Where no thread can be started training waits for the work, as it would for a save of its own.
+std::future<std::string> OnThread(std::function<std::string()> work) {
+  try {
+    return std::async(std::launch::async, work);
+  } catch (const std::system_error&) {
+    std::packaged_task<std::string()> now(std::move(work));
+    now();
+    return now.get_future();
+  }
+}
+
+}  // namespace
 
 AsyncSaver::AsyncSaver(const ParameterStore& store, Communicator& world, const Stream& stream)
     : store_(store), world_(world), copy_(store, stream) {}
@@ -33,7 +49,7 @@ void AsyncSaver::Begin(const CheckpointMeta& meta, const SaveOptions& options) {
   job_ = std::make_unique<SaveJob>(store_, world_, meta, std::move(on_thread), copy_.Rows(), Stream{});
   stage_ = Stage::kPrepare;
   if (world_.rank() == 0) {
-    work_ = std::async(std::launch::async, [job = job_.get()] {
+    work_ = OnThread([job = job_.get()] {
       job->Prepare();
       return std::string();
     });
@@ -76,7 +92,7 @@ std::optional<std::string> AsyncSaver::EndStage() {
     case Stage::kPrepare:
       OnRankZero(world_, [&] { return work_.get(); });
       stage_ = Stage::kWrite;
-      work_ = std::async(std::launch::async, [job = job_.get(), copy = &copy_] {
+      work_ = OnThread([job = job_.get(), copy = &copy_] {
         copy->Wait();
         return job->Write();
       });
@@ -99,7 +115,7 @@ void AsyncSaver::BeginCommit(const std::vector<std::string>& lists) {
   });
   stage_ = Stage::kCommit;
   if (world_.rank() == 0) {
-    work_ = std::async(std::launch::async, [job = job_.get(), lists] {
+    work_ = OnThread([job = job_.get(), lists] {
       const std::unique_ptr<Communicator> self = MakeSelfCommunicator();
       return job->Finish(lists, *self);
     });

@@ -17,7 +17,7 @@ class StateCopy {
   [[nodiscard]] static int64_t BytesOf(const ParameterStore& store);
 
   // Takes the memory, pinned where `stream` computes on a GPU. The store and what the stream belongs to must
-  // outlive it.
+  // outlive it. Error(kOutOfMemory) where the host does not give it.
   StateCopy(const ParameterStore& store, const Stream& stream);
 
   // Copies weights and moments. On the CPU they are there when the call returns; on a GPU the copies run beside what

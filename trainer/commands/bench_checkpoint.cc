@@ -8,6 +8,7 @@
 
 #include <fmt/core.h>
 
+#include "data/files/paths.h"
 #include "kernels/core/error.h"
 #include "trainer/checkpoint/agree.h"
 #include "trainer/checkpoint/async_saver.h"
@@ -29,13 +30,13 @@ namespace {
 
 constexpr const char* kExamples = R"(Examples:
   ksa bench checkpoint --model configs/model/ksa_4m.yaml --sequence-length 256
-  ksa bench checkpoint --model configs/model/ksa_36m.yaml --sequence-length 1024 --folder runs --json checkpoint.json
+  ksa bench checkpoint --model configs/model/ksa_36m.yaml --sequence-length 1024 --folder . --json checkpoint.json
   mpirun -np 2 --bind-to none ksa bench checkpoint --model configs/model/ksa_4m.yaml --sequence-length 256
 
 `blocked` is what training waits for one checkpoint in all, `save` passes until it is on the disk, `slowdown` is that of
 the updates that follow (of an asynchronous one: while it is being written), against the median before. `host peak` is
 what resident memory rises above what it was, without pinned memory, which is taken at the start (`taken`). One
-checkpoint is kept at a time; a second one takes its place. Files lie in a folder of their own in --folder, and go.)";
+checkpoint is on the disk at a time. Files lie in a folder of their own in --folder, and go.)";
 
 struct CheckpointOptions {
   std::string model;
@@ -93,8 +94,12 @@ class CheckpointBench {
     Measured result = Before("synchronous");
     const Clock::time_point begin = Clock::now();
     runtime_.Enter(Phase::kCheckpoint);
-    static_cast<void>(SaveCheckpoint(state_.store, world_, Meta(), save_, runtime_.stream()));
+    const std::string path = SaveCheckpoint(state_.store, world_, Meta(), save_, runtime_.stream());
     result.blocked = result.save = MillisecondsSince(begin);
+    OnRankZero(world_, [&] {
+      RemoveAll(path);
+      return std::string();
+    });
     std::vector<double> times;
     for (int i = 0; i < options_.steps; ++i) {
       times.push_back(Step());

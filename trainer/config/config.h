@@ -109,7 +109,7 @@ struct CheckpointConfig {
   int64_t interval = 1000;  // updates
   int32_t keep_last = 2;
   int64_t keep_every = 0;  // updates; checkpoints of its multiples stay for good; 0: none
-  bool async = false;
+  bool async = true;
   std::string resume = "auto";      // "auto", "never" or the path of a checkpoint
   std::optional<std::string> load;  // a checkpoint or Hugging Face folder whose weights are taken
   NewParameters new_parameters = NewParameters::kCopy;

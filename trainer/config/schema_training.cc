@@ -162,8 +162,9 @@ std::vector<Key> CheckpointKeys() {
                        [](Draft& d) -> int64_t& { return d.config.checkpoint.keep_every; }),
       MakeKey<bool>("checkpoint.async",
                     BoolCodec(),
-                    "false",
-                    "training waits for a copy of the state alone, files are written beside it",
+                    "true",
+                    "training waits for a copy of the state alone, files are written beside it; where a host has no "
+                    "room for it, training waits for the files",
                     kFree,
                     [](Draft& d) -> bool& { return d.config.checkpoint.async; }),
       MakeKey<std::string>("checkpoint.resume",

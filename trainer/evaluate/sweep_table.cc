@@ -218,16 +218,20 @@ std::vector<TableCell> RowOf(const std::string& label,
   return row;
 }
 
-// The cell that `cell` is compared with: of those with full layers only the first that has the same values of the axes,
-// else of the same repetition, else the first at all. Those that `select` rejects stay out of it, as long as there are
-// others. -1 without one.
+// The cell that `cell` is compared with: of those with full layers only one that has the same values of the axes, else
+// of the same repetition, else any; of several that with the largest cache (latents are no measure of what caches
+// save), and of these the first. Those that `select` rejects stay out of it, as long as there are others. -1 without
+// one.
 int64_t FullCellFor(const Sweep& sweep, const SweepCell& cell, const std::vector<CellRole>& roles) {
   int64_t best = -1;
-  int best_likeness = -1;
+  std::pair<int, int64_t> best_likeness = {-1, 0};
   for (size_t i = 0; i < sweep.cells.size(); ++i) {
     const SweepCell& other = sweep.cells[i];
     const int kept = roles.empty() || roles[i] != CellRole::kRejected ? 3 : 0;
-    const int likeness = kept + (other.axes == cell.axes ? 2 : other.repetition == cell.repetition ? 1 : 0);
+    const std::pair<int, int64_t> likeness = {kept + (other.axes == cell.axes               ? 2
+                                                      : other.repetition == cell.repetition ? 1
+                                                                                            : 0),
+                                              CountKvCache(other.config.model, KvLength(sweep)).bytes};
     if (HasFullLayersOnly(other.config.model) && likeness > best_likeness) {
       best = static_cast<int64_t>(i);
       best_likeness = likeness;

@@ -6,6 +6,7 @@
 
 #include <fmt/core.h>
 
+#include "kernels/core/error.h"
 #include "trainer/checkpoint/agree.h"
 #include "trainer/config/load.h"
 #include "trainer/observe/log_line.h"
@@ -22,7 +23,9 @@ double SecondsSince(std::chrono::steady_clock::time_point begin) {
 
 RunSaves::RunSaves(const CommittedRun& run, WallLimit& wall, std::function<SkipState()> skips)
     : run_(run), wall_(wall), skips_(std::move(skips)), saver_(run.config.checkpoint.retries, {}) {
-  if (run.config.checkpoint.async && run.span.done < run.span.last) {
+  // The last one is always waited for: no memory is taken where none comes before.
+  const int64_t interval = run.config.checkpoint.interval;
+  if (run.config.checkpoint.async && (run.span.done / interval + 1) * interval < run.span.last) {
     OpenAsync();
   }
   saver_ = CheckpointSaver(run.config.checkpoint.retries, HooksOf());
@@ -45,12 +48,37 @@ void RunSaves::OpenAsync() {
   }
   const Clock::time_point begin = Clock::now();
   run_.runtime.Enter(Phase::kSetUp);
-  async_ = std::make_unique<AsyncSaver>(run_.state.store, world, run_.runtime.stream());
+  if (!TakeCopy()) {
+    return;
+  }
   run_.state.optimizer.SetBeforeChange([this] { async_->HoldBack(); });
   run_.logger.Info(fmt::format("checkpoint.async: {} of {}host memory for a copy of the state, taken in {:.1f} s",
                                FormatBytes(bytes),
                                run_.runtime.gpu().has_value() ? "pinned " : "",
                                SecondsSince(begin)));
+}
+
+// Whether all ranks have the memory: a limit of a process may be lower than what its host has left.
+bool RunSaves::TakeCopy() {
+  Communicator& world = run_.runtime.world();
+  std::string lacking = "on another rank";
+  try {
+    async_ = std::make_unique<AsyncSaver>(run_.state.store, world, run_.runtime.stream());
+  } catch (const Error& error) {
+    if (error.code() != ExitCode::kOutOfMemory) {
+      throw;
+    }
+    lacking = error.what();
+  }
+  if (world.Sum(int64_t{async_ != nullptr ? 1 : 0}) == world.size()) {
+    return true;
+  }
+  async_.reset();
+  run_.logger.Info(
+      fmt::format("checkpoint.async: the memory for a copy of the state cannot be taken ({}): training waits for "
+                  "checkpoints",
+                  lacking));
+  return false;
 }
 
 CheckpointSaver::Hooks RunSaves::HooksOf() {

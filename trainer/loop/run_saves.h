@@ -20,7 +20,8 @@ namespace ksa {
 class RunSaves {
  public:
   // All must outlive it. `skips`: what is known of the updates that are done. Takes memory for asynchronous saves where
-  // checkpoint.async says so and all ranks have it; says in the log what it does. Every rank makes its own together.
+  // checkpoint.async says so, one is due before the last update, and all ranks have it; says in the log what it does.
+  // Every rank makes its own together.
   RunSaves(const CommittedRun& run, WallLimit& wall, std::function<SkipState()> skips);
   RunSaves(const RunSaves&) = delete;
   RunSaves& operator=(const RunSaves&) = delete;
@@ -44,6 +45,7 @@ class RunSaves {
 
   [[nodiscard]] CheckpointSaver::Hooks HooksOf();
   void OpenAsync();
+  [[nodiscard]] bool TakeCopy();
   [[nodiscard]] CheckpointMeta MetaOf(int64_t update) const;
   [[nodiscard]] SaveOptions Options() const;
   [[nodiscard]] std::string Save(int64_t update);

@@ -68,7 +68,7 @@ TEST(LoadConfig, Defaults) {
   EXPECT_EQ(config.schedule.warmup_steps, 0);
   EXPECT_EQ(config.schedule.decay_steps, 10);
   EXPECT_EQ(config.parallel, (ParallelConfig{1, 1, {}, false, 1}));
-  EXPECT_EQ(config.checkpoint, (CheckpointConfig{1000, 2, 0, false, "auto", {}, {}}));
+  EXPECT_EQ(config.checkpoint, (CheckpointConfig{1000, 2, 0, true, "auto", {}, {}}));
   EXPECT_EQ(config.evaluation, (EvaluationConfig{0, 8}));
   EXPECT_EQ(config.logging, (LoggingConfig{1, true}));
 }

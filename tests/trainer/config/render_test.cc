@@ -45,7 +45,7 @@ constexpr const char* kEverything =
     "  clip_grad_norm: 0.3}\n"
     "schedule: {kind: cosine, warmup_steps: 11, decay_steps: 13, decay: sqrt}\n"
     "parallel: {data: 4, zero: 0, sequence_parallel: false}\n"
-    "checkpoint: {interval: 5, keep_last: 9, keep_every: 10, async: true, resume: never, load: 'none', retries: 0, "
+    "checkpoint: {interval: 5, keep_last: 9, keep_every: 10, async: false, resume: never, load: 'none', retries: 0, "
     "new_parameters: init, export_hf: true, allow_change: "
     "[optimizer.lr]}\n"
     "evaluation: {interval: 6, batches: all, tasks: [{task: needle, name: far, samples: 32, depth: [0.25, 0.5]}]}\n"
