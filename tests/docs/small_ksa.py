@@ -146,6 +146,16 @@ def with_small_options(command, arguments):
     return arguments
 
 
+def few_lines(path):
+    """The first two lines of a text that have something in them, in a file of their own."""
+    with open(path, encoding="utf-8") as text:
+        lines = [line for line in text if line.strip()][:2]
+    small = path + ".few"
+    with open(small, "w", encoding="utf-8") as out:
+        out.writelines(lines)
+    return small
+
+
 def prepare(command, arguments):
     """One rank at a time: they all ask for the same inputs."""
     arguments = list(arguments)
@@ -153,6 +163,8 @@ def prepare(command, arguments):
         if option_before(arguments, index) in SHARD_OPTIONS:
             make_data(arguments[index])
         MAKER.ensure(arguments[index])
+        if option_before(arguments, index) == "--prompts":
+            arguments[index] = few_lines(arguments[index])
         arguments[index:index + 1] = expanded(arguments[index])
     if command in table.TAKES_MODEL:
         arguments = [word for assignment in table.SMALL_MODEL for word in ("--set", assignment)] + arguments
