@@ -3,11 +3,12 @@
 # run before, only what should learn does, and the losses go where they should.
 source "$(dirname "$0")/lib.sh"
 make_corpus
+short=(--set training.global_batch_size=4 --set evaluation.interval=0 --set logging.interval=1 --set run.threads=1)
 stage() { # NAME UPDATES [ARGUMENTS...]
   local name=$1 updates=$2
   shift 2
   expect_exit 0 train "$name" "configs/continual/small_$name.yaml" --set "training.max_steps=$updates" \
-    --set "checkpoint.interval=$updates" --set evaluation.interval=0 --set logging.interval=1 "$@"
+    --set "checkpoint.interval=$updates" "${short[@]}" "$@"
 }
 # metric RUN STEP KEY: of metrics.jsonl; KEY as loss_terms.kl.
 metric() {
@@ -63,26 +64,26 @@ PY
 # A kill and a resume change nothing, nor does it matter who writes the checkpoints; what learns cannot be changed on the
 # way.
 expect_exit 0 train half configs/continual/small_adapt.yaml --set training.max_steps=40 --set checkpoint.interval=40 \
-  --set evaluation.interval=0 --set logging.interval=1 --set "checkpoint.load=$work/base" --set training.hard_stop=17 \
-  --set checkpoint.async=true
+  "${short[@]}" --set "checkpoint.load=$work/base" --set training.hard_stop=17 --set checkpoint.async=true
 expect_exit 78 train half configs/continual/small_adapt.yaml --set training.max_steps=40 --set checkpoint.interval=40 \
-  --set "checkpoint.load=$work/base" --set training.trainable=all
+  "${short[@]}" --set "checkpoint.load=$work/base" --set training.trainable=all
 expect_output "training.trainable"
 expect_exit 0 train half configs/continual/small_adapt.yaml --set training.max_steps=40 --set checkpoint.interval=40 \
-  --set evaluation.interval=0 --set logging.interval=1 --set "checkpoint.load=$work/base" --set checkpoint.async=true
+  "${short[@]}" --set "checkpoint.load=$work/base" --set checkpoint.async=true
 expect_exit 0 "$KSA" compare "$work/adapt" "$work/half" --assert-equal
 expect_exit 0 "$KSA" ckpt diff "$work/adapt" "$work/half"
 
 # On ranks, and with recompute: the same numbers.
 expect_exit 0 train_ranks 2 ranks configs/continual/small_adapt.yaml --set training.max_steps=40 --set checkpoint.interval=40 \
-  --set training.hard_stop=3 --set evaluation.interval=0 --set logging.interval=1 --set "checkpoint.load=$work/base" \
+  --set training.hard_stop=3 "${short[@]}" --set "checkpoint.load=$work/base" \
   --set parallel.context=2 --set training.recompute=block
 expect_exit 0 train one configs/continual/small_adapt.yaml --set training.max_steps=40 --set checkpoint.interval=40 \
-  --set training.hard_stop=3 --set evaluation.interval=0 --set logging.interval=1 --set "checkpoint.load=$work/base"
+  --set training.hard_stop=3 "${short[@]}" --set "checkpoint.load=$work/base"
 same_metrics "$work/one" "$work/ranks"
 
 stage anneal 40 --set "checkpoint.load=$work/adapt" --set 'model.attention.ksa.anneal={start_step: 5, end_step: 30}'
-expect_exit 78 train early configs/continual/small_extend.yaml --set "checkpoint.load=$work/adapt" --set training.max_steps=2
+expect_exit 78 train early configs/continual/small_extend.yaml --set "checkpoint.load=$work/adapt" \
+  --set training.max_steps=2 "${short[@]}"
 expect_output "q_proj_summary.weight: not in the model"
 stage extend 6 --set "checkpoint.load=$work/anneal"
 expect_output "q_proj_summary.weight (annealed: it has no part any more)"

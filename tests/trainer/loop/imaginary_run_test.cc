@@ -174,11 +174,19 @@ TEST(ImaginaryRun, OperationsAreThoseOfTheModel) {
   }
 }
 
-// AdamW reads and writes weights and moments and reads gradients, and the norm reads gradients again.
+// AdamW reads and writes weights and moments and reads gradients, and the norm reads gradients again. Beside them, the
+// log-sum-exps of attention's rows are read for the largest.
 TEST(ImaginaryRun, TheOptimizerPassesOverItsState) {
   const Config config = Small({}, {});
   const ImaginaryRun run = Imagine(config);
-  EXPECT_EQ(run.Counts().stream_bytes, 8 * run.memory.gradients);
+  const SummaryLayout layout = MakeLayout(config.model, 2, config.training.sequence_length);
+  int64_t rows = 0;
+  for (int32_t layer = 0; layer < config.model.num_hidden_layers; ++layer) {
+    const bool attend = config.model.SummariesAttend(layer) && layer < config.model.LastKsaLayer();
+    rows += layout.text_rows() + (attend ? layout.summary_rows() : 0);
+  }
+  const int64_t largest = rows * config.model.num_attention_heads * SizeOf(DType::kF32);
+  EXPECT_EQ(run.Counts().stream_bytes, 8 * run.memory.gradients + largest);
 }
 
 Config Large(int32_t length, const MeshShape& mesh, int32_t micro_batches, const std::vector<std::string>& sets = {}) {
