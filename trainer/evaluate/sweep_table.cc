@@ -17,6 +17,7 @@
 #include "kernels/core/error.h"
 #include "model/ksa/cost.h"
 #include "model/mixers/mixer.h"
+#include "model/mixers/mla/mla_mixer.h"
 #include "trainer/checkpoint/folder.h"
 #include "trainer/config/load.h"
 #include "trainer/evaluate/sweep_means.h"
@@ -54,6 +55,13 @@ int64_t KvLength(const Sweep& sweep) {
 bool HasFullLayersOnly(const ModelConfig& model) {
   return std::all_of(
       model.layers.begin(), model.layers.end(), [](const LayerSpec& layer) { return layer->IsFullAttention(); });
+}
+
+// Latents save cache themselves: they are no measure of what others save.
+bool HasLatents(const ModelConfig& model) {
+  return std::any_of(model.layers.begin(), model.layers.end(), [](const LayerSpec& layer) {
+    return dynamic_cast<const MlaMixer*>(&*layer) != nullptr;
+  });
 }
 
 void AddMetrics(const std::string& path, CellFacts& facts) {
@@ -225,14 +233,14 @@ std::vector<TableCell> RowOf(const std::string& label,
 // one.
 int64_t FullCellFor(const Sweep& sweep, const SweepCell& cell, const std::vector<CellRole>& roles) {
   int64_t best = -1;
-  std::pair<int, int64_t> best_likeness = {-1, 0};
+  std::pair<int, bool> best_likeness = {-1, false};
   for (size_t i = 0; i < sweep.cells.size(); ++i) {
     const SweepCell& other = sweep.cells[i];
     const int kept = roles.empty() || roles[i] != CellRole::kRejected ? 3 : 0;
-    const std::pair<int, int64_t> likeness = {kept + (other.axes == cell.axes               ? 2
-                                                      : other.repetition == cell.repetition ? 1
-                                                                                            : 0),
-                                              CountKvCache(other.config.model, KvLength(sweep)).bytes};
+    const std::pair<int, bool> likeness = {kept + (other.axes == cell.axes               ? 2
+                                                   : other.repetition == cell.repetition ? 1
+                                                                                         : 0),
+                                           !HasLatents(other.config.model)};
     if (HasFullLayersOnly(other.config.model) && likeness > best_likeness) {
       best = static_cast<int64_t>(i);
       best_likeness = likeness;
