@@ -5,7 +5,7 @@ make_corpus
 config=configs/test/ksa.yaml
 # Long enough updates for the run to be caught between 20 and 40.
 long=(--set training.max_steps=40 --set checkpoint.interval=10 --set training.sequence_length=512
-      --set training.global_batch_size=8 --set model.hidden_size=128 --set model.intermediate_size=256)
+      --set training.global_batch_size=4 --set model.hidden_size=128 --set model.intermediate_size=256)
 export KSA work
 export -f train train_ranks options
 
