@@ -136,13 +136,47 @@ void RunIn(DType precision, const Check& check) {
   }
 }
 
+// The kind of model that a problem is of: names of problems begin with it.
+std::string KindOf(const Problem& problem) {
+  return problem.name.substr(0, problem.name.find(','));
+}
+
+// Near one rank in the same type. Where a kind is ill-conditioned at some problem, so that one rank itself is further
+// from fp64 than the bound (Adam turns a gradient that is all roundings into whole steps), as near to fp64 as one rank
+// is.
 TEST(EqualityTest, SinglePrecisionIsNear) {
+  struct Far {
+    std::string cell;
+    Difference from_one_rank;
+    Difference from_exact;
+  };
+
+  std::map<std::string, std::vector<Far>> far;
+  std::map<std::string, Difference> alone;
   Difference worst;
-  RunIn(DType::kF32, [&](const Problem& problem, const WholeRun& run) {
-    const Difference difference = Compare(run, OnOneRank(problem));
-    ExpectWithinBounds(difference, DType::kF32);
+  RunIn(DType::kF32, [&](Problem problem, const WholeRun& run) {
+    const WholeRun& one_rank = OnOneRank(problem);
+    const Difference difference = Compare(run, one_rank);
     worst.Add(difference);
+    problem.precision = DType::kF64;
+    const WholeRun& exact = OnOneRank(problem);
+    alone[KindOf(problem)].Add(Compare(one_rank, exact));
+    far[KindOf(problem)].push_back({problem.name, difference, Compare(run, exact)});
   });
+  for (const auto& [kind, cells] : far) {
+    const Difference& bound = alone[kind];
+    fmt::print("{}: one rank from fp64: {}\n", kind, bound.ToString());
+    for (const Far& cell : cells) {
+      SCOPED_TRACE(cell.cell);
+      if (bound.norm < 1e-5 && bound.loss < 1e-5) {
+        ExpectWithinBounds(cell.from_one_rank, DType::kF32);
+        continue;
+      }
+      EXPECT_LE(cell.from_exact.loss, std::max(1e-5, 2.0 * bound.loss));
+      EXPECT_LE(cell.from_exact.norm, std::max(1e-5, 4.0 * bound.norm));
+      EXPECT_LE(cell.from_exact.weight_l2, std::max(5e-4, 2.0 * bound.weight_l2));
+    }
+  }
   fmt::print("worst in fp32: {}\n", worst.ToString());
 }
 
@@ -152,14 +186,10 @@ struct FromExact {
   Difference on_mesh;
 };
 
-// The kind of model that a problem is of: names of problems begin with it.
-std::string KindOf(const Problem& problem) {
-  return problem.name.substr(0, problem.name.find(','));
-}
-
 // With master weights of their own, which ZeRO divides. As near to fp64 as one rank is: as it is at the worst of all
 // problems of the kind, since one problem may round well by luck. The floors are a few roundings of values that one
-// rank happens to hit.
+// rank happens to hit. Where one rank's own error is as large as a gradient is (gdn's convolutions of keys), gradients
+// of single tensors and their norm are roundings on any mesh: what is held then is the loss, and the weights.
 TEST(EqualityTest, BFloat16IsAsNearAsOneRank) {
   std::map<std::string, std::vector<FromExact>> cells;
   std::map<std::string, Difference> alone;
@@ -177,8 +207,10 @@ TEST(EqualityTest, BFloat16IsAsNearAsOneRank) {
     for (const auto& [cell, difference] : found) {
       SCOPED_TRACE(cell);
       EXPECT_LE(difference.loss, std::max(1e-3, 2.0 * bound.loss));
-      EXPECT_LE(difference.norm, std::max(5e-3, 2.0 * bound.norm));
-      EXPECT_LE(difference.gradient, std::max(0.05, 2.0 * bound.gradient)) << difference.worst_gradient;
+      if (bound.gradient < 1.0) {
+        EXPECT_LE(difference.norm, std::max(5e-3, 2.0 * bound.norm));
+        EXPECT_LE(difference.gradient, std::max(0.05, 2.0 * bound.gradient)) << difference.worst_gradient;
+      }
       EXPECT_LE(difference.weight_l2, std::max(5e-3, 2.0 * bound.weight_l2));
       worst.Add(difference);
     }
