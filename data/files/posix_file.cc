@@ -49,8 +49,14 @@ File File::OpenForWriting(const std::string& path) {
 }
 
 File File::Create(const std::string& path) {
+  File file = CreateOrKeep(path);
+  file.Truncate();
+  return file;
+}
+
+File File::CreateOrKeep(const std::string& path) {
   // A pipe without a reader fails instead of waiting for one.
-  File file(OpenChecked(path, O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK, FileUse::kCreate, "cannot create"), path);
+  File file(OpenChecked(path, O_WRONLY | O_CREAT | O_NONBLOCK, FileUse::kCreate, "cannot create"), path);
   if (fcntl(file.fd_, F_SETFL, 0) != 0) {
     FailFile(FileUse::kCreate, errno, path, "cannot create");
   }
@@ -137,6 +143,14 @@ void File::ReadAt(int64_t offset, void* data, int64_t bytes) const {
     to += n;
     offset += n;
     bytes -= n;
+  }
+}
+
+void File::Truncate() {
+  struct stat status {};
+
+  if (fstat(fd_, &status) == 0 && S_ISREG(status.st_mode) && ftruncate(fd_, 0) != 0) {
+    FailFile(FileUse::kCreate, errno, path_, "cannot be emptied");
   }
 }
 

@@ -18,6 +18,8 @@ class File {
   [[nodiscard]] static File OpenForWriting(const std::string& path);
   // Error kCannotCreate; kIo when the disk is full.
   [[nodiscard]] static File Create(const std::string& path);
+  // The same, but what is in the file stays until Truncate.
+  [[nodiscard]] static File CreateOrKeep(const std::string& path);
   // A file without a name in `folder`, which vanishes when it is closed. Error kCannotCreate, kIo.
   [[nodiscard]] static File Temporary(const std::string& folder);
 
@@ -33,6 +35,8 @@ class File {
   void Write(const void* data, int64_t bytes);                    // at the current position
   void WriteAt(int64_t offset, const void* data, int64_t bytes);  // leaves the position
   void ReadAt(int64_t offset, void* data, int64_t bytes) const;   // all of them
+  // Leaves nothing in a regular file; other files, which hold nothing, stay as they are.
+  void Truncate();
   void Sync();
   // After Sync(): asks the system to forget what it keeps of the file in memory, so that the next one who reads it
   // reads the disk. File systems without a disk keep it.

@@ -20,7 +20,8 @@ void CheckTaskIds(const TaskPlace& place, int64_t count, const char* what) {
 void CheckTaskLength(const TaskPlace& place, int64_t needed, const char* what) {
   if (needed > place.sequence_length) {
     Fail(ExitCode::kConfig,
-         "task {}: a sample has {} rows ({}), but training.sequence_length is {}; raise it, or make the sample smaller",
+         "task {}: a sample has {} rows ({}), but the sequence has {} tokens; make the sample smaller, "
+         "or the sequence longer (training.sequence_length; --lengths of ksa eval)",
          place.spec.kind,
          needed,
          what,

@@ -22,7 +22,15 @@ expect_output "far context: all but the last 16 tokens of each sample replaced b
 expect_exit 64 "$KSA" eval "$work/run" --data "$work/second" --replace-far 100000
 expect_output "keep fewer of them"
 expect_exit 64 "$KSA" eval "$work/run" --data "$work/second" --samples 1 --replace-far 16
-expect_output "takes another's beginning"
+expect_output "ask for more --samples"
+! grep -q "loss by position" "$work/output" || fail "what is refused was measured first"
+# What was there stays until there is something to put in its place.
+echo kept >"$work/kept.json"
+expect_exit 64 "$KSA" eval "$work/run" --data "$work/second" --replace-far 100000 --json "$work/kept.json"
+expect_exit 66 "$KSA" eval "$work/nowhere" --json "$work/kept.json"
+[ "$(cat "$work/kept.json")" = kept ] || fail "a refused command emptied a result"
+expect_exit 66 "$KSA" eval "$work/nowhere" --json "$work/new.json"
+[ ! -e "$work/new.json" ] || fail "a refused command left an empty result"
 python3 - "$work" <<'PYTHON'
 import json
 import math

@@ -32,7 +32,7 @@ done
 
 # A batch is what its prompts give by themselves; the first keeps its samples.
 printf 'The run\nDocuments\r\n' >"$work/prompts"
-texts "$work/batch" "$run" --prompts "$work/prompts" --prompt "Shards" --max-tokens 20 --temperature 0
+texts "$work/batch" "$run" --prompts "$work/prompts" --prompt "Shards" --max-tokens 2e1 --temperature 0
 for prompt in "Shards" "The run" "Documents"; do
   texts "$work/alone" "$run" --prompt "$prompt" --max-tokens 20 --temperature 0
   printf '==> text %d of 3 <==\n' "$((number = ${number:-0} + 1))"

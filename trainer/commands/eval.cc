@@ -13,7 +13,7 @@
 #include <fmt/core.h>
 #include <nlohmann/json.hpp>
 
-#include "data/files/posix_file.h"
+#include "data/files/result_file.h"
 #include "trainer/commands/eval_sources.h"
 #include "trainer/commands/eval_tasks.h"
 #include "trainer/commands/number_option.h"
@@ -78,11 +78,6 @@ FarContextLoss MeasureFar(LoadedModel& loaded,
                           const EvenSamples& samples,
                           int64_t kept,
                           int32_t micro_batch_size) {
-  if (samples.taken < 2) {
-    Fail(ExitCode::kUsage,
-         "--replace-far: {} has one sample, and takes another's beginning: give it more text",
-         source.path);
-  }
   BatchEvaluator evaluator(loaded.runtime(), loaded.model());
   return MeasureFarContext(
       samples.taken,
@@ -171,38 +166,46 @@ nlohmann::ordered_json JsonOf(const Measured& measured) {
   return json;
 }
 
-void WriteJson(File& file, const EvalSources& opened, const std::vector<Measured>& measured) {
+void WriteJson(ResultFile& file, const EvalSources& opened, const std::vector<Measured>& measured) {
   nlohmann::ordered_json json = JsonOf(Together(measured));
   for (size_t i = 0; measured.size() > 1 && i < measured.size(); ++i) {
     nlohmann::ordered_json source = {{"name", opened.sources[i].name}};
     source.update(JsonOf(measured[i]));
     json["sources"].push_back(std::move(source));
   }
-  const std::string text = json.dump(2) + "\n";
-  file.Write(text.data(), static_cast<int64_t>(text.size()));
-  file.Close();
+  file.Write(json.dump(2) + "\n");
 }
 
-void CheckFar(const EvalOptions& options, const LoadedModel& loaded, int32_t sequence_length) {
+// Before the first pass.
+void CheckFar(const EvalOptions& options, const LoadedModel& loaded, const EvalSources& opened) {
   if (!options.replace_far) {
     return;
   }
-  if (*options.replace_far >= sequence_length) {
+  if (*options.replace_far >= opened.sequence_length) {
     Fail(ExitCode::kUsage,
          "--replace-far {}: a sample has {} tokens; keep fewer of them",
          *options.replace_far,
-         sequence_length);
+         opened.sequence_length);
   }
   if (loaded.config().data.document_mask) {
     Fail(ExitCode::kUsage,
          "--replace-far: the run has data.document_mask, so that no token sees another document's anyway");
   }
+  for (const EvalSource& source : opened.sources) {
+    if (const EvenSamples samples = SamplesOf(source, options.samples); samples.taken < 2) {
+      Fail(ExitCode::kUsage,
+           "--replace-far: a sample gets another one's beginning, and of {} one is read ({} there); {}",
+           source.path,
+           samples.there,
+           samples.there < 2 ? "give it more text" : "ask for more --samples");
+    }
+  }
 }
 
 void Eval(const EvalOptions& options) {
-  std::optional<File> json;
+  std::optional<ResultFile> json;
   if (!options.json.empty()) {
-    json = File::Create(options.json);  // before the work, not after
+    json.emplace(options.json);
   }
   LoadedModel loaded(options.checkpoint, options.device);
   if (!options.task.task.empty()) {
@@ -213,7 +216,7 @@ void Eval(const EvalOptions& options) {
     return;
   }
   const EvalSources opened = OpenEvalSources(loaded, options.input);
-  CheckFar(options, loaded, opened.sequence_length);
+  CheckFar(options, loaded, opened);
   for (const std::string& warning : opened.warnings) {
     fmt::print(stderr, "ksa: warning: {}\n", warning);
   }

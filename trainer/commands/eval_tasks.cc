@@ -67,7 +67,7 @@ nlohmann::ordered_json JsonOf(const std::map<double, AnswerCount>& counts) {
   return list;
 }
 
-void WriteJson(File& file,
+void WriteJson(ResultFile& file,
                const EvalTaskOptions& options,
                const TaskScores& scores,
                int64_t samples,
@@ -85,9 +85,7 @@ void WriteJson(File& file,
   }
   json["kv_bytes"] = kv_bytes;
   json["seconds"] = seconds;
-  const std::string text = json.dump(2) + "\n";
-  file.Write(text.data(), static_cast<int64_t>(text.size()));
-  file.Close();
+  file.Write(json.dump(2) + "\n");
 }
 
 class TaskEval {
@@ -156,7 +154,7 @@ class TaskEval {
 
 }  // namespace
 
-void EvalTask(LoadedModel& loaded, const EvalTaskOptions& options, std::optional<File>& json) {
+void EvalTask(LoadedModel& loaded, const EvalTaskOptions& options, std::optional<ResultFile>& json) {
   const auto begin = std::chrono::steady_clock::now();
   TaskEval eval(loaded, options);
   const TaskScores scores = eval.Run();

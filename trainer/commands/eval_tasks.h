@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "data/files/posix_file.h"
+#include "data/files/result_file.h"
 #include "trainer/commands/session.h"
 
 namespace ksa {
@@ -23,6 +23,6 @@ struct EvalTaskOptions {
 // Prints tables, and writes them to `json` where there is one. Error(kUsage): an unknown task or key, a length beyond
 // the model's positions, depths of a task that has none; kConfig: a sample that does not fit a length; kBadData: a
 // vocabulary too small; kMissingInput: a text task, and the run's tokenizer is not there.
-void EvalTask(LoadedModel& loaded, const EvalTaskOptions& options, std::optional<File>& json);
+void EvalTask(LoadedModel& loaded, const EvalTaskOptions& options, std::optional<ResultFile>& json);
 
 }  // namespace ksa

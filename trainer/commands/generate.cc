@@ -20,6 +20,7 @@
 #include "trainer/commands/ranks_of_command.h"
 #include "trainer/commands/session.h"
 #include "trainer/commands/text_writer.h"
+#include "trainer/config/counts.h"
 #include "trainer/evaluate/cache_memory.h"
 #include "trainer/evaluate/generation.h"
 #include "trainer/evaluate/growing_text.h"
@@ -27,6 +28,21 @@
 
 namespace ksa {
 namespace {
+
+// A count of tokens as configurations spell it, made plain digits.
+CLI::Validator TokenCount(int64_t least, int64_t most) {
+  return {[=](std::string& text) {
+            const std::optional<int64_t> count = text == "0" ? 0 : ParseTokenCount(text);
+            if (!count || *count < least || *count > most) {
+              return fmt::format(
+                  "expected a number of tokens from {} to {}, as 200, 1_000, 1e3 or 1K, got '{}'", least, most, text);
+            }
+            text = std::to_string(*count);
+            return std::string();
+          },
+          std::string(),
+          "tokens"};
+}
 
 struct GenerateOptions {
   std::string checkpoint;
@@ -257,9 +273,9 @@ void AddGenerateCommand(CLI::App& app) {
       ->type_name("I,J,...")
       ->allow_extra_args(false)
       ->group("Prompts");
-  command->add_option("--max-tokens", options->max_tokens, "tokens to add at most")
+  command->add_option("--max-tokens", options->max_tokens, "tokens to add at most: 200, 1e3, 1K")
       ->capture_default_str()
-      ->check(WholeNumber(0, int64_t{1} << 31));
+      ->transform(TokenCount(0, int64_t{1} << 31));
   command->add_option("--temperature", options->sampling.temperature, "0: always the likeliest token")
       ->capture_default_str()
       ->group("Sampling")

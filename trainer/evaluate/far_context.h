@@ -24,8 +24,9 @@ using MakeSamples = std::function<void(int64_t first, int64_t count, Batch& batc
 // Adds the losses of a batch whose first sample is number `first` to the sums.
 using AddLosses = std::function<void(const Batch& batch, int64_t first, EvaluationSums& sums)>;
 
-// Sample i of `samples` (>= 2) gets its beginning from sample i + samples/2, counted round. 2 <= `kept` < T. Batches of
-// `batch_size` samples; they have no documents (Batch::chunk_tokens is empty).
+// Sample i of `samples` (>= 2) gets its beginning from sample i + samples/2, counted round, or the next one that is
+// text there, not padding; without one it does not count. 2 <= `kept` < T. Batches of `batch_size` samples; they have
+// no documents (Batch::chunk_tokens is empty).
 [[nodiscard]] FarContextLoss MeasureFarContext(int64_t samples,
                                                int32_t sequence_length,
                                                int64_t kept,

@@ -154,8 +154,8 @@ void UpdateRunner::FailDiverged(int64_t update, const UpdateOutcome& outcome) co
   const int64_t batch = config_.training.global_batch_size;
   if (skips_.in_a_row() > config_.training.max_skips) {
     Fail(ExitCode::kDiverged,
-         "training diverged at update {}: loss {}, gradient norm {}, on samples {} to {} of the run; it would be the "
-         "{}th update in a row that is skipped, training.max_skips allows {}; lower optimizer.lr or look at these "
+         "training diverged at update {}: loss {}, gradient norm {}, on samples {} to {} of the run; {} updates in a "
+         "row would be skipped, training.max_skips allows {}; lower optimizer.lr or look at these "
          "samples, then start again from the last checkpoint",
          update,
          outcome.loss,

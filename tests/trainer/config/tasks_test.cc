@@ -68,7 +68,8 @@ TEST(TaskConfig, Mistakes) {
        "t.yaml:2:37: data.train[0].filler: expected one of random, pad, got 'none'"},
       {"data: {train: [{task: mqar, pairs: 17}]}\n",
        "t.yaml:2:15: data.train[0]: task mqar: a sample has 68 rows (the pairs, and as many questions of two), but "
-       "training.sequence_length is 64; raise it, or make the sample smaller"},
+       "the sequence has 64 tokens; make the sample smaller, or the sequence longer (training.sequence_length; "
+       "--lengths of ksa eval)"},
       {"data: {validation: [{task: recall_stream, pool_start: 4}]}\n",
        "t.yaml:2:55: data.validation[0].pool_start: belongs to data.train: only there the keys in use grow in number, "
        "elsewhere all are in use; remove it"},
@@ -78,7 +79,8 @@ TEST(TaskConfig, Mistakes) {
        "t.yaml:2:21: evaluation.tasks[1].name: 'copy' is the name of source 0 too; give each a name of its own"},
       {"evaluation: {tasks: [{task: copy, span: 40}]}\n",
        "t.yaml:2:21: evaluation.tasks[0]: task copy: a sample has 81 rows (the span, its end, and the span again), but "
-       "training.sequence_length is 64; raise it, or make the sample smaller"},
+       "the sequence has 64 tokens; make the sample smaller, or the sequence longer (training.sequence_length; "
+       "--lengths of ksa eval)"},
       {"evaluation: {tasks: [{task: copy, samples: 0}]}\n",
        "t.yaml:2:44: evaluation.tasks[0].samples: must be at least 1, got 0"},
   });

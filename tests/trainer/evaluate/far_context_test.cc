@@ -64,11 +64,38 @@ TEST(FarContext, TwoSamplesSwapTheirBeginnings) {
   };
   (void)MeasureFarContext(2, kLength, 2, 2, MakeNumbered, keep);
   ASSERT_EQ(seen.size(), 2U);
-  EXPECT_EQ(seen[1][0], 100);
-  EXPECT_EQ(seen[1][7], 107);
-  EXPECT_EQ(seen[1][8], 8);
-  EXPECT_EQ(seen[1][10], 0);
-  EXPECT_EQ(seen[1][18], 108);
+  EXPECT_EQ(seen[0][0], 100);
+  EXPECT_EQ(seen[0][7], 107);
+  EXPECT_EQ(seen[0][8], 8);
+  EXPECT_EQ(seen[0][10], 0);
+  EXPECT_EQ(seen[0][18], 108);
+}
+
+// The last sample of a text is padded: its beginning is no text from elsewhere.
+TEST(FarContext, PaddingIsNoBeginning) {
+  const auto make = [](int64_t first, int64_t count, Batch& batch) {
+    MakeNumbered(first, count, batch);
+    for (int64_t i = first; i < first + count; ++i) {
+      if (i == 2) {
+        const auto at = (i - first) * kLength;
+        std::fill(batch.inputs.begin() + at + 3, batch.inputs.begin() + at + kLength, 0);
+        std::fill(batch.targets.begin() + at + 3, batch.targets.begin() + at + kLength, Batch::kNoTarget);
+      }
+    }
+  };
+  std::vector<int32_t> firsts;
+  const auto keep = [&](const Batch& batch, int64_t first, EvaluationSums& sums) {
+    firsts.push_back(batch.inputs[0]);
+    CountForeign(batch, first, sums);
+  };
+  const FarContextLoss far = MeasureFarContext(3, kLength, 5, 1, make, keep);
+  EXPECT_EQ(firsts, (std::vector<int32_t>{100, 0, 0, 100, 0, 200}));  // replaced and own, by sample
+  EXPECT_EQ(far.targets, 2 * 2);                                      // the padded one has none at its end
+  EXPECT_NEAR(far.loss_replaced - far.loss, 0.05, 1e-12);
+
+  // Of two, the whole one finds no beginning, and does not count.
+  const auto make_two = [&](int64_t first, int64_t count, Batch& batch) { make(first + 1, count, batch); };
+  EXPECT_EQ(MeasureFarContext(2, kLength, 5, 2, make_two, CountForeign).targets, 0);
 }
 
 }  // namespace
