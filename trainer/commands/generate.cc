@@ -32,7 +32,7 @@ namespace {
 // A count of tokens as configurations spell it, made plain digits.
 CLI::Validator TokenCount(int64_t least, int64_t most) {
   return {[=](std::string& text) {
-            const std::optional<int64_t> count = text == "0" ? 0 : ParseTokenCount(text);
+            const std::optional<int64_t> count = ParseTokenCount(text);
             if (!count || *count < least || *count > most) {
               return fmt::format(
                   "expected a number of tokens from {} to {}, as 200, 1_000, 1e3 or 1K, got '{}'", least, most, text);

@@ -16,6 +16,7 @@ struct Measure {
   std::string head;
   int decimals = 0;
   bool deviation = false;  // shown beside the mean
+  bool measured = true;    // by a run; else it follows from the configuration
 };
 
 std::vector<Measure> MeasuresOf(const Table& cells) {
@@ -28,7 +29,7 @@ std::vector<Measure> MeasuresOf(const Table& cells) {
     }
   }
   measures.push_back({"tokens_per_second", "tokens/s", 0, false});
-  measures.push_back({"kv_bytes_a_token", "KV bytes/token", 0, false});
+  measures.push_back({"kv_bytes_a_token", "KV bytes/token", 0, false, false});
   return measures;
 }
 
@@ -51,13 +52,13 @@ bool IsDone(const Table& table, size_t row) {
   return status != nullptr && *status == "done";
 }
 
-// What is known of a column in the rows of a group. What was measured counts of finished cells alone: one that was
-// stopped has learnt less than its like.
-std::vector<double> Known(const Table& table, const std::vector<size_t>& rows, const std::string& key) {
+// What is known of a column in the rows of a group; with `done_only` in those of finished cells: one that was stopped
+// has learnt less than its like.
+std::vector<double> Known(const Table& table, const std::vector<size_t>& rows, const std::string& key, bool done_only) {
   const size_t column = table.ColumnOf(key);
   std::vector<double> values;
   for (const size_t row : rows) {
-    if (key != "kv_bytes_a_token" && !IsDone(table, row)) {
+    if (done_only && !IsDone(table, row)) {
       continue;
     }
     const TableCell& cell = table.rows()[row][column];
@@ -119,9 +120,9 @@ Table SweepMeans(const Sweep& sweep, const Table& cells) {
   Table means(columns);
   for (size_t group = 0; group < groups.size(); ++group) {
     const std::string label = groups[group].empty() ? "all" : groups[group];
-    std::vector<TableCell> row = {label, static_cast<int64_t>(Known(cells, rows[group], "final_loss").size())};
+    std::vector<TableCell> row = {label, static_cast<int64_t>(Known(cells, rows[group], "final_loss", true).size())};
     for (const Measure& measure : measures) {
-      const std::vector<double> values = Known(cells, rows[group], measure.key);
+      const std::vector<double> values = Known(cells, rows[group], measure.key, measure.measured);
       row.push_back(Mean(values));
       if (measure.deviation) {
         row.push_back(Deviation(values));

@@ -228,19 +228,16 @@ std::vector<TableCell> RowOf(const std::string& label,
 }
 
 // The cell that `cell` is compared with: of those with full layers only one that has the same values of the axes, else
-// of the same repetition, else any; of several that with the largest cache (latents are no measure of what caches
-// save), and of these the first. Those that `select` rejects stay out of it, as long as there are others. -1 without
-// one.
+// of the same repetition, else any; of several the first, one without latents before others. Those that `select`
+// rejects stay out of it, as long as there are others. -1 without one.
 int64_t FullCellFor(const Sweep& sweep, const SweepCell& cell, const std::vector<CellRole>& roles) {
   int64_t best = -1;
   std::pair<int, bool> best_likeness = {-1, false};
   for (size_t i = 0; i < sweep.cells.size(); ++i) {
     const SweepCell& other = sweep.cells[i];
     const int kept = roles.empty() || roles[i] != CellRole::kRejected ? 3 : 0;
-    const std::pair<int, bool> likeness = {kept + (other.axes == cell.axes               ? 2
-                                                   : other.repetition == cell.repetition ? 1
-                                                                                         : 0),
-                                           !HasLatents(other.config.model)};
+    const int shared = other.axes == cell.axes ? 2 : other.repetition == cell.repetition ? 1 : 0;
+    const std::pair<int, bool> likeness = {kept + shared, !HasLatents(other.config.model)};
     if (HasFullLayersOnly(other.config.model) && likeness > best_likeness) {
       best = static_cast<int64_t>(i);
       best_likeness = likeness;
